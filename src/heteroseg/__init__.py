@@ -1,0 +1,17 @@
+"""heteroseg: one segmentation network trained on many datasets with different labels."""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+if TYPE_CHECKING:
+    from heteroseg.model import load
+
+
+def __getattr__(name: str):
+    if name == "load":  # torch is imported only when a model is
+        from heteroseg.model import load
+
+        return load
+    raise AttributeError(f"module 'heteroseg' has no attribute {name!r}")

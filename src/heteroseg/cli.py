@@ -1,0 +1,212 @@
+"""The command line: parse, call, print. Bad use exits with 2 and one sentence for each fault, never a traceback.
+
+Everything heavy is imported by the command that needs it, so `--help` answers at once.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from heteroseg.errors import HeterosegError
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def taxonomy_check(args: argparse.Namespace) -> int:
+    from heteroseg.inspection import check_spec_file
+
+    faults: list[str] = []
+    for path in args.files:
+        try:
+            print(check_spec_file(path))
+        except HeterosegError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise HeterosegError(*faults)
+    return 0
+
+
+def taxonomy_show(args: argparse.Namespace) -> int:
+    from heteroseg.inspection import show_spec_file
+
+    print(show_spec_file(args.file))
+    return 0
+
+
+def data_check(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+    from heteroseg.inspection import check_data
+
+    check_data(*load_experiment(args.experiment, args.overrides), print)
+    return 0
+
+
+def train(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.experiment, args.overrides)
+    from heteroseg.inspection import score_table
+    from heteroseg.training import train as run
+
+    result = run(experiment, folder, Path(args.out), args.resume)
+    if result is not None:
+        print(score_table(result))
+        print(f"run: {args.out} (MODEL: {args.out}/best and {args.out}/last)")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.data, args.overrides)
+    from heteroseg.data import open_sources
+    from heteroseg.evaluation import evaluate as run
+    from heteroseg.files import write_json
+    from heteroseg.inspection import score_table
+    from heteroseg.model import load
+
+    model = load(args.model, args.device)
+    sources = open_sources(experiment, folder, splits=("val",))
+    result = run(model, sources, args.limit, lambda name: print(f"evaluating {name}", file=sys.stderr))
+    print(score_table(result))
+    if args.json:
+        write_json(args.json, result)
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    from heteroseg.inference import list_jobs, predict_files
+    from heteroseg.labelspace import own_space
+
+    out = Path(args.out)
+    list_jobs(args.inputs, out)  # wrong inputs are told before the network is loaded
+    from heteroseg.model import load
+
+    model = load(args.model, args.device)
+    space = model.space(args.labels) if args.labels else own_space(model.taxonomy)
+    count = predict_files(
+        model,
+        args.inputs,
+        out,
+        space,
+        args.overlay,
+        lambda job, done: print(f"{job.source}: {'kept' if done else job.target}", file=sys.stderr),
+    )
+    print(f"{count} input{'s' * (count != 1)} in {out}, ids of label space {space.name!r}")
+    return 0
+
+
+def demo(args: argparse.Namespace) -> int:
+    from heteroseg.demo import run_demo
+
+    run_demo(Path(args.out), args.overrides, print)
+    return 0
+
+
+def _overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="set a key of the experiment, as train.steps=100"
+    )
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", help="where the network runs: cpu, cuda, cuda:1, mps (default: cpu)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    from heteroseg import __version__
+
+    parser = Parser("heteroseg", description="One segmentation network trained on many datasets with different labels.")
+    parser.add_argument("--version", action="version", version=f"heteroseg {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    taxonomy = commands.add_parser("taxonomy", help="check or show a taxonomy or a label space")
+    actions = taxonomy.add_subparsers(dest="action", required=True, metavar="ACTION")
+    p = actions.add_parser("check", help="find every fault of taxonomy and label space files")
+    p.add_argument("files", nargs="+", metavar="FILE", help="a YAML file, or the name of a shipped one")
+    p.set_defaults(run=taxonomy_check)
+    p = actions.add_parser("show", help="print a tree with its classifiers, or a label space with its nodes")
+    p.add_argument("file", metavar="FILE", help="a YAML file, or the name of a shipped one")
+    p.set_defaults(run=taxonomy_show)
+
+    data = commands.add_parser("data", help="check the data of an experiment")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    p = actions.add_parser("check", help="read every image and label, and count them")
+    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
+    _overrides(p)
+    p.set_defaults(run=data_check)
+
+    p = commands.add_parser("train", help="train one network on all datasets of an experiment")
+    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
+    p.add_argument("--out", required=True, metavar="RUN", help="folder for the run; MODELs are RUN/best and RUN/last")
+    p.add_argument("--resume", action="store_true", help="go on where the run in RUN was stopped")
+    _overrides(p)
+    p.set_defaults(run=train)
+
+    p = commands.add_parser("evaluate", help="score a model on every dataset, each in its own labels")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
+    p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML whose val splits are scored")
+    p.add_argument("--json", metavar="FILE", help="write the scores there")
+    p.add_argument("--limit", type=_count, metavar="N", help="score only the first N images of each dataset")
+    _device(p)
+    _overrides(p)
+    p.set_defaults(run=evaluate)
+
+    p = commands.add_parser("predict", help="label images, folders of images and videos")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
+    p.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder or video")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for label maps, overlays and JSON files")
+    p.add_argument("--labels", metavar="SPACE", help="a label space of the model, or a YAML file (default: leaves)")
+    p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
+    _device(p)
+    p.set_defaults(run=predict)
+
+    p = commands.add_parser("demo", help="generate three small datasets, train on all, evaluate, predict, report")
+    p.add_argument("--out", default="runs/demo", metavar="DIR", help="folder for everything (default: runs/demo)")
+    _overrides(p)
+    p.set_defaults(run=demo)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point: returns the exit code."""
+    parser = build_parser()
+    args, extra = parser.parse_known_args(argv)
+    if hasattr(args, "overrides") and all("=" in e and not e.startswith("-") for e in extra):
+        args.overrides = [*args.overrides, *extra]  # argparse does not find them behind an option
+    elif extra:
+        parser.error(f"unknown argument {extra[0]!r}")
+    try:
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except HeterosegError as error:
+        for fault in error.faults:
+            print(f"heteroseg: {fault}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("heteroseg: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # a full disk, a file where a folder is due, no right to write
+        reason = error.strerror or str(error).partition("\n")[0]
+        print(f"heteroseg: {f'{error.filename}: ' if error.filename else ''}{reason}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The experiment file: everything that one run is made of, in one YAML."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from heteroseg.errors import HeterosegError
+from heteroseg.files import read_yaml
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class DatasetConfig(Strict):
+    """One dataset: where its files lie, how they are read and what their labels mean."""
+
+    root: str
+    reader: str
+    label_space: str
+    options: dict[str, Any] = Field({}, description="arguments of the reader")
+    train: str | None = Field("train", description="split to train on; null: only evaluate")
+    val: str | None = Field("val", description="split to evaluate on; null: only train")
+    share: float = Field(1.0, gt=0, description="part of every batch, relative to the other datasets")
+    flip: Fraction = Field(0.5, description="chance of a horizontal flip; 0 where left and right have a meaning")
+    scale: tuple[float, float] = Field((0.5, 2.0), description="range of the random zoom")
+    focus: Fraction = Field(0.0, description="chance that a crop is placed around a box")
+
+
+class ModelConfig(Strict):
+    """Backbone, decoder and head."""
+
+    backbone: str = "lite0"
+    pretrained: bool = False
+    backbone_options: dict[str, Any] = {}
+    decoder: Literal["fpn", "reduction"] = "fpn"
+    width: Positive = 128
+    stride: Positive = Field(4, description="output stride of the decoder")
+    adapters: bool = Field(False, description="the paper's bottleneck per classifier")
+    upsample: bool = Field(False, description="the paper's learned 2x upsampling per classifier")
+    void: bool = Field(False, description="the paper's void logit in every classifier")
+
+
+class LossConfig(Strict):
+    """How terms are weighed; see heteroseg.losses."""
+
+    cell: Positive = Field(4, description="one pixel is looked at in every cell x cell block; 1 is full resolution")
+    gate: Literal["hard", "soft", "open"] = "hard"
+    normalise: Literal["classifier", "pixel"] = "classifier"
+    weights: dict[str, float] = Field({}, description="weight by classifier, `default` for the rest")
+    balance: Fraction = Field(0.0, description="pixels weigh like (pixels of their label in the batch) ** -balance")
+    class_weights: dict[str, float] = Field({}, description="weight by label, as DATASET/LABEL")
+
+
+class OptimiserConfig(Strict):
+    name: Literal["sgd", "adamw"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    backbone_lr: float = Field(1.0, gt=0, description="factor on lr for the backbone")
+    weight_decay: float = Field(1e-2, ge=0)
+    momentum: Fraction = 0.9
+    schedule: Literal["poly", "piecewise"] = "poly"
+    warmup: int = Field(0, ge=0, description="steps over which lr rises linearly from 0")
+    power: float = 0.9
+    halve_at: list[int] = Field([], description="steps after which a piecewise lr is halved")
+    clip: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 is off")
+
+
+class TrainConfig(Strict):
+    steps: Positive = 1000
+    batch: Positive = 8
+    crop: tuple[Positive, Positive] = Field((256, 256), description="height, width")
+    color: Fraction = Field(0.5, description="chance of each of: brightness, contrast, saturation, hue, blur")
+    seed: int = 0
+    workers: int = Field(1, ge=0)
+    ema: Fraction = Field(0.0, description="decay of the weight average; 0 is off")
+    precision: Literal["32", "bf16", "16"] = "32"
+    devices: int | Literal["auto"] = "auto"
+    nodes: Positive = 1
+    accelerator: str = "auto"
+    log_every: Positive = 10
+    save_every: Positive = 200
+    evaluate_every: int = Field(0, ge=0, description="steps between evaluations; 0: only at the end")
+    freeze_norm: bool = Field(False, description="keep the statistics of batch norms as they are")
+
+
+class EvaluateConfig(Strict):
+    decision: Literal["path", "marginal"] = "marginal"
+    limit: int | None = Field(None, description="images per dataset while training; null: all")
+
+
+class Experiment(Strict):
+    """A whole run."""
+
+    name: str
+    taxonomy: str
+    data_root: str = Field("", description="dataset roots that are not absolute start here")
+    datasets: dict[str, DatasetConfig] = Field(min_length=1)
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _names(self):
+        if all(d.train is None and d.val is None for d in self.datasets.values()):
+            raise ValueError("every dataset has train: null and val: null, so there is nothing to do")
+        return self
+
+
+def _assign(data: Any, keys: Sequence[str], value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        if not isinstance(data, dict):
+            break
+        if data.get(key) is None:  # missing, or a key with nothing behind it
+            data[key] = {}
+        data = data[key]
+    if not isinstance(data, dict):
+        raise HeterosegError(f"{override}: {'.'.join(keys[:-1])!r} is a single value or a list, so it has no keys")
+    data[keys[-1]] = value
+
+
+def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Experiment, Path]:
+    """Read an experiment and apply `key=value` overrides (values are YAML).
+
+    Returns it and the folder that its relative paths start from. Faults raise HeterosegError with file and line.
+    """
+    document = read_yaml(path)
+    if not isinstance(document.data, dict):
+        raise HeterosegError(f"{path}: expected an experiment (keys and values), found {type(document.data).__name__}")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise HeterosegError(f"{override!r}: expected key=value, such as train.steps=100")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise HeterosegError(f"{override!r}: the part after = is not valid YAML") from None
+        keys = tuple(key.split("."))
+        _assign(document.data, keys, value, override)
+        for old in [loc for loc in document.lines if loc[: len(keys)] == keys]:
+            del document.lines[old]
+        document.lines[keys] = override  # a fault in it is told with the argument, not with a line of the file
+    return document.parse(Experiment), Path(path).resolve().parent
+
+
+def dataset_root(experiment: Experiment, config: DatasetConfig, folder: Path) -> Path:
+    """The folder of a dataset: `root` below `data_root`, both relative to the experiment file; ~ and $NAME expand."""
+    data_root = Path(os.path.expandvars(experiment.data_root)).expanduser()
+    return folder / data_root / Path(os.path.expandvars(config.root)).expanduser()

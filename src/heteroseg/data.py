@@ -1,0 +1,201 @@
+"""Mixed batches: a fixed share of each dataset in every batch, the same for any number of workers and after a resume.
+
+The whole run is one numbered list of draws. Draw i belongs to batch i // batch; which image it shows, and how that is
+cropped and coloured, follows from the seed and i alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from heteroseg.config import DatasetConfig, Experiment, dataset_root
+from heteroseg.datasets import list_items, read_sample
+from heteroseg.errors import HeterosegError
+from heteroseg.labelspace import LabelSpace, load_label_space
+from heteroseg.structures import Item
+from heteroseg.targets import encode, offsets
+from heteroseg.taxonomy import Taxonomy, load_taxonomy
+from heteroseg.transforms import augment
+
+
+@dataclass
+class Source:
+    """One dataset of an experiment, found on disk and tied to the taxonomy."""
+
+    name: str
+    config: DatasetConfig
+    space: LabelSpace
+    train: list[Item]
+    val: list[Item]
+
+
+def open_spaces(experiment: Experiment, folder: Path) -> tuple[Taxonomy, list[LabelSpace]]:
+    """The taxonomy and the label space of each dataset; all faults of all files are raised together."""
+    tree = load_taxonomy(experiment.taxonomy, folder, experiment.model.void)
+    spaces: list[LabelSpace] = []
+    faults: list[str] = []
+    for config in experiment.datasets.values():
+        try:
+            spaces.append(load_label_space(config.label_space, tree, folder))
+        except HeterosegError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise HeterosegError(*faults)
+    return tree, spaces
+
+
+def open_sources(experiment: Experiment, folder: Path, splits: Sequence[str] = ("train", "val")) -> list[Source]:
+    """List the images of every dataset of an experiment; nothing is decoded yet."""
+    _, spaces = open_spaces(experiment, folder)
+    sources: list[Source] = []
+    faults: list[str] = []
+    for (name, config), space in zip(experiment.datasets.items(), spaces, strict=True):
+        root = dataset_root(experiment, config, folder)
+        lists: dict[str, list[Item]] = {"train": [], "val": []}
+        for part in splits:
+            split = getattr(config, part)
+            try:
+                lists[part] = list_items(config.reader, root, split, config.options) if split else []
+            except HeterosegError as error:
+                faults.extend(f"datasets.{name}: {fault}" for fault in error.faults)
+        sources.append(Source(name, config, space, **lists))
+    if faults:
+        raise HeterosegError(*dict.fromkeys(faults))
+    return sources
+
+
+@dataclass
+class Batch:
+    """`images` (B, 3, H, W) uint8; `mask` and `boxes` (B, H, W) int16 running label numbers, -1 unknown; file names."""
+
+    images: Tensor
+    mask: Tensor
+    boxes: Tensor
+    names: list[str]
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(
+            self.images.to(device, non_blocking=True),
+            self.mask.to(device, non_blocking=True),
+            self.boxes.to(device, non_blocking=True),
+            self.names,
+        )
+
+    def pin_memory(self) -> "Batch":
+        return Batch(self.images.pin_memory(), self.mask.pin_memory(), self.boxes.pin_memory(), self.names)
+
+
+def slots(sources: Sequence[Source], batch: int) -> list[int]:
+    """Images of each dataset in a batch of this size: proportional to the shares, at least one each."""
+    shares = np.array([s.config.share if s.train else 0.0 for s in sources])
+    if batch < (shares > 0).sum():
+        raise HeterosegError(
+            f"train.batch: {batch} images cannot hold one of each of the {int((shares > 0).sum())} training datasets; "
+            "raise it, or take datasets out of training with train: null"
+        )
+    result = (shares > 0).astype(int)
+    while result.sum() < batch:  # give the next place to whoever is furthest below its share
+        result[np.argmax(shares / shares.sum() * batch - result)] += 1
+    return result.tolist()
+
+
+class Draws(Dataset):
+    """The numbered draws of a run; see the module's docstring."""
+
+    def __init__(self, sources: Sequence[Source], batch: int, crop: tuple[int, int], color: float, seed: int):
+        self.sources, self.batch, self.crop, self.color, self.seed = sources, batch, crop, color, seed
+        self.slots = slots(sources, batch)
+        self.owner = np.repeat(np.arange(len(sources)), self.slots)  # dataset of each place in a batch
+        self.rank = np.concatenate([np.arange(n) for n in self.slots])  # how many of its dataset stand before it
+        self.offsets = offsets([s.space for s in sources])
+
+    def item(self, index: int) -> tuple[int, Item]:
+        """Dataset number and item of a draw: each dataset is gone through in a new random order every time round."""
+        step, place = divmod(index, self.batch)
+        owner = int(self.owner[place])
+        items = self.sources[owner].train
+        round_, position = divmod(step * self.slots[owner] + int(self.rank[place]), len(items))
+        order = np.random.default_rng([self.seed, owner, round_]).permutation(len(items))
+        return owner, items[order[position]]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, str] | HeterosegError:
+        """One augmented image and its label maps; a fault is returned, so that a worker can hand it on as it is."""
+        try:
+            return self._draw(index)
+        except HeterosegError as error:
+            return error
+
+    def _draw(self, index: int) -> tuple[Tensor, Tensor, Tensor, str]:
+        owner, item = self.item(index)
+        source = self.sources[owner]
+        rng = np.random.default_rng([self.seed, 1_000_003, index])
+        sample = read_sample(item)
+        # so that a wrong id is told with the file that holds it
+        sample.name = str(item.mask or item.image)
+        c = source.config
+        view = augment(sample, self.crop, rng, scale=c.scale, flip=c.flip, focus=c.focus, color=self.color)
+        target = encode(view, source.space, self.offsets[owner])
+        image = torch.from_numpy(view.image.transpose(2, 0, 1).copy())
+        return image, torch.from_numpy(target.mask), torch.from_numpy(target.boxes), str(item.image)
+
+
+def collate(samples: list) -> Batch | HeterosegError:
+    """Stack draws to a batch; the first fault among them takes its place."""
+    for sample in samples:
+        if isinstance(sample, HeterosegError):
+            return sample
+    images, masks, boxes, names = zip(*samples, strict=True)
+    return Batch(torch.stack(images), torch.stack(masks), torch.stack(boxes), list(names))
+
+
+def batches(loader: DataLoader) -> Iterator[Batch]:
+    """The loader's batches; a fault that a worker met is raised here."""
+    for batch in loader:
+        if isinstance(batch, HeterosegError):
+            raise batch
+        yield batch
+
+
+class Steps:
+    """Batch sampler: the draws of each remaining step that belong to this process."""
+
+    def __init__(self, first: int, last: int, batch: int, rank: int, world: int):
+        self.first, self.last, self.batch, self.rank, self.world = first, last, batch, rank, world
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first, self.last):
+            yield list(range(step * self.batch + self.rank, (step + 1) * self.batch, self.world))
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(0)  # workers are the parallelism
+    torch.set_num_threads(1)
+
+
+def training_loader(
+    experiment: Experiment, sources: Sequence[Source], first: int = 0, rank: int = 0, world: int = 1, pin: bool = False
+) -> DataLoader:
+    """Batches of steps `first` to the end for process `rank` of `world`."""
+    t = experiment.train
+    if t.batch % world:
+        raise HeterosegError(f"train.batch: expected a multiple of the {world} processes, found {t.batch}")
+    draws = Draws(sources, t.batch, t.crop, t.color, t.seed)
+    return DataLoader(
+        draws,
+        batch_sampler=Steps(first, t.steps, t.batch, rank, world),
+        collate_fn=collate,
+        num_workers=t.workers,
+        worker_init_fn=_one_thread,
+        pin_memory=pin,
+        prefetch_factor=4 if t.workers else None,
+        multiprocessing_context="fork" if t.workers else None,
+    )

@@ -1,0 +1,80 @@
+"""Readers of published dataset layouts: plain functions from a folder to a list of items.
+
+A reader is `reader(root, split, **options) -> list[Item]`; `READERS` gives its name in an experiment file.
+Each module has a `write_*` twin that writes samples in the same layout, for tests and for the demo.
+"""
+
+from collections.abc import Callable
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+from heteroseg.datasets.camvid import camvid, camvid_segnet, write_camvid, write_camvid_segnet
+from heteroseg.datasets.cityscapes import cityscapes, write_cityscapes
+from heteroseg.datasets.folder import folder, write_folder
+from heteroseg.datasets.gtsdb import gtsdb, write_gtsdb
+from heteroseg.datasets.idd import idd, idd_lite, write_idd, write_idd_lite
+from heteroseg.datasets.listing import require_folder, tell
+from heteroseg.datasets.reading import read_image, read_mask, read_sample
+from heteroseg.datasets.vistas import vistas, write_vistas
+from heteroseg.errors import HeterosegError, nearest
+from heteroseg.structures import Item
+
+__all__ = ["READERS", "WRITERS", "list_items", "read_image", "read_mask", "read_sample"]
+
+READERS: dict[str, Callable[..., list[Item]]] = {
+    "cityscapes": cityscapes,
+    "vistas": vistas,
+    "gtsdb": gtsdb,
+    "camvid": camvid,
+    "camvid_segnet": camvid_segnet,
+    "idd": idd,
+    "idd_lite": idd_lite,
+    "folder": folder,
+}
+WRITERS: dict[str, Callable[..., None]] = {
+    "cityscapes": write_cityscapes,
+    "vistas": write_vistas,
+    "gtsdb": write_gtsdb,
+    "camvid": write_camvid,
+    "camvid_segnet": write_camvid_segnet,
+    "idd": write_idd,
+    "idd_lite": write_idd_lite,
+    "folder": write_folder,
+}
+
+
+def list_items(reader: str, root: Path | str, split: str, options: dict[str, Any] | None = None) -> list[Item]:
+    """The items that `READERS[reader](root, split, **options)` lists, at least one.
+
+    An unknown reader, a bad option, a missing folder and an empty list raise HeterosegError.
+    """
+    if reader not in READERS:
+        names = ", ".join(READERS)
+        raise HeterosegError(f"reader: expected one of {names}, found {reader!r}{nearest(reader, READERS)}")
+    options = dict(options or {})
+    _check_options(reader, options)
+    items = READERS[reader](require_folder(Path(root)), split, **options)
+    if not items:
+        raise HeterosegError(
+            f"{root}: expected images of the split {split!r}, found none; check the split and {reader}'s layout"
+        )
+    return items
+
+
+def _check_options(reader: str, options: dict[str, Any]) -> None:
+    """Options are text, as the reader's signature names them; every fault is told."""
+    known = {k: p for k, p in signature(READERS[reader]).parameters.items() if k not in ("root", "split")}
+    names = ", ".join(known) or "no options"
+    faults = [
+        f"{reader}: expected {names}, found the option {key!r}; rename or remove it{nearest(key, known)}"
+        for key in options
+        if key not in known
+    ]
+    for key, parameter in known.items():
+        value = options.get(key, parameter.default)
+        if value is Parameter.empty:
+            faults.append(f"{reader}: expected the option {key!r}, found none; see the reader's layout and add it")
+        elif not isinstance(value, str) and value is not parameter.default:
+            faults.append(f"{reader}: expected text for the option {key!r}, found {value!r}; put it in quotes")
+    tell(faults)

@@ -1,0 +1,23 @@
+"""Cityscapes: leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png and gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png."""
+
+from pathlib import Path
+
+from heteroseg.datasets.listing import paired
+from heteroseg.datasets.writing import write_dense
+from heteroseg.structures import Item, Sample
+
+IMAGES = "leftImg8bit/{split}/{name}_leftImg8bit"
+MASKS = "gtFine/{split}/{name}_gtFine_labelIds.png"
+
+
+def cityscapes(root: Path | str, split: str) -> list[Item]:
+    """Items named CITY/NAME; masks hold the ids 0-33, 8 bits. Images may be of any format.
+
+    A folder, image or mask that is missing raises HeterosegError.
+    """
+    return paired(Path(root), split, IMAGES + ".*", MASKS)
+
+
+def write_cityscapes(root: Path | str, split: str, samples: list[Sample]) -> None:
+    """Write samples named CITY/NAME; ids above 255 make the mask 16 bits."""
+    write_dense(root, split, samples, IMAGES + ".png", MASKS)

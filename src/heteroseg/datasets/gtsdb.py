@@ -1,0 +1,84 @@
+"""GTSDB, the German traffic-sign detection benchmark: boxes of 43 sign types.
+
+Images NNNNN.ppm (or .jpg, .png) in the root or in images/. gt.txt has `file;x1;y1;x2;y2;class` a line; as in the
+official files x2 and y2 are INCLUSIVE, the last column and row of the sign, so that the boxes of an item end at x2 + 1,
+y2 + 1. `file` is matched by its stem, so .ppm may have become .jpg. Box ids are 2000 + class.
+Optional: SPLIT.txt with an image a line; gtFine/NNNNN_labelIds.png for scoring (16 bits: 0 unlabelled, 2000 + class).
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from heteroseg.datasets.boxes import Row, attach, integer, number
+from heteroseg.datasets.listing import absent, chosen, find_files, split_stems, stem_of
+from heteroseg.datasets.writing import write_ids, write_image, write_split
+from heteroseg.errors import HeterosegError
+from heteroseg.files import read_text, write_text
+from heteroseg.structures import Item, Sample
+
+FIRST_ID = 2000
+OFFICIAL = {"train": range(600), "val": range(600, 900), "test": range(600, 900)}
+
+
+def _rows(path: Path) -> list[Row]:
+    if not path.is_file():
+        absent(path, "list of boxes", "copy gt.txt from the download")
+    rows = []
+    for line, text in enumerate(read_text(path).splitlines(), 1):
+        if text.strip():
+            fields = text.strip().split(";")
+            x1, y1, x2, y2 = map(number, fields[1:5]) if len(fields) == 6 else (math.nan,) * 4
+            label = integer(fields[-1])
+            label = None if label is None else FIRST_ID + label
+            rows.append(Row(f"{path}:{line}", stem_of(fields[0]), (x1, y1, x2 + 1, y2 + 1), label, repr(text)))
+    return rows
+
+
+def _names(root: Path, split: str, images: dict[str, Path], rows: list[Row]) -> list[str]:
+    """The split's images: those in SPLIT.txt, or the official ones that are there or have boxes."""
+    if (root / f"{split}.txt").is_file() or split not in OFFICIAL:
+        return split_stems(root, split)
+    known = {*images, *(row.image for row in rows)}
+    return sorted(name for name in known if name.isdecimal() and int(name) in OFFICIAL[split])
+
+
+def gtsdb(root: Path | str, split: str) -> list[Item]:
+    """Items named NNNNN, without a mask; an image without signs has no boxes.
+
+    Splits: SPLIT.txt where there is one, else train 00000-00599 and val or test 00600-00899.
+    A missing image or list, and bad lines of gt.txt raise HeterosegError.
+    """
+    root = Path(root)
+    pattern = "images/{name}.*" if (root / "images").is_dir() else "{name}.*"
+    images = {name: path for name, path in find_files(root, pattern).items() if "/" not in name}
+    rows = _rows(root / "gt.txt")
+    names = _names(root, split, images, rows)
+    files = chosen(names, images, "image", str(root / pattern))
+    shapes = find_files(root, "gtFine/{name}_labelIds.png") if (root / "gtFine").is_dir() else {}
+    items = [Item(name, path, scoring_mask=shapes.get(name)) for name, path in files.items()]
+    return attach(items, rows, lambda image: image if image in files else None)
+
+
+def _line(sample: Sample, box: np.ndarray, label: int) -> str:
+    if label < FIRST_ID:
+        raise HeterosegError(f"sample {sample.name!r}: expected box ids from {FIRST_ID}, found {label}")
+    x1, y1, x2, y2 = (round(float(v)) for v in box)
+    return f"{sample.name}.ppm;{x1};{y1};{x2 - 1};{y2 - 1};{label - FIRST_ID}"
+
+
+def write_gtsdb(root: Path | str, split: str, samples: list[Sample]) -> None:
+    """Write images/NAME.ppm, SPLIT.txt, gt.txt (rounded; other images' lines stay) and masks for scoring."""
+    root = Path(root)
+    names = {sample.name for sample in samples}
+    path = root / "gt.txt"
+    old = read_text(path).splitlines() if path.is_file() else []
+    lines = [line for line in old if stem_of(line.split(";")[0]) not in names]
+    for sample in samples:
+        write_image(root / "images" / f"{sample.name}.ppm", sample.image)
+        lines += [_line(sample, box, int(i)) for box, i in zip(sample.boxes, sample.box_ids, strict=True)]
+        if sample.mask is not None:
+            write_ids(root / "gtFine" / f"{sample.name}_labelIds.png", sample.mask, bits=16)
+    write_text(path, "".join(f"{line}\n" for line in lines))
+    write_split(root, split, sorted(names))

@@ -1,0 +1,162 @@
+"""What all readers share: finding files by a pattern, pairing images with masks, and saying what is missing."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from heteroseg.errors import HeterosegError, nearest
+from heteroseg.files import read_text
+from heteroseg.structures import Item
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
+SHOWN = 20
+
+
+def tell(faults: list[str], most: int | None = None) -> None:
+    """Raise all faults as one HeterosegError, at most `most` of them and a count of the rest; none is fine."""
+    if most is not None and len(faults) > most:
+        faults = [*faults[:most], f"... and {len(faults) - most} more such faults"]
+    if faults:
+        raise HeterosegError(*faults)
+
+
+def absent(path: Path, kind: str, hint: str) -> NoReturn:
+    """Say that `path` is missing, what stands in the deepest folder above it that exists, and what to do."""
+    above = next((p for p in path.parents if p.is_dir()), Path("."))
+    missing = path.relative_to(above).parts[0]
+    there = sorted(p.name for p in above.iterdir() if not p.name.startswith("."))
+    listed = ", ".join(there[:12]) + (", ..." if len(there) > 12 else "") or "nothing"
+    raise HeterosegError(
+        f"{path}: expected this {kind}, found no {missing!r} in {above} (it has {listed}); "
+        f"{hint}{nearest(missing, there)}"
+    )
+
+
+def require_folder(path: Path) -> Path:
+    if path.is_file():
+        raise HeterosegError(f"{path}: expected a folder, found a file; unpack it or name the folder above it")
+    if not path.is_dir():
+        absent(path, "folder", "check the split, the reader and the dataset's root")
+    return path
+
+
+def fill(pattern: str, split: str, name: str | None = None) -> str:
+    """`pattern` with its `{split}`, and its `{name}` where one is given, put in."""
+    pattern = pattern.replace("{split}", split)
+    return pattern if name is None else pattern.replace("{name}", name)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    text, named = "", False
+    for part in re.split(r"(\{name\}|\*\*/|\*\*|\*)", pattern):
+        if part == "{name}":
+            text += "(?P=name)" if named else "(?P<name>.+)"
+            named = True
+        else:
+            text += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}.get(part, re.escape(part))
+    return re.compile(text)
+
+
+def check_pattern(pattern: str, what: str, known: tuple[str, ...] = ("split", "name")) -> None:
+    """Raise HeterosegError for placeholders other than `known`, or where `{name}` is due and missing."""
+    for key in re.findall(r"\{(.*?)\}", pattern):
+        if key not in known:
+            expected = " and ".join(f"{{{k}}}" for k in known)
+            raise HeterosegError(f"{what}: expected only {expected} in braces, found {{{key}}} in {pattern!r}")
+    if "name" in known and "{name}" not in pattern:
+        raise HeterosegError(f"{what}: expected {{name}} in the pattern, found {pattern!r}; write e.g. '{{name}}.png'")
+    if pattern.startswith("/") or ".." in Path(pattern).parts:
+        raise HeterosegError(f"{what}: expected a path relative to the root, found {pattern!r}; set `root` higher up")
+
+
+def _walk(base: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(base, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                yield Path(folder, name)
+
+
+def matching(root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+    """(name, path) of each image file under `root` that matches, in the order of the folders."""
+    pattern = Path(pattern).as_posix()  # without ./ and //
+    fixed, regex = re.match(r"(?:[^*{]*/)?", pattern), _compiled(pattern)
+    for path in _walk(require_folder(root / (fixed.group() if fixed else ""))):
+        if match := regex.fullmatch(path.relative_to(root).as_posix()):
+            yield match["name"], path
+
+
+def find_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
+    """The image files under `root` that match, by name, sorted.
+
+    `{name}` may span folders, `*` stays within one and `**` does not. Hidden files are left out.
+    A missing folder, or two files of one name, raise HeterosegError.
+    """
+    found: dict[str, Path] = {}
+    faults = []
+    for name, path in matching(root, fill(pattern, split)):
+        if name in found:
+            faults.append(f"{path}: expected one file named {name!r}, found {found[name]} too; remove one of them")
+        found[name] = path
+    tell(faults, SHOWN)
+    return dict(sorted(found.items()))
+
+
+def split_lines(root: Path, split: str) -> list[tuple[str, str]]:
+    """(`file:line`, text) of each line of `root/SPLIT.txt` that is not blank. A missing file raises HeterosegError."""
+    path = root / f"{split}.txt"
+    if not path.is_file():
+        absent(path, "list of images", "name a split that has a list, or write the list with one image a line")
+    lines = enumerate(read_text(path).splitlines(), 1)
+    return [(f"{path}:{number}", line.strip()) for number, line in lines if line.strip()]
+
+
+def unique(named: Iterable[tuple[str, str]]) -> list[str]:
+    """The names of (where, name) pairs, sorted; a name that stands twice raises HeterosegError."""
+    first: dict[str, str] = {}
+    faults = []
+    for where, name in named:
+        if name in first:
+            faults.append(f"{where}: expected each image once, found {name!r} again (first {first[name]}); remove one")
+        first.setdefault(name, where)
+    tell(faults, SHOWN)
+    return sorted(first)
+
+
+def split_stems(root: Path, split: str) -> list[str]:
+    """Sorted image stems in `root/SPLIT.txt`; folders and suffixes of images in the lines are dropped."""
+    return unique((where, stem_of(line)) for where, line in split_lines(root, split))
+
+
+def stem_of(file: str) -> str:
+    """A file's name without its folders and, where it has one, its image suffix."""
+    path = Path(file)
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+
+
+def chosen(names: Iterable[str], files: dict[str, Path], kind: str, expected: str) -> dict[str, Path]:
+    """The files of `names`; each that is missing is told with its path, `expected` being a pattern with `{name}`."""
+    names = list(names)
+    tell(
+        [
+            f"{fill(expected, '', name)}: expected the {kind} of {name!r}, found no such file; "
+            f"complete the download or take the image out of the split"
+            for name in names
+            if name not in files
+        ],
+        SHOWN,
+    )
+    return {name: files[name] for name in names}
+
+
+def paired(root: Path, split: str, images: str, masks: str | None, names: list[str] | None = None) -> list[Item]:
+    """Items of the images (all that match, or `names`) with their masks, sorted by name; what is missing raises."""
+    found = find_files(root, images, split)
+    if names is not None:
+        found = chosen(names, found, "image", str(root / fill(images, split)))
+    if masks is None:
+        return [Item(name, path) for name, path in found.items()]
+    wanted = chosen(found, find_files(root, masks, split), "mask", str(root / fill(masks, split)))
+    return [Item(name, path, wanted[name]) for name, path in found.items()]

@@ -1,0 +1,142 @@
+"""Decoding: from the files of an item to its pixels, ids and boxes."""
+
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from heteroseg.datasets.boxes import outside
+from heteroseg.errors import HeterosegError
+from heteroseg.structures import Item, Sample
+
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+PALETTE = 3  # the PNG colour type
+
+
+def read_sample(item: Item, scoring: bool = False) -> Sample:
+    """Decode an item: image (H, W, 3) uint8 RGB, mask (H, W) int32 ids or None, boxes clipped to the image.
+
+    `scoring` takes the item's scoring mask where it has one. An unreadable file, sizes that differ, a colour without
+    an id and a box that stands out of the image by more than a pixel raise HeterosegError.
+    """
+    image = read_image(item.image)
+    scored = scoring and item.scoring_mask is not None
+    path, palette = (item.scoring_mask, None) if scored else (item.mask, item.palette)
+    mask = None if path is None else read_mask(path, palette)
+    if mask is not None and mask.shape != image.shape[:2]:
+        sizes = [f"{a.shape[1]}x{a.shape[0]}" for a in (image, mask)]
+        raise HeterosegError(
+            f"{item.image}: expected an image and a mask of one size, found {sizes[0]} and {sizes[1]} in {path}; "
+            f"resize the one that was changed"
+        )
+    return Sample(item.name, image, mask, _clipped(item, *image.shape[:2]), item.box_ids)
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB. Grey becomes three channels, alpha is dropped, 16 bits become 8, EXIF is not heeded."""
+    path = Path(path)
+    pixels = _decoded(path, _bytes(path))
+    if pixels.dtype == np.uint16:
+        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
+    return cv2.cvtColor(_bgr(path, pixels), cv2.COLOR_BGR2RGB)
+
+
+def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray:
+    """(H, W) int32 ids from a grey file of 1 to 32 bits or a palette PNG's indices; with `palette` from colours.
+
+    A file with several channels (without `palette`), a JPEG and a colour that is not in `palette` raise HeterosegError.
+    """
+    path = Path(path)
+    data = _bytes(path)
+    if data.startswith(JPEG):
+        raise HeterosegError(f"{path}: expected a mask in a lossless format, found a JPEG; export it as PNG")
+    if palette is not None:
+        return _from_colors(path, _decoded(path, data), palette)
+    depth, kind = (data[24], data[25]) if data.startswith(PNG) and len(data) > 25 else (8, 0)
+    ids = _indices(path, data) if kind == PALETTE else _decoded(path, data)
+    if ids.ndim != 2 or ids.dtype.kind not in "ui":
+        channels = 1 if ids.ndim == 2 else ids.shape[2]
+        raise HeterosegError(
+            f"{path}: expected one channel of whole ids, found {channels} of {ids.dtype}; store ids instead of colours"
+        )
+    if kind == 0 and depth < 8:
+        ids = ids // (255 // (2**depth - 1))  # the decoder stretches few bits to 0..255
+    return ids.astype(np.int32)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
+
+
+def _unreadable(path: Path) -> HeterosegError:
+    return HeterosegError(f"{path}: expected an image, found a file that is cut off or damaged; download it again")
+
+
+def _decoded(path: Path, data: bytes) -> np.ndarray:
+    """All channels and bits as they are, BGR (from memory: a cut file is an error, not a grey rest)."""
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise _unreadable(path)
+    return pixels
+
+
+def _indices(path: Path, data: bytes) -> np.ndarray:
+    """A palette PNG's indices; OpenCV would give the colours."""
+    from PIL import Image
+
+    try:
+        return np.asarray(Image.open(io.BytesIO(data)))
+    except (OSError, SyntaxError, ValueError):
+        raise _unreadable(path) from None
+
+
+def _bgr(path: Path, pixels: np.ndarray) -> np.ndarray:
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if channels not in (1, 3, 4) or pixels.dtype != np.uint8:
+        raise HeterosegError(
+            f"{path}: expected 1, 3 or 4 channels of 8 bits, found {channels} of {pixels.dtype}; convert the file"
+        )
+    if channels == 1:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR) if channels == 4 else pixels
+
+
+@lru_cache(maxsize=8)
+def _id_table(palette: bytes) -> np.ndarray:
+    """(2**24,) int32: id + 1 by packed 0xRRGGBB, 0 where no id has the colour. Untouched pages take no memory."""
+    red, green, blue = np.frombuffer(palette, np.uint8).reshape(-1, 3).astype(np.int32).T
+    table = np.zeros(1 << 24, np.int32)
+    table[red << 16 | green << 8 | blue] = np.arange(1, len(red) + 1)
+    return table
+
+
+def _from_colors(path: Path, pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    pixels = _bgr(path, pixels)
+    packed = cv2.cvtColor(pixels, cv2.COLOR_BGR2BGRA).view("<u4")[..., 0] & 0xFFFFFF
+    ids = _id_table(np.ascontiguousarray(palette, np.uint8).tobytes())[packed] - 1
+    if ids.size and ids.min() < 0:
+        y, x = (int(v) for v in np.argwhere(ids < 0)[0])
+        color = tuple(int(v) for v in pixels[y, x, ::-1])
+        raise HeterosegError(
+            f"{path}: expected only the palette's colours, found {color} at x={x}, y={y}; "
+            f"add the colour to the palette or repair the mask"
+        )
+    return ids
+
+
+def _clipped(item: Item, height: int, width: int) -> np.ndarray:
+    for box in item.boxes:
+        if outside(map(float, box), width, height):
+            raise HeterosegError(
+                f"{item.image}: expected boxes inside the image of {width}x{height}, found {box.tolist()}; "
+                f"if the image was resized, scale the boxes too"
+            )
+    return np.clip(item.boxes, 0, np.array([width, height] * 2, np.float32))

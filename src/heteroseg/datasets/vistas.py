@@ -1,0 +1,40 @@
+"""Mapillary Vistas: SPLIT/images/NAME.jpg and SPLIT/v1.2/labels or SPLIT/v2.0/labels/NAME.png (palette PNGs of ids).
+
+Older downloads have the v1.x labels in SPLIT/labels. The splits are called training, validation and testing.
+"""
+
+from pathlib import Path
+
+from heteroseg.datasets.listing import fill, paired
+from heteroseg.datasets.writing import mask_of, write_image, write_palette_png
+from heteroseg.errors import HeterosegError, nearest
+from heteroseg.structures import Item, Sample
+
+VERSIONS = ("v1.2", "v2.0")
+
+
+def _masks(root: Path, split: str, version: str) -> str:
+    if version not in VERSIONS:
+        names = ", ".join(VERSIONS)
+        raise HeterosegError(f"version: expected one of {names}, found {version!r}{nearest(version, VERSIONS)}")
+    folder = "{split}/" + version + "/labels"
+    older = version == "v1.2" and not (root / fill(folder, split)).is_dir() and (root / split / "labels").is_dir()
+    return ("{split}/labels" if older else folder) + "/{name}.png"
+
+
+def vistas(root: Path | str, split: str, version: str = "v1.2") -> list[Item]:
+    """Items named NAME; masks hold the ids 0-65 (v1.2) or 0-123 (v2.0) as palette indices.
+
+    An unknown version, or a folder, image or mask that is missing raises HeterosegError.
+    """
+    root = Path(root)
+    return paired(root, split, "{split}/images/{name}.*", _masks(root, split, version))
+
+
+def write_vistas(root: Path | str, split: str, samples: list[Sample], version: str = "v1.2") -> None:
+    """Write JPEG images and palette PNGs; ids above 255 raise HeterosegError."""
+    root = Path(root)
+    masks = _masks(root, split, version)
+    for sample in samples:
+        write_image(root / split / "images" / f"{sample.name}.jpg", sample.image)
+        write_palette_png(root / fill(masks, split, sample.name), mask_of(sample))

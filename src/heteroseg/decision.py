@@ -1,0 +1,111 @@
+"""From fused logits to decided nodes, and to the labels of any label space.
+
+Two rules. `path` (the paper's): from the root along the larger child. `marginal`: p(label) is the sum over the leaves
+that it covers, and the largest wins; a pixel lies outside the space where more than half of the mass does.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heteroseg.labelspace import LabelSpace
+from heteroseg.taxonomy import Taxonomy
+
+Rule = Literal["path", "marginal"]
+VOID = -1  # a classifier answered "not a child of this node"
+OUTSIDE = -1  # not a label of the space
+
+
+def upsample(logits: Tensor, covers: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """(B, C, h, w) logits that stand for a padded image of size `covers` to (B, C, H, W) at the image's size."""
+    full = F.interpolate(logits.float(), covers, mode="bilinear", align_corners=False)
+    return full[:, :, : size[0], : size[1]]
+
+
+def leaf_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
+    """(B, C, H, W) fused logits to (B, leaves, H, W): the product of the softmaxes on each leaf's path.
+
+    Sums to 1 over the leaves, or to less where void logits take their share.
+    """
+    node: dict[int, Tensor] = {0: logits.new_ones((logits.shape[0], *logits.shape[2:]))}
+    _only_children(0, tree, node)
+    for c in tree.classifiers:
+        probs = logits[:, c.start : c.stop].softmax(1)
+        above = c.node
+        while above not in node:  # an only child has its parent's probability
+            above = tree.parents[above]
+        for i, child in enumerate(c.children):
+            node[child] = node[above] * probs[:, i]
+            _only_children(child, tree, node)
+    return torch.stack([node[leaf] for leaf in tree.leaves], 1)
+
+
+def _only_children(node: int, tree: Taxonomy, known: dict[int, Tensor]) -> None:
+    while len(tree.children[node]) == 1:
+        child = tree.children[node][0]
+        known[child] = known[node]
+        node = child
+
+
+def decide(logits: Tensor, tree: Taxonomy, stops: Tensor | None = None, assume: dict[int, int] | None = None) -> Tensor:
+    """(B, C, H, W) fused logits to (B, H, W) int64 nodes by the path rule.
+
+    Ends at leaves, or earlier at nodes where `stops` (nodes,) bool is true. `assume` maps an inner node to the child
+    that is taken for granted there. VOID where a classifier's void logit is the largest. On ties the first child wins.
+    """
+    batch, _, height, width = logits.shape
+    node = torch.zeros(batch, height, width, dtype=torch.long, device=logits.device)
+    stop = [not kids for kids in tree.children] if stops is None else stops.tolist()
+    assume = assume or {}
+    for n in sorted(range(len(tree)), key=tree.depth):
+        if stop[n] or not tree.children[n]:
+            continue
+        here = node == n
+        if n in assume or len(tree.children[n]) == 1:
+            node[here] = assume.get(n, tree.children[n][0])
+        elif bool(here.any()):
+            c = tree.classifiers[tree.classifier_of[n]]
+            children = torch.tensor([*c.children, *([VOID] if c.void else [])], device=logits.device)
+            image, row, column = here.nonzero(as_tuple=True)
+            node[here] = children[logits[image, c.start : c.stop, row, column].argmax(1)]
+    return node
+
+
+def label_map(logits: Tensor, space: LabelSpace, rule: Rule = "marginal") -> Tensor:
+    """(B, C, H, W) fused logits to (B, H, W) int64 positions in `space.labels`, OUTSIDE where it is none of them."""
+    tree = space.taxonomy
+    assume = {tree.parents[n]: n for n in (tree.index(name) for name in space.file.assume)}
+    if rule == "path":
+        stops = torch.from_numpy(space.stops)
+        nodes = decide(logits, tree, stops, assume)
+        table = torch.from_numpy(space.by_node).to(logits.device)
+        return torch.where(nodes == VOID, OUTSIDE, table[nodes.clamp(min=0)])
+    probs = leaf_probs(_granted(logits, tree, assume), tree)
+    by_leaf = torch.from_numpy(space.by_leaf).to(logits.device)
+    labels = logits.new_zeros((len(logits), len(space.labels), *logits.shape[2:]))
+    labels.index_add_(1, by_leaf[by_leaf >= 0], probs[:, by_leaf >= 0])
+    inside = labels.sum(1)
+    total = probs.sum(1) if tree.void else 1.0
+    return torch.where(inside >= 0.5 * total, labels.argmax(1), OUTSIDE)
+
+
+def _granted(logits: Tensor, tree: Taxonomy, assume: dict[int, int]) -> Tensor:
+    """Logits in which assumed children have probability 1 given their parent."""
+    if not assume:
+        return logits
+    logits = logits.clone()
+    for parent, child in assume.items():
+        owner = tree.classifier_of[parent]
+        if owner >= 0:
+            c = tree.classifiers[owner]
+            logits[:, c.start : c.stop] = -torch.inf
+            logits[:, tree.channel_of[child]] = 0.0
+    return logits
+
+
+def native_ids(labels: Tensor, space: LabelSpace) -> Tensor:
+    """Positions in `space.labels` to ids as the dataset stores them; OUTSIDE becomes `space.outside`."""
+    table = torch.from_numpy(space.ids).to(labels.device)
+    return torch.where(labels == OUTSIDE, space.outside, table[labels.clamp(min=0)])

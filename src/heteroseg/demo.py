@@ -1,0 +1,79 @@
+"""The embedded demo: generate three datasets, train one network on all, evaluate, predict, and show it."""
+
+import csv
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from heteroseg.config import load_experiment
+from heteroseg.data import open_sources
+from heteroseg.files import write_text
+from heteroseg.inference import predict_files
+from heteroseg.inspection import score_table
+from heteroseg.labelspace import own_space
+from heteroseg.model import load
+from heteroseg.provenance import facts
+from heteroseg.report import collect_examples, write_report
+from heteroseg.scenes import generate
+from heteroseg.training import train
+
+TRAIN_IMAGES, VAL_IMAGES = 160, 24  # per dataset
+
+
+def fresh_folder(wanted: Path) -> Path:
+    """The wanted folder, or the first of wanted-2, wanted-3, ... that does not exist yet: nothing is overwritten."""
+    found, n = wanted, 1
+    while found.exists():
+        n += 1
+        found = wanted.with_name(f"{wanted.name}-{n}")
+    return found
+
+
+def read_log(path: Path) -> list[tuple[int, str, float]]:
+    """Rows (step, name, value) of a run's log.csv."""
+    with path.open(newline="") as file:
+        return [(int(r["step"]), r["name"], float(r["value"])) for r in csv.DictReader(file)]
+
+
+def run_demo(wanted: Path, overrides: Sequence[str], say: Callable[[str], None]) -> Path:
+    """Run the whole demo in a new folder and return the path of its report."""
+    begin = time.time()
+    out = fresh_folder(wanted)
+
+    def stage(text: str) -> None:
+        say(f"[{time.time() - begin:5.0f} s] {text}")
+
+    stage(f"drawing {3 * (TRAIN_IMAGES + VAL_IMAGES)} street scenes in the layouts of Cityscapes, Vistas and GTSDB")
+    generate(out / "data", TRAIN_IMAGES, VAL_IMAGES)
+    yaml = (package_files("heteroseg") / "specs" / "experiments" / "demo.yaml").read_text(encoding="utf-8")
+    write_text(out / "experiment.yaml", yaml)
+    experiment, folder = load_experiment(out / "experiment.yaml", overrides)
+
+    stage(f"training one network on all three, {experiment.train.steps} steps ({out / 'experiment.yaml'})")
+    result = train(experiment, folder, out / "run")
+    assert result is not None  # the demo's datasets have val splits
+    stage("predicting validation images")
+    model = load(out / "run" / "last")
+    sources = open_sources(experiment, folder, splits=("val",))
+    images = [item.image for source in sources for item in source.val[:2]]
+    for name, inputs in zip((s.name for s in sources), (images[i : i + 2] for i in range(0, 6, 2)), strict=True):
+        predict_files(model, inputs, out / "predictions" / name, own_space(model.taxonomy), with_overlay=True)
+
+    stage("writing the report")
+    page = out / "report.html"
+    seconds = {"time": f"{time.time() - begin:.0f} s from start to report"}
+    write_report(
+        page,
+        "heteroseg demo",
+        result,
+        collect_examples(model, sources),
+        read_log(out / "run" / "log.csv"),
+        model.taxonomy,
+        experiment.model_dump_json(indent=2),
+        facts() | seconds,
+    )
+    say("")
+    say(score_table(result))
+    say(f"\nmodel:       {out / 'run' / 'best'}\npredictions: {out / 'predictions'}\nreport:      {page.resolve()}")
+    return page

@@ -1,0 +1,17 @@
+"""The one error that a user is meant to read."""
+
+from difflib import get_close_matches
+
+
+class HeterosegError(Exception):
+    """Bad input from the user. Each fault is one sentence: expected, found, where, what to do next."""
+
+    def __init__(self, *faults: str):
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def nearest(name: str, known) -> str:
+    """`; did you mean 'x'?` for the most similar known name, or an empty string."""
+    match = get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
+    return f"; did you mean {match[0]!r}?" if match else ""

@@ -1,0 +1,125 @@
+"""Score a network on every dataset, each in its own label space."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from heteroseg.data import Source
+from heteroseg.datasets import read_sample
+from heteroseg.errors import HeterosegError
+from heteroseg.labelspace import LabelSpace
+from heteroseg.metrics import Scores, confusion, groups_at_depth, merge, scores
+from heteroseg.model import Model
+from heteroseg.structures import Sample
+from heteroseg.targets import encode
+
+
+def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
+    """(H, W) int16 true label positions, -1 unknown: from the mask, else from the shapes of the boxes."""
+    target = encode(sample, space, 0)
+    return target.mask if sample.mask is not None else target.boxes
+
+
+def evaluate_source(
+    model: Model,
+    source: Source,
+    limit: int | None = None,
+    each: Callable[[Sample, np.ndarray, np.ndarray], None] | None = None,
+) -> tuple[np.ndarray, int]:
+    """(labels, labels + 1) int64 confusion counts over a dataset's val images, and how many there are.
+
+    `each` is called with every sample, its truth and its prediction (positions in the label space).
+    """
+    space = source.space
+    if space.taxonomy != model.taxonomy:  # of the same nodes, but perhaps the experiment says nothing of void logits
+        space = replace(space, taxonomy=model.taxonomy)
+    counts = np.zeros((len(space.labels), len(space.labels) + 1), np.int64)
+    items = source.val[:limit]
+    for item in items:
+        sample = read_sample(item, scoring=True)
+        sample.name = str(item.scoring_mask or item.mask or item.image)
+        expected = truth(sample, space)
+        found = model.predict(sample.image).positions(space)
+        counts += confusion(expected, found, len(space.labels))
+        if each is not None:
+            each(sample, expected, found)
+    return counts, len(items)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _table(names: Sequence[str], result: Scores, shown: np.ndarray) -> dict[str, Any]:
+    return {
+        "miou": result.miou,
+        "macc": result.macc,
+        "acc": result.pixel_acc,
+        "per_class": {
+            name: {"iou": _number(result.iou[i]), "acc": _number(result.acc[i]), "pixels": int(result.pixels[i])}
+            for i, name in enumerate(names)
+            if shown[i]
+        },
+    }
+
+
+def summarise(counts: np.ndarray, space: LabelSpace, images: int) -> dict[str, Any]:
+    """The JSON entry of one dataset: its own labels, and `levels`: the same counts at every depth of the tree.
+
+    `decided` splits the labelled pixels into right, wrong and outside.
+    """
+    evaluated = space.evaluated
+    result = {
+        "label_space": space.name,
+        "images": images,
+        **_table([label.name for label in space.labels], scores(counts, evaluated), evaluated),
+    }
+    levels = {}
+    deepest = max(space.taxonomy.depth(leaf) for leaf in space.taxonomy.leaves)
+    for depth in range(1, deepest):
+        groups, names = groups_at_depth(space, depth)
+        merged = merge(counts * evaluated[:, None], groups, len(names))
+        shown = np.array([evaluated[groups == g].any() for g in range(len(names))])
+        levels[str(depth)] = _table(names, scores(merged), shown)
+    result["levels"] = levels
+    truths = counts[evaluated]
+    total, right, outside = int(truths.sum()), int(counts.diagonal()[evaluated].sum()), int(truths[:, -1].sum())
+    inside = total - outside
+    result["decided"] = {
+        "right": right,
+        "wrong": inside - right,
+        "outside": outside,
+        "right_of_inside": right / inside if inside else None,
+    }
+    return result
+
+
+def evaluate(
+    model: Model,
+    sources: Sequence[Source],
+    limit: int | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+    each: Callable[[Source, Sample, np.ndarray, np.ndarray], None] | None = None,
+) -> dict[str, Any]:
+    """Score all datasets that have a val split; the result is what `heteroseg evaluate --json` writes."""
+    result = {}
+    for source in sources:
+        if not source.val:
+            continue
+        progress(source.name)
+        theirs, ours = source.space.taxonomy, model.taxonomy
+        if (theirs.names, theirs.parents) != (ours.names, ours.parents):
+            other = ", another tree of that name" * (theirs.name == ours.name)
+            raise HeterosegError(
+                f"datasets.{source.name}: its label space belongs to taxonomy {theirs.name!r}, "
+                f"the model to {ours.name!r}{other}; "
+                "evaluate with an experiment of the model's taxonomy"
+            )
+        callback = None if each is None else (lambda *args, source=source: each(source, *args))
+        counts, images = evaluate_source(model, source, limit, callback)
+        result[source.name] = summarise(counts, source.space, images)
+    if not result:
+        raise HeterosegError("no dataset of the experiment has a val split; set val: to the split to evaluate on")
+    return {"datasets": result}

@@ -1,0 +1,134 @@
+"""Looking at what users wrote and have: specs, data on disk, score tables, as plain text."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from heteroseg.config import Experiment
+from heteroseg.data import Source, open_sources
+from heteroseg.datasets import read_sample
+from heteroseg.errors import HeterosegError
+from heteroseg.labelspace import LabelSpace, load_label_space
+from heteroseg.structures import Item
+from heteroseg.targets import encode
+from heteroseg.taxonomy import Taxonomy, find_spec, load_taxonomy
+
+MOST_FAULTS = 20  # told per dataset
+
+
+def _load_spec(name: str) -> Taxonomy | LabelSpace:
+    """A taxonomy or a label space, by what the file holds; for a plain name, whichever is shipped."""
+    if not name.endswith((".yaml", ".yml")):
+        try:
+            return load_taxonomy(name)
+        except HeterosegError as error:
+            try:
+                return load_label_space(name)
+            except HeterosegError as second:
+                raise HeterosegError(*(error.faults if "no shipped file" in str(second) else second.faults)) from None
+    document = find_spec("taxonomies", name)
+    keys = set(document.data) if isinstance(document.data, dict) else set()
+    if "labels" in keys:
+        return load_label_space(name)
+    if "tree" in keys:
+        return load_taxonomy(name)
+    raise HeterosegError(f"{name}: expected a taxonomy (key 'tree') or a label space (key 'labels'), found neither")
+
+
+def check_spec_file(name: str) -> str:
+    """One line that says what a sound file holds; faults raise HeterosegError."""
+    spec = _load_spec(name)
+    if isinstance(spec, Taxonomy):
+        sizes = f"{len(spec.leaves)} leaves, {len(spec.classifiers)} classifiers, {spec.channels} logits"
+        return f"{name}: taxonomy {spec.name!r}, {sizes}"
+    mapped = int((~spec.ignored).sum())
+    unions = sum(len(spec.taxonomy.cover(label.leaves)) > 1 for label in spec.labels)
+    return (
+        f"{name}: label space {spec.name!r} of taxonomy {spec.taxonomy.name!r}, {len(spec.labels)} labels "
+        f"({mapped} mapped, {unions} unions, {len(spec.labels) - mapped} ignored)"
+    )
+
+
+def show_spec_file(name: str) -> str:
+    """The tree, one node a line with its logit, or the labels with the nodes that they cover."""
+    spec = _load_spec(name)
+    lines = [check_spec_file(name), ""]
+    if isinstance(spec, Taxonomy):
+        for n, node in enumerate(spec.names):
+            owns = spec.classifier_of[n]
+            logit = f"  [{spec.channel_of[n]}]" if spec.channel_of[n] >= 0 else ""
+            count = f"  classifier {owns}: {len(spec.children[n])} classes" if owns >= 0 else ""
+            lines.append(f"{'  ' * spec.depth(n)}{node}{logit}{count}")
+        return "\n".join(lines)
+    width = max(len(label.name) for label in spec.labels)
+    for label in spec.labels:
+        nodes = " + ".join(spec.taxonomy.names[n] for n in spec.taxonomy.cover(label.leaves)) or "(ignored)"
+        note = "" if label.evaluate or not label.leaves else "  (not evaluated)"
+        lines.append(f"{label.id:6d}  {label.name:<{width}}  {nodes}{note}")
+    return "\n".join(lines)
+
+
+def _count(item: Item, space: LabelSpace, scoring: bool) -> np.ndarray | list[str]:
+    """Labelled pixels of one image by label position, or its faults; `scoring` reads its mask for scoring."""
+    try:
+        sample = read_sample(item, scoring)
+        scored = scoring and item.scoring_mask is not None
+        sample.name = str(item.scoring_mask if scored else item.mask or item.image)
+        target = encode(sample, space, 0)
+        if scored:
+            return np.bincount(target.mask[target.mask >= 0], minlength=len(space.labels))
+        return sum(np.bincount(m[m >= 0], minlength=len(space.labels)) for m in (target.mask, target.boxes))  # type: ignore[return-value]
+    except HeterosegError as error:
+        return list(error.faults)
+
+
+def _check_split(source: Source, split: str, items: list[Item], say: Callable[[str], None]) -> list[str]:
+    with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
+        results = list(pool.map(lambda item: _count(item, source.space, split == "val"), items))
+    faults = [fault for r in results if isinstance(r, list) for fault in r]
+    counts = [r for r in results if not isinstance(r, list)]
+    pixels = np.sum(counts, 0) if counts else np.zeros(len(source.space.labels), int)
+    images = np.sum([c > 0 for c in counts], 0) if counts else pixels
+    boxes = sum(len(item.boxes) for item in items)
+    say(f"{source.name} {split}: {len(items)} images, {pixels.sum()} labelled pixels{f', {boxes} boxes' * bool(boxes)}")
+    for i, label in enumerate(source.space.labels):
+        if label.leaves:
+            share = pixels[i] / max(pixels.sum(), 1)
+            say(f"  {label.id:6d}  {label.name:<28} {pixels[i]:>12}  {share:8.3%}  in {images[i]} images")
+    if len(faults) > MOST_FAULTS:
+        faults = [*faults[:MOST_FAULTS], f"{source.name} {split}: {len(faults) - MOST_FAULTS} more faults like these"]
+    return faults
+
+
+def check_data(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> None:
+    """Decode every image and annotation of an experiment and print how often each label occurs.
+
+    Raises HeterosegError with all faults: files that cannot be read, ids outside the label space, bad boxes.
+    """
+    faults = []
+    for source in open_sources(experiment, folder):
+        for split, items in (("train", source.train), ("val", source.val)):
+            if items:
+                faults.extend(_check_split(source, split, items, say))
+    if faults:
+        raise HeterosegError(*faults)
+    say("all sound")
+
+
+def score_table(result: dict) -> str:
+    """The scores of all datasets as a text table."""
+
+    def percent(value: float | None) -> str:
+        return "   n/a" if value is None else f"{100 * value:6.1f}"
+
+    head = f"{'dataset':<16}{'labels':<22}{'images':>7}{'mIoU':>8}{'macc':>8}{'acc':>8}"
+    rows = [f"{head}   labelled pixels: right / wrong / outside, %"]
+    for name, d in result["datasets"].items():
+        parts = d["decided"]
+        total = max(sum(parts[k] for k in ("right", "wrong", "outside")), 1)
+        split = " / ".join(f"{100 * parts[k] / total:.1f}" for k in ("right", "wrong", "outside"))
+        numbers = "  ".join(percent(d[k]) for k in ("miou", "macc", "acc"))
+        rows.append(f"{name:<16}{d['label_space']:<22}{d['images']:>7}  {numbers}   {split}")
+    return "\n".join(rows)

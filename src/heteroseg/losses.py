@@ -1,0 +1,218 @@
+"""The one likelihood: -log p(label), by classifier.
+
+p(label) is the sum over the nodes that it covers, p(node) the product of the softmaxes on its path. A single node
+gives one cross-entropy per classifier on its path (IV 2018, eq. of section III-C); a union gives one partial-label
+term (Bevandic & Segvic, NLL+) at its nodes' common ancestor; a tree of depth one is the flat classifier.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heteroseg.targets import NOTHING, Terms
+from heteroseg.taxonomy import Taxonomy
+
+Gate = Literal["hard", "soft", "open"]
+Normalise = Literal["classifier", "pixel"]
+STRONG, WEAK = 0, 1
+
+
+def log_softmaxes(logits: Tensor, tree: Taxonomy) -> Tensor:
+    """(N, C) fused logits to log-probabilities given the parent, one softmax per classifier, in float32 or wider."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return torch.cat([F.log_softmax(logits[:, c.start : c.stop], dim=1) for c in tree.classifiers], dim=1)
+
+
+@dataclass
+class Sums:
+    """Weighted negative log-likelihoods and their weights, (classifiers, 2): strong (masks) and weak (boxes)."""
+
+    nll: Tensor
+    weight: Tensor
+
+
+def gate_weight(logits: Tensor, logp: Tensor, gate: Tensor, tree: Taxonomy, kind: Gate) -> Tensor:
+    """(N,) how far a box may train here; no gradient flows through it.
+
+    `gate` (N, G) are the channels on the path to the gate node, padded with -1. hard: 1 where the classifier that
+    decides the node has it as its largest logit (the paper's rule), soft: p(node), open: 1.
+    """
+    if kind == "open":
+        return logp.new_ones(len(logp))
+    on_path = gate >= 0
+    steps = logp.detach().gather(1, gate.clamp(min=0))
+    if kind == "soft":
+        return torch.where(on_path, steps, 0).sum(1).exp()
+    best = logits.detach().new_empty(logits.shape)
+    for c in tree.classifiers:
+        best[:, c.start : c.stop] = logits[:, c.start : c.stop].detach().amax(1, keepdim=True)
+    decided = logits.detach().gather(1, gate.clamp(min=0)) == best.gather(1, gate.clamp(min=0))
+    last = on_path.sum(1) - 1  # the paper asks the parent's classifier only, not those above it
+    asked = decided.gather(1, last.clamp(min=0)[:, None])[:, 0]
+    return torch.where(last >= 0, asked, True).to(logp.dtype)
+
+
+def nll_sums(
+    logits: Tensor,
+    labels: Tensor,
+    kind: int,
+    terms: Terms,
+    tree: Taxonomy,
+    weights: Tensor | None = None,
+    gate: Gate = "hard",
+) -> Sums:
+    """Sum the loss terms of N pixels by classifier.
+
+    `logits` (N, C) float, `labels` (N,) running label numbers (-1 adds nothing), `kind` STRONG or WEAK for all N,
+    `weights` (N,) or None. The result's `weight` counts what is known, so its ratio is a mean.
+    """
+    known = labels >= 0
+    logits, labels = logits[known], labels[known]
+    logp = log_softmaxes(logits, tree)
+    pixel = logp.new_ones(len(labels)) if weights is None else weights[known].to(logp.dtype)
+    opened = pixel
+    if kind == WEAK:
+        factor = gate_weight(logits, logp, terms.gate[labels], tree, gate)
+        pixel, opened = pixel * (factor > 0), pixel * factor
+    path = terms.path[labels]
+    used = path >= 0
+    if kind == WEAK:
+        used = used & terms.below_gate[labels]
+    nll = -logp.gather(1, path.clamp(min=0))
+    group = terms.path_of[labels].clamp(min=0)[used]
+    size = (len(tree.classifiers),)
+    total = logp.new_zeros(size).index_add(0, group, (nll * opened[:, None])[used])
+    count = logp.new_zeros(size).index_add(0, group, pixel[:, None].expand_as(nll)[used])
+    in_union = terms.union[labels] >= 0
+    if kind == WEAK:
+        in_union = in_union & terms.union_below_gate[labels]
+    if in_union.any():
+        row = terms.union[labels[in_union]]
+        parts = terms.parts[row]  # (U, K, E)
+        real = parts >= 0
+        steps = logp[in_union].gather(1, parts.clamp(min=0).flatten(1)).view(parts.shape)
+        log_p = torch.where(real, steps, 0).sum(2).masked_fill(~real.any(2), -torch.inf).logsumexp(1)
+        total = total.index_add(0, terms.parts_of[row], -log_p * opened[in_union])
+        count = count.index_add(0, terms.parts_of[row], pixel[in_union])
+    zero = torch.zeros_like(total)
+    pair = (lambda t: torch.stack([t, zero], 1)) if kind == STRONG else (lambda t: torch.stack([zero, t], 1))
+    return Sums(pair(total), pair(count))
+
+
+def reduce_sums(sums: Sums, weights: Tensor, normalise: Normalise, pixels: Tensor) -> Tensor:
+    """One number from the sums. `weights` (classifiers,); `pixels` () the labelled pixels that the sums came from.
+
+    classifier: weighted sum of the means per classifier, strong and weak apart (IV 2018, figure 3: each term has its
+    own denominator); pixel: mean of -log p(label) over labelled pixels. With nothing known the result is 0.
+    """
+    weighted = sums.nll * weights.to(sums.nll)[:, None]
+    if normalise == "pixel":
+        return weighted.sum() / pixels.clamp(min=1)
+    return (
+        (weighted / sums.weight.clamp(min=torch.finfo(sums.weight.dtype).tiny)).masked_fill(sums.weight == 0, 0).sum()
+    )
+
+
+@dataclass(frozen=True)
+class Points:
+    """Sampled pixels of a batch: image (N,), row (N,), column (N,), all int64."""
+
+    image: Tensor
+    row: Tensor
+    column: Tensor
+
+
+def sample_points(labelled: Tensor, cell: int, generator: torch.Generator | None = None) -> Points:
+    """One random pixel in every `cell` x `cell` block of a (B, H, W) bool map, where the map is true.
+
+    Every pixel is equally likely, so means over the points are unbiased; `cell` 1 takes every pixel.
+    """
+    batch, height, width = labelled.shape
+    if cell == 1:
+        return Points(*labelled.nonzero(as_tuple=True))
+    rows, columns = -(-height // cell), -(-width // cell)
+    jitter = torch.randint(0, cell, (2, batch, rows, columns), generator=generator).to(labelled.device)
+    row = torch.arange(rows, device=labelled.device)[None, :, None] * cell + jitter[0]
+    column = torch.arange(columns, device=labelled.device)[None, None, :] * cell + jitter[1]
+    image = torch.arange(batch, device=labelled.device)[:, None, None].expand_as(row)
+    inside = (row < height) & (column < width)
+    image, row, column = image[inside], row[inside], column[inside]
+    hit = labelled[image, row, column]
+    return Points(image[hit], row[hit], column[hit])
+
+
+def logits_at(logits: Tensor, points: Points, size: tuple[int, int]) -> Tensor:
+    """(N, C) bilinear logits at pixels of the full-size image; equals upsampling everything and picking the pixels.
+
+    `logits` (B, C, h, w) at the output stride, `size` (H, W) of the image. Bilinear with align_corners false and
+    edges held, gathered at the four neighbours so that the cost follows the points and not the image.
+    """
+    height, width = logits.shape[2:]
+    rows = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])  # a pixel's channels lie together
+
+    def axis(at: Tensor, full: int, small: int) -> tuple[Tensor, Tensor, Tensor]:
+        position = ((at.to(torch.float64) + 0.5) * (small / full) - 0.5).clamp(min=0)
+        low = position.floor().long().clamp(max=small - 1)
+        return low, (low + 1).clamp(max=small - 1), (position - low).to(logits.dtype)[:, None]
+
+    top, bottom, fy = axis(points.row, size[0], height)
+    left, right, fx = axis(points.column, size[1], width)
+    base = points.image * height
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        return rows.index_select(0, (base + row) * width + column)
+
+    upper = at(top, left) * (1 - fx) + at(top, right) * fx
+    lower = at(bottom, left) * (1 - fx) + at(bottom, right) * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def pixel_weights(labels: Tensor, balance: float, label_weights: Tensor | None) -> Tensor | None:
+    """(N,) weights of labelled pixels, or None where all are 1.
+
+    A pixel weighs n ** -balance, n being the pixels of its label in this batch, scaled to mean 1 over known pixels,
+    times its entry in `label_weights` (labels,).
+    """
+    if balance == 0 and label_weights is None:
+        return None
+    known = labels >= 0
+    weights = torch.zeros(len(labels), device=labels.device)
+    if balance and known.any():
+        weights[known] = torch.bincount(labels[known])[labels[known]].float() ** -balance
+        weights = weights / weights[known].mean()
+    else:
+        weights[known] = 1.0
+    if label_weights is not None:
+        weights[known] = weights[known] * label_weights[labels[known]]
+    return weights
+
+
+def hierarchical_loss(
+    logits: Tensor,
+    mask: Tensor,
+    boxes: Tensor,
+    terms: Terms,
+    tree: Taxonomy,
+    *,
+    cell: int = 4,
+    gate: Gate = "hard",
+    balance: float = 0.0,
+    label_weights: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[Sums, Tensor]:
+    """Loss sums of a batch and the number of labelled pixels that they stand for.
+
+    `logits` (B, C, h, w); `mask` and `boxes` (B, H, W) running label numbers, -1 where nothing is known.
+    `cell` sets the share of pixels that are looked at (1 in cell**2; 1 is the full-resolution reference).
+    """
+    points = sample_points((mask != NOTHING) | (boxes != NOTHING), cell, generator)
+    at = logits_at(logits, points, (mask.shape[1], mask.shape[2]))
+    result = []
+    for kind, labels in ((STRONG, mask), (WEAK, boxes)):
+        chosen = labels[points.image, points.row, points.column].long()
+        result.append(nll_sums(at, chosen, kind, terms, tree, pixel_weights(chosen, balance, label_weights), gate))
+    pixels = torch.tensor(float(len(points.image)), device=logits.device)
+    return Sums(result[0].nll + result[1].nll, result[0].weight + result[1].weight), pixels

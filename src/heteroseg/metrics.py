@@ -1,0 +1,78 @@
+"""Scores from int64 confusion counts, summed over images.
+
+Rows are true labels, columns predicted ones; the last column counts predictions outside the label space, which are
+misses. Only classes with true pixels have scores: others are None, never 0.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heteroseg.labelspace import LabelSpace
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndarray:
+    """(labels, labels + 1) int64 counts; `truth` -1 is not counted, `predicted` -1 is outside (last column)."""
+    known = truth >= 0
+    columns = np.where(predicted[known] < 0, labels, predicted[known]).astype(np.int64)
+    flat = truth[known].astype(np.int64) * (labels + 1) + columns
+    return np.bincount(flat, minlength=labels * (labels + 1)).reshape(labels, labels + 1)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """`iou` and `acc` per class (NaN where a class has no true pixel), `pixels` its true pixels, and their means."""
+
+    iou: np.ndarray
+    acc: np.ndarray
+    pixels: np.ndarray
+    miou: float | None
+    macc: float | None
+    pixel_acc: float | None
+
+
+def scores(counts: np.ndarray, evaluated: np.ndarray | None = None) -> Scores:
+    """Scores of (classes, classes + 1) counts; `evaluated` (classes,) bool leaves classes out as truth.
+
+    A pixel of a class that is not evaluated is neither hit nor miss nor false alarm, as in cityscapesScripts.
+    """
+    counts = counts.astype(np.int64)
+    if evaluated is not None:
+        counts = counts * evaluated[:, None]
+    pixels = counts.sum(1)
+    hit = np.diagonal(counts)
+    present = pixels > 0
+    union = pixels + counts[:, :-1].sum(0) - hit
+    iou = np.where(present, hit / np.maximum(union, 1), np.nan)
+    acc = np.where(present, hit / np.maximum(pixels, 1), np.nan)
+    if not present.any():
+        return Scores(iou, acc, pixels, None, None, None)
+    return Scores(iou, acc, pixels, float(np.nanmean(iou)), float(np.nanmean(acc)), float(hit.sum() / pixels.sum()))
+
+
+def merge(counts: np.ndarray, groups: np.ndarray, size: int) -> np.ndarray:
+    """Confusion counts of label groups: `groups` (labels,) gives each label's group."""
+    result = np.zeros((size, size + 1), np.int64)
+    columns = np.append(groups, size)
+    np.add.at(result, (groups[:, None], columns[None, :]), counts)
+    return result
+
+
+def groups_at_depth(space: LabelSpace, depth: int) -> tuple[np.ndarray, list[str]]:
+    """Each label's group when the tree is cut at `depth`, and the groups' names.
+
+    A label goes to its ancestor at that depth; one that lies higher, or across several branches, stays by itself.
+    """
+    tree = space.taxonomy
+    names: list[str] = []
+    groups = np.zeros(len(space.labels), np.int64)
+    for i, label in enumerate(space.labels):
+        name = f"{label.name} (label)"
+        if label.leaves:
+            path = tree.path(tree.common_ancestor([tree.leaves[leaf] for leaf in label.leaves]))
+            if len(path) > depth:
+                name = tree.names[path[depth]]
+        if name not in names:
+            names.append(name)
+        groups[i] = names.index(name)
+    return groups, names

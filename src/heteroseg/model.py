@@ -1,0 +1,191 @@
+"""A trained network as a folder, and what it says about an image.
+
+MODEL holds `model.safetensors`, `config.json`, `taxonomy.yaml` and `label_spaces/*.yaml`: nothing else is needed.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from heteroseg.config import ModelConfig, Strict
+from heteroseg.datasets import read_image
+from heteroseg.decision import Rule, decide, label_map, leaf_probs, native_ids, upsample
+from heteroseg.errors import HeterosegError, nearest
+from heteroseg.labelspace import LabelSpace, load_label_space, own_space
+from heteroseg.models import Network, build_network
+from heteroseg.models.network import portable_config
+from heteroseg.taxonomy import Taxonomy, load_taxonomy
+
+
+class ModelFile(Strict):
+    """config.json of a MODEL folder."""
+
+    format: int = 1
+    name: str
+    model: ModelConfig
+    decision: Rule = "marginal"
+    label_spaces: list[str]
+
+
+@dataclass
+class Prediction:
+    """What the network says about one image of `size` (H, W); everything is worked out when it is asked for."""
+
+    model: "Model"
+    logits: Tensor  # (1, C, h, w) at the output stride
+    size: tuple[int, int]
+
+    @cached_property
+    def _full(self) -> Tensor:
+        return upsample(self.logits, self.model.network.covers(*self.size), self.size)
+
+    def positions(self, space: str | LabelSpace) -> np.ndarray:
+        """(H, W) int64 positions in `space.labels`, -1 outside the space."""
+        space = self.model.space(space) if isinstance(space, str) else space
+        return label_map(self._full, space, self.model.decision)[0].cpu().numpy()
+
+    def labels(self, space: str | LabelSpace) -> np.ndarray:
+        """(H, W) int64 native ids of a label space (a name in `model.spaces`, or a LabelSpace of the same taxonomy)."""
+        space = self.model.space(space) if isinstance(space, str) else space
+        return native_ids(torch.from_numpy(self.positions(space)), space).numpy()
+
+    def nodes(self) -> np.ndarray:
+        """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void."""
+        return decide(self._full, self.model.taxonomy)[0].cpu().numpy()
+
+    def probs(self, node: str) -> np.ndarray:
+        """(H, W) float32 probability of a node: the sum over its leaves."""
+        tree = self.model.taxonomy
+        start, stop = tree.spans[tree.index(node)]
+        return leaf_probs(self._full, tree)[0, start:stop].sum(0).cpu().numpy()
+
+
+@dataclass
+class Model:
+    """A network with the taxonomy and the label spaces that it was trained with."""
+
+    name: str
+    network: Network
+    taxonomy: Taxonomy
+    spaces: dict[str, LabelSpace]
+    config: ModelConfig
+    decision: Rule = "marginal"
+
+    def space(self, name: str) -> LabelSpace:
+        """A label space by its name, 'leaves' for the taxonomy's own, or from a YAML file for the same taxonomy."""
+        if name in self.spaces:
+            return self.spaces[name]
+        if name == "leaves":
+            return own_space(self.taxonomy)
+        if name.endswith((".yaml", ".yml")):
+            return load_label_space(name, self.taxonomy)
+        raise HeterosegError(
+            f"the model has no label space {name!r}{nearest(name, [*self.spaces, 'leaves'])}; it has "
+            f"{', '.join([*self.spaces, 'leaves'])}; "
+            "a label space of your own is named by its path, ending .yaml"
+        )
+
+    @torch.inference_mode()
+    def predict(self, image: np.ndarray | str | Path) -> Prediction:
+        """Run the network on one image: (H, W, 3) uint8 RGB, (H, W) grey, or a path."""
+        if not isinstance(image, np.ndarray):
+            image = read_image(Path(image))
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise HeterosegError(f"expected an RGB image (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
+        device = self.network.mean.device
+        self.network.eval()
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)
+        return Prediction(self, self.network(pixels).float(), (image.shape[0], image.shape[1]))
+
+
+def save_model(model: Model, folder: Path) -> None:
+    """Write a MODEL folder: whole under a temporary name, then put in the place of the old one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
+    try:
+        (part / "label_spaces").mkdir()
+        for name, space in model.spaces.items():
+            _dump(part / "label_spaces" / f"{name}.yaml", space.file.model_copy(update={"name": name}))
+        _dump(part / "taxonomy.yaml", model.taxonomy.to_file())
+        config = portable_config(model.config, model.network)
+        file = ModelFile(name=model.name, model=config, decision=model.decision, label_spaces=list(model.spaces))
+        (part / "config.json").write_text(file.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
+        save_file(tensors, part / "model.safetensors")
+        part.chmod(0o755)
+        old = folder.with_name(f".old-{folder.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        part.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _dump(path: Path, file) -> None:
+    data = file.model_dump(exclude_defaults=True, mode="json")
+    path.write_text(
+        yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120), encoding="utf-8"
+    )
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
+    """Load a MODEL folder (or the `best/` of a RUN folder)."""
+    folder = Path(path)
+    if not (folder / "config.json").is_file() and (folder / "best" / "config.json").is_file():
+        folder = folder / "best"
+    if not (folder / "config.json").is_file():
+        raise HeterosegError(
+            f"{path}: expected a MODEL folder (config.json, model.safetensors, taxonomy.yaml) or a RUN with best/, "
+            f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one"
+        )
+    try:
+        file = ModelFile.model_validate(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, ValidationError) as error:
+        raise HeterosegError(
+            f"{folder / 'config.json'}: not the configuration of a MODEL, {str(error).splitlines()[0]}"
+        ) from None
+    if file.format != 1:
+        raise HeterosegError(
+            f"{folder / 'config.json'}: expected format 1, found {file.format}; install a newer heteroseg"
+        )
+    taxonomy = load_taxonomy("taxonomy.yaml", folder, void=file.model.void)
+    spaces = {n: load_label_space(f"{n}.yaml", taxonomy, folder / "label_spaces") for n in file.label_spaces}
+    network = build_network(file.model, taxonomy)
+    try:
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise HeterosegError(f"{folder / 'model.safetensors'}: not the weights of this network, {reason}") from None
+    return Model(file.name, _placed(network.eval(), device), taxonomy, spaces, file.model, file.decision)
+
+
+def _placed(network: Network, device: str | torch.device) -> Network:
+    try:
+        return network.to(device)
+    except (RuntimeError, AssertionError) as error:  # no such device, none in this machine, or not built for it
+        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise HeterosegError(
+            f"device {str(device)!r} cannot be used, {str(error).splitlines()[0].rstrip('.')}; "
+            f"this machine has {', '.join(found)}"
+        ) from None
+
+
+def spaces_by_name(spaces: Sequence[LabelSpace]) -> dict[str, LabelSpace]:
+    """Label spaces keyed by name; datasets that share one share the entry."""
+    return {space.name: space for space in spaces}

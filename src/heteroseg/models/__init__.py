@@ -1,0 +1,15 @@
+"""Backbone, decoder and head. Models know the taxonomy, never the datasets."""
+
+from heteroseg.models.backbone import Backbone, as_backbone, build_backbone
+from heteroseg.models.heads import HierarchicalHead, replace_classifier
+from heteroseg.models.network import Network, build_network
+
+__all__ = [
+    "Backbone",
+    "HierarchicalHead",
+    "Network",
+    "as_backbone",
+    "build_backbone",
+    "build_network",
+    "replace_classifier",
+]

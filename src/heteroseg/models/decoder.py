@@ -1,0 +1,61 @@
+"""From a backbone's feature maps to one map that all classifiers share."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heteroseg.errors import HeterosegError
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int = 1, groups: int = 1, relu: bool = True) -> nn.Sequential:
+    layers = [
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
+
+
+class Reduction(nn.Module):
+    """The paper's: a 1x1 convolution with batch norm on the last feature map (IV 2018)."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, stride: int):
+        super().__init__()
+        if strides[-1] != stride:
+            raise HeterosegError(
+                f"model.stride: the decoder 'reduction' works at the stride of the last feature map, {strides[-1]}, "
+                f"found {stride}; set model.stride={strides[-1]} or choose the decoder 'fpn'"
+            )
+        self.reduce = conv_bn(channels[-1], width)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.reduce(maps[-1])
+
+
+class LightFPN(nn.Module):
+    """Top-down sums of 1x1 laterals, with a global context and separable convolutions; output at `stride`."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, stride: int):
+        super().__init__()
+        if stride not in strides:
+            raise HeterosegError(
+                f"model.stride: the backbone has feature maps at strides {list(strides)}, found {stride}"
+            )
+        self.first = list(strides).index(stride)
+        used = channels[self.first :]
+        self.laterals = nn.ModuleList(conv_bn(c, width, relu=False) for c in used)
+        self.context = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels[-1], width, 1))
+        self.smooth = nn.ModuleList(
+            nn.Sequential(conv_bn(width, width, 5, groups=width), conv_bn(width, width)) for _ in used
+        )
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        maps = maps[self.first :]
+        x = self.context(maps[-1])
+        for feature, lateral, smooth in zip(maps[::-1], self.laterals[::-1], self.smooth[::-1], strict=True):
+            side = lateral(feature)
+            x = smooth(side + F.interpolate(x, side.shape[2:], mode="bilinear", align_corners=False))
+        return x
+
+
+DECODERS: dict[str, type[LightFPN] | type[Reduction]] = {"fpn": LightFPN, "reduction": Reduction}

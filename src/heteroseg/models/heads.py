@@ -1,0 +1,76 @@
+"""The hierarchical classification stage: one fused logits map with a slice for each classifier of the taxonomy."""
+
+import torch
+from torch import Tensor, nn
+
+from heteroseg.errors import HeterosegError
+from heteroseg.models.decoder import conv_bn
+from heteroseg.taxonomy import Taxonomy
+
+
+class Adapter(nn.Module):
+    """The paper's adaptation subnet: a ResNet v1 bottleneck of constant width with an identity shortcut."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(conv_bn(width, width), conv_bn(width, width, 3), conv_bn(width, width, relu=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.body(x))
+
+
+class HierarchicalHead(nn.Module):
+    """Shared features (B, width, h, w) to fused logits (B, taxonomy.channels, h, w), or twice h and w.
+
+    `adapters`: one bottleneck per classifier before its logits; `upsample`: the paper's learned 2x transposed
+    convolution per classifier (IV 2018, "hybrid" upsampling). Without both it is a single 1x1 convolution.
+    """
+
+    def __init__(self, width: int, taxonomy: Taxonomy, adapters: bool = False, upsample: bool = False):
+        super().__init__()
+        sizes = [c.stop - c.start for c in taxonomy.classifiers]
+        self.adapters = nn.ModuleList(Adapter(width) for _ in sizes) if adapters else None
+        self.logits = nn.ModuleList(nn.Conv2d(width, n, 1) for n in (sizes if adapters else [sum(sizes)]))
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(n, n, 4, 2, 1) for n in sizes) if upsample else None
+        self.sizes = sizes
+        for module in self.modules():
+            if isinstance(module, nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight)
+            elif isinstance(module, nn.Conv2d) and module.bias is not None:  # the logits; adapters have no biases
+                nn.init.xavier_uniform_(module.weight)
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.adapters is not None:
+            parts = [conv(adapt(features)) for adapt, conv in zip(self.adapters, self.logits, strict=True)]
+        else:
+            parts = [self.logits[0](features)]
+        if self.ups is not None:
+            if len(parts) == 1:
+                parts = list(parts[0].split(self.sizes, dim=1))
+            parts = [up(p) for up, p in zip(self.ups, parts, strict=True)]
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+
+def replace_classifier(network: nn.Module, path: str, taxonomy: Taxonomy, **options) -> nn.Module:
+    """Put a hierarchical head in the place of another network's last 1x1 convolution, in place.
+
+    `path` names that layer, e.g. 'decode_head.classifier' of transformers' SegformerForSemanticSegmentation; the
+    network then returns fused logits. Returns `network`.
+    """
+    parent_path, _, name = path.rpartition(".")
+    try:
+        parent = network.get_submodule(parent_path)
+        old = parent.get_submodule(name)
+    except AttributeError:
+        last = [n for n, m in network.named_modules() if isinstance(m, nn.Conv2d)][-1:]
+        raise HeterosegError(
+            f"{type(network).__name__} has no layer {path!r}; its last convolution is {''.join(last) or 'none'}"
+        ) from None
+    if not isinstance(old, nn.Conv2d) or old.kernel_size != (1, 1):
+        raise HeterosegError(
+            f"expected a 1x1 convolution at {path!r}, found {type(old).__name__}; name the layer that makes the logits"
+        )
+    setattr(parent, name, HierarchicalHead(old.in_channels, taxonomy, **options).to(old.weight.device))
+    return network

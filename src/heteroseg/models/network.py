@@ -1,0 +1,94 @@
+"""The whole network: pixels to fused logits, a plain module that exports as such."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heteroseg.config import ModelConfig
+from heteroseg.models.backbone import IMAGENET, build_backbone
+from heteroseg.models.decoder import DECODERS
+from heteroseg.models.heads import HierarchicalHead, replace_classifier
+from heteroseg.taxonomy import Taxonomy
+
+
+class Network(nn.Module):
+    """(B, 3, H, W) RGB images with values 0-255, any dtype, to (B, C, h, w) fused logits.
+
+    Images are normalised here and padded (by repeating the border) to whole multiples of `multiple`, so every size
+    works; the logits stand for the padded size, which `covers` gives. `body` maps normalised images to logits.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float], multiple: int):
+        super().__init__()
+        self.body = body
+        self.multiple = multiple
+        self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1), persistent=False)
+
+    def covers(self, height: int, width: int) -> tuple[int, int]:
+        """The padded image size that the logits of a (height, width) image stand for."""
+        m = self.multiple
+        return -(-height // m) * m, -(-width // m) * m
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = (images.to(self.mean.dtype) - self.mean) / self.std
+        height, width = images.shape[-2:]
+        full = self.covers(height, width)
+        if full != (height, width):
+            x = F.pad(x, (0, full[1] - width, 0, full[0] - height), mode="replicate")
+        return self.body(x)
+
+
+class LogitsOf(nn.Module):
+    """A transformers segmentation model as a plain module: images in, its logits out."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(pixel_values=images).logits
+
+
+def _segmenter(config: ModelConfig, taxonomy: Taxonomy) -> Network:
+    """A whole segmentation network of transformers whose last 1x1 convolution becomes the hierarchical head."""
+    from transformers import AutoConfig, AutoModelForSemanticSegmentation
+
+    name = config.backbone.partition(":")[2]
+    if config.pretrained:
+        model = AutoModelForSemanticSegmentation.from_pretrained(name, **config.backbone_options)
+    else:
+        model = AutoModelForSemanticSegmentation.from_config(AutoConfig.for_model(name, **config.backbone_options))
+    last = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)][-1]
+    replace_classifier(model, last, taxonomy, adapters=config.adapters, upsample=config.upsample)
+    return Network(LogitsOf(model), *IMAGENET, multiple=32)
+
+
+def build_network(config: ModelConfig, taxonomy: Taxonomy) -> Network:
+    """Build a network for a taxonomy (its `void` decides about void logits) from its configuration."""
+    if config.backbone.startswith("hf-seg:"):
+        return _segmenter(config, taxonomy)
+    backbone = build_backbone(config.backbone, config.pretrained, config.backbone_options)
+    maps = backbone.maps
+    decoder = DECODERS[config.decoder](maps.channels, maps.strides, config.width, config.stride)
+    head = HierarchicalHead(config.width, taxonomy, config.adapters, config.upsample)
+    return Network(nn.Sequential(backbone, decoder, head), maps.mean, maps.std, max(maps.strides))
+
+
+def portable_config(config: ModelConfig, network: Network) -> ModelConfig:
+    """The same configuration without anything to download: hub names become a model type with all of its options."""
+    update: dict = {"pretrained": False}
+    if config.backbone.startswith(("hf:", "hf-seg:")):
+        inner = network.body.model if isinstance(network.body, LogitsOf) else network.get_submodule("body.0.body")
+        options: dict[str, Any] = inner.config.to_diff_dict()  # type: ignore[operator,union-attr]
+        kind = options.pop("model_type")
+        for key in ("transformers_version", "architectures", "dtype", "id2label", "label2id", "out_indices"):
+            options.pop(key, None)
+        update |= {"backbone": f"{config.backbone.partition(':')[0]}:{kind}", "backbone_options": options}
+    return config.model_copy(update=update)

@@ -1,0 +1,123 @@
+"""Label maps as pictures: colours, overlays, error maps, and legends drawn into the image.
+
+Pictures are (H, W, 3) uint8 RGB.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from heteroseg.labelspace import LabelSpace
+from heteroseg.taxonomy import Color, Taxonomy
+
+OUTSIDE: Color = (22, 22, 22)
+"""A very dark grey for -1: outside the label space in a prediction, not labelled in a truth, void in nodes."""
+RIGHT: Color = (70, 115, 85)
+WRONG: Color = (226, 43, 43)
+MISSED: Color = (255, 165, 0)
+UNLABELLED: Color = (0, 0, 0)
+ERROR_COLORS = {"right": RIGHT, "wrong": WRONG, "outside": MISSED, "unlabelled": UNLABELLED}
+
+Entry = tuple[str, Color, float]
+"""A line of a legend: name, colour, share of the picture from 0 to 1."""
+
+
+def _paint(positions: np.ndarray, colors: Sequence[Color]) -> np.ndarray:
+    """(H, W) int indices into `colors`, -1 for none, to (H, W, 3) uint8."""
+    return np.array([*colors, OUTSIDE], np.uint8)[positions]  # -1 is the last row
+
+
+def colorise(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """(H, W) int positions in `space.labels` to (H, W, 3) uint8; -1 is the dark grey OUTSIDE."""
+    return _paint(positions, [label.color for label in space.labels])
+
+
+def colorise_nodes(nodes: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
+    """(H, W) int nodes to (H, W, 3) uint8; -1 (void) is the dark grey OUTSIDE."""
+    return _paint(nodes, taxonomy.colors)
+
+
+def overlay(image: np.ndarray, colors: np.ndarray, alpha: float = 0.5) -> np.ndarray:
+    """Lay colours (H, W, 3) uint8 over an image of the same shape and type; `alpha` 1 shows the colours alone."""
+    return cv2.addWeighted(image, 1 - alpha, colors, alpha, 0)
+
+
+def error_map(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(H, W) int positions, twice, to (H, W, 3) uint8 in ERROR_COLORS.
+
+    Right is a dim green, wrong red, a labelled pixel predicted outside the space (-1) orange, an unlabelled one black.
+    """
+    return np.array(list(ERROR_COLORS.values()), np.uint8)[_errors(truth, predicted)]
+
+
+def _errors(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(H, W) int positions in ERROR_COLORS."""
+    return np.select([truth < 0, truth == predicted, predicted < 0], [3, 0, 2], 1)
+
+
+def _entries(positions: np.ndarray, names: Sequence[str], colors: Sequence[Color]) -> list[Entry]:
+    """Shares of (H, W) positions; the last of `names` and `colors` is that of -1."""
+    counts = np.bincount(positions.ravel() + 1, minlength=len(names))
+    lines = zip(names, colors, np.roll(counts, -1) / max(positions.size, 1), strict=True)
+    return sorted(((n, c, float(share)) for n, c, share in lines if share > 0), key=lambda entry: -entry[2])
+
+
+def entries(positions: np.ndarray, space: LabelSpace, outside: str = "outside") -> list[Entry]:
+    """Legend of a colorised map (H, W) int: the labels present, the largest first; -1 is called `outside`."""
+    names, colors = [label.name for label in space.labels], [label.color for label in space.labels]
+    return _entries(positions, [*names, outside], [*colors, OUTSIDE])
+
+
+def node_entries(nodes: np.ndarray, taxonomy: Taxonomy) -> list[Entry]:
+    """Legend of colorised nodes (H, W) int, the largest first."""
+    return _entries(nodes, [*taxonomy.names, "void"], [*taxonomy.colors, OUTSIDE])
+
+
+def error_entries(truth: np.ndarray, predicted: np.ndarray) -> list[Entry]:
+    """Legend of an error map, the largest first."""
+    return _entries(_errors(truth, predicted), [*ERROR_COLORS, ""], [*ERROR_COLORS.values(), OUTSIDE])
+
+
+def share_text(share: float) -> str:
+    """A share from 0 to 1 as text: '12 %', '1.2 %', '<0.1 %'."""
+    if 0 < share < 0.001:
+        return "<0.1 %"
+    return f"{100 * share:.{1 if 0 < share < 0.1 else 0}f} %"
+
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_PAPER, _INK = (250, 250, 250), (25, 25, 25)
+
+
+def _fit(text: str, tail: str, scale: float, room: int) -> tuple[str, int]:
+    """`text` + `tail` cut to `room` pixels, and its width; letters that cv2 cannot draw become '?'."""
+    text = text.encode("ascii", "replace").decode()
+    for ending in (tail, ""):
+        for end in range(len(text), 0, -1):
+            whole = text[:end] + ("..." if end < len(text) else "") + ending
+            width = cv2.getTextSize(whole, _FONT, scale, 1)[0][0]
+            if width <= room:
+                return whole, width
+    return "", 0
+
+
+def legend(image_width: int, entries: Sequence[Entry]) -> np.ndarray:
+    """A strip (h, image_width, 3) uint8 to put under an image: colour boxes with names and shares.
+
+    It has as many rows as it needs; names too long for the width are cut, no entries give a strip of height 0.
+    """
+    scale = float(np.clip(image_width / 2000, 0.4, 1.2))
+    line = round(scale * 34)
+    box, gap = round(line * 0.55), round(line * 0.4)
+    texts = [_fit(name, f"  {share_text(share)}", scale, image_width - box - 3 * gap) for name, _, share in entries]
+    cell = box + 3 * gap + max((width for _, width in texts), default=0)
+    columns = max((image_width - gap) // cell, 1)
+    rows = -(-len(texts) // columns)
+    strip = np.full((rows * line + (2 * gap if rows else 0), image_width, 3), _PAPER, np.uint8)
+    for i, ((text, _), (_, color, _)) in enumerate(zip(texts, entries, strict=True)):
+        x, y = gap + i % columns * ((image_width - gap) // columns), gap + i // columns * line + (line - box) // 2
+        cv2.rectangle(strip, (x, y), (x + box, y + box), color, cv2.FILLED)
+        cv2.rectangle(strip, (x, y), (x + box, y + box), _INK, 1)
+        cv2.putText(strip, text, (x + box + gap, y + round(box * 0.92)), _FONT, scale, _INK, 1, cv2.LINE_AA)
+    return strip

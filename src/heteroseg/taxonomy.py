@@ -1,0 +1,280 @@
+"""The tree of concepts, and where each classifier's logits lie.
+
+A taxonomy file lists its classifiers, one line each:
+
+    name: tiny
+    tree:
+      root: [sky, vehicle]
+      vehicle: [car, bus]
+
+A *leaf* is what the network can finally say; a *classifier* is an inner node with two or more children and
+owns one softmax over them (Meletis & Dubbelman, IV 2018, section III).
+"""
+
+import colorsys
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from heteroseg.errors import HeterosegError, nearest
+from heteroseg.files import Document, parse_yaml, read_yaml
+
+ROOT = "root"
+Color = tuple[int, int, int]
+
+
+class TaxonomyFile(BaseModel):
+    """What a taxonomy YAML may hold."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    description: str = ""
+    tree: dict[str, list[str]] = Field(description="children of each inner node; `root` is the top")
+    colors: dict[str, Color] = {}
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """One softmax: `children` of `node` lie at channels `start:start + len(children)`; a void logit may follow."""
+
+    node: int
+    children: tuple[int, ...]
+    start: int
+    void: bool
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.children) + self.void
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """A tree whose nodes are numbered in depth-first order, so the leaves of a node are consecutive.
+
+    `void` adds the paper's extra logit ("not a child of this node") to every classifier.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    colors: tuple[Color, ...]
+    description: str = ""
+    void: bool = False
+    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "_index", {name: i for i, name in enumerate(self.names)})
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Node number of a name; an unknown name raises with the nearest known one."""
+        try:
+            return self._index[name]
+        except KeyError:
+            raise HeterosegError(f"taxonomy {self.name!r} has no node {name!r}{nearest(name, self.names)}") from None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._index
+
+    @cached_property
+    def children(self) -> tuple[tuple[int, ...], ...]:
+        result: list[list[int]] = [[] for _ in self.names]
+        for node, parent in enumerate(self.parents):
+            if parent >= 0:
+                result[parent].append(node)
+        return tuple(map(tuple, result))
+
+    @cached_property
+    def leaves(self) -> tuple[int, ...]:
+        return tuple(n for n in range(len(self)) if not self.children[n])
+
+    @cached_property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """For each node the half-open range of its leaves in `leaves`."""
+        starts, ends = [0] * len(self), [0] * len(self)
+        for node in reversed(range(len(self))):
+            if self.children[node]:
+                starts[node], ends[node] = starts[self.children[node][0]], ends[self.children[node][-1]]
+            else:
+                starts[node] = self.leaves.index(node)
+                ends[node] = starts[node] + 1
+        return tuple(zip(starts, ends, strict=True))
+
+    def leaves_of(self, node: int) -> frozenset[int]:
+        """Positions in `leaves` of the leaves at or under a node."""
+        return frozenset(range(*self.spans[node]))
+
+    def path(self, node: int) -> tuple[int, ...]:
+        """Nodes from the root down to `node`, both included."""
+        result = [node]
+        while self.parents[result[-1]] >= 0:
+            result.append(self.parents[result[-1]])
+        return tuple(reversed(result))
+
+    def depth(self, node: int) -> int:
+        return len(self.path(node)) - 1
+
+    def common_ancestor(self, nodes) -> int:
+        """The deepest node on the paths of all `nodes` (may be one of them)."""
+        paths = [self.path(n) for n in nodes]
+        shared = [step[0] for step in zip(*paths, strict=False) if len(set(step)) == 1]
+        return shared[-1]
+
+    def cover(self, leaves: frozenset[int], under: int = 0) -> tuple[int, ...]:
+        """The fewest disjoint nodes at or under `under` whose leaves are exactly `leaves` (within `under`)."""
+        mine = self.leaves_of(under)
+        if not mine & leaves:
+            return ()
+        if mine <= leaves:
+            return (under,)
+        return tuple(n for child in self.children[under] for n in self.cover(leaves, child))
+
+    @cached_property
+    def classifiers(self) -> tuple[Classifier, ...]:
+        """All classifiers, top down; their slices partition the fused logits."""
+        result: list[Classifier] = []
+        start = 0
+        for node in sorted(range(len(self)), key=self.depth):
+            if len(self.children[node]) >= 2:
+                result.append(Classifier(node, self.children[node], start, self.void))
+                start = result[-1].stop
+        return tuple(result)
+
+    @property
+    def channels(self) -> int:
+        """Number of fused logits."""
+        return self.classifiers[-1].stop
+
+    @cached_property
+    def channel_of(self) -> tuple[int, ...]:
+        """Each node's channel in the fused logits; -1 for the root and for only children."""
+        result = [-1] * len(self)
+        for classifier in self.classifiers:
+            for i, child in enumerate(classifier.children):
+                result[child] = classifier.start + i
+        return tuple(result)
+
+    @cached_property
+    def classifier_of(self) -> tuple[int, ...]:
+        """For each node the classifier that it owns, -1 where it owns none."""
+        result = [-1] * len(self)
+        for i, classifier in enumerate(self.classifiers):
+            result[classifier.node] = i
+        return tuple(result)
+
+    def to_file(self) -> TaxonomyFile:
+        tree = {self.names[n]: [self.names[c] for c in kids] for n, kids in enumerate(self.children) if kids}
+        colors = dict(zip(self.names, self.colors, strict=True))
+        return TaxonomyFile(name=self.name, description=self.description, tree=tree, colors=colors)
+
+
+def distinct_colors(count: int) -> list[Color]:
+    """`count` colours that differ in hue, then in lightness and saturation."""
+    result = []
+    for i in range(count):
+        r, g, b = colorsys.hls_to_rgb((i * 0.618034) % 1.0, (0.5, 0.68, 0.36)[i % 3], (0.75, 0.5, 1.0)[i // 3 % 3])
+        result.append((round(r * 255), round(g * 255), round(b * 255)))
+    return result
+
+
+def build_taxonomy(file: TaxonomyFile, document: Document | None = None, void: bool = False) -> Taxonomy:
+    """Check a tree and number its nodes. Cycles, orphans and duplicates raise HeterosegError, all at once."""
+
+    def at(*loc) -> str:
+        return document.where("tree", *loc) if document else f"taxonomy {file.name!r}"
+
+    faults: list[str] = []
+    tree = file.tree
+    seen: dict[str, tuple] = {}
+    for inner, kids in tree.items():
+        if not kids:
+            faults.append(
+                f"{at(inner)}: node {inner!r} lists no children; name some, or drop the line to make it a leaf"
+            )
+        for i, child in enumerate(kids):
+            if child == ROOT:
+                faults.append(f"{at(inner, i)}: 'root' is the top of the tree and cannot be a child of {inner!r}")
+            elif child in seen:
+                faults.append(
+                    f"{at(inner, i)}: node {child!r} stands twice in the tree (first at {at(*seen[child])}); "
+                    "every name must be unique"
+                )
+            else:
+                seen[child] = (inner, i)
+    if ROOT not in tree:
+        faults.append(f"{at()}: the tree has no 'root' entry; add 'root: [...]' with the topmost classes")
+    reached: list[str] = []
+    parents: list[int] = []
+
+    def walk(name: str, parent: int) -> None:
+        if name in reached:
+            return  # told above as a duplicate
+        reached.append(name)
+        parents.append(parent)
+        me = len(reached) - 1
+        for child in tree.get(name, []):
+            if child != ROOT:
+                walk(child, me)
+
+    walk(ROOT, -1)
+    for inner in tree:
+        if inner in reached:
+            continue
+        above, steps = inner, [inner]
+        while above in seen and seen[above][0] not in steps:
+            above = seen[above][0]
+            steps.append(above)
+        if above in seen:
+            faults.append(
+                f"{at(inner)}: node {inner!r} is on or under a cycle ({' < '.join([*steps, seen[above][0]])})"
+            )
+        else:
+            faults.append(
+                f"{at(inner)}: node {inner!r} is an orphan, no other node lists it as a child{nearest(inner, reached)}"
+            )
+    if not faults and all(len(kids) < 2 for kids in tree.values()):
+        faults.append(f"{at()}: the tree has no node with two or more children, so there is nothing to decide")
+    for name in file.colors:
+        if name not in reached:
+            where = document.where("colors", name) if document else f"taxonomy {file.name!r}"
+            faults.append(f"{where}: a colour is given for {name!r}, which is no node{nearest(name, reached)}")
+    for name, color in file.colors.items():
+        if not all(0 <= c <= 255 for c in color):
+            where = document.where("colors", name) if document else f"taxonomy {file.name!r}"
+            faults.append(f"{where}: the colour of {name!r} must be three numbers from 0 to 255, found {list(color)}")
+    if faults:
+        raise HeterosegError(*faults)
+    palette = distinct_colors(len(reached))
+    colors = tuple(tuple(file.colors.get(name, palette[i])) for i, name in enumerate(reached))
+    return Taxonomy(file.name, tuple(reached), tuple(parents), colors, file.description, void)  # type: ignore[arg-type]
+
+
+def find_spec(kind: str, name: str, beside: Path | None = None) -> Document:
+    """Read a shipped spec by its name or a user's file by its path.
+
+    `kind` is 'taxonomies' or 'label_spaces'; a path is tried relative to the folder `beside` first.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if beside is not None and not path.is_absolute():
+            path = beside / path
+        return read_yaml(path)
+    folder = package_files("heteroseg") / "specs" / kind
+    shipped = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    if name not in shipped:
+        raise HeterosegError(
+            f"there is no shipped file {name!r} in {kind}{nearest(name, shipped)}; "
+            f"shipped are {', '.join(shipped)}; a file of your own is named with its ending .yaml"
+        )
+    return parse_yaml((folder / f"{name}.yaml").read_text(encoding="utf-8"), Path(f"{name}.yaml"))
+
+
+def load_taxonomy(name: str, beside: Path | None = None, void: bool = False) -> Taxonomy:
+    """Load a taxonomy by shipped name or by path (ending .yaml)."""
+    document = find_spec("taxonomies", name, beside)
+    return build_taxonomy(document.parse(TaxonomyFile), document, void)

@@ -1,0 +1,314 @@
+"""The training loop, on lightning's Fabric: devices, processes, precision are its business, the rest ours."""
+
+import csv
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from heteroseg.config import Experiment, OptimiserConfig
+from heteroseg.data import Batch, Source, batches, open_sources, training_loader
+from heteroseg.errors import HeterosegError, nearest
+from heteroseg.evaluation import evaluate
+from heteroseg.files import write_json, write_text, written
+from heteroseg.losses import STRONG, Sums, hierarchical_loss, reduce_sums
+from heteroseg.model import Model, save_model, spaces_by_name
+from heteroseg.models import build_network
+from heteroseg.targets import Terms, build_terms, classifier_weights
+
+
+def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
+    """Factor on the learning rate at a step: linear warm-up, then poly decay or halving at given steps."""
+    factor = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    if config.schedule == "poly":
+        return factor * (1 - step / steps) ** config.power
+    return factor * 0.5 ** sum(step >= at for at in config.halve_at)
+
+
+def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """SGD or AdamW; norms and biases are not decayed, the backbone has its own factor on the rate."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        key = (name.startswith("body.0."), parameter.ndim > 1)  # body.0 is the backbone of our own networks
+        groups.setdefault(key, []).append(parameter)
+    parameters = [
+        {
+            "params": params,
+            "lr": config.lr * (config.backbone_lr if backbone else 1.0),
+            "weight_decay": config.weight_decay if decay else 0.0,
+        }
+        for (backbone, decay), params in groups.items()
+    ]
+    if config.name == "sgd":
+        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
+    return torch.optim.AdamW(parameters, lr=config.lr)
+
+
+@torch.no_grad()
+def average(target: nn.Module, source: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average of weights, with a shorter memory in the first steps; statistics are copied."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for weight, new in zip(target.parameters(), source.parameters(), strict=True):
+        weight.lerp_(new, 1 - decay)
+    for statistic, now in zip(target.buffers(), source.buffers(), strict=True):
+        statistic.copy_(now)
+
+
+def label_weights(sources: Sequence[Source], weights: dict[str, float]) -> Tensor | None:
+    """(labels,) weight of each running label number from DATASET/LABEL entries; None where there are none."""
+    if not weights:
+        return None
+    names = [f"{s.name}/{label.name}" for s in sources for label in s.space.labels]
+    for name in weights:
+        if name not in names:
+            raise HeterosegError(f"loss.class_weights: there is no {name!r}{nearest(name, names)}; write DATASET/LABEL")
+    return torch.tensor([weights.get(name, 1.0) for name in names])
+
+
+class Objective:
+    """The loss of a batch, the same for one process and for many."""
+
+    def __init__(self, experiment: Experiment, sources: Sequence[Source], device: torch.device):
+        self.config, self.seed = experiment.loss, experiment.train.seed
+        self.tree = sources[0].space.taxonomy
+        self.terms: Terms = build_terms([s.space for s in sources]).to(device)
+        self.weights = classifier_weights(self.tree, experiment.loss.weights).to(device)
+        by_label = label_weights(sources, experiment.loss.class_weights)
+        self.label_weights = None if by_label is None else by_label.to(device)
+
+    def __call__(self, network: nn.Module, batch: Batch, step: int, fabric: Fabric) -> tuple[Tensor, Sums]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step * 1009 + fabric.global_rank)
+        c = self.config
+        logits = network(batch.images.contiguous(memory_format=torch.channels_last))
+        sums, pixels = hierarchical_loss(
+            logits,
+            batch.mask,
+            batch.boxes,
+            self.terms,
+            self.tree,
+            cell=c.cell,
+            gate=c.gate,
+            balance=c.balance,
+            label_weights=self.label_weights,
+            generator=generator,
+        )
+        if fabric.world_size > 1:
+            # processes average their gradients, so each divides by the mean of all denominators
+            sums = Sums(sums.nll, fabric.all_reduce(sums.weight.detach(), reduce_op="mean"))  # type: ignore[arg-type]
+            pixels = fabric.all_reduce(pixels, reduce_op="mean")  # type: ignore[assignment]
+        return reduce_sums(sums, self.weights, c.normalise, pixels), sums
+
+
+class Run:
+    """One training run in its folder: network, optimiser, average, step, and where they are kept."""
+
+    def __init__(self, experiment: Experiment, folder: Path, out: Path, fabric: Fabric):
+        self.experiment, self.out, self.fabric = experiment, out, fabric
+        self.sources = open_sources(experiment, folder)
+        if not any(s.train for s in self.sources):
+            raise HeterosegError("no dataset of the experiment has a train split; set train: to the split to train on")
+        self.tree = self.sources[0].space.taxonomy
+        torch.manual_seed(experiment.train.seed)
+        # channels last: half the time of a step on CPUs, and what tensor cores want
+        network = build_network(experiment.model, self.tree).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = deepcopy(network).eval().to(fabric.device) if experiment.train.ema else None
+        optimiser = build_optimiser(network, experiment.optimiser)
+        self.rates = [g["lr"] for g in optimiser.param_groups]
+        self.network, self.optimiser = fabric.setup(network, optimiser)
+        self.objective = Objective(experiment, self.sources, fabric.device)
+        self.step = 0
+        self.best = -1.0
+
+    @property
+    def state_file(self) -> Path:
+        return self.out / "state.pt"
+
+    def model(self) -> Model:
+        """The network as it would be used: averaged if the run averages."""
+        network = self.average if self.average is not None else self.network.module
+        e = self.experiment
+        spaces = spaces_by_name([s.space for s in self.sources])
+        return Model(e.name, network, self.tree, spaces, e.model, e.evaluate.decision)
+
+    def save(self) -> None:
+        """Write `last/` and the state that a resumed run continues from."""
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            "step": self.step,
+            "best": self.best,
+            "network": self.network.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average and self.average.state_dict(),
+        }
+        with written(self.state_file) as temporary:
+            torch.save(state, temporary)
+        save_model(self.model(), self.out / "last")
+
+    def restore(self) -> None:
+        try:
+            state = torch.load(self.state_file, map_location=self.fabric.device, weights_only=True)
+        except (OSError, RuntimeError, EOFError) as error:
+            raise HeterosegError(f"{self.state_file}: cannot be resumed from, {str(error).splitlines()[0]}") from None
+        self.step, self.best = state["step"], state["best"]
+        self.network.module.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+    def evaluate(self, limit: int | None) -> dict[str, Any] | None:
+        """Score the network (first process only), keep it as `best/` when its mean mIoU is the highest so far."""
+        result = None
+        if self.fabric.is_global_zero and any(s.val for s in self.sources):
+            model = self.model()
+            result = evaluate(model, self.sources, limit)
+            values = [d["miou"] for d in result["datasets"].values() if d["miou"] is not None]
+            mean = sum(values) / len(values) if values else 0.0
+            if mean > self.best:
+                self.best = mean
+                save_model(model, self.out / "best")
+            write_json(self.out / "evaluation" / f"{self.step:07d}.json", result)
+        self.fabric.barrier()
+        return result
+
+    def training_mode(self) -> None:
+        self.network.train()
+        if self.experiment.train.freeze_norm:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One step; returns the loss and the mean of every classifier's strong and weak terms."""
+        e = self.experiment
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * learning_rate(e.optimiser, self.step, e.train.steps)
+        torch.manual_seed(e.train.seed * 7_368_787 + self.step * 1013 + self.fabric.global_rank)  # dropout
+        loss, sums = self.objective(self.network, batch.to(self.fabric.device), self.step, self.fabric)
+        if not torch.isfinite(loss):
+            raise HeterosegError(
+                f"step {self.step}: the loss is {loss.item()}, expected a finite number; the batch was "
+                f"{', '.join(batch.names)}; look at these images, lower optimiser.lr or set optimiser.clip"
+            )
+        self.fabric.backward(loss)
+        if e.optimiser.clip:
+            self.fabric.clip_gradients(
+                self.network, self.optimiser, max_norm=e.optimiser.clip, error_if_nonfinite=False
+            )
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.step += 1
+        if self.average is not None:
+            average(self.average, self.network.module, e.train.ema, self.step)
+        return self._log(loss, sums) if self.step % e.train.log_every == 0 else {}
+
+    def _log(self, loss: Tensor, sums: Sums) -> dict[str, float]:
+        means = (sums.nll.detach() / sums.weight.clamp(min=1e-12)).cpu()
+        row = {"step": self.step, "lr": self.optimiser.param_groups[0]["lr"], "loss": loss.item()}
+        for i, c in enumerate(self.tree.classifiers):
+            for kind, name in enumerate(("mask", "boxes")):
+                if sums.weight[i, kind] > 0:
+                    row[f"{self.tree.names[c.node]}/{name if kind != STRONG else 'mask'}"] = means[i, kind].item()
+        return row
+
+
+class Log:
+    """Rows of numbers to RUN/log.csv (one per name, so that new names need no new columns) and to TensorBoard."""
+
+    def __init__(self, out: Path, step: int):
+        self.board = TensorBoardLogger(out, name="tensorboard", version="")
+        path = out / "log.csv"
+        rows = []
+        if path.exists() and step:  # a resumed run goes on after its last saved step
+            with path.open(newline="") as file:
+                rows = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= step]
+        write_text(path, "step,name,value\n" + "".join(f"{','.join(r)}\n" for r in rows))
+        self.path = path
+
+    def write(self, row: dict[str, float]) -> None:
+        step = int(row["step"])
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerows((step, k, f"{v:.6g}") for k, v in row.items() if k != "step")
+        self.board.log_metrics({k: v for k, v in row.items() if k != "step"}, step)
+
+
+def _prepare_folder(experiment: Experiment, out: Path, resume: bool) -> None:
+    """Refuse to write over another run, and to resume something else than what began here."""
+    begun = out / "experiment.json"
+    if resume:
+        if not (out / "state.pt").exists():
+            raise HeterosegError(f"{out}: there is nothing to resume (no state.pt); start it without --resume")
+        if json.loads(begun.read_text()) != json.loads(experiment.model_dump_json()):
+            old = json.loads(begun.read_text())
+            new = json.loads(experiment.model_dump_json())
+            changed = [k for k in new if new[k] != old.get(k)]
+            raise HeterosegError(
+                f"{out}: this run began with another experiment ({', '.join(changed)} differ); resume with the same "
+                "one, or start a new run in another folder"
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise HeterosegError(f"{out}: the folder is not empty; continue it with --resume or choose another --out")
+
+
+def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False) -> dict[str, Any] | None:
+    """Train a network and leave RUN in `out`: best/, last/, log.csv, tensorboard/, evaluation/*.json, state.pt.
+
+    `folder` is where the experiment's relative paths start. Returns the last evaluation (of `last/`).
+    """
+    t = experiment.train
+    precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[t.precision]
+    fabric = Fabric(accelerator=t.accelerator, devices=t.devices, num_nodes=t.nodes, precision=precision)
+    fabric.launch()
+    if fabric.is_global_zero:
+        _prepare_folder(experiment, out, resume)
+    fabric.barrier()
+    run = Run(experiment, folder, out, fabric)
+    multiple = run.network.module.multiple
+    if t.crop[0] % multiple or t.crop[1] % multiple:
+        raise HeterosegError(
+            f"train.crop: expected multiples of the backbone's largest stride, {multiple}, found {list(t.crop)}"
+        )
+    if resume:
+        run.restore()
+    loader = training_loader(
+        experiment, run.sources, run.step, fabric.global_rank, fabric.world_size, fabric.device.type == "cuda"
+    )
+    log = None
+    if fabric.is_global_zero:
+        write_text(out / "experiment.json", experiment.model_dump_json(indent=2) + "\n")
+        log = Log(out, run.step)
+    bar = tqdm(total=t.steps, initial=run.step, unit="step", disable=not fabric.is_global_zero, dynamic_ncols=True)
+    result = None
+    run.training_mode()
+    for batch in batches(loader):
+        row = run.train_step(batch)
+        bar.update()
+        if row and log:
+            log.write(row)
+            bar.set_postfix(loss=f"{row['loss']:.3f}")
+        if run.step % t.save_every == 0 and run.step < t.steps:
+            run.save()
+        if t.evaluate_every and run.step % t.evaluate_every == 0 and run.step < t.steps:
+            partial = run.evaluate(experiment.evaluate.limit)
+            run.training_mode()
+            if partial and log:
+                log.write({"step": run.step} | {f"{n}/miou": d["miou"] or 0.0 for n, d in partial["datasets"].items()})
+    bar.close()
+    run.save()
+    result = run.evaluate(None)
+    if fabric.is_global_zero:
+        if result is None:
+            save_model(run.model(), out / "best")
+        else:
+            write_json(out / "evaluation.json", result)
+    with suppress(AttributeError):
+        log and log.board.finalize("success")
+    return result

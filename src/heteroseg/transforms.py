@@ -1,0 +1,105 @@
+"""Random views of a sample that keep image, mask and boxes together. No class is known here."""
+
+import cv2
+import numpy as np
+
+from heteroseg.structures import Sample
+
+UNLABELLED = -1  # where a crop reaches over the image's edge
+
+
+def _window(sample: Sample, zoom: float, crop: tuple[int, int], focus: float, rng: np.random.Generator):
+    """The rectangle of the source (x, y, width, height, pixels) that becomes the crop."""
+    height, width = sample.image.shape[:2]
+    h, w = crop[0] / zoom, crop[1] / zoom
+    centre = None
+    if len(sample.boxes) and rng.random() < focus:
+        box = sample.boxes[rng.integers(len(sample.boxes))]
+        # anywhere as long as the box's centre stays inside the crop
+        centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+
+    def place(full: float, part: float, at: float | None) -> float:
+        if part >= full:
+            return rng.uniform(full - part, 0)
+        if at is None:
+            return rng.uniform(0, full - part)
+        low, high = max(0.0, at - 0.95 * part), min(full - part, at - 0.05 * part)
+        return rng.uniform(low, high) if low < high else min(max(at - part / 2, 0.0), full - part)
+
+    x = place(width, w, centre and centre[0])
+    y = place(height, h, centre and centre[1])
+    return x, y, w, h
+
+
+def crop_resize(
+    sample: Sample, window: tuple[float, float, float, float], size: tuple[int, int], flip: bool = False
+) -> Sample:
+    """Cut a rectangle (x, y, width, height in source pixels) out of a sample, resize it and perhaps mirror it.
+
+    Parts of the window outside the image are black and unlabelled (-1). Boxes keep their full extent, also where it
+    reaches out of the crop, so that shapes drawn in them stay true; boxes wholly outside are dropped.
+    """
+    height, width = sample.image.shape[:2]
+    x0, y0 = round(window[0]), round(window[1])
+    x1, y1 = max(round(window[0] + window[2]), x0 + 1), max(round(window[1] + window[3]), y0 + 1)
+    sx, sy = size[1] / (x1 - x0), size[0] / (y1 - y0)
+    inner = (slice(max(y0, 0), max(min(y1, height), 0)), slice(max(x0, 0), max(min(x1, width), 0)))
+    pads = (max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0))
+
+    def cut(array: np.ndarray, interpolation: int, fill: int) -> np.ndarray:
+        part = array[inner]
+        if any(pads):
+            part = cv2.copyMakeBorder(np.ascontiguousarray(part), *pads, cv2.BORDER_CONSTANT, value=(fill,) * 3)
+        return cv2.resize(part, (size[1], size[0]), interpolation=interpolation)
+
+    shrink = sx < 1 and sy < 1
+    image = cut(sample.image, cv2.INTER_AREA if shrink else cv2.INTER_LINEAR, 0)
+    mask = None
+    if sample.mask is not None:
+        # float32 holds ids up to 2**24 exactly and, unlike int32, is resized by every version of OpenCV
+        mask = cut(sample.mask.astype(np.float32), cv2.INTER_NEAREST_EXACT, UNLABELLED).astype(np.int32)
+    boxes = (sample.boxes - np.array([x0, y0, x0, y0], np.float32)) * np.array([sx, sy, sx, sy], np.float32)
+    if flip:
+        image, mask = image[:, ::-1], None if mask is None else mask[:, ::-1]
+        boxes[:, [0, 2]] = size[1] - boxes[:, [2, 0]]
+    seen = (boxes[:, 2] > 0) & (boxes[:, 3] > 0) & (boxes[:, 0] < size[1]) & (boxes[:, 1] < size[0])
+    return Sample(sample.name, np.ascontiguousarray(image), mask, boxes[seen], sample.box_ids[seen])
+
+
+def change_color(image: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast, saturation, hue and blur, each with the given chance; (H, W, 3) uint8 to the same."""
+    use = rng.random(5) < chance
+    contrast, brightness = rng.uniform(0.75, 1.3), rng.uniform(-24, 24)
+    saturation, hue, sigma = rng.uniform(0.7, 1.3), rng.integers(-6, 7), rng.uniform(0.3, 1.0)
+    if use[0] or use[1]:
+        alpha = contrast if use[0] else 1.0
+        beta = (brightness if use[1] else 0.0) + 128 * (1 - alpha)
+        image = cv2.convertScaleAbs(np.clip(image * np.float32(alpha) + np.float32(beta), 0, 255))
+    if use[2] or use[3]:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+        if use[2]:
+            hsv[..., 1] = cv2.convertScaleAbs(hsv[..., 1], alpha=saturation)
+        if use[3]:
+            hsv[..., 0] = (hsv[..., 0].astype(np.int16) + hue) % 180
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    if use[4]:
+        image = cv2.GaussianBlur(image, (3, 3), sigma)
+    return image
+
+
+def augment(
+    sample: Sample,
+    crop: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    scale: tuple[float, float],
+    flip: float,
+    focus: float,
+    color: float,
+) -> Sample:
+    """A random view of `crop` (height, width) pixels: zoom, place, mirror, colour; options as in DatasetConfig."""
+    zoom = float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
+    window = _window(sample, zoom, crop, focus, rng)
+    view = crop_resize(sample, window, crop, flip=bool(rng.random() < flip))
+    view.image = change_color(view.image, color, rng)
+    return view

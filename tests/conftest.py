@@ -1,0 +1,78 @@
+"""What several test files share: tiny drawn data, a tiny network with random weights, and an experiment of both."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from heteroseg.config import ModelConfig
+from heteroseg.labelspace import load_label_space
+from heteroseg.model import Model, load, save_model, spaces_by_name
+from heteroseg.models import build_network
+from heteroseg.scenes import draw_scene, generate
+from heteroseg.taxonomy import load_taxonomy
+
+DATASETS = ("cityscapes", "vistas", "gtsdb")
+
+EXPERIMENT = """\
+name: tiny
+taxonomy: streets-108
+data_root: {root}
+datasets:
+  cityscapes: {{root: cityscapes, reader: cityscapes, label_space: cityscapes}}
+  vistas:     {{root: vistas, reader: vistas, label_space: vistas}}
+  gtsdb:      {{root: gtsdb, reader: gtsdb, label_space: gtsdb, flip: 0, focus: 0.9}}
+model:
+  backbone: hf:resnet
+  backbone_options: {{embedding_size: 8, hidden_sizes: [8, 8, 16, 16], depths: [1, 1, 1, 1], layer_type: basic}}
+  width: 16
+train: {{steps: 2, batch: 3, crop: [64, 64], workers: 0, accelerator: cpu}}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """Drawn Cityscapes, Vistas and GTSDB, 4 train and 2 val images each. Tests that change files copy it first."""
+    root = tmp_path_factory.mktemp("tiny_data")
+    generate(root, 4, 2, (64, 128), seed=5)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_model_config() -> ModelConfig:
+    options = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+    return ModelConfig(backbone="hf:resnet", backbone_options=options, width=16)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory, tiny_model_config) -> Path:
+    """A MODEL folder of random weights that answers with many different labels."""
+    torch.manual_seed(3)
+    tree = load_taxonomy("streets-108")
+    network = build_network(tiny_model_config, tree)
+    image = torch.from_numpy(draw_scene(np.random.default_rng(0), (64, 128)).image.transpose(2, 0, 1).copy())
+    with torch.no_grad():  # decided answers that change from place to place, signs among them
+        last = network.eval().body.get_submodule("2.logits.0")
+        logits = network(image[None])
+        size = torch.full((tree.channels,), 4.0)
+        size[[tree.channel_of[n] for n in tree.path(tree.index("traffic sign (front)"))[1:]]] = 8.0
+        mean, factor = logits.mean((0, 2, 3)), size / logits.std((0, 2, 3))
+        last.weight.mul_(factor[:, None, None, None])
+        last.bias.copy_(-mean * factor)
+    spaces = spaces_by_name([load_label_space(name, tree) for name in DATASETS])
+    folder = tmp_path_factory.mktemp("tiny_model") / "model"
+    save_model(Model("tiny", network, tree, spaces, tiny_model_config), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_model_folder) -> Model:
+    return load(tiny_model_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_experiment(tmp_path_factory, tiny_data) -> Path:
+    path = tmp_path_factory.mktemp("tiny_experiment") / "experiment.yaml"
+    path.write_text(EXPERIMENT.format(root=tiny_data))
+    return path

@@ -1,0 +1,216 @@
+"""Experiment files: every fault is told with its place, arguments override keys, and roots are found."""
+
+from pathlib import Path
+
+import pytest
+
+import heteroseg
+from heteroseg.config import Experiment, dataset_root, load_experiment
+from heteroseg.data import open_spaces
+from heteroseg.errors import HeterosegError
+from heteroseg.files import read_yaml, write_json, written
+
+SOUND = """\
+name: e
+taxonomy: streets-108
+datasets:
+  city: {root: city, reader: cityscapes, label_space: cityscapes}
+train:
+  steps: 7
+  crop: [64, 96]
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "e.yaml"
+    path.write_text(text)
+    return path
+
+
+def faults(folder: Path, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(HeterosegError) as error:
+        load_experiment(write(folder, text), overrides)
+    assert all("\n" not in fault for fault in error.value.faults)
+    return list(error.value.faults)
+
+
+def test_a_sound_file(tmp_path):
+    experiment, folder = load_experiment(write(tmp_path, SOUND))
+    assert folder == tmp_path.resolve()
+    assert experiment.train.steps == 7
+    assert experiment.train.crop == (64, 96)
+    assert experiment.datasets["city"].train == "train"
+    assert experiment.optimiser.name == "adamw"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("steps: 7", "stepps: 7", 6, ["train.stepps", "no such key", "did you mean 'steps'?"]),
+        ("train:\n", "trian:\n", 5, ["trian", "did you mean 'train'?"]),
+        ("label_space: city", "label_spce: city", 4, ["datasets.city.label_spce", "did you mean 'label_space'?"]),
+        ("steps: 7", "steps: many", 6, ["train.steps", "integer", "'many'"]),
+        ("steps: 7", "steps: 0", 6, ["train.steps", "greater than 0", "found 0"]),
+        ("crop: [64, 96]", "crop: [64, x]", 7, ["train.crop.1", "integer", "'x'"]),
+        ("crop: [64, 96]", "crop: [64]", 7, ["train.crop.1", "required"]),
+        ("taxonomy: streets-108\n", "", 1, ["taxonomy: Field required"]),
+        ("reader: cityscapes, ", "", 4, ["datasets.city.reader: Field required"]),
+        ("  steps: 7", "\tsteps: 7", 6, ["not valid YAML"]),
+        ("name: e", "name: e\nname: f", 2, ["'name'", "twice", "line 1"]),
+        ("label_space: cityscapes}", "label_space: cityscapes, train: null, val: null}", 1, ["nothing to do"]),
+    ],
+)
+def test_each_fault_is_told_with_its_line(tmp_path, old, new, line, said):
+    assert old in SOUND
+    found = faults(tmp_path, SOUND.replace(old, new))
+    matching = [f for f in found if f.startswith(f"{tmp_path / 'e.yaml'}:{line}: ") and all(s in f for s in said)]
+    assert matching, found
+
+
+def test_all_faults_are_told_at_once(tmp_path):
+    text = SOUND.replace("steps: 7", "stepps: 7").replace("crop: [64, 96]", "batch: none").replace("name: e\n", "")
+    found = faults(tmp_path, text)
+    assert len(found) == 3
+    assert [any(key in f for f in found) for key in ("name: Field", "train.stepps", "train.batch")] == [True] * 3
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n"])
+def test_a_file_of_something_else(tmp_path, text):
+    assert "expected an experiment" in faults(tmp_path, text)[0]
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(HeterosegError, match=r"nowhere\.yaml: cannot be read, No such file"):
+        load_experiment(tmp_path / "nowhere.yaml")
+    with pytest.raises(HeterosegError, match="cannot be read, Is a directory"):
+        load_experiment(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"name: stra\xdfe\n")
+    with pytest.raises(HeterosegError, match=r"latin\.yaml: expected a text file in UTF-8"):
+        load_experiment(tmp_path / "latin.yaml")
+
+
+def test_overrides_set_keys_and_create_blocks(tmp_path):
+    overrides = ["train.steps=5", "loss.weights.root=0.5", "train.crop=[32, 48]", "datasets.city.val=null", "name=a=b"]
+    experiment, _ = load_experiment(write(tmp_path, SOUND), overrides)
+    assert experiment.train.steps == 5
+    assert experiment.train.crop == (32, 48)
+    assert experiment.loss.weights == {"root": 0.5}  # the file has no block `loss`
+    assert experiment.datasets["city"].val is None
+    assert experiment.name == "a=b"
+
+
+def test_the_last_override_wins(tmp_path):
+    assert load_experiment(write(tmp_path, SOUND), ["train.steps=5", "train.steps=6"])[0].train.steps == 6
+
+
+def test_an_empty_block_can_be_filled(tmp_path):
+    text = SOUND[: SOUND.index("  steps")]
+    assert load_experiment(write(tmp_path, text), ["train.steps=5"])[0].train.steps == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.steps", ["'train.steps': expected key=value"]),
+        ("=5", ["'=5': expected key=value"]),
+        ("train.steps=[", ["'train.steps=['", "not valid YAML"]),
+        ("name.x=1", ["name.x=1: 'name'", "has no keys"]),
+        ("train.crop.height=1", ["train.crop.height=1: 'train.crop'", "has no keys"]),
+        # a wrong value is told with the argument that gave it, not with the line that it replaced
+        ("train.steps=many", ["train.steps=many: train.steps", "integer"]),
+        ("train={steps: many}", ["train={steps: many}: train.steps", "integer"]),
+        ("train.stps=5", ["train.stps=5: train.stps", "did you mean 'steps'?"]),
+    ],
+)
+def test_faults_of_overrides(tmp_path, override, said):
+    (fault,) = faults(tmp_path, SOUND, override)
+    assert fault.startswith(said[0])
+    assert all(s in fault for s in said)
+
+
+def experiment(data_root: str, root: str) -> Experiment:
+    city = {"root": root, "reader": "cityscapes", "label_space": "cityscapes"}
+    return Experiment(name="e", taxonomy="t", data_root=data_root, datasets={"city": city})
+
+
+@pytest.mark.parametrize(
+    ("data_root", "root", "expected"),
+    [
+        ("", "city", "/exp/city"),
+        ("data", "city", "/exp/data/city"),
+        ("../data", "city", "/exp/../data/city"),
+        ("/data", "city", "/data/city"),
+        ("/data", "/other/city", "/other/city"),
+        ("~/data", "city", "/home/me/data/city"),
+        ("data", "~/city", "/home/me/city"),
+        ("$STORE/data", "city", "/store/data/city"),
+        ("data", "${STORE}/city", "/store/city"),
+    ],
+)
+def test_where_a_dataset_lies(monkeypatch, data_root, root, expected):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("STORE", "/store")
+    e = experiment(data_root, root)
+    assert dataset_root(e, e.datasets["city"], Path("/exp")) == Path(expected)
+
+
+SHIPPED = [
+    Path(heteroseg.__file__).parent / "specs" / "experiments" / "demo.yaml",
+    Path(__file__).parents[1] / "experiments" / "real.yaml",
+]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_experiments_load(path):
+    loaded, folder = load_experiment(path)
+    tree, spaces = open_spaces(loaded, folder)
+    assert len(spaces) == len(loaded.datasets)
+    assert all(space.taxonomy is tree for space in spaces)
+
+
+def test_lines_of_keys_and_items(tmp_path):
+    document = read_yaml(write(tmp_path, "a:\n  b: 1\n  c:\n    - x\n    - y\n"))
+    assert document.data == {"a": {"b": 1, "c": ["x", "y"]}}
+    places = [document.where(*loc) for loc in (("a",), ("a", "b"), ("a", "c", 1), ("a", "nothing"))]
+    assert [p.rpartition(":")[2] for p in places] == ["1", "2", "5", "1"]
+
+
+def test_a_block_inside_itself_is_a_fault(tmp_path):
+    assert "an alias refers to the block that contains it" in faults(tmp_path, "a: &x\n  b: *x\n")[0]
+
+
+def test_written_puts_the_whole_file_in_place(tmp_path):
+    path = tmp_path / "new" / "folder" / "file.txt"
+    with written(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+        assert temporary.suffix == ".txt"
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_failing_block_leaves_no_file_and_keeps_the_old_one(tmp_path, old):
+    path = tmp_path / "file.txt"
+    if old:
+        path.write_text(old)
+
+    def fail() -> None:
+        with written(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [p.read_text() for p in tmp_path.iterdir()] == ([old] if old else [])
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(HeterosegError, match="cannot be written, a file stands where a folder is due"):
+        write_json(tmp_path / "file" / "a.json", {})
+    with pytest.raises(HeterosegError, match="expected a file to write, found a folder"):
+        write_json(tmp_path, {})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", float("nan"))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

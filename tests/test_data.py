@@ -1,0 +1,223 @@
+"""Mixed batches: shares, the same run for any number of workers, processes and after a resume, and clear errors."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heteroseg.config import Experiment
+from heteroseg.data import Batch, Draws, open_sources, slots, training_loader
+from heteroseg.data import batches as batches_of
+from heteroseg.errors import HeterosegError
+from heteroseg.scenes import generate
+from heteroseg.targets import offsets
+
+COUNTS = {"cityscapes": 5, "vistas": 5, "gtsdb": 5}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    generate(root, 5, 1, (48, 96), seed=1)
+    return root
+
+
+def experiment(root: Path, shares=(1, 2, 1), focus=0.5, **train) -> Experiment:
+    datasets = {
+        name: {"root": name, "reader": name, "label_space": name, "share": share, "focus": focus, "scale": (0.7, 1.5)}
+        for name, share in zip(COUNTS, shares, strict=True)
+    }
+    train = {"steps": 6, "batch": 4, "crop": (33, 47), "seed": 3, "workers": 0, **train}
+    return Experiment(name="e", taxonomy="streets-108", data_root=str(root), datasets=datasets, train=train)
+
+
+def batches(e: Experiment, root: Path, **options) -> list[Batch]:
+    return list(batches_of(training_loader(e, open_sources(e, root), **options)))
+
+
+def same(a: Batch, b: Batch) -> bool:
+    pairs = ((a.images, b.images), (a.mask, b.mask), (a.boxes, b.boxes))
+    return a.names == b.names and all(torch.equal(x, y) for x, y in pairs)
+
+
+def owner(name: str) -> str:
+    return next(d for d in COUNTS if f"/{d}/" in name)
+
+
+@pytest.fixture(scope="module")
+def run(root) -> list[Batch]:
+    return batches(experiment(root), root)
+
+
+def test_shapes_types_and_shares(run, root):
+    e = experiment(root)
+    sources = open_sources(e, root)
+    starts = offsets([s.space for s in sources])
+    assert len(run) == 6
+    for batch in run:
+        assert (batch.images.shape, batch.images.dtype) == ((4, 3, 33, 47), torch.uint8)
+        assert (batch.mask.shape, batch.mask.dtype) == ((4, 33, 47), torch.int16)
+        assert (batch.boxes.shape, batch.boxes.dtype) == ((4, 33, 47), torch.int16)
+        assert Counter(map(owner, batch.names)) == {"cityscapes": 1, "vistas": 2, "gtsdb": 1}
+        for name, mask, boxes in zip(batch.names, batch.mask, batch.boxes, strict=True):
+            i = list(COUNTS).index(owner(name))
+            labels = boxes if owner(name) == "gtsdb" else mask
+            other = mask if owner(name) == "gtsdb" else boxes
+            assert (other == -1).all()
+            known = labels[labels >= 0]
+            assert ((known >= starts[i]) & (known < starts[i + 1])).all()
+    assert any((b.boxes >= 0).any() for b in run)
+    assert all((b.mask >= 0).any() for b in run)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.01, 50), min_size=1, max_size=6), st.integers(1, 40))
+def test_slots(shares, batch):
+    e = experiment(Path("."))
+    config, item = next(iter(e.datasets.values())), object()
+    sources = [
+        type("Fake", (), {"config": config.model_copy(update={"share": s}), "train": [item]})() for s in shares
+    ]
+    if batch < len(shares):
+        with pytest.raises(HeterosegError, match=r"train\.batch"):
+            slots(sources, batch)
+        return
+    found = slots(sources, batch)
+    assert sum(found) == batch
+    assert min(found) >= 1
+    for n, share in zip(found, shares, strict=True):
+        assert n == 1 or n < share / sum(shares) * batch + 1, "above the share only by its guaranteed place"
+
+
+@pytest.mark.parametrize(("shares", "batch", "expected"), [
+    ((1, 2, 1), 4, [1, 2, 1]), ((1, 2, 1), 8, [2, 4, 2]), ((1, 1, 1), 3, [1, 1, 1]), ((100, 1, 1), 6, [4, 1, 1]),
+    ((0.5, 0.25, 0.25), 16, [8, 4, 4]),
+])
+def test_slots_follow_the_shares(root, shares, batch, expected):
+    e = experiment(root, shares, batch=batch)
+    assert slots(open_sources(e, root), batch) == expected
+
+
+def test_a_dataset_without_training_images_has_no_slot(root):
+    e = experiment(root)
+    e.datasets["vistas"].train = None
+    sources = open_sources(e, root)
+    assert slots(sources, 4) == [2, 0, 2]
+    assert not any("vistas" in n for b in batches_of(training_loader(e, sources)) for n in b.names)
+
+
+def test_every_item_once_a_round(root):
+    e = experiment(root, batch=4)
+    draws = Draws(open_sources(e, root), 4, (8, 8), 0.0, 3)
+    seen = {0: [], 1: [], 2: []}
+    for index in range(4 * 30):
+        number, item = draws.item(index)
+        seen[number].append(item.name)
+    assert {k: len(v) for k, v in seen.items()} == {0: 30, 1: 60, 2: 30}
+    orders = set()
+    for names in seen.values():
+        rounds = [tuple(names[i : i + 5]) for i in range(0, len(names), 5)]
+        assert all(len(set(r)) == 5 for r in rounds)
+        orders |= set(rounds)
+    assert len(orders) > 15, "every round has an order of its own"
+
+
+def test_seed_decides_everything(root, run):
+    assert all(same(a, b) for a, b in zip(run, batches(experiment(root), root), strict=True))
+    other = batches(experiment(root, seed=4), root)
+    assert not any(same(a, b) for a, b in zip(run, other, strict=True))
+    assert [b.names for b in run] != [b.names for b in other]
+
+
+def test_no_two_draws_look_alike(root, run):
+    """An item that comes again is cropped and coloured anew."""
+    first: dict[str, list[torch.Tensor]] = {}
+    for batch in run:
+        for name, image in zip(batch.names, batch.images, strict=True):
+            assert not any(torch.equal(image, old) for old in first.get(name, []))
+            first.setdefault(name, []).append(image)
+    assert max(map(len, first.values())) > 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(root, run, workers):
+    found = batches(experiment(root, workers=workers), root)
+    assert all(same(a, b) for a, b in zip(run, found, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_resume_goes_on_where_it_stopped(root, run, workers):
+    found = batches(experiment(root, workers=workers), root, first=4)
+    assert len(found) == 2
+    assert all(same(a, b) for a, b in zip(run[4:], found, strict=True))
+
+
+def test_two_processes_share_every_batch(root, run):
+    parts = [batches(experiment(root), root, rank=r, world=2) for r in range(2)]
+    for whole, a, b in zip(run, *parts, strict=True):
+        assert len(a.names) == len(b.names) == 2
+        order = [0, 2, 1, 3]  # rank 0 has places 0 and 2
+        both = Batch(*(torch.cat([x, y])[order] for x, y in zip(*map(tensors, (a, b)), strict=True)),
+                     [(a.names + b.names)[i] for i in order])
+        assert same(whole, both)
+    with pytest.raises(HeterosegError, match="multiple of the 3 processes"):
+        batches(experiment(root), root, world=3)
+
+
+def tensors(b: Batch):
+    return b.images, b.mask, b.boxes
+
+
+def test_a_batch_smaller_than_the_datasets_is_an_error(root):
+    with pytest.raises(HeterosegError, match=r"train\.batch: 2 images cannot hold one of each of the 3"):
+        batches(experiment(root, batch=2), root)
+
+
+# ---- bad files are told by name, also from a worker
+
+
+def broken(root: Path, tmp_path: Path, kind: str):
+    """Sources of which every Cityscapes item has a wrong id or an unreadable image; and the bad file."""
+    e = experiment(root)
+    sources = open_sources(e, root)
+    item = sources[0].train[0]
+    if kind == "id":
+        bad = tmp_path / "wrong_labelIds.png"
+        mask = np.full((48, 96), 7, np.uint8)
+        mask[10:40, 20:80] = 77
+        cv2.imwrite(str(bad), mask)
+        item = replace(item, mask=bad)
+    else:
+        bad = tmp_path / "cut.png"
+        bad.write_bytes(item.image.read_bytes()[:200])
+        item = replace(item, image=bad)
+    sources[0].train = [item]
+    return sources, bad
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", ["id", "image"])
+def test_a_bad_file_is_told_by_name(root, tmp_path, kind, workers):
+    sources, bad = broken(root, tmp_path, kind)
+    e = experiment(root, workers=workers)
+    with pytest.raises(HeterosegError) as error:
+        list(batches_of(training_loader(e, sources)))
+    assert len(error.value.faults) == 1, "one sentence, without a worker's traceback"
+    assert str(bad) in str(error.value)
+    assert ("77" if kind == "id" else "cut off or damaged") in str(error.value)
+
+
+def test_faults_of_all_datasets_are_told_together(root):
+    e = experiment(root)
+    e.datasets["cityscapes"].root = "nowhere"
+    e.datasets["vistas"].train = "trian"
+    with pytest.raises(HeterosegError) as error:
+        open_sources(e, root)
+    assert any(f.startswith("datasets.cityscapes: ") for f in error.value.faults)
+    assert any(f.startswith("datasets.vistas: ") for f in error.value.faults)

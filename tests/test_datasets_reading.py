@@ -1,0 +1,136 @@
+"""Decoding: images and masks of every kind, and files that are no use."""
+
+import struct
+import zlib
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from heteroseg.datasets import WRITERS, list_items, read_image, read_mask, read_sample
+from heteroseg.structures import Item
+from test_datasets import SIZE, faults_of, sample, samples
+
+COLORS = np.array([[0, 0, 0], [128, 64, 128], [0, 0, 192]], np.uint8)
+
+
+def test_images_of_all_kinds_become_rgb(tmp_path):
+    rgb = sample("a", [0]).image
+    grey, path = rgb[..., 0], tmp_path / "x.png"
+    alpha = np.dstack([rgb, rgb[..., 2]])
+    for pixels, want in (
+        (rgb, rgb),
+        (grey, np.dstack([grey] * 3)),
+        (alpha, rgb),
+        (np.dstack([grey, grey]), np.dstack([grey] * 3)),
+    ):
+        Image.fromarray(pixels).save(path)
+        assert np.array_equal(read_image(path), want)
+    for deep in (
+        rgb[..., ::-1].astype(np.uint16) * 257,
+        np.minimum(rgb[..., ::-1] * np.uint32(257) + 100, 65535).astype(np.uint16),
+    ):
+        assert cv2.imwrite(str(path), deep)
+        assert np.array_equal(read_image(path), rgb)
+    assert cv2.imwrite(str(path), grey.astype(np.uint16) * 257)
+    assert np.array_equal(read_image(path), np.dstack([grey] * 3))
+    Image.fromarray(grey > 99).save(path)
+    assert np.array_equal(read_image(path)[..., 1], (grey > 99) * np.uint8(255))
+
+
+def test_exif_rotation_is_ignored(tmp_path):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.fromarray(sample("a", [0]).image).save(tmp_path / "x.jpg", exif=exif)
+    assert read_image(tmp_path / "x.jpg").shape == (*SIZE, 3)
+
+
+def grey_png(mask: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of 1, 2 or 4 bits a pixel, which neither OpenCV nor Pillow writes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    digits = (mask[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    rows = np.packbits(digits.reshape(len(mask), -1), axis=1)
+    head = struct.pack(">IIBBBBB", mask.shape[1], mask.shape[0], bits, 0, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_masks_of_few_bits(tmp_path, bits):
+    mask = sample("a", range(2**bits)).mask
+    (tmp_path / "grey.png").write_bytes(grey_png(mask, bits))
+    assert np.array_equal(read_mask(tmp_path / "grey.png"), mask)
+    palette = Image.fromarray(mask.astype(np.uint8)).convert("P")
+    palette.putpalette([7, 77, 177] * 256)
+    palette.save(tmp_path / "palette.png", bits=bits)
+    assert np.array_equal(read_mask(tmp_path / "palette.png"), mask)
+
+
+def test_masks_of_many_bits(tmp_path):
+    mask = sample("a", [0, 255, 256, 65535]).mask
+    assert cv2.imwrite(str(tmp_path / "16.png"), mask.astype(np.uint16))
+    assert np.array_equal(read_mask(tmp_path / "16.png"), mask)
+    assert cv2.imwrite(str(tmp_path / "32.tif"), mask * 1000)
+    assert np.array_equal(read_mask(tmp_path / "32.tif"), mask * 1000)
+
+
+def test_colour_masks(tmp_path):
+    mask, path = sample("a", [0, 1, 2]).mask, tmp_path / "m.png"
+    colors = COLORS[mask]
+    as_palette = Image.fromarray(mask.astype(np.uint8)).convert("P")
+    as_palette.putpalette(COLORS.tobytes())
+    for image in (Image.fromarray(colors), Image.fromarray(np.dstack([colors, mask.astype(np.uint8)])), as_palette):
+        image.save(path)
+        assert np.array_equal(read_mask(path, COLORS), mask)
+    colors[5, 9] = 1, 2, 3
+    Image.fromarray(colors).save(path)
+    (fault,) = faults_of(read_mask, path, COLORS)
+    assert all(part in fault for part in (str(path), "(1, 2, 3)", "x=9, y=5"))
+    (fault,) = faults_of(read_mask, path)  # without a palette
+    assert str(path) in fault
+    Image.fromarray(colors).save(tmp_path / "m.jpg")
+    assert "JPEG" in faults_of(read_mask, tmp_path / "m.jpg", COLORS)[0]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".ppm"])
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.95])
+def test_a_cut_image_is_told(tmp_path, suffix, kept):
+    path = tmp_path / f"x{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)).save(path)
+    assert read_image(path).shape == (200, 300, 3)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    (fault,) = faults_of(read_image, path)
+    assert str(path) in fault
+
+
+def test_a_cut_palette_mask_is_told(tmp_path):
+    WRITERS["vistas"](tmp_path, "training", samples(["a"], range(66)))
+    (item,) = list_items("vistas", tmp_path, "training")
+    item.mask.write_bytes(item.mask.read_bytes()[:-600])
+    (fault,) = faults_of(read_sample, item)
+    assert str(item.mask) in fault
+    (fault,) = faults_of(read_sample, replace(item, image=tmp_path / "gone.jpg"))
+    assert str(tmp_path / "gone.jpg") in fault
+
+
+def test_sizes_must_agree(tmp_path):
+    item = Item("a", tmp_path / "a.png", tmp_path / "m.png")
+    assert cv2.imwrite(str(item.image), np.zeros((10, 20, 3), np.uint8))
+    assert cv2.imwrite(str(item.mask), np.zeros((20, 10), np.uint8))
+    (fault,) = faults_of(read_sample, item)
+    assert all(part in fault for part in (str(item.image), str(item.mask), "20x10", "10x20"))
+
+
+def test_scoring_masks_hold_ids_beside_colour_masks(tmp_path):
+    item = Item("a", tmp_path / "a.png", tmp_path / "m.png", palette=COLORS, scoring_mask=tmp_path / "s.png")
+    assert cv2.imwrite(str(item.image), np.zeros((4, 4, 3), np.uint8))
+    Image.fromarray(np.full((4, 4, 3), COLORS[2])).save(item.mask)
+    assert cv2.imwrite(str(item.scoring_mask), np.full((4, 4), 2001, np.uint16))
+    assert np.unique(read_sample(item).mask).tolist() == [2]
+    assert np.unique(read_sample(item, scoring=True).mask).tolist() == [2001]
+    assert np.unique(read_sample(replace(item, scoring_mask=None), scoring=True).mask).tolist() == [2]

@@ -1,0 +1,167 @@
+"""The network: every backbone and decoder gives fused logits, and its configuration survives a MODEL folder."""
+
+import pytest
+import torch
+from torch import nn
+
+from heteroseg.config import ModelConfig
+from heteroseg.errors import HeterosegError
+from heteroseg.models import HierarchicalHead, Network, as_backbone, build_backbone, build_network, replace_classifier
+from heteroseg.models.network import portable_config
+from heteroseg.taxonomy import load_taxonomy
+
+TINY_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+TINY_SWIN = {"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
+TINY_CONVNEXT = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+TINY_SEGFORMER = {"hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 16}
+
+CATALOGUE = [
+    ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16),
+    ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, stride=8),
+    ModelConfig(backbone="hf:convnext", backbone_options=TINY_CONVNEXT, width=16),
+    ModelConfig(backbone="hf:swin", backbone_options=TINY_SWIN, width=16),
+    ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, adapters=True, upsample=True),
+    ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, upsample=True, void=True),
+    ModelConfig(backbone="hf-seg:segformer", backbone_options=TINY_SEGFORMER),
+    ModelConfig(backbone="lite0", width=16),
+]
+NAMES = [f"{c.backbone}-{c.stride}{'-adapters' * c.adapters}{'-up' * c.upsample}" for c in CATALOGUE]
+
+
+@pytest.fixture(scope="module", params=CATALOGUE, ids=NAMES)
+def built(request) -> tuple[ModelConfig, Network]:
+    torch.manual_seed(0)
+    config: ModelConfig = request.param
+    tree = load_taxonomy("streets-108", void=config.void)
+    return config, build_network(config, tree).eval()
+
+
+@torch.no_grad()
+def test_any_size_and_type_of_image(built):
+    config, network = built
+    channels = 116 if config.void else 111
+    for size in ((64, 96), (65, 97), (33, 127)):
+        images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+        logits = network(images)
+        height, width = network.covers(*size)
+        ratio = height // logits.shape[2]
+        assert logits.shape[:2] == (2, channels)
+        assert (logits.shape[2] * ratio, logits.shape[3] * ratio) == (height, width)
+        assert torch.equal(logits, network(images.float()))
+        assert torch.isfinite(logits).all()
+
+
+def test_every_parameter_learns(built):
+    config, network = built
+    network.train()
+    network.zero_grad()
+    network(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)).square().mean().backward()
+    network.eval()
+    silent = [n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    # a last layer norm that no feature map passes through is the backbone's own business
+    assert not [n for n in silent if n.startswith(("body.1", "body.2"))], silent
+
+
+@torch.no_grad()
+def test_portable_config_needs_nothing_else(built):
+    config, network = built
+    again = ModelConfig.model_validate_json(portable_config(config, network).model_dump_json())
+    assert not again.pretrained
+    twin = build_network(again, load_taxonomy("streets-108", void=config.void)).eval()
+    twin.load_state_dict(network.state_dict())
+    image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    assert torch.equal(twin(image), network(image))
+
+
+@torch.no_grad()
+def test_the_papers_network():
+    """27.75 M parameters with five classifiers; output stride 8, then a learned 2x (IV 2018)."""
+    tree = load_taxonomy("streets-108", void=True)
+    config = ModelConfig(backbone="paper", decoder="reduction", width=256, stride=8, adapters=True, upsample=True)
+    network = build_network(config, tree).eval()
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(27.75, abs=0.02)
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 116, 16, 16)
+    strides = {
+        m.stride for m in network.get_submodule("body.0.body.encoder.stages.3").modules() if hasattr(m, "stride")
+    }
+    assert strides == {(1, 1)}
+    assert network.multiple == 8
+
+
+@torch.no_grad()
+def test_a_module_of_your_own():
+    body = nn.ModuleList([nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 12, 3, 2, 1)])
+
+    class Mine(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = body
+
+        def forward(self, x):
+            first = self.layers[0](x)
+            return {"fine": first, "coarse": self.layers[1](first)}
+
+    backbone = as_backbone(Mine())
+    assert backbone.maps.channels == (8, 12)
+    assert backbone.maps.strides == (4, 8)
+    with pytest.raises(HeterosegError, match="feature maps"):
+        as_backbone(nn.Sequential(nn.Flatten(), nn.Linear(3 * 128 * 128, 4)))
+
+
+@torch.no_grad()
+def test_replaces_the_classifier_of_segformer():
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    tree = load_taxonomy("streets-real")
+    model = SegformerForSemanticSegmentation(SegformerConfig(**TINY_SEGFORMER)).eval()
+    assert replace_classifier(model, "decode_head.classifier", tree) is model
+    assert isinstance(model.decode_head.classifier, HierarchicalHead)
+    assert model(torch.zeros(1, 3, 64, 64)).logits.shape == (1, tree.channels, 16, 16)
+    with pytest.raises(HeterosegError, match=r"no layer 'classifier'.*decode_head"):
+        replace_classifier(model, "classifier", tree)
+    with pytest.raises(HeterosegError, match="expected a 1x1 convolution"):
+        replace_classifier(model, "decode_head.batch_norm", tree)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("lite1", "did you mean 'lite0'"),
+        ("hf:", "expected one of"),
+        ("hf:resnett", "could not be built"),
+        ("timm:resnet18", "heteroseg\\[timm\\]"),
+    ],
+)
+def test_a_wrong_backbone_is_told(name, said):
+    if name.startswith("timm"):
+        from importlib.util import find_spec
+
+        if find_spec("timm"):
+            pytest.skip("timm is installed, so this fault cannot occur")
+    with pytest.raises(HeterosegError, match=said):
+        build_backbone(name)
+
+
+def test_a_wrong_stride_is_told():
+    tree = load_taxonomy("streets-real")
+    with pytest.raises(HeterosegError, match="strides \\[4, 8, 16, 32\\], found 2"):
+        build_network(ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, stride=2), tree)
+    with pytest.raises(HeterosegError, match="set model.stride=32"):
+        build_network(ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, decoder="reduction"), tree)
+
+
+@torch.no_grad()
+def test_timm_backbones():
+    pytest.importorskip("timm", reason="the timm extra is not installed")
+    backbone = build_backbone("timm:resnet18")
+    assert backbone.maps.strides == (2, 4, 8, 16, 32)
+
+
+def test_pretrained_lite0_differs_from_random():
+    torch.manual_seed(0)
+    random = build_backbone("lite0").state_dict()
+    trained = build_backbone("lite0", pretrained=True).state_dict()
+    name = "body.stem.0.weight"
+    assert not torch.allclose(random[name], trained[name])
+    again = build_backbone("lite0", pretrained=True).state_dict()
+    assert torch.equal(again[name], trained[name])

@@ -1,0 +1,218 @@
+"""The loop: exact repeats and resumes, several processes, averaging, schedules, and faults that name the file."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import nn
+
+from heteroseg.config import OptimiserConfig, load_experiment
+from heteroseg.errors import HeterosegError
+from heteroseg.model import load
+from heteroseg.scenes import generate
+from heteroseg.training import Run, average, build_optimiser, learning_rate, train
+
+TINY = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    generate(root, 6, 2, (96, 128))
+    return root
+
+
+def write_experiment(folder: Path, data: Path, **changes) -> Path:
+    """An experiment over the three generated datasets with a network of a few thousand weights."""
+    experiment = {
+        "name": "tiny", "taxonomy": "streets-108", "data_root": str(data),
+        "datasets": {
+            "cityscapes": {"root": "cityscapes", "reader": "cityscapes", "label_space": "cityscapes"},
+            "vistas": {"root": "vistas", "reader": "vistas", "label_space": "vistas"},
+            "gtsdb": {"root": "gtsdb", "reader": "gtsdb", "label_space": "gtsdb", "flip": 0, "focus": 0.9},
+        },
+        "model": {"backbone": "hf:resnet", "backbone_options": TINY, "width": 16},
+        "loss": {"gate": "open"},
+        "optimiser": {"lr": 0.003},
+        "train": {"steps": 6, "batch": 4, "crop": [64, 64], "workers": 0, "devices": 1, "accelerator": "cpu",
+                  "log_every": 1, "save_every": 3},
+    }  # fmt: skip
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        experiment[section][name] = value
+    path = folder / "experiment.yaml"
+    path.write_text(yaml.safe_dump(experiment))
+    return path
+
+
+def run(folder: Path, data: Path, resume: bool = False, name: str = "run", **changes) -> dict[str, torch.Tensor]:
+    train(*load_experiment(write_experiment(folder, data, **changes)), folder / name, resume)
+    return load_file(folder / name / "last" / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("reference")
+    return folder, run(folder, data)
+
+
+def test_same_seed_same_run_for_any_number_of_workers(tmp_path, data, reference):
+    assert same(reference[1], run(tmp_path, data, train__workers=2))
+    assert not same(reference[1], run(tmp_path, data, name="other", train__seed=1))
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_killed_and_resumed_ends_in_the_same_weights(tmp_path, data, monkeypatch, ema):
+    whole = run(tmp_path, data, name="whole", train__ema=ema)
+    step = Run.train_step
+
+    def killed(self, batch):
+        if self.step == 4:  # one step after the last save
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(Run, "train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, data, name="broken", train__ema=ema)
+    monkeypatch.undo()
+    assert same(whole, run(tmp_path, data, resume=True, name="broken", train__ema=ema))
+    logs = [(tmp_path / name / "log.csv").read_text() for name in ("whole", "broken")]
+    assert logs[0] == logs[1]
+
+
+def test_a_run_holds_what_is_promised(reference):
+    out = reference[0] / "run"
+    for model in ("best", "last"):
+        for name in ("model.safetensors", "config.json", "taxonomy.yaml", "label_spaces/gtsdb.yaml"):
+            assert (out / model / name).is_file()
+    assert list((out / "tensorboard").glob("events.out.tfevents*"))
+    rows = (out / "log.csv").read_text().splitlines()
+    assert rows[0] == "step,name,value"
+    assert {r.split(",")[1] for r in rows[1:]} >= {"lr", "loss", "root/mask", "traffic sign (front)/boxes"}
+    scores = json.loads((out / "evaluation.json").read_text())["datasets"]
+    assert set(scores) == {"cityscapes", "vistas", "gtsdb"}
+    assert not list(out.glob(".part-*"))
+    assert load(out).name == "tiny"
+
+
+def test_no_run_is_overwritten_or_resumed_as_another(reference, data):
+    folder, _ = reference
+    with pytest.raises(HeterosegError, match="not empty; continue it with --resume"):
+        run(folder, data)
+    with pytest.raises(HeterosegError, match=r"another experiment \(optimiser differ"):
+        run(folder, data, resume=True, optimiser__lr=0.1)
+    with pytest.raises(HeterosegError, match="nothing to resume"):
+        run(folder, data, resume=True, name="absent")
+
+
+def test_it_learns(tmp_path, data):
+    run(tmp_path, data, train__steps=60, train__crop=[64, 96], optimiser__lr=0.01, train__color=0.0)
+    rows = [r.split(",") for r in (tmp_path / "run" / "log.csv").read_text().splitlines()[1:]]
+    losses = [float(value) for _, name, value in rows if name == "root/mask"]
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])
+
+
+def test_two_processes_equal_one(tmp_path, data):
+    """Without batch statistics and with every pixel looked at, splitting a batch changes nothing but rounding."""
+    changes = {
+        "train__freeze_norm": True,
+        "loss__cell": 1,
+        "optimiser__name": "sgd",
+        "optimiser__lr": 0.05,
+        "train__steps": 3,
+    }
+    one = run(tmp_path, data, name="one", **changes)
+    path = write_experiment(
+        tmp_path, data, train__devices=2, **{k: v for k, v in changes.items() if k != "train__devices"}
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, "-m", "heteroseg.cli", "train", str(path), "--out", str(tmp_path / "two")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    two = load_file(tmp_path / "two" / "last" / "model.safetensors")
+    start = run(tmp_path, data, name="start", **(changes | {"optimiser__lr": 1e-12}))
+    moved = max(float((one[k] - start[k]).abs().max()) for k in one if one[k].is_floating_point())
+    apart = max(float((one[k] - two[k]).abs().max()) for k in one if one[k].is_floating_point())
+    assert moved > 1e-2
+    assert apart < 1e-4 * moved
+
+
+def test_mixed_precision_runs(tmp_path, data):
+    weights = run(tmp_path, data, train__precision="bf16", train__steps=2)
+    assert all(torch.isfinite(v).all() for v in weights.values())
+    assert {v.dtype for v in weights.values() if v.is_floating_point()} == {torch.float32}
+
+
+def test_a_nan_loss_names_the_images(tmp_path, data):
+    with pytest.raises(HeterosegError, match=r"loss is (nan|inf), expected a finite number.*leftImg8bit\.png"):
+        run(tmp_path, data, optimiser__lr=1e30, optimiser__name="sgd", train__steps=50)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("fault", ["image", "id"])
+def test_faulty_files_stop_the_run_by_name(tmp_path, data, workers, fault):
+    broken = tmp_path / "data"
+    shutil.copytree(data, broken)
+    if fault == "image":
+        file = sorted(broken.glob("vistas/train*/images/*"))[0]
+        file.write_bytes(file.read_bytes()[:100])
+    else:
+        file = sorted(broken.glob("cityscapes/gtFine/train/*/*labelIds.png"))[0]
+        mask = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(file), np.full_like(mask, 77))
+    with pytest.raises(HeterosegError) as caught:
+        run(tmp_path, broken, train__workers=workers, train__steps=20)
+    assert file.name in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    if fault == "id":
+        assert "77" in str(caught.value)
+
+
+def test_a_crop_that_does_not_fit_is_told(tmp_path, data):
+    with pytest.raises(HeterosegError, match="multiples of the backbone's largest stride, 32"):
+        run(tmp_path, data, train__crop=[60, 64])
+
+
+def test_unknown_weights_are_told(tmp_path, data):
+    with pytest.raises(HeterosegError, match="did you mean 'driveable'"):
+        run(tmp_path, data, loss__weights={"drivable": 2.0})
+    with pytest.raises(HeterosegError, match="did you mean 'vistas/Car'"):
+        run(tmp_path, data, name="b", loss__class_weights={"vistas/Caar": 2.0})
+
+
+def test_learning_rates():
+    poly = OptimiserConfig(warmup=10, power=1.0)
+    assert learning_rate(poly, 0, 100) == pytest.approx(0.1)
+    assert learning_rate(poly, 50, 100) == pytest.approx(0.5)
+    paper = OptimiserConfig(schedule="piecewise", halve_at=[72000, 135000])  # IV 2018
+    assert [learning_rate(paper, s, 153000) for s in (0, 71999, 72000, 135000)] == [1.0, 1.0, 0.5, 0.25]
+
+
+def test_norms_and_biases_are_not_decayed():
+    network = nn.ModuleDict({"body": nn.ModuleList([nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)])})
+    groups = build_optimiser(network, OptimiserConfig(lr=1.0, backbone_lr=0.1, weight_decay=0.5)).param_groups
+    found = {(g["lr"], g["weight_decay"], len(g["params"])) for g in groups}
+    assert found == {(0.1, 0.5, 1), (0.1, 0.0, 1), (1.0, 0.0, 2)}
+
+
+def test_averaging():
+    a, b = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.zeros_(a.weight)
+    nn.init.ones_(b.weight)
+    average(a, b, 0.99, 1000)
+    assert a.weight.item() == pytest.approx(0.01)
+    average(a, b, 0.99, 0)  # young: nine tenths of the new
+    assert a.weight.item() == pytest.approx(1 - 0.99 * 0.1)
