@@ -71,10 +71,10 @@ def test_taxonomy_check_of_sound_files(run):
     code, out, err = run("taxonomy", "check", "streets-108", "cityscapes", "gtsdb")
     assert (code, err) == (0, "")
     tree, city, signs = out.splitlines()
-    assert "108 leaves" in tree
+    assert "107 leaves" in tree
     assert "111 logits" in tree
     assert "streets-108" in city
-    assert "44 labels (43 mapped, 0 unions, 1 ignored)" in signs
+    assert "45 labels (43 mapped, 0 unions, 2 ignored)" in signs
 
 
 def test_taxonomy_check_tells_all_faults_of_all_files(run, tmp_path):
@@ -251,7 +251,7 @@ BAD = [
     ("data check nowhere.yaml", "nowhere.yaml: cannot be read"),
     ("data check {E} steps", "'steps': expected key=value"),
     ("data check {T}/faulty.yaml", "did you mean 'width'?"),
-    ("data check {E} data_root={T}/none", "expected this folder"),
+    ("data check {E} datasets.gtsdb.root={T}/none", "expected this folder"),
     ("data check {E} datasets.gtsdb.reader=gtsbd", "did you mean 'gtsdb'?"),
     ("data check {E} datasets.gtsdb.label_space=gtsbd", "did you mean 'gtsdb'?"),
     ("data check {E} --fast", "unknown argument '--fast'"),
@@ -295,7 +295,9 @@ BAD = [
 @pytest.mark.parametrize(("command", "said"), BAD, ids=[command or "nothing" for command, _ in BAD])
 def test_bad_use_is_one_sentence(run, places, command, said):
     code, _, err = run(*(word.format(**places) for word in command.split()))
-    lines = [line for line in err.splitlines() if not line.startswith("evaluating ") and f" {places['O']}" not in line]
+    lines = [
+        line for line in err.splitlines() if not line.startswith("evaluating ") and f": {places['O']}/" not in line
+    ]
     assert code == 2
     assert "Traceback" not in err
     assert len(lines) == 1, err
@@ -317,7 +319,8 @@ def test_stopped_by_the_user(run, tiny_experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(Draws, "__getitem__", stop)
     code, _, err = run("train", tiny_experiment, "--out", tmp_path / "run")
     assert code == 130
-    assert err.endswith("heteroseg: stopped\n")
+    assert "heteroseg: stopped\n" in err
+    assert "Traceback" not in err
 
 
 def test_a_reader_that_has_enough():

@@ -264,10 +264,11 @@ def test_labels_are_those_that_the_paper_flattens_to(paper, answers, name):
 # ---- from the network's resolution to the image's
 
 
-def test_upsample_crops_the_padding():
-    logits = torch.randn(2, 3, 4, 5)
-    full = upsample(logits, (16, 20), (13, 18))
-    assert full.shape == (2, 3, 13, 18)
-    wanted = F.interpolate(logits, (16, 20), mode="bilinear", align_corners=False)[:, :, :13, :18]
-    torch.testing.assert_close(full, wanted)
-    assert upsample(logits.bfloat16(), (16, 20), (13, 18)).dtype == torch.float32
+def test_upsample_is_bilinear_interpolation_by_bands():
+    logits = torch.randn(2, 5, 4, 5, generator=torch.Generator().manual_seed(3))
+    full = F.interpolate(logits, (16, 20), mode="bilinear", align_corners=False)[:, :, :13, :18]
+    whole = upsample(logits, (16, 20), (0, 13), 18)
+    assert torch.allclose(whole, full, atol=1e-6)
+    bands = [upsample(logits, (16, 20), (start, min(start + 3, 13)), 18) for start in range(0, 13, 3)]
+    assert torch.equal(torch.cat(bands, 2), whole)
+    assert upsample(logits.bfloat16(), (16, 20), (0, 13), 18).dtype == torch.float32

@@ -52,7 +52,7 @@ def test_any_size_and_type_of_image(built):
 
 
 def test_every_parameter_learns(built):
-    config, network = built
+    _, network = built
     network.train()
     network.zero_grad()
     network(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)).square().mean().backward()
@@ -144,9 +144,9 @@ def test_a_wrong_backbone_is_told(name, said):
 
 def test_a_wrong_stride_is_told():
     tree = load_taxonomy("streets-real")
-    with pytest.raises(HeterosegError, match="strides \\[4, 8, 16, 32\\], found 2"):
+    with pytest.raises(HeterosegError, match=r"strides \[4, 8, 16, 32\], found 2"):
         build_network(ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, stride=2), tree)
-    with pytest.raises(HeterosegError, match="set model.stride=32"):
+    with pytest.raises(HeterosegError, match=r"set model\.stride=32"):
         build_network(ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, decoder="reduction"), tree)
 
 

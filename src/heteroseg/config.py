@@ -93,7 +93,6 @@ class TrainConfig(Strict):
 
 class EvaluateConfig(Strict):
     decision: Literal["path", "marginal"] = "marginal"
-    limit: int | None = Field(None, description="images per dataset while training; null: all")
 
 
 class Experiment(Strict):

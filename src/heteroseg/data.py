@@ -197,5 +197,4 @@ def training_loader(
         worker_init_fn=_one_thread,
         pin_memory=pin,
         prefetch_factor=4 if t.workers else None,
-        multiprocessing_context="fork" if t.workers else None,
     )

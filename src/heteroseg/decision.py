@@ -7,7 +7,6 @@ that it covers, and the largest wins; a pixel lies outside the space where more 
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from heteroseg.labelspace import LabelSpace
@@ -18,10 +17,22 @@ VOID = -1  # a classifier answered "not a child of this node"
 OUTSIDE = -1  # not a label of the space
 
 
-def upsample(logits: Tensor, covers: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """(B, C, h, w) logits that stand for a padded image of size `covers` to (B, C, H, W) at the image's size."""
-    full = F.interpolate(logits.float(), covers, mode="bilinear", align_corners=False)
-    return full[:, :, : size[0], : size[1]]
+def _neighbours(full: int, small: int, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Lower and upper cell and the upper one's weight, for pixels start to stop of `full` (align_corners false)."""
+    position = ((torch.arange(start, stop, device=device) + 0.5) * (small / full) - 0.5).clamp(min=0)
+    low = position.long().clamp(max=small - 1)
+    return low, (low + 1).clamp(max=small - 1), position - low
+
+
+def upsample(logits: Tensor, covers: tuple[int, int], rows: tuple[int, int], width: int) -> Tensor:
+    """(B, C, h, w) logits of a padded image of size `covers` to (B, C, rows, width) pixels of rows [start, stop).
+
+    Bilinear with align_corners false, as torch.nn.functional.interpolate, but only for the rows that are asked for.
+    """
+    top, bottom, down = _neighbours(covers[0], logits.shape[2], *rows, logits.device)
+    left, right, across = _neighbours(covers[1], logits.shape[3], 0, width, logits.device)
+    band = torch.lerp(logits[:, :, top].float(), logits[:, :, bottom].float(), down[:, None])
+    return torch.lerp(band[..., left], band[..., right], across)
 
 
 def leaf_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
@@ -33,11 +44,8 @@ def leaf_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
     _only_children(0, tree, node)
     for c in tree.classifiers:
         probs = logits[:, c.start : c.stop].softmax(1)
-        above = c.node
-        while above not in node:  # an only child has its parent's probability
-            above = tree.parents[above]
         for i, child in enumerate(c.children):
-            node[child] = node[above] * probs[:, i]
+            node[child] = node[c.node] * probs[:, i]
             _only_children(child, tree, node)
     return torch.stack([node[leaf] for leaf in tree.leaves], 1)
 

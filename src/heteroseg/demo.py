@@ -6,13 +6,17 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from heteroseg.config import load_experiment
 from heteroseg.data import open_sources
-from heteroseg.files import write_text
-from heteroseg.inference import predict_files
+from heteroseg.datasets import read_image
+from heteroseg.files import write_text, written
+from heteroseg.inference import picture, predict_files
 from heteroseg.inspection import score_table
 from heteroseg.labelspace import own_space
-from heteroseg.model import load
+from heteroseg.model import Model, load
 from heteroseg.provenance import facts
 from heteroseg.report import collect_examples, write_report
 from heteroseg.scenes import generate
@@ -34,6 +38,23 @@ def read_log(path: Path) -> list[tuple[int, str, float]]:
     """Rows (step, name, value) of a run's log.csv."""
     with path.open(newline="") as file:
         return [(int(r["step"]), r["name"], float(r["value"])) for r in csv.DictReader(file)]
+
+
+def answers(model: Model, image: np.ndarray) -> np.ndarray:
+    """A picture of one image (H, W, 3) uint8 beside the network's answer in each of its label spaces, with legends."""
+    image = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    panels = [image]
+    for space in model.spaces.values():
+        found = model.predict(image).positions(space)
+        title = np.full((40, image.shape[1], 3), 255, np.uint8)
+        cv2.putText(
+            title, f"in the labels of {space.name}", (8, 27), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 0, 0), 1, cv2.LINE_AA
+        )
+        panels.append(np.concatenate([title, picture(image, found, space)]))
+    panels[0] = np.concatenate([np.full((40, image.shape[1], 3), 255, np.uint8), image])
+    tallest = max(len(p) for p in panels)
+    panels = [cv2.copyMakeBorder(p, 0, tallest - len(p), 0, 12, cv2.BORDER_CONSTANT, value=(255,) * 3) for p in panels]
+    return np.concatenate([np.concatenate(panels[:2], 1), np.concatenate(panels[2:], 1)])
 
 
 def run_demo(wanted: Path, overrides: Sequence[str], say: Callable[[str], None]) -> Path:
@@ -60,6 +81,9 @@ def run_demo(wanted: Path, overrides: Sequence[str], say: Callable[[str], None])
     for name, inputs in zip((s.name for s in sources), (images[i : i + 2] for i in range(0, 6, 2)), strict=True):
         predict_files(model, inputs, out / "predictions" / name, own_space(model.taxonomy), with_overlay=True)
 
+    for image in images[4:]:
+        with written(out / "predictions" / f"{image.stem}_answers.jpg") as temporary:
+            cv2.imwrite(str(temporary), answers(model, read_image(image))[..., ::-1])
     stage("writing the report")
     page = out / "report.html"
     seconds = {"time": f"{time.time() - begin:.0f} s from start to report"}

@@ -14,7 +14,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, written
 from heteroseg.labelspace import LabelSpace
 from heteroseg.model import Model
-from heteroseg.pictures import colorise, legend, overlay
+from heteroseg.pictures import colorise, entries, legend, overlay
 
 IMAGES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
@@ -112,11 +112,8 @@ def write_ids(path: Path, positions: np.ndarray, space: LabelSpace) -> None:
 
 def picture(image: np.ndarray, positions: np.ndarray, space: LabelSpace) -> np.ndarray:
     """(H + legend, W, 3) uint8: the image under its label colours, and below it the names of what was found."""
-    counts = count_labels(positions, space)[:-1]
-    order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
-    entries = [(space.labels[i].name, space.labels[i].color, float(counts[i] / positions.size)) for i in order]
     painted = overlay(image, colorise(positions, space))
-    return np.concatenate([painted, legend(painted.shape[1], entries)])
+    return np.concatenate([painted, legend(painted.shape[1], entries(positions, space))])
 
 
 def _beside(target: Path, ending: str) -> Path:

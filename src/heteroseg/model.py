@@ -6,9 +6,8 @@ MODEL holds `model.safetensors`, `config.json`, `taxonomy.yaml` and `label_space
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,8 @@ from heteroseg.labelspace import LabelSpace, load_label_space, own_space
 from heteroseg.models import Network, build_network
 from heteroseg.models.network import portable_config
 from heteroseg.taxonomy import Taxonomy, load_taxonomy
+
+BAND = 2**24  # logits that are upsampled at a time
 
 
 class ModelFile(Strict):
@@ -47,14 +48,18 @@ class Prediction:
     logits: Tensor  # (1, C, h, w) at the output stride
     size: tuple[int, int]
 
-    @cached_property
-    def _full(self) -> Tensor:
-        return upsample(self.logits, self.model.network.covers(*self.size), self.size)
+    def _by_bands(self, answer: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """(H, W) answers to upsampled logits, in bands of rows, so that memory does not grow with the image."""
+        height, width = self.size
+        rows = max(1, BAND // (self.logits.shape[1] * width))
+        covers = self.model.network.covers(height, width)
+        bands = [(start, min(start + rows, height)) for start in range(0, height, rows)]
+        return torch.cat([answer(upsample(self.logits, covers, b, width))[0] for b in bands]).cpu().numpy()
 
     def positions(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 positions in `space.labels`, -1 outside the space."""
         space = self.model.space(space) if isinstance(space, str) else space
-        return label_map(self._full, space, self.model.decision)[0].cpu().numpy()
+        return self._by_bands(lambda logits: label_map(logits, space, self.model.decision))
 
     def labels(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 native ids of a label space (a name in `model.spaces`, or a LabelSpace of the same taxonomy)."""
@@ -63,13 +68,13 @@ class Prediction:
 
     def nodes(self) -> np.ndarray:
         """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void."""
-        return decide(self._full, self.model.taxonomy)[0].cpu().numpy()
+        return self._by_bands(lambda logits: decide(logits, self.model.taxonomy))
 
     def probs(self, node: str) -> np.ndarray:
         """(H, W) float32 probability of a node: the sum over its leaves."""
         tree = self.model.taxonomy
         start, stop = tree.spans[tree.index(node)]
-        return leaf_probs(self._full, tree)[0, start:stop].sum(0).cpu().numpy()
+        return self._by_bands(lambda logits: leaf_probs(logits, tree)[:, start:stop].sum(1))
 
 
 @dataclass

@@ -3,7 +3,6 @@
 import csv
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from heteroseg.files import write_json, write_text, written
 from heteroseg.losses import STRONG, Sums, hierarchical_loss, reduce_sums
 from heteroseg.model import Model, save_model, spaces_by_name
 from heteroseg.models import build_network
+from heteroseg.provenance import facts
 from heteroseg.targets import Terms, build_terms, classifier_weights
 
 
@@ -164,12 +164,12 @@ class Run:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
-    def evaluate(self, limit: int | None) -> dict[str, Any] | None:
+    def evaluate(self) -> dict[str, Any] | None:
         """Score the network (first process only), keep it as `best/` when its mean mIoU is the highest so far."""
         result = None
         if self.fabric.is_global_zero and any(s.val for s in self.sources):
             model = self.model()
-            result = evaluate(model, self.sources, limit)
+            result = evaluate(model, self.sources)
             values = [d["miou"] for d in result["datasets"].values() if d["miou"] is not None]
             mean = sum(values) / len(values) if values else 0.0
             if mean > self.best:
@@ -264,12 +264,10 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
     `folder` is where the experiment's relative paths start. Returns the last evaluation (of `last/`).
     """
     t = experiment.train
+    _prepare_folder(experiment, out, resume)  # before other processes are started, so that a fault is told once
     precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[t.precision]
     fabric = Fabric(accelerator=t.accelerator, devices=t.devices, num_nodes=t.nodes, precision=precision)
     fabric.launch()
-    if fabric.is_global_zero:
-        _prepare_folder(experiment, out, resume)
-    fabric.barrier()
     run = Run(experiment, folder, out, fabric)
     multiple = run.network.module.multiple
     if t.crop[0] % multiple or t.crop[1] % multiple:
@@ -278,15 +276,17 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
         )
     if resume:
         run.restore()
+    else:
+        run.save()  # from here on a stopped run can be resumed
     loader = training_loader(
         experiment, run.sources, run.step, fabric.global_rank, fabric.world_size, fabric.device.type == "cuda"
     )
     log = None
     if fabric.is_global_zero:
         write_text(out / "experiment.json", experiment.model_dump_json(indent=2) + "\n")
+        write_json(out / "facts.json", facts())
         log = Log(out, run.step)
     bar = tqdm(total=t.steps, initial=run.step, unit="step", disable=not fabric.is_global_zero, dynamic_ncols=True)
-    result = None
     run.training_mode()
     for batch in batches(loader):
         row = run.train_step(batch)
@@ -297,18 +297,18 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
         if run.step % t.save_every == 0 and run.step < t.steps:
             run.save()
         if t.evaluate_every and run.step % t.evaluate_every == 0 and run.step < t.steps:
-            partial = run.evaluate(experiment.evaluate.limit)
+            partial = run.evaluate()
             run.training_mode()
             if partial and log:
                 log.write({"step": run.step} | {f"{n}/miou": d["miou"] or 0.0 for n, d in partial["datasets"].items()})
     bar.close()
     run.save()
-    result = run.evaluate(None)
+    result = run.evaluate()
     if fabric.is_global_zero:
         if result is None:
             save_model(run.model(), out / "best")
         else:
             write_json(out / "evaluation.json", result)
-    with suppress(AttributeError):
-        log and log.board.finalize("success")
+    if log:
+        log.board.finalize("success")
     return result
