@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from heteroseg import load
 from heteroseg.errors import HeterosegError
@@ -181,6 +184,18 @@ def test_label_spaces_are_not_mixed_in_a_folder(tiny_model, images, tmp_path, ca
         predict_files(tiny_model, [images / "grey.png"], tmp_path, tiny_model.spaces["vistas"])
     assert state(tmp_path) == before
     assert len(calls) == 1
+
+
+def test_models_are_not_mixed_in_a_folder(tiny_model, images, tmp_path, calls):
+    space = tiny_model.spaces["cityscapes"]
+    predict_files(tiny_model, [images / "grey.png"], tmp_path, space)
+    other = replace(tiny_model, network=deepcopy(tiny_model.network))
+    predict_files(other, [images / "grey.png"], tmp_path, space)  # a copy of the same weights is the same model
+    with torch.no_grad():
+        next(other.network.parameters()).add_(1e-3)
+    changed = replace(other)
+    with pytest.raises(HeterosegError, match=r"grey\.json: was predicted by a model with other weights"):
+        predict_files(changed, [images / "grey.png"], tmp_path, space)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "not JSON"])

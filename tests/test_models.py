@@ -129,6 +129,7 @@ def test_replaces_the_classifier_of_segformer():
         ("lite1", "did you mean 'lite0'"),
         ("hf:", "expected one of"),
         ("hf:resnett", "could not be built"),
+        ("hf-seg:nonsense", "could not be built"),
         ("timm:resnet18", "heteroseg\\[timm\\]"),
     ],
 )
@@ -139,7 +140,7 @@ def test_a_wrong_backbone_is_told(name, said):
         if find_spec("timm"):
             pytest.skip("timm is installed, so this fault cannot occur")
     with pytest.raises(HeterosegError, match=said):
-        build_backbone(name)
+        build_network(ModelConfig(backbone=name), load_taxonomy("streets-real"))
 
 
 def test_a_wrong_stride_is_told():

@@ -167,10 +167,10 @@ def test_faulty_files_stop_the_run_by_name(tmp_path, data, workers, fault):
     broken = tmp_path / "data"
     shutil.copytree(data, broken)
     if fault == "image":
-        file = sorted(broken.glob("vistas/train*/images/*"))[0]
+        file = min(broken.glob("vistas/train*/images/*"))
         file.write_bytes(file.read_bytes()[:100])
     else:
-        file = sorted(broken.glob("cityscapes/gtFine/train/*/*labelIds.png"))[0]
+        file = min(broken.glob("cityscapes/gtFine/train/*/*labelIds.png"))
         mask = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         cv2.imwrite(str(file), np.full_like(mask, 77))
     with pytest.raises(HeterosegError) as caught:
@@ -184,6 +184,13 @@ def test_faulty_files_stop_the_run_by_name(tmp_path, data, workers, fault):
 def test_a_crop_that_does_not_fit_is_told(tmp_path, data):
     with pytest.raises(HeterosegError, match="multiples of the backbone's largest stride, 32"):
         run(tmp_path, data, train__crop=[60, 64])
+
+
+@pytest.mark.parametrize("accelerator", ["nonsense", "tpu"])
+def test_a_machine_that_is_not_there_is_told(tmp_path, data, accelerator):
+    with pytest.raises(HeterosegError, match=r"train\.accelerator, train\.devices: "):
+        run(tmp_path, data, train__accelerator=accelerator)
+    assert not (tmp_path / "run").exists()
 
 
 def test_unknown_weights_are_told(tmp_path, data):

@@ -65,11 +65,11 @@ def run_demo(wanted: Path, overrides: Sequence[str], say: Callable[[str], None])
     def stage(text: str) -> None:
         say(f"[{time.time() - begin:5.0f} s] {text}")
 
-    stage(f"drawing {3 * (TRAIN_IMAGES + VAL_IMAGES)} street scenes in the layouts of Cityscapes, Vistas and GTSDB")
-    generate(out / "data", TRAIN_IMAGES, VAL_IMAGES)
     yaml = (package_files("heteroseg") / "specs" / "experiments" / "demo.yaml").read_text(encoding="utf-8")
     write_text(out / "experiment.yaml", yaml)
     experiment, folder = load_experiment(out / "experiment.yaml", overrides)
+    stage(f"drawing {3 * (TRAIN_IMAGES + VAL_IMAGES)} street scenes in the layouts of Cityscapes, Vistas and GTSDB")
+    generate(out / "data", TRAIN_IMAGES, VAL_IMAGES)
 
     stage(f"training one network on all three, {experiment.train.steps} steps ({out / 'experiment.yaml'})")
     result = train(experiment, folder, out / "run")

@@ -16,6 +16,11 @@ from heteroseg.structures import Sample
 from heteroseg.targets import encode
 
 
+def in_taxonomy_of(model: Model, space: LabelSpace) -> LabelSpace:
+    """The space over the model's tree: the nodes are the same, but an experiment may say nothing of void logits."""
+    return space if space.taxonomy == model.taxonomy else replace(space, taxonomy=model.taxonomy)
+
+
 def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
     """(H, W) int16 true label positions, -1 unknown: from the mask, else from the shapes of the boxes."""
     target = encode(sample, space, 0)
@@ -32,9 +37,7 @@ def evaluate_source(
 
     `each` is called with every sample, its truth and its prediction (positions in the label space).
     """
-    space = source.space
-    if space.taxonomy != model.taxonomy:  # of the same nodes, but perhaps the experiment says nothing of void logits
-        space = replace(space, taxonomy=model.taxonomy)
+    space = in_taxonomy_of(model, source.space)
     counts = np.zeros((len(space.labels), len(space.labels) + 1), np.int64)
     items = source.val[:limit]
     for item in items:

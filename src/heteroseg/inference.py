@@ -129,7 +129,10 @@ def _one_image(model: Model, job: Job, space: LabelSpace, with_overlay: bool) ->
         with written(_beside(job.target, "_overlay.jpg")) as temporary:
             pixels = np.ascontiguousarray(picture(image, positions, space)[..., ::-1])
             _encode(_beside(job.target, "_overlay.jpg"), temporary, pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
-    write_json(_beside(job.target, ".json"), summary(count_labels(positions, space), space, positions.shape))
+    write_json(
+        _beside(job.target, ".json"),
+        {"model": model.digest} | summary(count_labels(positions, space), space, positions.shape),
+    )
 
 
 def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:
@@ -164,21 +167,24 @@ def _one_video(model: Model, job: Job, space: LabelSpace, with_overlay: bool) ->
         video.release()
         if not frames:
             raise HeterosegError(f"{job.source}: expected a video, found no frame in it")
-    write_json(_beside(job.target, ".json"), summary(counts, space, size, frames))
+    write_json(_beside(job.target, ".json"), {"model": model.digest} | summary(counts, space, size, frames))
 
 
-def _done_in(path: Path, space: LabelSpace) -> bool:
-    """Whether an earlier run finished this input; one in another label space must not be mixed with this."""
+def _done_in(path: Path, model: Model, space: LabelSpace) -> bool:
+    """Whether an earlier run finished this input; one of another model or label space must not be mixed with this."""
     if not path.exists():
         return False
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))["label_space"]
+        found = json.loads(path.read_text(encoding="utf-8"))
+        before = (found["model"], found["label_space"])
     except (ValueError, KeyError, TypeError):
         raise HeterosegError(f"{path}: expected a file of an earlier prediction; choose another --out") from None
-    if before != space.name:
+    if before[1] != space.name:
         raise HeterosegError(
-            f"{path}: was predicted in label space {before!r}, now {space.name!r} is asked for; choose another --out"
+            f"{path}: was predicted in label space {before[1]!r}, now {space.name!r} is asked for; choose another --out"
         )
+    if before[0] != model.digest:
+        raise HeterosegError(f"{path}: was predicted by a model with other weights; choose another --out")
     return True
 
 
@@ -192,14 +198,18 @@ def predict_files(
 ) -> int:
     """Predict every input into `out`: NAME.png (native ids of `space`), NAME.json, with an overlay NAME_overlay.jpg.
 
-    What is there from an earlier run is kept and not worked out again. Returns the number of inputs.
+    What is there from an earlier run of the same model is kept and not worked out again. Returns the number of inputs.
     """
     jobs = list_jobs(inputs, out)
     for job in jobs:
         is_video = job.source.suffix.lower() in VIDEOS
         painted = _beside(job.target, "_overlay.mp4" if is_video else "_overlay.jpg")
         ids = job.target if is_video else _beside(job.target, ".png")
-        done = _done_in(_beside(job.target, ".json"), space) and ids.exists() and (painted.exists() or not with_overlay)
+        done = (
+            _done_in(_beside(job.target, ".json"), model, space)
+            and ids.exists()
+            and (painted.exists() or not with_overlay)
+        )
         progress(job, done)
         if not done:
             (_one_video if is_video else _one_image)(model, job, space, with_overlay)

@@ -208,11 +208,12 @@ def build_label_space(file: LabelSpaceFile, taxonomy: Taxonomy, document: Docume
                 f"{where}: the colour of {entry.name!r} must be three numbers from 0 to 255, found {list(entry.color)}"
             )
         labels.append(Label(entry.id, entry.name, leaves, entry.color or palette[i], entry.evaluate, entry.shape))
-    if any(label.id == file.outside and label.leaves for label in labels):
-        faults.append(
-            f"{at('outside')}: 'outside' must be an id of no label or of an ignored one, found {file.outside}, "
-            "the id of a label with nodes"
-        )
+    for label in labels:
+        if label.id == file.outside and label.leaves:
+            faults.append(
+                f"{at('outside')}: 'outside' must be an id of no label or of an ignored one, "
+                f"found {label.id} ({label.name!r})"
+            )
     named = [("coverage", n) for n in file.coverage] + [("assume", n) for n in file.assume]
     for section, name in [*named, *([("gate", file.gate)] if file.gate else [])]:
         if known(name, section, name) and name == taxonomy.names[0] and section != "gate":

@@ -3,11 +3,13 @@
 MODEL holds `model.safetensors`, `config.json`, `taxonomy.yaml` and `label_spaces/*.yaml`: nothing else is needed.
 """
 
+import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,15 @@ class Model:
     spaces: dict[str, LabelSpace]
     config: ModelConfig
     decision: Rule = "marginal"
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that change with any weight."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def space(self, name: str) -> LabelSpace:
         """A label space by its name, 'leaves' for the taxonomy's own, or from a YAML file for the same taxonomy."""

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from heteroseg import pictures
 from heteroseg.data import Source
 from heteroseg.datasets import read_sample
-from heteroseg.evaluation import truth
+from heteroseg.evaluation import in_taxonomy_of, truth
 from heteroseg.files import write_text
 from heteroseg.labelspace import LabelSpace
 from heteroseg.model import Model
@@ -55,7 +55,7 @@ def collect_examples(model: Model, sources: Sequence[Source], per_dataset: int =
     for source in sources:
         annotated = [i for i in source.val if i.mask or len(i.boxes)]
         items = annotated or source.val
-        space = model.spaces.get(source.space.name, source.space)
+        space = in_taxonomy_of(model, source.space)
         places = np.linspace(0, len(items) - 1, min(per_dataset, len(items))).round().astype(int)
         for item in (items[i] for i in places):
             sample = read_sample(item, scoring=True)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import TensorBoardLogger
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -266,7 +267,10 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
     t = experiment.train
     _prepare_folder(experiment, out, resume)  # before other processes are started, so that a fault is told once
     precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[t.precision]
-    fabric = Fabric(accelerator=t.accelerator, devices=t.devices, num_nodes=t.nodes, precision=precision)
+    try:
+        fabric = Fabric(accelerator=t.accelerator, devices=t.devices, num_nodes=t.nodes, precision=precision)
+    except (ValueError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
+        raise HeterosegError(f"train.accelerator, train.devices: {str(error).splitlines()[0]}") from None
     fabric.launch()
     run = Run(experiment, folder, out, fabric)
     multiple = run.network.module.multiple
@@ -286,22 +290,23 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
         write_text(out / "experiment.json", experiment.model_dump_json(indent=2) + "\n")
         write_json(out / "facts.json", facts())
         log = Log(out, run.step)
-    bar = tqdm(total=t.steps, initial=run.step, unit="step", disable=not fabric.is_global_zero, dynamic_ncols=True)
     run.training_mode()
-    for batch in batches(loader):
-        row = run.train_step(batch)
-        bar.update()
-        if row and log:
-            log.write(row)
-            bar.set_postfix(loss=f"{row['loss']:.3f}")
-        if run.step % t.save_every == 0 and run.step < t.steps:
-            run.save()
-        if t.evaluate_every and run.step % t.evaluate_every == 0 and run.step < t.steps:
-            partial = run.evaluate()
-            run.training_mode()
-            if partial and log:
-                log.write({"step": run.step} | {f"{n}/miou": d["miou"] or 0.0 for n, d in partial["datasets"].items()})
-    bar.close()
+    hidden = not fabric.is_global_zero
+    with tqdm(total=t.steps, initial=run.step, unit="step", disable=hidden, dynamic_ncols=True) as bar:
+        for batch in batches(loader):
+            row = run.train_step(batch)
+            bar.update()
+            if row and log:
+                log.write(row)
+                bar.set_postfix(loss=f"{row['loss']:.3f}")
+            if run.step % t.save_every == 0 and run.step < t.steps:
+                run.save()
+            if t.evaluate_every and run.step % t.evaluate_every == 0 and run.step < t.steps:
+                partial = run.evaluate()
+                run.training_mode()
+                if partial and log:
+                    mious = {f"{name}/miou": d["miou"] or 0.0 for name, d in partial["datasets"].items()}
+                    log.write({"step": run.step} | mious)
     run.save()
     result = run.evaluate()
     if fabric.is_global_zero:
