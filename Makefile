@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/heteroseg demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2
 
 lint: setup
 	$(BIN)/ruff check src tests

@@ -19,7 +19,7 @@ from heteroseg.config import OptimiserConfig, load_experiment
 from heteroseg.errors import HeterosegError
 from heteroseg.model import load
 from heteroseg.scenes import generate
-from heteroseg.training import Run, average, build_optimiser, learning_rate, train
+from heteroseg.training import Run, average, build_optimiser, learning_rate, memory_layout, train
 
 TINY = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 
@@ -213,6 +213,14 @@ def test_norms_and_biases_are_not_decayed():
     groups = build_optimiser(network, OptimiserConfig(lr=1.0, backbone_lr=0.1, weight_decay=0.5)).param_groups
     found = {(g["lr"], g["weight_decay"], len(g["params"])) for g in groups}
     assert found == {(0.1, 0.5, 1), (0.1, 0.0, 1), (1.0, 0.0, 2)}
+
+
+def test_layouts():
+    """ResNets' strided shortcuts are not safe in channels last on CPUs."""
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    strided, plain = nn.Sequential(nn.Conv2d(4, 4, 1, 2)), nn.Sequential(nn.Conv2d(4, 4, 3, 2), nn.Conv2d(4, 4, 1))
+    assert memory_layout(strided, cpu) == torch.contiguous_format
+    assert memory_layout(strided, gpu) == memory_layout(plain, cpu) == torch.channels_last
 
 
 def test_averaging():

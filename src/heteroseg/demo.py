@@ -42,10 +42,11 @@ def read_log(path: Path) -> list[tuple[int, str, float]]:
 
 def answers(model: Model, image: np.ndarray) -> np.ndarray:
     """A picture of one image (H, W, 3) uint8 beside the network's answer in each of its label spaces, with legends."""
+    prediction = model.predict(image)
     image = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     panels = [image]
     for space in model.spaces.values():
-        found = model.predict(image).positions(space)
+        found = prediction.positions(space).repeat(2, 0).repeat(2, 1)
         title = np.full((40, image.shape[1], 3), 255, np.uint8)
         cv2.putText(
             title, f"in the labels of {space.name}", (8, 27), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 0, 0), 1, cv2.LINE_AA
