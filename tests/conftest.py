@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from heteroseg.config import ModelConfig
 from heteroseg.labelspace import load_label_space
@@ -29,6 +30,10 @@ model:
   width: 16
 train: {{steps: 2, batch: 3, crop: [64, 64], workers: 0, accelerator: cpu}}
 """
+
+# the same examples on every machine and in every run, so that a red test is the change's fault
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
