@@ -19,7 +19,7 @@ from heteroseg.data import Batch, Source, batches, open_sources, training_loader
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation import evaluate
 from heteroseg.files import write_json, write_text, written
-from heteroseg.losses import STRONG, Sums, hierarchical_loss, reduce_sums
+from heteroseg.losses import Sums, hierarchical_loss, reduce_sums
 from heteroseg.model import Model, save_model, spaces_by_name
 from heteroseg.models import build_network
 from heteroseg.provenance import facts
@@ -233,7 +233,7 @@ class Run:
         for i, c in enumerate(self.tree.classifiers):
             for kind, name in enumerate(("mask", "boxes")):
                 if sums.weight[i, kind] > 0:
-                    row[f"{self.tree.names[c.node]}/{name if kind != STRONG else 'mask'}"] = means[i, kind].item()
+                    row[f"{self.tree.names[c.node]}/{name}"] = means[i, kind].item()
         return row
 
 
