@@ -29,7 +29,7 @@ def main() -> None:
 
     tree = load_taxonomy("streets-108")
     spaces = [load_label_space(name, tree) for name in ("cityscapes", "vistas", "gtsdb")]
-    terms, weights = build_terms(spaces), torch.ones(len(tree.classifiers))
+    terms, weights = build_terms(spaces), torch.ones(len(tree.classifiers), 2)
     torch.manual_seed(0)
     # labels in blobs, as real ones are
     coarse = torch.randint(0, offsets(spaces)[2], (args.batch, 1, args.crop // 32, args.crop // 32)).float()

@@ -28,7 +28,9 @@ SPACES = {
     "signs": ("front", ["stop", "give", None, "limit"]),
     "parents": (None, ["vehicle", ["stop", "give"], "sky", "front", ["walk", "person"]]),
     "things": ("thing", ["stop", "person", ["sedan", "back"], None]),
+    "surrounded": ("root", ["stop", "limit"]),
 }
+AROUND = {"surrounded": "sign"}  # what the pixels around a space's boxes are not: one target more, behind its labels
 
 
 def make_tree(void: bool, **more: list[str]) -> Taxonomy:
@@ -41,7 +43,9 @@ def make_space(tree: Taxonomy, name: str) -> LabelSpace:
         {"id": i, "name": f"l{i}", "evaluate": False, **({"ignore": True} if nodes is None else {"nodes": nodes})}
         for i, nodes in enumerate(labels)
     ]
-    return build_label_space(LabelSpaceFile(name=name, taxonomy="t", labels=entries, gate=gate), tree)
+    around = {"excludes": AROUND[name]} if name in AROUND else None
+    file = LabelSpaceFile(name=name, taxonomy="t", labels=entries, gate=gate, around_boxes=around)
+    return build_label_space(file, tree)
 
 
 class Reference:
@@ -51,7 +55,11 @@ class Reference:
         self.starts = {tree.names[c.node]: c.start for c in tree.classifiers}
         self.void = tree.void
         self.parent = {child: node for node, kids in TREE.items() for child in kids}
-        self.labels = [(gate, nodes) for gate, labels in SPACES.values() for nodes in labels]
+        self.labels = []
+        for name, (gate, labels) in SPACES.items():
+            self.labels += [(gate, nodes) for nodes in labels]
+            if name in AROUND:
+                self.labels.append(("root", [n for n in self.leaves("root") if n not in self.leaves(AROUND[name])]))
 
     def path(self, node):
         return [node] if node == "root" else [*self.path(self.parent[node]), node]

@@ -130,10 +130,23 @@ def test_images_without_any_label(tiny_model, sources):
     assert [d[k] for k in ("miou", "macc", "acc")] == [None] * 3
     assert all(c == {"iou": None, "acc": None, "pixels": 0} for c in d["per_class"].values())
     assert d["decided"] == {"right": 0, "wrong": 0, "outside": 0, "right_of_inside": None}
-    # beside annotated images they change nothing but the number of images
+    # beside annotated images they change nothing but the number of images and of unlabelled pixels
     mixed = evaluate(tiny_model, [replace(source, val=[*source.val, *bare])])["datasets"]["gtsdb"]
     alone = evaluate(tiny_model, [source])["datasets"]["gtsdb"]
-    assert mixed == alone | {"images": 4}
+    pixels = mixed["unlabelled"]["pixels"]
+    assert pixels == alone["unlabelled"]["pixels"] + d["unlabelled"]["pixels"]
+    assert mixed == alone | {"images": 4, "unlabelled": mixed["unlabelled"]}
+
+
+def test_claims_on_unlabelled_pixels_are_told(tiny_model, sources):
+    """A network that sees a sign everywhere has many signs right, and every pixel that it should not know."""
+    source = gtsdb_of(sources)
+    masks = labelled(source)
+    free = sum(int((m < 0).sum()) for m in masks)
+    sign = int(masks[0].max())
+    for position, claimed in ((sign, free), (-1, 0), (0, 0)):  # position 0 is "unlabeled", which nothing claims
+        d = evaluate(Says(tiny_model.taxonomy, position), [source])["datasets"]["gtsdb"]
+        assert d["unlabelled"] == {"pixels": free, "claimed": claimed}
 
 
 def test_shapes_of_boxes_are_the_truth_where_no_mask_is(tiny_model, sources):
@@ -141,11 +154,10 @@ def test_shapes_of_boxes_are_the_truth_where_no_mask_is(tiny_model, sources):
     items = [replace(i, scoring_mask=None) for i in source.val]
     assert sum(len(i.boxes) for i in items) > 0
     shapes = [encode(read_sample(i), source.space, 0).boxes for i in items]
-    counts, images = evaluate_source(tiny_model, replace(source, val=items))
-    assert images == 2
-    assert counts.sum() == sum(int((s >= 0).sum()) for s in shapes) > 0
-    with_masks, _ = evaluate_source(tiny_model, source)
-    assert with_masks.sum() == sum(int((m >= 0).sum()) for m in labelled(source))
+    tally = evaluate_source(tiny_model, replace(source, val=items))
+    assert tally.images == 2
+    assert tally.confusion.sum() == sum(int((s >= 0).sum()) for s in shapes) > 0
+    assert evaluate_source(tiny_model, source).confusion.sum() == sum(int((m >= 0).sum()) for m in labelled(source))
 
 
 def test_a_coarser_level_is_never_less_accurate(result):

@@ -89,7 +89,7 @@ def ours(tree, spaces, logits, mask, boxes, weights):
     sums, pixels = hierarchical_loss(
         torch.from_numpy(logits), mask, boxes, build_terms(spaces), tree, cell=1, gate="hard"
     )
-    return sums, reduce_sums(sums, classifier_weights(tree, weights), "classifier", pixels)
+    return sums, reduce_sums(sums, classifier_weights(tree, weights, {}), "classifier", pixels)
 
 
 @pytest.mark.parametrize(("seed", "signs"), [(0, True), (1, True), (2, False)])

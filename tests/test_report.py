@@ -10,7 +10,7 @@ import pytest
 from heteroseg import pictures
 from heteroseg.config import Experiment, ModelConfig
 from heteroseg.data import Source, open_sources
-from heteroseg.evaluation import evaluate, summarise
+from heteroseg.evaluation import Tally, evaluate, summarise
 from heteroseg.labelspace import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.model import Model, spaces_by_name
 from heteroseg.models import build_network
@@ -130,7 +130,7 @@ def report_of(space: LabelSpace, counts: np.ndarray, path, dataset: str = "d", s
     image, nodes = np.zeros((4, 4, 3), np.uint8), np.full((4, 4), -1)
     example = Example(dataset, f"{dataset}/a.png", image, truth, predicted, nodes, space)
     log = [*LOG, (10, f"{HOSTILE}/mask", 1.0), (20, f"{dataset}/miou", 0.25)]
-    evaluation = {"datasets": {dataset: summarise(counts, space, 1)}}
+    evaluation = {"datasets": {dataset: summarise(Tally(counts, 4, 4, 1), space)}}
     examples = [example] if shown else []
     write_report(path, HOSTILE, evaluation, examples, log, space.taxonomy, HOSTILE, {HOSTILE: HOSTILE})
     page = path.read_text(encoding="utf-8")

@@ -227,11 +227,65 @@ def test_gates_of_shipped_spaces():
 
 
 def test_classifier_weights():
-    assert classifier_weights(TREE, {}).tolist() == [1, 1, 1]
-    weights = classifier_weights(TREE, {"default": 0.5, "x": 2.0})
-    assert weights.tolist() == [0.5, 0.5, 2.0]
+    assert classifier_weights(TREE, {}, {}).tolist() == [[1, 1]] * 3
+    weights = classifier_weights(TREE, {"default": 0.5, "x": 2.0}, {})
+    assert weights.tolist() == [[0.5, 0.5], [0.5, 0.5], [2.0, 2.0]]
     assert weights.dtype == torch.float32
+    weights = classifier_weights(TREE, {"x": 2.0}, {"root": 0.25})
+    assert weights.tolist() == [[1, 0.25], [1, 1], [2, 2]]
+    assert classifier_weights(TREE, {"x": 2.0}, {"default": 0.25}).tolist() == [[1, 0.25], [1, 0.25], [2, 0.25]]
     with pytest.raises(HeterosegError, match=r"loss\.weights: 'rot' is no classifier of 't'; did you mean 'root'"):
-        classifier_weights(TREE, {"rot": 1.0})
-    with pytest.raises(HeterosegError, match="'b'"):
-        classifier_weights(TREE, {"b": 1.0})  # a leaf
+        classifier_weights(TREE, {"rot": 1.0}, {})
+    with pytest.raises(HeterosegError, match=r"loss\.box_weights: 'b'"):
+        classifier_weights(TREE, {}, {"b": 1.0})  # a leaf
+
+
+# ---- around boxes
+
+
+def surrounded(margin, excludes="x") -> LabelSpace:
+    labels = [
+        {"id": 0, "name": "sign", "nodes": "u", "shape": "disc"},
+        {"id": 1, "name": "crowd", "ignore": True},
+    ]
+    around = {"excludes": excludes, "margin": margin}
+    file = LabelSpaceFile(name="s", taxonomy="t", labels=labels, gate="root", around_boxes=around)
+    return build_label_space(file, TREE)
+
+
+@pytest.mark.parametrize("margin", [0.5, 1.0, None])
+def test_pixels_around_boxes(margin):
+    """Every pixel in reach of a box and not in its shape, but for those in the rectangle of an ignored box."""
+    boxes = np.array([[6, 4, 12, 8], [11, 6, 15, 10]], np.float32)
+    sample = Sample("s", np.zeros((20, 30, 3), np.uint8), None, boxes, np.array([0, 1]))
+    found = encode(sample, surrounded(margin), 7).boxes
+    reach = []
+    for x1, y1, x2, y2 in boxes:
+        m = (margin or 0) * max(x2 - x1, y2 - y1)
+        reach.append((x1 - m, y1 - m, x2 + m, y2 + m))
+    for y, x in np.ndindex(20, 30):
+        px, py = x + 0.5, y + 0.5
+        near = margin is None or any(a <= px <= c and b <= py <= d for a, b, c, d in reach)
+        crowd = 11 <= px <= 15 and 6 <= py <= 10
+        wanted = 7 if inside("disc", px, py, boxes[0]) else 9 if near and not crowd else -1
+        assert found[y, x] == wanted, (x, y)
+    assert {7, 9} <= set(found.flat)
+    masked = Sample("s", sample.image, np.full((20, 30), -1, np.int32), boxes, np.array([0, 1]))
+    assert 9 not in encode(masked, surrounded(margin), 7).boxes, "a mask tells what is there"
+
+
+def test_around_boxes_says_not_this_node():
+    space = surrounded(1.0)
+    assert space.targets == 3
+    assert offsets([space, space]) == [0, 3, 6]
+    terms = build_terms([space])
+    at = dict(zip(TREE.names, TREE.channel_of, strict=True))
+    parts = {tuple(c for c in part if c >= 0) for part in terms.parts[terms.union[2]].tolist()} - {()}
+    others = [n for n in range(len(TREE)) if not TREE.children[n] and "x" not in {TREE.names[p] for p in TREE.path(n)}]
+    covered = TREE.cover(frozenset(TREE.leaves.index(n) for n in others))
+    assert {p[-1] for p in parts} == {at[TREE.names[n]] for n in covered}
+    assert terms.union_below_gate[2]
+    with pytest.raises(HeterosegError, match=r"'z' is no node"):
+        surrounded(1.0, "z")
+    with pytest.raises(HeterosegError, match="'around_boxes' must name a node below the root"):
+        surrounded(1.0, "root")

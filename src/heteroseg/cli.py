@@ -63,6 +63,8 @@ def train(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     from heteroseg.config import load_experiment
 
+    if args.json and Path(args.json).is_dir():
+        raise HeterosegError(f"--json {args.json}: expected a file to write, found a folder; name a file in it")
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources
     from heteroseg.evaluation import evaluate as run

@@ -56,6 +56,7 @@ class LossConfig(Strict):
     gate: Literal["hard", "soft", "open"] = "hard"
     normalise: Literal["classifier", "pixel"] = "classifier"
     weights: dict[str, float] = Field({}, description="weight by classifier, `default` for the rest")
+    box_weights: dict[str, float] = Field({}, description="the same for terms from boxes; else as in weights")
     balance: Fraction = Field(0.0, description="pixels weigh like (pixels of their label in the batch) ** -balance")
     class_weights: dict[str, float] = Field({}, description="weight by label, as DATASET/LABEL")
 

@@ -1,7 +1,7 @@
 """Score a network on every dataset, each in its own label space."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,18 @@ def in_taxonomy_of(model: Model, space: LabelSpace) -> LabelSpace:
 def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
     """(H, W) int16 true label positions, -1 unknown: from the mask, else from the shapes of the boxes."""
     target = encode(sample, space, 0)
-    return target.mask if sample.mask is not None else target.boxes
+    return target.mask if sample.mask is not None else np.where(target.boxes < len(space.labels), target.boxes, -1)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts over a dataset's val images: `confusion` (labels, labels + 1) int64, and of the pixels without a label
+    how many there are and how many the network calls one of the evaluated labels."""
+
+    confusion: np.ndarray
+    unlabelled: int
+    claimed: int
+    images: int
 
 
 def evaluate_source(
@@ -32,13 +43,15 @@ def evaluate_source(
     source: Source,
     limit: int | None = None,
     each: Callable[[Sample, np.ndarray, np.ndarray], None] | None = None,
-) -> tuple[np.ndarray, int]:
-    """(labels, labels + 1) int64 confusion counts over a dataset's val images, and how many there are.
+) -> Tally:
+    """Predict and count a dataset's val images (the first `limit`).
 
     `each` is called with every sample, its truth and its prediction (positions in the label space).
     """
     space = in_taxonomy_of(model, source.space)
     counts = np.zeros((len(space.labels), len(space.labels) + 1), np.int64)
+    evaluated = np.append(space.evaluated, False)
+    unlabelled = claimed = 0
     items = source.val[:limit]
     for item in items:
         sample = read_sample(item, scoring=True)
@@ -46,9 +59,11 @@ def evaluate_source(
         expected = truth(sample, space)
         found = model.predict(sample.image).positions(space)
         counts += confusion(expected, found, len(space.labels))
+        unlabelled += int((expected < 0).sum())
+        claimed += int(evaluated[found[expected < 0]].sum())
         if each is not None:
             each(sample, expected, found)
-    return counts, len(items)
+    return Tally(counts, unlabelled, claimed, len(items))
 
 
 def _number(value: float) -> float | None:
@@ -68,15 +83,17 @@ def _table(names: Sequence[str], result: Scores, shown: np.ndarray) -> dict[str,
     }
 
 
-def summarise(counts: np.ndarray, space: LabelSpace, images: int) -> dict[str, Any]:
+def summarise(tally: Tally, space: LabelSpace) -> dict[str, Any]:
     """The JSON entry of one dataset: its own labels, and `levels`: the same counts at every depth of the tree.
 
-    `decided` splits the labelled pixels into right, wrong and outside.
+    `decided` splits the labelled pixels into right, wrong and outside; `unlabelled` tells how many of the pixels
+    without a label are claimed for one. Where only a part of the world is ever labelled (signs in boxes), a network
+    may score well by seeing that part everywhere, and only the claims show it.
     """
-    evaluated = space.evaluated
+    counts, evaluated = tally.confusion, space.evaluated
     result = {
         "label_space": space.name,
-        "images": images,
+        "images": tally.images,
         **_table([label.name for label in space.labels], scores(counts, evaluated), evaluated),
     }
     levels = {}
@@ -96,6 +113,7 @@ def summarise(counts: np.ndarray, space: LabelSpace, images: int) -> dict[str, A
         "outside": outside,
         "right_of_inside": right / inside if inside else None,
     }
+    result["unlabelled"] = {"pixels": tally.unlabelled, "claimed": tally.claimed}
     return result
 
 
@@ -121,8 +139,7 @@ def evaluate(
                 "evaluate with an experiment of the model's taxonomy"
             )
         callback = None if each is None else (lambda *args, source=source: each(source, *args))
-        counts, images = evaluate_source(model, source, limit, callback)
-        result[source.name] = summarise(counts, source.space, images)
+        result[source.name] = summarise(evaluate_source(model, source, limit, callback), source.space)
     if not result:
         raise HeterosegError("no dataset of the experiment has a val split; set val: to the split to evaluate on")
     return {"datasets": result}

@@ -79,7 +79,8 @@ def _count(item: Item, space: LabelSpace, scoring: bool) -> np.ndarray | list[st
         target = encode(sample, space, 0)
         if scored:
             return np.bincount(target.mask[target.mask >= 0], minlength=len(space.labels))
-        return sum(np.bincount(m[m >= 0], minlength=len(space.labels)) for m in (target.mask, target.boxes))  # type: ignore[return-value]
+        known = np.concatenate([target.mask.ravel(), target.boxes.ravel()])
+        return np.bincount(known[known >= 0], minlength=space.targets)[: len(space.labels)]
     except HeterosegError as error:
         return list(error.faults)
 
@@ -130,5 +131,7 @@ def score_table(result: dict) -> str:
         total = max(sum(parts[k] for k in ("right", "wrong", "outside")), 1)
         split = " / ".join(f"{100 * parts[k] / total:.1f}" for k in ("right", "wrong", "outside"))
         numbers = "  ".join(percent(d[k]) for k in ("miou", "macc", "acc"))
-        rows.append(f"{name:<16}{d['label_space']:<22}{d['images']:>7}  {numbers}   {split}")
+        free = d["unlabelled"]
+        claimed = f"; of the rest {100 * free['claimed'] / free['pixels']:.1f} are claimed" if free["pixels"] else ""
+        rows.append(f"{name:<16}{d['label_space']:<22}{d['images']:>7}  {numbers}   {split}{claimed}")
     return "\n".join(rows)

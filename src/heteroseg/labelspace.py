@@ -33,6 +33,14 @@ class LabelEntry(BaseModel):
     shape: Shape = "rectangle"
 
 
+class AroundBoxes(BaseModel):
+    """What the pixels around a box are not; the part of the box that its shape leaves free counts too."""
+
+    model_config = ConfigDict(extra="forbid")
+    excludes: str = Field(description="the node that they do not belong to")
+    margin: float | None = Field(1.0, gt=0, description="how far, in sizes of the box; null: the whole image")
+
+
 class LabelSpaceFile(BaseModel):
     """What a label space YAML may hold."""
 
@@ -43,6 +51,7 @@ class LabelSpaceFile(BaseModel):
     labels: list[LabelEntry]
     outside: int | None = Field(None, description="id written where a prediction lies outside this space")
     gate: str | None = Field(None, description="boxes train the classifiers at and under this node")
+    around_boxes: AroundBoxes | None = None
     assume: list[str] = Field([], description="nodes taken for granted once their parent is decided")
     coverage: dict[str, Coverage] = {}
 
@@ -126,9 +135,17 @@ class LabelSpace:
             [len(np.unique(self.by_leaf[slice(*self.taxonomy.spans[n])])) == 1 for n in range(len(self.taxonomy))]
         )
 
+    @property
+    def targets(self) -> int:
+        """How many things a pixel can be trained to: the labels, and where declared `around_boxes` as the last."""
+        return len(self.labels) + (self.file.around_boxes is not None)
+
     def training_leaves(self, index: int) -> frozenset[int]:
-        """The leaves that a pixel with this label can be, in view of what the dataset's silence means (coverage)."""
-        tree, mine = self.taxonomy, self.labels[index].leaves
+        """The leaves that a pixel with this target can be, in view of what the dataset's silence means (coverage)."""
+        tree = self.taxonomy
+        if index == len(self.labels) and self.file.around_boxes is not None:
+            return tree.leaves_of(0) - tree.leaves_of(tree.index(self.file.around_boxes.excludes))
+        mine = self.labels[index].leaves
         nodes = {
             kind: [tree.index(n) for n, k in self.file.coverage.items() if k == kind] for kind in ("complete", "none")
         }
@@ -215,6 +232,8 @@ def build_label_space(file: LabelSpaceFile, taxonomy: Taxonomy, document: Docume
                 f"found {label.id} ({label.name!r})"
             )
     named = [("coverage", n) for n in file.coverage] + [("assume", n) for n in file.assume]
+    if file.around_boxes:
+        named.append(("around_boxes", file.around_boxes.excludes))
     for section, name in [*named, *([("gate", file.gate)] if file.gate else [])]:
         if known(name, section, name) and name == taxonomy.names[0] and section != "gate":
             faults.append(f"{at(section, name)}: '{section}' must name a node below the root")

@@ -103,12 +103,12 @@ def nll_sums(
 
 
 def reduce_sums(sums: Sums, weights: Tensor, normalise: Normalise, pixels: Tensor) -> Tensor:
-    """One number from the sums. `weights` (classifiers,); `pixels` () the labelled pixels that the sums came from.
+    """One number from the sums. `weights` (classifiers, 2); `pixels` () the labelled pixels that the sums came from.
 
     classifier: weighted sum of the means per classifier, strong and weak apart (IV 2018, figure 3: each term has its
     own denominator); pixel: mean of -log p(label) over labelled pixels. With nothing known the result is 0.
     """
-    weighted = sums.nll * weights.to(sums.nll)[:, None]
+    weighted = sums.nll * weights.to(sums.nll)
     if normalise == "pixel":
         return weighted.sum() / pixels.clamp(min=1)
     return (

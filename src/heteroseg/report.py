@@ -161,6 +161,7 @@ def _dataset_view(name: str, entry: dict[str, Any], examples: Sequence[Example],
     return {
         "name": name, "space": entry["label_space"], "images": entry["images"],
         "miou": entry["miou"], "macc": entry["macc"], "acc": entry["acc"], "rows": _class_rows(entry, of_labels),
+        "claimed": entry["unlabelled"]["claimed"] / (entry["unlabelled"]["pixels"] or 1),
         "parts": _parts(entry["decided"]), "right_of_inside": entry["decided"]["right_of_inside"],
         "levels": [
             {"depth": depth, "miou": table["miou"], "acc": table["acc"], "rows": _class_rows(table, grouped)}

@@ -21,7 +21,7 @@ NOTHING = -1
 
 def offsets(spaces: Sequence[LabelSpace]) -> list[int]:
     """The running number of each space's first label."""
-    return np.cumsum([0, *(len(s.labels) for s in spaces)]).tolist()
+    return np.cumsum([0, *(s.targets for s in spaces)]).tolist()
 
 
 def encode_ids(ids: np.ndarray, space: LabelSpace, where: str) -> np.ndarray:
@@ -85,6 +85,17 @@ def rasterise(boxes: np.ndarray, labels: np.ndarray, space: LabelSpace, size: tu
     return result
 
 
+def surroundings(boxes: np.ndarray, margin: float | None, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: pixels of boxes (N, 4) and of their surroundings, `margin` times the longer side to all sides."""
+    if margin is None:
+        return np.ones(size, bool)
+    result = np.zeros(size, np.uint8)
+    for x1, y1, x2, y2 in boxes:
+        m = margin * max(x2 - x1, y2 - y1)
+        draw_shape(result, np.array([x1 - m, y1 - m, x2 + m, y2 + m]), "rectangle", 1)
+    return result.astype(bool)
+
+
 @dataclass(frozen=True)
 class Target:
     """Label maps of one image, (H, W) int16 running label numbers: from its mask and from its boxes."""
@@ -94,7 +105,11 @@ class Target:
 
 
 def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
-    """Turn a sample's annotation into label maps; `offset` is the running number of the space's first label."""
+    """Turn a sample's annotation into label maps for training; `offset` is the running number of the first label.
+
+    Without a mask, pixels around boxes get the target after the last label where the space has `around_boxes`;
+    what lies inside the rectangle of an ignored box stays unknown.
+    """
     size = sample.image.shape[:2]
     mask = np.full(size, NOTHING, np.int16)
     if sample.mask is not None:
@@ -102,6 +117,11 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
     boxes = np.full(size, NOTHING, np.int16)
     if len(sample.boxes):
         boxes = rasterise(sample.boxes, encode_ids(sample.box_ids, space, sample.name), space, size)
+    around = space.file.around_boxes
+    if around is not None and sample.mask is None:
+        free = surroundings(sample.boxes, around.margin, size) & (boxes == NOTHING)
+        ignored = np.isin(sample.box_ids, space.ids[space.ignored])
+        boxes[free & ~surroundings(sample.boxes[ignored], 0.0, size)] = len(space.labels)
     return Target(*(np.where(m == NOTHING, NOTHING, m + offset).astype(np.int16) for m in (mask, boxes)))
 
 
@@ -172,11 +192,12 @@ def build_terms(spaces: Sequence[LabelSpace]) -> Terms:
     parts: list[list[list[int]]] = []
     parts_of: list[int] = []
     for space in spaces:
-        for index, label in enumerate(space.labels):
-            leaves = space.training_leaves(index) if label.leaves else frozenset()
+        for index in range(space.targets):
+            around = index == len(space.labels)
+            leaves = space.training_leaves(index) if around or space.labels[index].leaves else frozenset()
             cover = tree.cover(leaves) if leaves else (0,)
             top = tree.common_ancestor(cover)
-            gate = _gate(space, label.name, top, len(cover) > 1)
+            gate = 0 if around else _gate(space, space.labels[index].name, top, len(cover) > 1)
             steps = _channels(tree, tree.path(top))
             path.append([channel for channel, _ in steps])
             path_of.append([owner for _, owner in steps])
@@ -213,14 +234,19 @@ def _gate(space: LabelSpace, label: str, top: int, is_union: bool) -> int:
     return gate
 
 
-def classifier_weights(tree: Taxonomy, weights: dict[str, float]) -> Tensor:
-    """(classifiers,) float: weight by node name; `default` stands for all that are not named."""
+def classifier_weights(tree: Taxonomy, weights: dict[str, float], box_weights: dict[str, float]) -> Tensor:
+    """(classifiers, 2) float: weights of mask and box terms by node name; `default` stands for all not named.
+
+    What `box_weights` does not tell is as in `weights`.
+    """
     names = [tree.names[c.node] for c in tree.classifiers]
-    for name in weights:
-        if name != "default" and name not in names:
-            raise HeterosegError(f"loss.weights: {name!r} is no classifier of {tree.name!r}{nearest(name, names)}")
-    default = weights.get("default", 1.0)
-    return torch.tensor([weights.get(name, default) for name in names])
+    for key, given in (("weights", weights), ("box_weights", box_weights)):
+        for name in given:
+            if name != "default" and name not in names:
+                raise HeterosegError(f"loss.{key}: {name!r} is no classifier of {tree.name!r}{nearest(name, names)}")
+    masks = [weights.get(name, weights.get("default", 1.0)) for name in names]
+    boxes = [box_weights.get(n, box_weights.get("default", w)) for n, w in zip(names, masks, strict=True)]
+    return torch.tensor([masks, boxes]).T
 
 
 __all__ = [
@@ -234,4 +260,5 @@ __all__ = [
     "encode_ids",
     "offsets",
     "rasterise",
+    "surroundings",
 ]

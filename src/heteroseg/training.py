@@ -67,7 +67,10 @@ def label_weights(sources: Sequence[Source], weights: dict[str, float]) -> Tenso
     """(labels,) weight of each running label number from DATASET/LABEL entries; None where there are none."""
     if not weights:
         return None
-    names = [f"{s.name}/{label.name}" for s in sources for label in s.space.labels]
+    names = []
+    for s in sources:
+        names += [f"{s.name}/{label.name}" for label in s.space.labels]
+        names += [f"{s.name}/(around boxes)"] * (s.space.targets - len(s.space.labels))
     for name in weights:
         if name not in names:
             raise HeterosegError(f"loss.class_weights: there is no {name!r}{nearest(name, names)}; write DATASET/LABEL")
@@ -96,7 +99,7 @@ class Objective:
         self.config, self.seed = experiment.loss, experiment.train.seed
         self.tree = sources[0].space.taxonomy
         self.terms: Terms = build_terms([s.space for s in sources]).to(device)
-        self.weights = classifier_weights(self.tree, experiment.loss.weights).to(device)
+        self.weights = classifier_weights(self.tree, experiment.loss.weights, experiment.loss.box_weights).to(device)
         by_label = label_weights(sources, experiment.loss.class_weights)
         self.label_weights = None if by_label is None else by_label.to(device)
 
@@ -296,16 +299,15 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
         )
     if resume:
         run.restore()
-    else:
+    if fabric.is_global_zero:
+        write_text(out / "experiment.json", experiment.model_dump_json(indent=2) + "\n")
+        write_json(out / "facts.json", facts())
+    if not resume:
         run.save()  # from here on a stopped run can be resumed
     loader = training_loader(
         experiment, run.sources, run.step, fabric.global_rank, fabric.world_size, fabric.device.type == "cuda"
     )
-    log = None
-    if fabric.is_global_zero:
-        write_text(out / "experiment.json", experiment.model_dump_json(indent=2) + "\n")
-        write_json(out / "facts.json", facts())
-        log = Log(out, run.step)
+    log = Log(out, run.step) if fabric.is_global_zero else None
     run.training_mode()
     hidden = not fabric.is_global_zero
     with tqdm(total=t.steps, initial=run.step, unit="step", disable=hidden, dynamic_ncols=True) as bar:
