@@ -103,6 +103,21 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
+def compare(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.experiment, args.overrides)
+    from heteroseg.compare import compare as run
+    from heteroseg.compare import markdown
+    from heteroseg.ways import WAYS
+
+    ways = args.ways.split(",") if args.ways else list(WAYS)
+    table = run(experiment, folder, Path(args.out), ways, range(args.seeds), lambda line: print(line, file=sys.stderr))
+    print(markdown(table))
+    print(f"table: {args.out}/table.md, .csv, .json, .png")
+    return 0
+
+
 def demo(args: argparse.Namespace) -> int:
     from heteroseg.demo import run_demo
 
@@ -174,6 +189,15 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
     _device(p)
     p.set_defaults(run=predict)
+
+    p = commands.add_parser("compare", help="train an experiment in several ways and seeds, with one table")
+    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for runs and table; a second call goes on")
+    ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists"
+    p.add_argument("--ways", metavar="A,B", help=f"some of {ways} (default: all)")
+    p.add_argument("--seeds", type=_count, default=1, metavar="N", help="train with seeds 0 to N-1 (default: 1)")
+    _overrides(p)
+    p.set_defaults(run=compare)
 
     p = commands.add_parser("demo", help="generate three small datasets, train on all, evaluate, predict, report")
     p.add_argument("--out", default="runs/demo", metavar="DIR", help="folder for everything (default: runs/demo)")

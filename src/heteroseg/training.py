@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -146,6 +147,7 @@ class Run:
         self.objective = Objective(experiment, self.sources, fabric.device, layout)
         self.step = 0
         self.best = -1.0
+        self.seconds = 0.0  # spent in training steps, over all resumed parts
 
     @property
     def state_file(self) -> Path:
@@ -165,6 +167,7 @@ class Run:
         state = {
             "step": self.step,
             "best": self.best,
+            "seconds": self.seconds,
             "network": self.network.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average and self.average.state_dict(),
@@ -178,7 +181,7 @@ class Run:
             state = torch.load(self.state_file, map_location=self.fabric.device, weights_only=True)
         except (OSError, RuntimeError, EOFError) as error:
             raise HeterosegError(f"{self.state_file}: cannot be resumed from, {str(error).splitlines()[0]}") from None
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
         self.network.module.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.average is not None:
@@ -311,8 +314,10 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
     run.training_mode()
     hidden = not fabric.is_global_zero
     with tqdm(total=t.steps, initial=run.step, unit="step", disable=hidden, dynamic_ncols=True) as bar:
+        begin = time.perf_counter()
         for batch in batches(loader):
             row = run.train_step(batch)
+            run.seconds += time.perf_counter() - begin
             bar.update()
             if row and log:
                 log.write(row)
@@ -325,9 +330,11 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
                 if partial and log:
                     mious = {f"{name}/miou": d["miou"] or 0.0 for name, d in partial["datasets"].items()}
                     log.write({"step": run.step} | mious)
+            begin = time.perf_counter()
     run.save()
     result = run.evaluate()
     if fabric.is_global_zero:
+        write_json(out / "facts.json", facts() | {"training seconds": f"{run.seconds:.0f}"})
         if result is None:
             save_model(run.model(), out / "best")
         else:

@@ -1,0 +1,265 @@
+"""Train and score one experiment in several ways (see heteroseg.ways) and seeds, and put them into one table.
+
+OUT holds `WAY/experiment.yaml` with its tree and label spaces (any of them can be trained by hand), a RUN for each seed
+under `WAY/seed-N`, its scores beside it, and the table as JSON, CSV, Markdown and a plot. What is done is kept.
+"""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heteroseg.config import Experiment, load_experiment
+from heteroseg.data import open_sources, slots
+from heteroseg.errors import HeterosegError, nearest
+from heteroseg.evaluation import evaluate_source, summarise
+from heteroseg.files import write_json, write_text, write_yaml, written
+from heteroseg.labelspace import LabelSpace
+from heteroseg.model import load
+from heteroseg.provenance import facts
+from heteroseg.ways import WAYS, Base, Part
+
+METRICS = ("miou", "macc", "acc", "rare_miou", "claimed")
+
+
+def open_base(experiment: Experiment, folder: Path) -> Base:
+    """What the ways start from; also finds missing data before anything is trained."""
+    sources = open_sources(experiment, folder)
+    places = slots(sources, experiment.train.batch)
+    root = str((folder / Path(experiment.data_root).expanduser()).resolve())
+    return Base(
+        experiment.model_copy(update={"data_root": root}),
+        sources[0].space.taxonomy,
+        {s.name: s.space for s in sources},
+        {s.name: n for s, n in zip(sources, places, strict=True)},
+    )
+
+
+def write_part(part: Part, folder: Path) -> None:
+    """The part's experiment, tree and label spaces as files that `heteroseg train` takes."""
+    write_yaml(folder / "taxonomy.yaml", part.tree.model_dump(exclude_defaults=True, mode="json"))
+    for dataset, space in part.spaces.items():
+        write_yaml(folder / "label_spaces" / f"{dataset}.yaml", space.model_dump(exclude_defaults=True, mode="json"))
+    write_yaml(folder / "experiment.yaml", part.experiment.model_dump(exclude_defaults=True, mode="json"))
+
+
+def rarest_third(entry: dict[str, Any]) -> float | None:
+    """Mean IoU of the third of the classes with the fewest true pixels (at least one class)."""
+    present = sorted((c["pixels"], c["iou"]) for c in entry["per_class"].values() if c["pixels"])
+    return float(np.mean([iou for _, iou in present[: -(-len(present) // 3)]])) if present else None
+
+
+def train_part(folder: Path, run: Path, seed: int, datasets: Sequence[str]) -> None:
+    """Train in a process of its own, from the start or from where it was stopped; scoring is left to us."""
+    resume = ["--resume"] if (run / "state.pt").exists() else []
+    unscored = [f"datasets.{d}.val=null" for d in datasets]
+    command = [sys.executable, "-m", "heteroseg.cli", "train", str(folder / "experiment.yaml"), "--out", str(run)]
+    code = subprocess.run([*command, *resume, f"train.seed={seed}", *unscored]).returncode
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise HeterosegError(
+            f"{run}: training ended with exit code {code}, its message stands above; mend it and repeat"
+        )
+
+
+def score_part(part: Part, folder: Path, run: Path, spaces: dict[str, LabelSpace]) -> dict[str, Any]:
+    """Scores of a trained part on every dataset that it knows, in the base experiment's label spaces."""
+    model = load(run / "last", "cuda" if torch.cuda.is_available() else "cpu")
+    known = json.loads((run / "facts.json").read_text(encoding="utf-8"))
+    result: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "train_seconds": float(known["training seconds"]),
+        "facts": facts(),
+        "datasets": {},
+    }
+    experiment, _ = load_experiment(folder / "experiment.yaml")
+    for source in open_sources(experiment, folder, splits=("val",)):
+        if source.val:
+            entry = summarise(evaluate_source(model, source), spaces[source.name])
+            entry["rare_miou"] = rarest_third(entry)
+            free = entry["unlabelled"]
+            entry["claimed"] = free["claimed"] / free["pixels"] if free["pixels"] else None
+            result["datasets"][source.name] = entry
+    return result
+
+
+def collect(out: Path, ways: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """All scores found below OUT: `{WAY: {"seeds": [...], "parameters", "train_seconds", "datasets": {...}}}`.
+
+    A dataset's entry has the list over seeds for each of METRICS, and `levels` (depth: list of mIoU). A seed counts
+    when all parts of its way are scored.
+    """
+    table: dict[str, Any] = {}
+    for way in ways:
+        for seed in seeds:
+            folders = sorted(p.parent for p in (out / way).glob("**/experiment.yaml"))
+            files = [f / f"seed-{seed}.json" for f in folders]
+            if not files or not all(f.is_file() for f in files):
+                continue
+            row = table.setdefault(way, {"seeds": [], "parameters": 0, "train_seconds": [], "datasets": {}})
+            scores = [json.loads(f.read_text(encoding="utf-8")) for f in files]
+            row["seeds"].append(seed)
+            row["parameters"] = sum(s["parameters"] for s in scores)
+            row["train_seconds"].append(sum(s["train_seconds"] for s in scores))
+            for score in scores:
+                for dataset, entry in score["datasets"].items():
+                    cell = row["datasets"].setdefault(dataset, {"levels": {}} | {m: [] for m in METRICS})
+                    for metric in METRICS:
+                        cell[metric].append(entry[metric])
+                    for depth, level in entry["levels"].items():
+                        cell["levels"].setdefault(depth, []).append(level["miou"])
+    return table
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _text(values: Sequence[float | None]) -> str:
+    """Percent, mean over seeds ± half of the range."""
+    known = [100 * v for v in values if v is not None]
+    if not known:
+        return "n/a"
+    return f"{np.mean(known):.1f}" + (f" ± {(max(known) - min(known)) / 2:.1f}" if len(known) > 1 else "")
+
+
+def markdown(table: dict[str, Any]) -> str:
+    """The table for people: one block per dataset, one row per way, and what hierarchical gains over each."""
+    lines = []
+    datasets = list(dict.fromkeys(d for row in table.values() for d in row["datasets"]))
+    for dataset in datasets:
+        depths = list(
+            dict.fromkeys(k for row in table.values() for k in row["datasets"].get(dataset, {"levels": {}})["levels"])
+        )
+        heads = ["way", "seeds", "mIoU", "macc", "acc", "mIoU of the rarest third", "unlabelled, claimed",
+                 *(f"mIoU at depth {d}" for d in depths)]  # fmt: skip
+        lines += [f"### {dataset}", "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+        for way, row in table.items():
+            if dataset in row["datasets"]:
+                cell = row["datasets"][dataset]
+                values = [_text(cell[m]) for m in METRICS] + [_text(cell["levels"].get(d, [])) for d in depths]
+                lines.append(f"| {' | '.join([way, str(len(row['seeds'])), *values])} |")
+        lines.append("")
+    lines += ["### Size and time", "", "| way | parameters, million | training, minutes |", "|---|---|---|"]
+    for way, row in table.items():
+        lines.append(f"| {way} | {row['parameters'] / 1e6:.2f} | {np.mean(row['train_seconds']) / 60:.1f} |")
+    ours = table.get("hierarchical")
+    if ours and len(table) > 1:
+        lines += ["", "### What hierarchical gains, points of macc / mIoU", "", f"| over | {' | '.join(datasets)} |",
+                  "|" + "---|" * (len(datasets) + 1)]  # fmt: skip
+        for way, row in table.items():
+            if way != "hierarchical":
+                gains = [_gain(ours, row, d) for d in datasets]
+                lines.append(f"| {way} | {' | '.join(gains)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _gain(ours: dict[str, Any], other: dict[str, Any], dataset: str) -> str:
+    pairs = [[_mean(row["datasets"].get(dataset, {}).get(m, [])) for row in (ours, other)] for m in ("macc", "miou")]
+    return " / ".join("n/a" if a is None or b is None else f"{100 * (a - b):+.1f}" for a, b in pairs)
+
+
+def write_csv(path: Path, table: dict[str, Any]) -> None:
+    """One line per way, dataset, metric and seed."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("way", "dataset", "metric", "seed", "value"))
+    for way, row in table.items():
+        for dataset, cell in row["datasets"].items():
+            for metric in METRICS:
+                for seed, value in zip(row["seeds"], cell[metric], strict=True):
+                    writer.writerow((way, dataset, metric, seed, "" if value is None else f"{value:.6f}"))
+    write_text(path, buffer.getvalue())
+
+
+def plot(path: Path, table: dict[str, Any]) -> None:
+    """macc and mIoU of every way on every dataset: a bar is the mean over seeds, a dot one seed."""
+    from matplotlib.figure import Figure
+
+    datasets = list(dict.fromkeys(d for row in table.values() for d in row["datasets"]))
+    figure = Figure(figsize=(3.2 * max(len(datasets), 2), 6), layout="constrained")
+    axes = figure.subplots(2, len(datasets), squeeze=False, sharey="row")
+    hatches = ("", "//", "..", "xx", "\\\\", "--", "++")  # told apart without colour
+    for metric, line in zip(("macc", "miou"), axes, strict=True):
+        for dataset, a in zip(datasets, line, strict=True):
+            for i, (way, row) in enumerate(table.items()):
+                values = [100 * v for v in row["datasets"].get(dataset, {}).get(metric, []) if v is not None]
+                if values:
+                    a.bar(
+                        i,
+                        np.mean(values),
+                        color=f"C{i}",
+                        alpha=0.7,
+                        hatch=hatches[i % len(hatches)],
+                        edgecolor="white",
+                        label=way,
+                    )
+                    a.plot([i] * len(values), values, "k.", markersize=5)
+            a.set_title(f"{dataset}: {'mean pixel accuracy' if metric == 'macc' else 'mIoU'}, %", fontsize=10)
+            a.set_xticks(range(len(table)), list(table), rotation=60, ha="right", fontsize=8)
+            a.spines[["top", "right"]].set_visible(False)
+            a.grid(axis="y", alpha=0.3)
+    with written(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+
+
+def write_table(out: Path, experiment: Experiment, ways: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """Write table.json, table.csv, table.md and table.png from what is scored so far."""
+    table = collect(out, ways, seeds)
+    write_json(out / "table.json", {"experiment": experiment.name, "facts": facts(), "ways": table})
+    write_csv(out / "table.csv", table)
+    write_text(out / "table.md", markdown(table))
+    if table:
+        plot(out / "table.png", table)
+    return table
+
+
+def compare(
+    experiment: Experiment,
+    folder: Path,
+    out: Path,
+    ways: Sequence[str],
+    seeds: Sequence[int],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train and score all ways with all seeds; every seed of all ways is done before the next. Returns the table."""
+    for way in ways:
+        if way not in WAYS:
+            raise HeterosegError(f"--ways: there is no way {way!r}{nearest(way, WAYS)}; there are {', '.join(WAYS)}")
+    base = open_base(experiment, folder)
+    begun = out / "experiment.json"
+    mine = json.loads(base.experiment.model_dump_json())
+    if begun.exists():
+        if json.loads(begun.read_text(encoding="utf-8")) != mine:
+            raise HeterosegError(f"{out}: holds a comparison of another experiment; choose another --out")
+    elif out.exists() and any(out.iterdir()):
+        raise HeterosegError(f"{out}: the folder is not empty and holds no comparison; choose another --out")
+    else:
+        write_json(begun, mine)
+    parts = {way: WAYS[way](base) for way in ways}
+    places = {p.name: out / way / p.name if len(parts[way]) > 1 else out / way for way in ways for p in parts[way]}
+    for way in ways:
+        for part in parts[way]:
+            write_part(part, places[part.name])
+    for seed in seeds:
+        for way in ways:
+            for part in parts[way]:
+                place = places[part.name]
+                scored = place / f"seed-{seed}.json"
+                if not scored.exists():
+                    say(f"{part.name}, seed {seed}")
+                    run = place / f"seed-{seed}"
+                    if not (run / "best").exists():  # without scoring it is written at the very end
+                        train_part(place, run, seed, list(part.spaces))
+                    write_json(scored, score_part(part, place, run, base.spaces))
+            write_table(out, experiment, ways, seeds)
+    return write_table(out, experiment, ways, seeds)

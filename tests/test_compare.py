@@ -1,0 +1,107 @@
+"""The comparison trains, scores and tables for real; what is done is not done again."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from heteroseg.cli import main
+from heteroseg.compare import collect, markdown, open_base, rarest_third
+from heteroseg.config import load_experiment
+from heteroseg.data import open_sources
+from heteroseg.errors import HeterosegError
+from heteroseg.evaluation import evaluate
+from heteroseg.model import load
+
+
+@pytest.fixture(scope="module")
+def compared(tiny_experiment, tmp_path_factory):
+    out = tmp_path_factory.mktemp("compare") / "out"
+    assert main(["compare", str(tiny_experiment), "--out", str(out), "--ways", "hierarchical,concat"]) == 0
+    return out
+
+
+def test_table_holds_what_evaluate_says(compared, tiny_experiment, capsys):
+    table = json.loads((compared / "table.json").read_text())["ways"]
+    assert list(table) == ["hierarchical", "concat"]
+    experiment, folder = load_experiment(tiny_experiment)
+    wanted = evaluate(load(compared / "hierarchical" / "seed-0"), open_sources(experiment, folder))["datasets"]
+    for dataset, entry in wanted.items():
+        cell = table["hierarchical"]["datasets"][dataset]
+        for metric in ("miou", "macc", "acc"):
+            assert cell[metric] == [entry[metric]]
+        assert cell["levels"] == {depth: [level["miou"]] for depth, level in entry["levels"].items()}
+        assert cell["rare_miou"] == [rarest_third(entry)]
+    assert table["concat"]["parameters"] > 0
+    assert table["hierarchical"]["train_seconds"][0] >= 0
+    rows = list(csv.DictReader((compared / "table.csv").open()))
+    assert len(rows) == 2 * 3 * 5
+    value = next(r for r in rows if (r["way"], r["dataset"], r["metric"]) == ("concat", "vistas", "macc"))["value"]
+    assert float(value) == pytest.approx(table["concat"]["datasets"]["vistas"]["macc"][0], abs=1e-6)
+    page = (compared / "table.md").read_text()
+    assert f"{100 * wanted['cityscapes']['miou']:.1f}" in page
+    assert (compared / "table.png").stat().st_size > 10_000
+
+
+def test_what_is_done_is_kept_and_the_rest_is_made(compared, tiny_experiment, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(compared, out)
+    (out / "concat" / "seed-0.json").unlink()
+    weights = [out / way / "seed-0" / "last" / "model.safetensors" for way in ("hierarchical", "concat")]
+    before = [w.stat().st_mtime_ns for w in weights]
+    capsys.readouterr()
+    assert main(["compare", str(tiny_experiment), "--out", str(out), "--ways", "hierarchical,concat"]) == 0
+    said = capsys.readouterr().err
+    assert "concat, seed 0" in said
+    assert "hierarchical, seed 0" not in said
+    assert [w.stat().st_mtime_ns for w in weights] == before, "scored again, not trained again"
+    assert (out / "concat" / "seed-0.json").exists()
+
+
+def test_parts_can_be_trained_by_hand(compared, tmp_path):
+    run = tmp_path / "run"
+    assert main(["train", str(compared / "concat" / "experiment.yaml"), "--out", str(run), "train.steps=1"]) == 0
+    assert set(json.loads((run / "evaluation.json").read_text())["datasets"]) == {"cityscapes", "vistas", "gtsdb"}
+
+
+def test_faults(compared, tiny_experiment, tmp_path, capsys):
+    def refused(*args: str) -> str:
+        capsys.readouterr()
+        assert main(["compare", str(tiny_experiment), *args]) == 2
+        return capsys.readouterr().err
+
+    assert "there is no way 'flatt'; did you mean 'flat'" in refused("--out", str(tmp_path / "a"), "--ways", "flatt")
+    assert "another experiment" in refused("--out", str(compared), "--ways", "flat", "train.steps=3")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine.txt").write_text("mine")
+    assert "holds no comparison" in refused("--out", str(tmp_path / "b"))
+    assert not (tmp_path / "a").exists()
+
+
+def test_rarest_third():
+    classes = {str(n): {"pixels": n, "iou": n / 10} for n in (5, 1, 3, 2, 4)} | {"none": {"pixels": 0, "iou": None}}
+    assert rarest_third({"per_class": classes}) == pytest.approx((0.1 + 0.2) / 2)
+    assert rarest_third({"per_class": {"none": {"pixels": 0, "iou": None}}}) is None
+
+
+def test_spread_over_seeds_and_gains(tmp_path):
+    def score(miou: float) -> dict:
+        entry = {"miou": miou, "macc": miou, "acc": miou, "rare_miou": None, "claimed": None, "levels": {}}
+        return {"parameters": 10, "train_seconds": 60.0, "datasets": {"d": entry}}
+
+    for way, values in {"hierarchical": (0.5, 0.6), "flat": (0.4, 0.4)}.items():
+        (tmp_path / way).mkdir()
+        (tmp_path / way / "experiment.yaml").write_text("")
+        for seed, value in enumerate(values):
+            (tmp_path / way / f"seed-{seed}.json").write_text(json.dumps(score(value)))
+    page = markdown(collect(tmp_path, ["hierarchical", "flat", "drop"], [0, 1]))
+    assert "| hierarchical | 2 | 55.0 ± 5.0 |" in page
+    assert "| flat | 2 | 40.0 ± 0.0 | 40.0 ± 0.0 | 40.0 ± 0.0 | n/a |" in page
+    assert "| flat | +15.0 / +15.0 |" in page
+
+
+def test_missing_data_is_told_before_training(tiny_experiment, tmp_path):
+    experiment, folder = load_experiment(tiny_experiment, ["data_root=nowhere"])
+    with pytest.raises(HeterosegError, match="nowhere"):
+        open_base(experiment, folder)
