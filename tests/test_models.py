@@ -1,5 +1,8 @@
 """The network: every backbone and decoder gives fused logits, and its configuration survives a MODEL folder."""
 
+import contextlib
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torch import nn
@@ -134,11 +137,8 @@ def test_replaces_the_classifier_of_segformer():
     ],
 )
 def test_a_wrong_backbone_is_told(name, said):
-    if name.startswith("timm"):
-        from importlib.util import find_spec
-
-        if find_spec("timm"):
-            pytest.skip("timm is installed, so this fault cannot occur")
+    if name.startswith("timm") and find_spec("timm"):
+        pytest.skip("timm is installed, so this fault cannot occur")
     with pytest.raises(HeterosegError, match=said):
         build_network(ModelConfig(backbone=name), load_taxonomy("streets-real"))
 
@@ -151,11 +151,23 @@ def test_a_wrong_stride_is_told():
         build_network(ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, decoder="reduction"), tree)
 
 
-@torch.no_grad()
-def test_timm_backbones():
-    pytest.importorskip("timm", reason="the timm extra is not installed")
-    backbone = build_backbone("timm:resnet18")
-    assert backbone.maps.strides == (2, 4, 8, 16, 32)
+@pytest.mark.parametrize(
+    ("name", "strides"),
+    [("resnet18", (2, 4, 8, 16, 32)), ("convnext_atto", (4, 8, 16, 32)), ("tf_efficientnet_lite0", (2, 4, 8, 16, 32))],
+)
+def test_timm_backbones(name, strides):
+    """timm needs torchvision, which has no build beside a CPU torch everywhere: skipped where timm is absent."""
+    if find_spec("timm") is None:
+        pytest.skip("the timm extra is not installed")
+    for op in ("nms", "qnms"):  # torchvision registers kernels for these even where its own library does not load
+        with contextlib.suppress(RuntimeError):
+            torch.library.define(f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    assert build_backbone(f"timm:{name}").maps.strides == strides
+    tree = load_taxonomy("streets-real")
+    network = build_network(ModelConfig(backbone=f"timm:{name}", width=16), tree)
+    logits = network(torch.zeros(1, 3, 65, 96, dtype=torch.uint8))
+    assert logits.shape == (1, tree.channels, 24, 24)
+    logits.sum().backward()
 
 
 def test_pretrained_lite0_differs_from_random():
