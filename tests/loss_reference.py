@@ -108,6 +108,30 @@ class Reference:
             factor = self.gate(logits, gate, gate_kind)
         return {owner: (factor * t, float(factor > 0)) for owner, t in terms.items()}
 
+    def gate_node(self, label):
+        gate, nodes = self.labels[label]
+        return gate or self.parent[nodes]
+
+    def mixture(self, logits, groups, gate_kind):
+        """{classifier: (nll, weight)} of a pixel that is known by (weight, labels): each group one of its labels."""
+        terms = {}
+        for weight, labels in groups:
+            if len(labels) == 1:
+                found = self.pixel(logits, labels[0], WEAK, gate_kind)
+            else:
+                gate = self.gate_node(labels[0])
+                p = 0.0
+                for label in labels:
+                    nodes = self.labels[label][1]
+                    nodes = [nodes] if isinstance(nodes, str) else nodes
+                    p += self.below(logits, gate, {leaf for node in nodes for leaf in self.leaves(node)})
+                factor = self.gate(logits, gate, "hard" if gate_kind == "open" else gate_kind)
+                found = {gate: (-math.log(p) * factor, float(factor > 0))}
+            for owner, (nll, count) in found.items():
+                old = terms.get(owner, (0.0, 0.0))
+                terms[owner] = (old[0] + weight * nll, old[1] + weight * count)
+        return terms
+
     def gate(self, logits, gate, kind):
         steps = [n for n in self.path(gate)[1:] if len(TREE[self.parent[n]]) > 1]
         if kind == "open" or not steps:

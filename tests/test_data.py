@@ -164,7 +164,7 @@ def test_two_processes_share_every_batch(root, run):
         assert len(a.names) == len(b.names) == 2
         order = [0, 2, 1, 3]  # rank 0 has places 0 and 2
         both = Batch(*(torch.cat([x, y])[order] for x, y in zip(*map(tensors, (a, b)), strict=True)),
-                     [(a.names + b.names)[i] for i in order])
+                     [(a.names + b.names)[i] for i in order], a.mixtures)
         assert same(whole, both)
     with pytest.raises(HeterosegError, match="multiple of the 3 processes"):
         batches(experiment(root), root, world=3)

@@ -20,7 +20,7 @@ from heteroseg.losses import (
     reduce_sums,
     sample_points,
 )
-from heteroseg.targets import build_terms
+from heteroseg.targets import MIXED, build_terms, pad_mixtures
 from heteroseg.taxonomy import TaxonomyFile, build_taxonomy
 from loss_reference import SPACES, Reference, make_space, make_tree, random_pixels, reference_sums, world
 
@@ -200,6 +200,71 @@ def small_batch(seed=0, size=(24, 20), batch=3):
     mask[0, :, 5:] = -1
     boxes[1, 3:] = -1
     return tree, terms, torch.randn(batch, tree.channels, 6, 5, generator=g, dtype=torch.float64), mask, boxes
+
+
+def mixtures_of(ends) -> list[list]:
+    """Per image, mixtures over the spaces with a gate: tags of one and of two gates, and shares of boxes."""
+    stop, give, limit = (ends[2] + i for i in (0, 1, 3))
+    sign, person, either = (ends[4] + i for i in (0, 1, 2))
+    return [
+        [((1.0, (stop, limit)),), ((0.25, (sign,)), (0.75, (person,)))],
+        [],
+        [
+            ((1.0, (stop, give)), (1.0, (person, either))),
+            ((1.0, (sign, person, either)),),
+            ((0.5, (stop,)), (0.5, (either,))),
+        ],
+    ]
+
+
+@pytest.mark.parametrize("gate", ["hard", "soft", "open"])
+@pytest.mark.parametrize("void", [False, True])
+def test_mixtures_equal_the_reference(void, gate):
+    """Alone and among masks and boxes: what shared boxes and tags add, and nothing else."""
+    tree, terms, ref, ends = world(void)
+    _, _, _, mask, boxes = small_batch()
+    g = torch.Generator().manual_seed(9)
+    logits = torch.randn(3, tree.channels, *mask.shape[1:], generator=g, dtype=torch.float64)
+    mixed = mixtures_of(ends)
+    before = boxes.clone()
+    for i, image in enumerate(mixed):
+        if image:
+            spots = torch.rand(boxes.shape[1:], generator=g) < 0.3
+            boxes[i] = torch.where(spots, MIXED - torch.randint(0, len(image), boxes.shape[1:], generator=g), boxes[i])
+    rest = torch.where(boxes <= MIXED, -1, boxes)
+    assert (rest != before).any()
+    found, _ = hierarchical_loss(logits, mask, boxes, terms, tree, cell=1, gate=gate, mixtures=pad_mixtures(mixed))
+    without, _ = hierarchical_loss(logits, mask, rest, terms, tree, cell=1, gate=gate)
+    names = [tree.names[c.node] for c in tree.classifiers]
+    nll, weight = np.zeros((len(names), 2)), np.zeros((len(names), 2))
+    for b, y, x in (boxes <= MIXED).nonzero().tolist():
+        groups = mixed[b][MIXED - int(boxes[b, y, x])]
+        for owner, (value, count) in ref.mixture(logits[b, :, y, x].tolist(), groups, gate).items():
+            nll[names.index(owner), 1] += value
+            weight[names.index(owner), 1] += count
+    assert (weight[:, 1] > 0).sum() >= 4
+    np.testing.assert_allclose(found.nll - without.nll, nll, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.weight - without.weight, weight, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("gate", ["hard", "open"])
+def test_gradcheck_of_mixtures(gate):
+    tree, terms, _, ends = world(True)
+    mixed = mixtures_of(ends)
+    boxes = torch.tensor([[[-2, -3, -1]], [[-1, -1, -1]], [[-2, -3, -4]]])
+    logits = torch.randn(3, tree.channels, 1, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for image, x in ((0, 0), (2, 0), (2, 1), (2, 2)):  # open the gates well, so that a small step closes none
+        for node in ("thing", "sign", "front"):
+            logits[image, tree.channel_of[tree.index(node)], 0, x] += 6
+    nothing = torch.full_like(boxes, -1)
+
+    def loss(values):
+        options = {"cell": 1, "gate": gate, "mixtures": pad_mixtures(mixed)}
+        sums, pixels = hierarchical_loss(values, nothing, boxes, terms, tree, **options)
+        return reduce_sums(sums, torch.ones(8, 2), "classifier", pixels)
+
+    assert loss(logits) > 0
+    assert torch.autograd.gradcheck(loss, (logits.requires_grad_(),))
 
 
 def test_permuting_a_batch_changes_nothing_and_inputs_stay():

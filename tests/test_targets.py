@@ -14,7 +14,17 @@ from heteroseg.datasets import list_items, read_mask, read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.structures import Sample
-from heteroseg.targets import build_terms, classifier_weights, draw_shape, encode, encode_ids, offsets, rasterise
+from heteroseg.targets import (
+    MIXED,
+    build_terms,
+    classifier_weights,
+    draw_shape,
+    encode,
+    encode_ids,
+    offsets,
+    pad_mixtures,
+    rasterise,
+)
 from heteroseg.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
 
 GTSDB = Path(__file__).parents[2] / "shared" / "data" / "gtsdb"
@@ -289,3 +299,62 @@ def test_around_boxes_says_not_this_node():
         surrounded(1.0, "z")
     with pytest.raises(HeterosegError, match="'around_boxes' must name a node below the root"):
         surrounded(1.0, "root")
+
+
+# ---- shares and tags
+
+
+def several(overlap="share", gate=None) -> LabelSpace:
+    nodes = {0: "u", 1: "v", 2: "y", 3: ["w", "y"]} if gate is None else {0: "u", 1: "v"}
+    labels = [{"id": 10 * i, "name": f"l{i}", "nodes": n, "evaluate": False} for i, n in nodes.items()]
+    labels.append({"id": 99, "name": "none", "ignore": True})
+    file = LabelSpaceFile(name="s", taxonomy="t", labels=labels, overlap=overlap, gate=gate)
+    return build_label_space(file, TREE)
+
+
+def test_boxes_share_pixels_by_their_number():
+    space = several()
+    boxes = np.array([[0, 0, 6, 6], [2, 2, 8, 8], [3, 3, 8, 8], [0, 0, 8, 1], [0, 0, 8, 8]], np.float32)
+    ids = np.array([0, 10, 10, 20, 99])
+    target = encode(Sample("s", np.zeros((8, 9, 3), np.uint8), None, boxes, ids), space, 5)
+    for y, x in np.ndindex(8, 9):
+        covering = [i for b, i in zip(boxes, ids, strict=True) if b[0] <= x < b[2] and b[1] <= y < b[3] and i != 99]
+        shares = {5 + i // 10: covering.count(i) / len(covering) for i in set(covering)}
+        value = target.boxes[y, x]
+        if len(shares) < 2:
+            assert value == (next(iter(shares)) if shares else -1)
+        else:
+            mixture = target.mixtures[MIXED - value]
+            assert {labels[0]: w for w, labels in mixture} == pytest.approx(shares)
+            assert all(len(labels) == 1 for _, labels in mixture)
+    assert len(target.mixtures) == 3  # 1:1 and 1:2 of two labels, and the row at the top
+    assert not encode(Sample("s", np.zeros((8, 9, 3), np.uint8), None, boxes, ids), several("smallest"), 5).mixtures
+
+
+def test_tags_speak_where_nothing_else_is_known():
+    space = several()
+    mask = np.full((4, 6), -1, np.int32)
+    mask[0] = 20
+    boxes = np.array([[0, 2, 6, 3]], np.float32)
+    sample = Sample("s", np.zeros((4, 6, 3), np.uint8), mask, boxes, np.array([0]), np.array([0, 10, 20, 99, 0]))
+    target = encode(sample, space, 7)
+    assert target.mask.tolist() == [[9] * 6] + [[-1] * 6] * 3
+    assert target.boxes.tolist() == [[-1] * 6, [-2] * 6, [7] * 6, [-2] * 6]
+    # u and v under x, y under a; nothing is said where their gates are not decided
+    assert target.mixtures == (((1.0, (7, 8)), (1.0, (9,))),)
+    top = [{"id": 0, "name": "b", "nodes": "b"}]
+    plain = build_label_space(LabelSpaceFile(name="s", taxonomy="t", labels=top), TREE)
+    bare = Sample("s", np.zeros((2, 2, 3), np.uint8), tags=np.array([0]))
+    assert (encode(bare, plain, 0).boxes == -1).all(), "its gate is the root, so it says nothing of one pixel"
+    with pytest.raises(HeterosegError, match="found 5"):
+        encode(Sample("s", np.zeros((2, 2, 3), np.uint8), tags=np.array([5])), plain, 0)
+
+
+def test_mixtures_of_a_batch():
+    found = pad_mixtures([[], [((0.5, (3,)), (0.5, (4,))), ((1.0, (1, 2, 7)),)]])
+    assert found.labels.tolist() == [
+        [[[-1] * 3] * 2] * 2,
+        [[[3, -1, -1], [4, -1, -1]], [[1, 2, 7], [-1] * 3]],
+    ]
+    assert found.weights.tolist() == [[[0, 0]] * 2, [[0.5, 0.5], [1, 0]]]
+    assert pad_mixtures([[], []]).labels.shape[:2] == (2, 0)

@@ -19,7 +19,7 @@ from heteroseg.datasets import list_items, read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labelspace import LabelSpace, load_label_space
 from heteroseg.structures import Item
-from heteroseg.targets import encode, offsets
+from heteroseg.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
 from heteroseg.taxonomy import Taxonomy, load_taxonomy
 from heteroseg.transforms import augment
 
@@ -72,12 +72,16 @@ def open_sources(experiment: Experiment, folder: Path, splits: Sequence[str] = (
 
 @dataclass
 class Batch:
-    """`images` (B, 3, H, W) uint8; `mask` and `boxes` (B, H, W) int16 running label numbers, -1 unknown; file names."""
+    """`images` (B, 3, H, W) uint8; `mask` and `boxes` (B, H, W) int16 running label numbers, -1 unknown; file names.
+
+    Values from MIXED down in `boxes` stand for `mixtures`.
+    """
 
     images: Tensor
     mask: Tensor
     boxes: Tensor
     names: list[str]
+    mixtures: Mixtures
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(
@@ -85,10 +89,13 @@ class Batch:
             self.mask.to(device, non_blocking=True),
             self.boxes.to(device, non_blocking=True),
             self.names,
+            self.mixtures.to(device),
         )
 
     def pin_memory(self) -> "Batch":
-        return Batch(self.images.pin_memory(), self.mask.pin_memory(), self.boxes.pin_memory(), self.names)
+        return Batch(
+            self.images.pin_memory(), self.mask.pin_memory(), self.boxes.pin_memory(), self.names, self.mixtures
+        )
 
 
 def slots(sources: Sequence[Source], batch: int) -> list[int]:
@@ -124,14 +131,14 @@ class Draws(Dataset):
         order = np.random.default_rng([self.seed, owner, round_]).permutation(len(items))
         return owner, items[order[position]]
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, str] | HeterosegError:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, str, tuple[Mixture, ...]] | HeterosegError:
         """One augmented image and its label maps; a fault is returned, so that a worker can hand it on as it is."""
         try:
             return self._draw(index)
         except HeterosegError as error:
             return error
 
-    def _draw(self, index: int) -> tuple[Tensor, Tensor, Tensor, str]:
+    def _draw(self, index: int) -> tuple[Tensor, Tensor, Tensor, str, tuple[Mixture, ...]]:
         owner, item = self.item(index)
         source = self.sources[owner]
         rng = np.random.default_rng([self.seed, 1_000_003, index])
@@ -142,7 +149,7 @@ class Draws(Dataset):
         view = augment(sample, self.crop, rng, scale=c.scale, flip=c.flip, focus=c.focus, color=self.color)
         target = encode(view, source.space, self.offsets[owner])
         image = torch.from_numpy(view.image.transpose(2, 0, 1).copy())
-        return image, torch.from_numpy(target.mask), torch.from_numpy(target.boxes), str(item.image)
+        return image, torch.from_numpy(target.mask), torch.from_numpy(target.boxes), str(item.image), target.mixtures
 
 
 def collate(samples: list) -> Batch | HeterosegError:
@@ -150,8 +157,8 @@ def collate(samples: list) -> Batch | HeterosegError:
     for sample in samples:
         if isinstance(sample, HeterosegError):
             return sample
-    images, masks, boxes, names = zip(*samples, strict=True)
-    return Batch(torch.stack(images), torch.stack(masks), torch.stack(boxes), list(names))
+    images, masks, boxes, names, mixtures = zip(*samples, strict=True)
+    return Batch(torch.stack(images), torch.stack(masks), torch.stack(boxes), list(names), pad_mixtures(mixtures))
 
 
 def batches(loader: DataLoader) -> Iterator[Batch]:

@@ -24,7 +24,9 @@ def in_taxonomy_of(model: Model, space: LabelSpace) -> LabelSpace:
 def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
     """(H, W) int16 true label positions, -1 unknown: from the mask, else from the shapes of the boxes."""
     target = encode(sample, space, 0)
-    return target.mask if sample.mask is not None else np.where(target.boxes < len(space.labels), target.boxes, -1)
+    if sample.mask is not None:
+        return target.mask
+    return np.where((target.boxes >= 0) & (target.boxes < len(space.labels)), target.boxes, -1)
 
 
 @dataclass(frozen=True)

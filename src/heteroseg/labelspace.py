@@ -52,6 +52,7 @@ class LabelSpaceFile(BaseModel):
     outside: int | None = Field(None, description="id written where a prediction lies outside this space")
     gate: str | None = Field(None, description="boxes train the classifiers at and under this node")
     around_boxes: AroundBoxes | None = None
+    overlap: Literal["smallest", "share"] = Field("smallest", description="which of several boxes a pixel is in counts")
     assume: list[str] = Field([], description="nodes taken for granted once their parent is decided")
     coverage: dict[str, Coverage] = {}
 

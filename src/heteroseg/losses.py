@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heteroseg.targets import NOTHING, Terms
+from heteroseg.targets import MIXED, NOTHING, Mixtures, Terms
 from heteroseg.taxonomy import Taxonomy
 
 Gate = Literal["hard", "soft", "open"]
@@ -100,6 +100,39 @@ def nll_sums(
     zero = torch.zeros_like(total)
     pair = (lambda t: torch.stack([t, zero], 1)) if kind == STRONG else (lambda t: torch.stack([zero, t], 1))
     return Sums(pair(total), pair(count))
+
+
+def mixture_sums(
+    logits: Tensor, members: Tensor, weights: Tensor, terms: Terms, tree: Taxonomy, gate: Gate = "hard"
+) -> Sums:
+    """Loss terms of N pixels that are, where a gate is decided, one of several labels: -log of the sum of p(label).
+
+    `members` (N, K) running label numbers that share a gate, padded with -1; `weights` (N,). Nothing is drawn here that
+    an open gate could trust, so `open` asks as `hard` does. The terms belong to the gate's classifier.
+    """
+    logp = log_softmaxes(logits, tree)
+    first = members[:, 0]
+    factor = gate_weight(logits, logp, terms.gate[first], tree, "hard" if gate == "open" else gate)
+    real = members >= 0
+    label = members.clamp(min=0)
+    path = terms.path[label]
+    steps = logp.gather(1, path.clamp(min=0).flatten(1)).view(path.shape)
+    log_p = torch.where((path >= 0) & terms.below_gate[label], steps, 0).sum(2)
+    row = terms.union[label]
+    in_union = (row >= 0) & terms.union_below_gate[label] & real
+    if in_union.any():
+        parts = terms.parts[row[in_union]]  # (U, P, E)
+        pixel = in_union.nonzero()[:, 0]
+        steps = logp[pixel].gather(1, parts.clamp(min=0).flatten(1)).view(parts.shape)
+        share = torch.where(parts >= 0, steps, 0).sum(2).masked_fill(~(parts >= 0).any(2), -torch.inf).logsumexp(1)
+        log_p = log_p.index_put(in_union.nonzero(as_tuple=True), share, accumulate=True)
+    nll = -log_p.masked_fill(~real, -torch.inf).logsumexp(1)
+    owner = terms.gate_of[first]
+    weights = weights.to(logp.dtype)
+    zero = logp.new_zeros(len(tree.classifiers))
+    total = zero.index_add(0, owner, nll * factor * weights)
+    count = zero.index_add(0, owner, (factor > 0) * weights)
+    return Sums(torch.stack([zero, total], 1), torch.stack([zero, count], 1))
 
 
 def reduce_sums(sums: Sums, weights: Tensor, normalise: Normalise, pixels: Tensor) -> Tensor:
@@ -201,11 +234,13 @@ def hierarchical_loss(
     gate: Gate = "hard",
     balance: float = 0.0,
     label_weights: Tensor | None = None,
+    mixtures: Mixtures | None = None,
     generator: torch.Generator | None = None,
 ) -> tuple[Sums, Tensor]:
     """Loss sums of a batch and the number of labelled pixels that they stand for.
 
-    `logits` (B, C, h, w); `mask` and `boxes` (B, H, W) running label numbers, -1 where nothing is known.
+    `logits` (B, C, h, w); `mask` and `boxes` (B, H, W) running label numbers, -1 where nothing is known; values from
+    MIXED down in `boxes` stand for `mixtures`.
     `cell` sets the share of pixels that are looked at (1 in cell**2; 1 is the full-resolution reference).
     """
     points = sample_points((mask != NOTHING) | (boxes != NOTHING), cell, generator)
@@ -214,5 +249,14 @@ def hierarchical_loss(
     for kind, labels in ((STRONG, mask), (WEAK, boxes)):
         chosen = labels[points.image, points.row, points.column].long()
         result.append(nll_sums(at, chosen, kind, terms, tree, pixel_weights(chosen, balance, label_weights), gate))
+    if mixtures is not None and mixtures.labels.numel():
+        mixed = chosen <= MIXED
+        which = points.image[mixed], MIXED - chosen[mixed]
+        members, weights = mixtures.labels[which], mixtures.weights[which]  # (N, G, K), (N, G)
+        pixel, group = (weights > 0).nonzero(as_tuple=True)
+        members, weights, logits_here = members[pixel, group], weights[pixel, group], at[mixed][pixel]
+        one = (members >= 0).sum(1) == 1
+        result.append(nll_sums(logits_here[one], members[one, 0], WEAK, terms, tree, weights[one], gate))
+        result.append(mixture_sums(logits_here[~one], members[~one], weights[~one], terms, tree, gate))
     pixels = torch.tensor(float(len(points.image)), device=logits.device)
-    return Sums(result[0].nll + result[1].nll, result[0].weight + result[1].weight), pixels
+    return Sums(sum(r.nll for r in result), sum(r.weight for r in result)), pixels  # type: ignore[arg-type]

@@ -17,6 +17,11 @@ from heteroseg.structures import Sample
 from heteroseg.taxonomy import Taxonomy
 
 NOTHING = -1
+MIXED = -2  # -2, -3, ...: the first, second, ... mixture of the image
+
+# A pixel of which only alternatives are known adds the sum over (weight, labels) of weight * -log(sum of p(label)):
+# several boxes on it are shares of single labels, tags one set of labels for each gate.
+Mixture = tuple[tuple[float, tuple[int, ...]], ...]
 
 
 def offsets(spaces: Sequence[LabelSpace]) -> list[int]:
@@ -96,33 +101,109 @@ def surroundings(boxes: np.ndarray, margin: float | None, size: tuple[int, int])
     return result.astype(bool)
 
 
+def share_boxes(
+    boxes: np.ndarray, labels: np.ndarray, space: LabelSpace, size: tuple[int, int]
+) -> tuple[np.ndarray, list[Mixture]]:
+    """As `rasterise`, but a pixel in boxes of several labels shares itself among them by their number.
+
+    Returns the (H, W) int16 map and the mixtures that its values MIXED, MIXED - 1, ... stand for (IV 2019, figure 4).
+    """
+    kinds = np.unique(labels[labels != NOTHING])
+    counts = np.zeros((len(kinds), *size), np.int16)
+    for box, label in zip(boxes, labels, strict=True):
+        if label != NOTHING:
+            one = np.zeros(size, np.int16)
+            draw_shape(one, box, space.labels[label].shape, 1)
+            counts[np.searchsorted(kinds, label)] += one
+    result = np.full(size, NOTHING, np.int16)
+    several = (counts > 0).sum(0)
+    if len(kinds):
+        result[several == 1] = kinds[counts.argmax(0)[several == 1]]
+    rows, index = np.unique(counts[:, several > 1].T, axis=0, return_inverse=True)
+    result[several > 1] = MIXED - index.reshape(-1)
+    mixtures: list[Mixture] = [
+        tuple((n / row.sum(), (label,)) for n, label in zip(row.tolist(), kinds.tolist(), strict=True) if n)
+        for row in rows
+    ]
+    return result, mixtures
+
+
+def tag_mixture(tags: np.ndarray, space: LabelSpace) -> Mixture:
+    """What tags (positions in `space.labels`) say of a pixel: where a gate is decided, it is one of the tags below it.
+
+    A tag whose gate is the root says nothing of any one pixel.
+    """
+    below: dict[int, list[int]] = {}
+    for tag in tags.tolist():
+        if tag != NOTHING and (gate := label_gate(space, tag)):
+            below.setdefault(gate, []).append(tag)
+    return tuple((1.0, tuple(sorted(set(members)))) for members in below.values())
+
+
 @dataclass(frozen=True)
 class Target:
-    """Label maps of one image, (H, W) int16 running label numbers: from its mask and from its boxes."""
+    """Label maps of one image, (H, W) int16 running label numbers: from its mask, and from its boxes and tags.
+
+    Values from MIXED down in `boxes` stand for `mixtures`.
+    """
 
     mask: np.ndarray
     boxes: np.ndarray
+    mixtures: tuple[Mixture, ...] = ()
 
 
 def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
     """Turn a sample's annotation into label maps for training; `offset` is the running number of the first label.
 
     Without a mask, pixels around boxes get the target after the last label where the space has `around_boxes`;
-    what lies inside the rectangle of an ignored box stays unknown.
+    what lies inside the rectangle of an ignored box stays unknown. Tags speak for pixels of which no more is known.
     """
     size = sample.image.shape[:2]
     mask = np.full(size, NOTHING, np.int16)
     if sample.mask is not None:
         mask = encode_ids(sample.mask, space, sample.name)
     boxes = np.full(size, NOTHING, np.int16)
+    mixtures: list[Mixture] = []
     if len(sample.boxes):
-        boxes = rasterise(sample.boxes, encode_ids(sample.box_ids, space, sample.name), space, size)
+        labels = encode_ids(sample.box_ids, space, sample.name)
+        if space.file.overlap == "share":
+            boxes, mixtures = share_boxes(sample.boxes, labels, space, size)
+        else:
+            boxes = rasterise(sample.boxes, labels, space, size)
     around = space.file.around_boxes
     if around is not None and sample.mask is None:
         free = surroundings(sample.boxes, around.margin, size) & (boxes == NOTHING)
         ignored = np.isin(sample.box_ids, space.ids[space.ignored])
         boxes[free & ~surroundings(sample.boxes[ignored], 0.0, size)] = len(space.labels)
-    return Target(*(np.where(m == NOTHING, NOTHING, m + offset).astype(np.int16) for m in (mask, boxes)))
+    if len(sample.tags) and (mixture := tag_mixture(encode_ids(sample.tags, space, sample.name), space)):
+        boxes[(boxes == NOTHING) & (mask == NOTHING)] = MIXED - len(mixtures)
+        mixtures.append(mixture)
+    mask, boxes = (np.where(m >= 0, m + offset, m).astype(np.int16) for m in (mask, boxes))
+    running = (tuple((w, tuple(label + offset for label in labels)) for w, labels in m) for m in mixtures)
+    return Target(mask, boxes, tuple(running))
+
+
+@dataclass
+class Mixtures:
+    """Mixtures of a batch: `labels` (B, S, G, K) int64 running numbers, padded with -1, and `weights` (B, S, G)."""
+
+    labels: Tensor
+    weights: Tensor
+
+    def to(self, device: torch.device) -> "Mixtures":
+        return Mixtures(self.labels.to(device), self.weights.to(device))
+
+
+def pad_mixtures(images: Sequence[Sequence[Mixture]]) -> Mixtures:
+    """The mixtures of every image of a batch as tensors."""
+    if not any(images):
+        return Mixtures(torch.zeros(len(images), 0, 1, 1, dtype=torch.long), torch.zeros(len(images), 0, 1))
+    labels = _padded([[[list(members) for _, members in m] for m in image] for image in images], levels=4)
+    weights = torch.zeros(labels.shape[:3])
+    for i, image in enumerate(images):
+        for j, mixture in enumerate(image):
+            weights[i, j, : len(mixture)] = torch.tensor([w for w, _ in mixture])
+    return Mixtures(labels, weights)
 
 
 @dataclass
@@ -133,7 +214,8 @@ class Terms:
     `path_of` the classifiers that these channels belong to. `union` (labels,): row in `parts`, -1 for single nodes.
     `parts` (unions, K, E): channels from the common ancestor down to each of its K nodes, `parts_of` (unions,) that
     ancestor's classifier. `below_gate` (labels, D) and `union_below_gate` (labels,): terms that a box trains;
-    `gate` (labels, G): channels on the path to the node that must be decided before.
+    `gate` (labels, G): channels on the path to the node that must be decided before, `gate_of` (labels,) the first
+    classifier at or below it.
     """
 
     path: Tensor
@@ -144,13 +226,14 @@ class Terms:
     below_gate: Tensor
     union_below_gate: Tensor
     gate: Tensor
+    gate_of: Tensor
 
     def to(self, device: torch.device) -> "Terms":
         return Terms(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
-def _padded(rows: Sequence[Sequence], fill: int = -1) -> Tensor:
-    """Ragged nested lists of ints to a tensor, padded at the end of every level."""
+def _padded(rows: Sequence[Sequence], fill: int = -1, levels: int = 0) -> Tensor:
+    """Ragged nested lists of ints to a tensor of at least `levels` dimensions, padded at the end of every level."""
 
     def depth(x) -> int:
         return 1 + max(map(depth, x), default=0) if isinstance(x, list | tuple) else 0
@@ -161,7 +244,7 @@ def _padded(rows: Sequence[Sequence], fill: int = -1) -> Tensor:
         inner = [shape(i, level - 1) for i in x]
         return [len(x), *(max(d) for d in zip(*inner, strict=True))] if inner else [0] * level
 
-    levels = max(depth(rows), 2)
+    levels = max(depth(rows), levels, 2)
     result = torch.full([max(s, 1) if i else s for i, s in enumerate(shape(rows, levels))], fill, dtype=torch.long)
 
     def write(target: Tensor, x) -> None:
@@ -187,22 +270,22 @@ def build_terms(spaces: Sequence[LabelSpace]) -> Terms:
     path_of: list[list[int]] = []
     below: list[list[int]] = []
     gates: list[list[int]] = []
+    gates_of: list[int] = []
     union: list[int] = []
     union_below: list[int] = []
     parts: list[list[list[int]]] = []
     parts_of: list[int] = []
     for space in spaces:
         for index in range(space.targets):
-            around = index == len(space.labels)
-            leaves = space.training_leaves(index) if around or space.labels[index].leaves else frozenset()
-            cover = tree.cover(leaves) if leaves else (0,)
+            cover = _cover(space, index)
             top = tree.common_ancestor(cover)
-            gate = 0 if around else _gate(space, space.labels[index].name, top, len(cover) > 1)
+            gate = label_gate(space, index)
             steps = _channels(tree, tree.path(top))
             path.append([channel for channel, _ in steps])
             path_of.append([owner for _, owner in steps])
             below.append([int(gate in tree.path(tree.classifiers[owner].node)) for _, owner in steps])
             gates.append([channel for channel, _ in _channels(tree, tree.path(gate))])
+            gates_of.append(_first_classifier(tree, gate))
             union_below.append(int(gate in tree.path(top)))
             union.append(len(parts) if len(cover) > 1 else -1)
             if len(cover) > 1:
@@ -217,12 +300,34 @@ def build_terms(spaces: Sequence[LabelSpace]) -> Terms:
         below_gate=_padded(below, fill=0).bool(),
         union_below_gate=torch.tensor(union_below).bool(),
         gate=_padded(gates),
+        gate_of=torch.tensor(gates_of),
     )
 
 
-def _gate(space: LabelSpace, label: str, top: int, is_union: bool) -> int:
-    """The node that must be decided before a box with this label trains anything: as declared, else the parent."""
-    tree = space.taxonomy
+def _cover(space: LabelSpace, index: int) -> tuple[int, ...]:
+    """The nodes that a target means; an ignored label stands at the root."""
+    around = index == len(space.labels)
+    leaves = space.training_leaves(index) if around or space.labels[index].leaves else frozenset()
+    return space.taxonomy.cover(leaves) if leaves else (0,)
+
+
+def _first_classifier(tree: Taxonomy, node: int) -> int:
+    """The classifier at a node or below its only children; -1 under which nothing is decided."""
+    while len(tree.children[node]) == 1:
+        node = tree.children[node][0]
+    return tree.classifier_of[node]
+
+
+def label_gate(space: LabelSpace, index: int) -> int:
+    """The node that must be decided before a box or tag with this label trains anything: as declared, else the parent.
+
+    What lies around boxes has no gate (the root).
+    """
+    if index == len(space.labels):
+        return 0
+    tree, label = space.taxonomy, space.labels[index].name
+    cover = _cover(space, index)
+    top, is_union = tree.common_ancestor(cover), len(cover) > 1
     if space.file.gate is None:
         return top if is_union or top == 0 else tree.parents[top]
     gate = tree.index(space.file.gate)
@@ -250,7 +355,10 @@ def classifier_weights(tree: Taxonomy, weights: dict[str, float], box_weights: d
 
 
 __all__ = [
+    "MIXED",
     "NOTHING",
+    "Mixture",
+    "Mixtures",
     "Target",
     "Terms",
     "build_terms",
@@ -258,7 +366,11 @@ __all__ = [
     "draw_shape",
     "encode",
     "encode_ids",
+    "label_gate",
     "offsets",
+    "pad_mixtures",
     "rasterise",
+    "share_boxes",
     "surroundings",
+    "tag_mixture",
 ]

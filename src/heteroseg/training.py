@@ -118,6 +118,7 @@ class Objective:
             gate=c.gate,
             balance=c.balance,
             label_weights=self.label_weights,
+            mixtures=batch.mixtures,
             generator=generator,
         )
         if fabric.world_size > 1:

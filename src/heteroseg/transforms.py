@@ -63,7 +63,7 @@ def crop_resize(
         image, mask = image[:, ::-1], None if mask is None else mask[:, ::-1]
         boxes[:, [0, 2]] = size[1] - boxes[:, [2, 0]]
     seen = (boxes[:, 2] > 0) & (boxes[:, 3] > 0) & (boxes[:, 0] < size[1]) & (boxes[:, 1] < size[0])
-    return Sample(sample.name, np.ascontiguousarray(image), mask, boxes[seen], sample.box_ids[seen])
+    return Sample(sample.name, np.ascontiguousarray(image), mask, boxes[seen], sample.box_ids[seen], sample.tags)
 
 
 def change_color(image: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Decoding: from the files of an item to its pixels, ids and boxes."""
 
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ PALETTE = 3  # the PNG colour type
 def read_sample(item: Item, scoring: bool = False) -> Sample:
     """Decode an item: image (H, W, 3) uint8 RGB, mask (H, W) int32 ids or None, boxes clipped to the image.
 
+    Polygons are drawn into the mask, smaller ones on top; without a mask, what they leave free is -1, unknown.
     `scoring` takes the item's scoring mask where it has one. An unreadable file, sizes that differ, a colour without
     an id and a box that stands out of the image by more than a pixel raise HeterosegError.
     """
@@ -31,7 +33,21 @@ def read_sample(item: Item, scoring: bool = False) -> Sample:
             f"{item.image}: expected an image and a mask of one size, found {sizes[0]} and {sizes[1]} in {path}; "
             f"resize the one that was changed"
         )
-    return Sample(item.name, image, mask, _clipped(item, *image.shape[:2]), item.box_ids)
+    if item.polygons and not scored:
+        mask = np.full(image.shape[:2], -1, np.int32) if mask is None else mask
+        draw_polygons(mask, item.polygons, item.polygon_ids)
+    return Sample(item.name, image, mask, _clipped(item, *image.shape[:2]), item.box_ids, item.tags)
+
+
+def draw_polygons(mask: np.ndarray, polygons: Sequence[np.ndarray], ids: np.ndarray) -> None:
+    """Fill polygons (K, 2) of corners x, y (pixels, a pixel's centre at one half) with ids in an int32 mask, in place.
+
+    Smaller ones lie on top. Pixels that an edge touches belong to the polygon (cv2.fillPoly).
+    """
+    area = [cv2.contourArea(p.astype(np.float32)) for p in polygons]
+    for i in sorted(range(len(polygons)), key=lambda i: -area[i]):
+        corners = np.round((polygons[i] - 0.5) * 16).astype(np.int32)  # four bits of fraction
+        cv2.fillPoly(mask, [corners], int(ids[i]), shift=4)
 
 
 def read_image(path: Path | str) -> np.ndarray:
