@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from heteroseg.labelspace import load_label_space
 from heteroseg.losses import STRONG, hierarchical_loss, nll_sums, reduce_sums
 from heteroseg.provenance import facts
-from heteroseg.targets import build_terms, offsets
+from heteroseg.targets import offsets
 from heteroseg.taxonomy import load_taxonomy
+from heteroseg.terms import build_terms
 
 
 def main() -> None:

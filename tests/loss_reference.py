@@ -8,8 +8,9 @@ import torch
 
 from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.losses import WEAK
-from heteroseg.targets import build_terms, offsets
+from heteroseg.targets import offsets
 from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
+from heteroseg.terms import build_terms
 
 TREE = {
     "root": ["sky", "ground", "thing"],

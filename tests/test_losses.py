@@ -20,8 +20,9 @@ from heteroseg.losses import (
     reduce_sums,
     sample_points,
 )
-from heteroseg.targets import MIXED, build_terms, pad_mixtures
+from heteroseg.targets import MIXED, pad_mixtures
 from heteroseg.taxonomy import TaxonomyFile, build_taxonomy
+from heteroseg.terms import build_terms
 from loss_reference import SPACES, Reference, make_space, make_tree, random_pixels, reference_sums, world
 
 

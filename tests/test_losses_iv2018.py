@@ -9,8 +9,9 @@ import torch
 
 from heteroseg.labelspace import load_label_space
 from heteroseg.losses import hierarchical_loss, reduce_sums
-from heteroseg.targets import build_terms, classifier_weights, encode_ids, offsets
+from heteroseg.targets import encode_ids, offsets
 from heteroseg.taxonomy import load_taxonomy
+from heteroseg.terms import build_terms, classifier_weights
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "iv2018.json"
 L1, DRIVE, RIDER, SIGN, FRONT = "L1", "L2_driveable", "L2_rider", "L2_traffic_sign", "L3_traffic_sign_front"

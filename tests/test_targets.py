@@ -14,18 +14,9 @@ from heteroseg.datasets import list_items, read_mask, read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.structures import Sample
-from heteroseg.targets import (
-    MIXED,
-    build_terms,
-    classifier_weights,
-    draw_shape,
-    encode,
-    encode_ids,
-    offsets,
-    pad_mixtures,
-    rasterise,
-)
+from heteroseg.targets import MIXED, draw_shape, encode, encode_ids, offsets, pad_mixtures, rasterise
 from heteroseg.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
+from heteroseg.terms import build_terms, classifier_weights
 
 GTSDB = Path(__file__).parents[2] / "shared" / "data" / "gtsdb"
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"]}))

@@ -7,8 +7,8 @@ import torch
 from heteroseg.config import Experiment
 from heteroseg.decision import label_map
 from heteroseg.labelspace import build_label_space, load_label_space
-from heteroseg.targets import build_terms
 from heteroseg.taxonomy import build_taxonomy, load_taxonomy
+from heteroseg.terms import build_terms
 from heteroseg.ways import WAYS, Base, common_classes
 
 SETS = {

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heteroseg.targets import MIXED, NOTHING, Mixtures, Terms
+from heteroseg.targets import MIXED, NOTHING, Mixtures
 from heteroseg.taxonomy import Taxonomy
+from heteroseg.terms import Terms
 
 Gate = Literal["hard", "soft", "open"]
 Normalise = Literal["classifier", "pixel"]

@@ -24,7 +24,7 @@ from heteroseg.losses import Sums, hierarchical_loss, reduce_sums
 from heteroseg.model import Model, save_model, spaces_by_name
 from heteroseg.models import build_network
 from heteroseg.provenance import facts
-from heteroseg.targets import Terms, build_terms, classifier_weights
+from heteroseg.terms import Terms, build_terms, classifier_weights
 
 
 def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
