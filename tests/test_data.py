@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from heteroseg.config import Experiment
 from heteroseg.data import Batch, Draws, open_sources, slots, training_loader
 from heteroseg.data import batches as batches_of
+from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.scenes import generate
 from heteroseg.targets import offsets
@@ -117,7 +118,7 @@ def test_every_item_once_a_round(root):
     draws = Draws(open_sources(e, root), 4, (8, 8), 0.0, 3)
     seen = {0: [], 1: [], 2: []}
     for index in range(4 * 30):
-        number, item = draws.item(index)
+        number, item, _ = draws.item(index)
         seen[number].append(item.name)
     assert {k: len(v) for k, v in seen.items()} == {0: 30, 1: 60, 2: 30}
     orders = set()
@@ -221,3 +222,43 @@ def test_faults_of_all_datasets_are_told_together(root):
         open_sources(e, root)
     assert any(f.startswith("datasets.cityscapes: ") for f in error.value.faults)
     assert any(f.startswith("datasets.vistas: ") for f in error.value.faults)
+
+
+# ---- draws for rare labels
+
+
+def test_rare_draws_show_every_label_as_often_as_any_other(root):
+    e = experiment(root)
+    for d in e.datasets.values():
+        d.rare, d.scale = 1.0, (1.0, 1.0)
+    sources = open_sources(e, root)
+    draws = Draws(sources, 4, (33, 47), 0.0, seed=3)
+    seen: dict[int, Counter] = {0: Counter(), 1: Counter(), 2: Counter()}
+    for index in range(400):
+        owner_, item, label = draws.item(index)
+        seen[owner_][label] += 1
+        sample = read_sample(item)
+        held = sample.box_ids if sample.mask is None else sample.mask
+        assert label in held
+        if index < 60:  # and the crop holds it, at or beside the chosen point
+            position = sources[owner_].space.ids.tolist().index(label) + draws.offsets[owner_]
+            _, mask, boxes, _, _ = draws[index]
+            assert position in (boxes if sample.mask is None else mask)
+    for owner_, counts in seen.items():
+        ignored = set(sources[owner_].space.ids[sources[owner_].space.ignored].tolist())
+        assert len(counts) > 5
+        assert not ignored & set(counts)
+        mean = sum(counts.values()) / len(counts)
+        assert max(counts.values()) < 3 * mean + 5
+
+
+def test_rare_draws_are_a_part_and_repeat(root):
+    e = experiment(root)
+    e.datasets["vistas"].rare = 0.5
+    draws, again = (Draws(open_sources(e, root), 4, (33, 47), 0.5, seed=3) for _ in range(2))
+    found = [draws.item(i) for i in range(400)]
+    assert {owner_ for owner_, _, label in found if label is not None} == {1}
+    part = np.mean([label is not None for owner_, _, label in found if owner_ == 1])
+    assert 0.35 < part < 0.65
+    assert [(o, i.name, x) for o, i, x in found[:50]] == [(o, i.name, x) for o, i, x in map(again.item, range(50))]
+    assert torch.equal(draws[3][0], again[3][0])

@@ -33,6 +33,7 @@ class DatasetConfig(Strict):
     flip: Fraction = Field(0.5, description="chance of a horizontal flip; 0 where left and right have a meaning")
     scale: tuple[float, float] = Field((0.5, 2.0), description="range of the random zoom")
     focus: Fraction = Field(0.0, description="chance that a crop is placed around a box")
+    rare: Fraction = Field(0.0, description="chance that a draw is for a label, all labels being equally likely")
 
 
 class ModelConfig(Strict):

@@ -5,6 +5,7 @@ cropped and coloured, follows from the seed and i alone.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from heteroseg.labelspace import LabelSpace, load_label_space
 from heteroseg.structures import Item
 from heteroseg.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
 from heteroseg.taxonomy import Taxonomy, load_taxonomy
-from heteroseg.transforms import augment
+from heteroseg.transforms import augment, point_of
 
 
 @dataclass
@@ -112,6 +113,22 @@ def slots(sources: Sequence[Source], batch: int) -> list[int]:
     return result.tolist()
 
 
+def images_of_labels(source: Source) -> dict[int, np.ndarray]:
+    """For each native id that is trained, the positions in `source.train` of the images that hold it."""
+    known = source.space.ids[~source.space.ignored]
+
+    def ids(item: Item) -> np.ndarray:
+        if item.mask is None and not item.polygons:
+            return np.unique(item.box_ids)
+        sample = read_sample(item)
+        return np.union1d(np.unique(sample.mask), sample.box_ids) if sample.mask is not None else sample.box_ids
+
+    with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock alone
+        found = list(pool.map(ids, source.train))
+    places = {int(i): np.array([k for k, held in enumerate(found) if i in held]) for i in known}
+    return {i: p for i, p in places.items() if len(p)}
+
+
 class Draws(Dataset):
     """The numbered draws of a run; see the module's docstring."""
 
@@ -121,15 +138,23 @@ class Draws(Dataset):
         self.owner = np.repeat(np.arange(len(sources)), self.slots)  # dataset of each place in a batch
         self.rank = np.concatenate([np.arange(n) for n in self.slots])  # how many of its dataset stand before it
         self.offsets = offsets([s.space for s in sources])
+        self.images_of = [images_of_labels(s) if s.config.rare and s.train else {} for s in sources]
 
-    def item(self, index: int) -> tuple[int, Item]:
-        """Dataset number and item of a draw: each dataset is gone through in a new random order every time round."""
+    def item(self, index: int) -> tuple[int, Item, int | None]:
+        """Dataset number and item of a draw, and the native id that it is to show, None for any.
+
+        Each dataset is gone through in a new random order every time round; `rare` draws pick a label first.
+        """
         step, place = divmod(index, self.batch)
         owner = int(self.owner[place])
         items = self.sources[owner].train
+        rng = np.random.default_rng([self.seed, 2_000_003, index])
+        if rng.random() < self.sources[owner].config.rare and self.images_of[owner]:
+            label = int(rng.choice(list(self.images_of[owner])))
+            return owner, items[rng.choice(self.images_of[owner][label])], label
         round_, position = divmod(step * self.slots[owner] + int(self.rank[place]), len(items))
         order = np.random.default_rng([self.seed, owner, round_]).permutation(len(items))
-        return owner, items[order[position]]
+        return owner, items[order[position]], None
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, str, tuple[Mixture, ...]] | HeterosegError:
         """One augmented image and its label maps; a fault is returned, so that a worker can hand it on as it is."""
@@ -139,14 +164,15 @@ class Draws(Dataset):
             return error
 
     def _draw(self, index: int) -> tuple[Tensor, Tensor, Tensor, str, tuple[Mixture, ...]]:
-        owner, item = self.item(index)
+        owner, item, label = self.item(index)
         source = self.sources[owner]
         rng = np.random.default_rng([self.seed, 1_000_003, index])
         sample = read_sample(item)
         # so that a wrong id is told with the file that holds it
         sample.name = str(item.mask or item.image)
         c = source.config
-        view = augment(sample, self.crop, rng, scale=c.scale, flip=c.flip, focus=c.focus, color=self.color)
+        near = None if label is None else point_of(sample, label, rng)
+        view = augment(sample, self.crop, rng, scale=c.scale, flip=c.flip, focus=c.focus, color=self.color, near=near)
         target = encode(view, source.space, self.offsets[owner])
         image = torch.from_numpy(view.image.transpose(2, 0, 1).copy())
         return image, torch.from_numpy(target.mask), torch.from_numpy(target.boxes), str(item.image), target.mixtures

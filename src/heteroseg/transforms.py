@@ -3,19 +3,36 @@
 import cv2
 import numpy as np
 
-from heteroseg.structures import Sample
+from heteroseg.structures import Sample, no_ids
 
 UNLABELLED = -1  # where a crop reaches over the image's edge
 
 
-def _window(sample: Sample, zoom: float, crop: tuple[int, int], focus: float, rng: np.random.Generator):
+Point = tuple[float, float]
+
+
+def point_of(sample: Sample, native_id: int, rng: np.random.Generator) -> Point | None:
+    """A random x, y of an id in a sample: the centre of one of its boxes, else one of its pixels; None if absent."""
+    boxes = sample.boxes[sample.box_ids == native_id]
+    if len(boxes):
+        box = boxes[rng.integers(len(boxes))]
+        return float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2
+    places = np.flatnonzero(sample.mask == native_id) if sample.mask is not None else no_ids()
+    if not len(places):
+        return None
+    y, x = divmod(int(places[rng.integers(len(places))]), sample.image.shape[1])
+    return x + 0.5, y + 0.5
+
+
+def _window(
+    sample: Sample, zoom: float, crop: tuple[int, int], focus: float, near: Point | None, rng: np.random.Generator
+):
     """The rectangle of the source (x, y, width, height, pixels) that becomes the crop."""
     height, width = sample.image.shape[:2]
     h, w = crop[0] / zoom, crop[1] / zoom
-    centre = None
-    if len(sample.boxes) and rng.random() < focus:
+    centre = near  # stays inside the crop, anywhere
+    if centre is None and len(sample.boxes) and rng.random() < focus:
         box = sample.boxes[rng.integers(len(sample.boxes))]
-        # anywhere as long as the box's centre stays inside the crop
         centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
 
     def place(full: float, part: float, at: float | None) -> float:
@@ -96,10 +113,14 @@ def augment(
     flip: float,
     focus: float,
     color: float,
+    near: Point | None = None,
 ) -> Sample:
-    """A random view of `crop` (height, width) pixels: zoom, place, mirror, colour; options as in DatasetConfig."""
+    """A random view of `crop` (height, width) pixels: zoom, place, mirror, colour; options as in DatasetConfig.
+
+    With `near` the view holds that point of the sample.
+    """
     zoom = float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
-    window = _window(sample, zoom, crop, focus, rng)
+    window = _window(sample, zoom, crop, focus, near, rng)
     view = crop_resize(sample, window, crop, flip=bool(rng.random() < flip))
     view.image = change_color(view.image, color, rng)
     return view
