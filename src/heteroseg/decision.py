@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from heteroseg.bilinear import neighbours
 from heteroseg.labelspace import LabelSpace
 from heteroseg.taxonomy import Taxonomy
 
@@ -17,20 +18,14 @@ VOID = -1  # a classifier answered "not a child of this node"
 OUTSIDE = -1  # not a label of the space
 
 
-def _neighbours(full: int, small: int, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Lower and upper cell and the upper one's weight, for pixels start to stop of `full` (align_corners false)."""
-    position = ((torch.arange(start, stop, device=device) + 0.5) * (small / full) - 0.5).clamp(min=0)
-    low = position.long().clamp(max=small - 1)
-    return low, (low + 1).clamp(max=small - 1), position - low
-
-
 def upsample(logits: Tensor, covers: tuple[int, int], rows: tuple[int, int], width: int) -> Tensor:
     """(B, C, h, w) logits of a padded image of size `covers` to (B, C, rows, width) pixels of rows [start, stop).
 
     Bilinear with align_corners false, as torch.nn.functional.interpolate, but only for the rows that are asked for.
     """
-    top, bottom, down = _neighbours(covers[0], logits.shape[2], *rows, logits.device)
-    left, right, across = _neighbours(covers[1], logits.shape[3], 0, width, logits.device)
+    device = logits.device
+    top, bottom, down = neighbours(torch.arange(*rows, device=device).float(), covers[0], logits.shape[2])
+    left, right, across = neighbours(torch.arange(width, device=device).float(), covers[1], logits.shape[3])
     band = torch.lerp(logits[:, :, top].float(), logits[:, :, bottom].float(), down[:, None])
     return torch.lerp(band[..., left], band[..., right], across)
 
