@@ -8,9 +8,10 @@ classifiers only where the parent was chosen. The result equals `upsample` + `de
 - Rounding: interpolation is two products and a sum, which never decreases in a logit. So a channel that is largest at
   all corners stays so between them; it can at most be drawn level. Where the lead over an *earlier* channel (which
   would win the tie) is not larger than what rounding can eat, the pixels are interpolated.
-- `marginal` is no convex matter, but the probability of a node is log-concave in the logits (a sum of log-softmaxes), so
-  {p(node) > 1/2} is convex: a node with more than half at four corners has it everywhere between, and so has its label.
-  The other pixels get their probabilities in the loop; those that rounding could turn round are left to the reference.
+- `marginal` is no convex matter, but the probability of a node is log-concave in the logits (a sum of log-softmaxes),
+  so {p(node) > 1/2} is convex: a node with more than half at four corners has it everywhere between, and so has its
+  label. The other pixels get their probabilities in the loop; those that rounding could turn round are left to the
+  reference.
 """
 
 import os
@@ -88,7 +89,9 @@ def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = F
     label = np.full(codes, -2, np.int64)
     label[: len(tree)] = np.arange(len(tree)) if space is None else space.by_node
     order = np.array([c.node for c in tree.classifiers if begin[c.node] >= 0], np.int32)
-    answer = np.maximum(label, VOID) if rule == "path" or space is None else np.append(np.arange(len(space.labels)), OUTSIDE)
+    answer = (
+        np.maximum(label, VOID) if rule == "path" or space is None else np.append(np.arange(len(space.labels)), OUTSIDE)
+    )
     if ids and space is not None:
         answer = _native(answer, space)
     return Plan(tree, space, rule, down(0), order, begin, end, after, above, channel, label, answer)
@@ -145,7 +148,7 @@ def _axis(full: int, small: int, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _rows_first(logits: Tensor) -> np.ndarray:
     """(1, C, h, w) logits as (h, w, C) float32 in memory order."""
-    from heteroseg import kernels
+    from heteroseg import kernels  # numba takes a second to import
 
     z = logits[0].detach().float()
     if z.permute(1, 2, 0).is_contiguous():
@@ -157,7 +160,7 @@ def _rows_first(logits: Tensor) -> np.ndarray:
 
 
 def _compiled(logits: Tensor, covers: Size, size: Size, plan: Plan, confident: bool) -> tuple[np.ndarray, np.ndarray]:
-    from heteroseg import kernels  # numba takes a second to import
+    from heteroseg import kernels
 
     z = _rows_first(logits)
     rows, down = _axis(covers[0], z.shape[0], size[0])
@@ -180,7 +183,7 @@ def _marginal(z, logits: Tensor, covers: Size, size: Size, plan: Plan, grid, cha
     from heteroseg import kernels
 
     out, near = np.empty(size, plan.answer.dtype), []
-    walk = (plan.order, plan.first, plan.begin, plan.end, plan.after, plan.label, len(plan.answer) - 1)
+    walk = (plan.first, plan.begin, plan.end, plan.after, plan.label, len(plan.answer) - 1)
 
     def band(start: int, stop: int) -> None:
         found = np.empty((grid[0][stop] - grid[0][start]) * size[1], np.int64)

@@ -15,7 +15,6 @@ LOWEST = np.float32(-np.inf)
 MARGIN, TINY = np.float32(2.0**-20), np.float32(1e-37)  # rounding in two interpolations is below a quarter of MARGIN
 ONE, HALF = np.float32(1), np.float32(0.5)
 MAJORITY = np.float32(0.5001)
-SKIP = np.float32(1e-4)  # a subtree of less probability is not looked into
 NEAR = np.float32(1e-5)  # relative distance of two probabilities that rounding could turn round
 LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 E5, E4, E3 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
@@ -118,7 +117,11 @@ def path_band(z, start, stop, rows, columns, down, across, first, begin, end, af
         tall = max(tall, rows[i + 1] - rows[i])
     for j in range(w):
         wide = max(wide, columns[j + 1] - columns[j])
-    code, pending, found = np.empty((tall, wide), np.int32), np.empty(len(begin), np.int32), np.empty(len(after), np.int32)
+    code, pending, found = (
+        np.empty((tall, wide), np.int32),
+        np.empty(len(begin), np.int32),
+        np.empty(len(after), np.int32),
+    )
     best, arg = np.empty(wide, np.float32), np.empty(wide, np.int32)
     for i in range(start, stop):
         up, below = i - start, min(i + 1, h - 1) - start
@@ -158,21 +161,27 @@ def _exp(x):
 
 
 @njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc"})
-def _softmax(v, begin, end, p):
-    """`p` receives e ** (v - max) of channels begin to end; returns their sum."""
-    top = v[begin]
-    for k in range(begin, end):
+def _softmax(v, p):
+    """`p` receives e ** (v - max); returns their sum. Loops over slices from 0 become vector instructions."""
+    top = v[0]
+    for k in range(v.size):
         top = max(top, v[k])
     total = np.float32(0)
-    for k in range(begin, end):
+    for k in range(v.size):
         p[k] = _exp(v[k] - top)
         total += p[k]
     return total
 
 
 @njit(cache=True, nogil=True)
-def _blend(a, b, wa, wb, begin, end, out):
-    for k in range(begin, end):
+def _blend(a, b, wa, wb, out):
+    for k in range(out.size):
+        out[k] = a[k] * wa + b[k] * wb
+
+
+@njit(cache=True, nogil=True)
+def _blend_finite(a, b, wa, wb, out):
+    for k in range(out.size):
         out[k] = _finite(a[k]) * wa + _finite(b[k]) * wb
 
 
@@ -182,77 +191,83 @@ def _majority(row, first, begin, end, after, v, p):
     node, share = first, ONE
     while begin[node] >= 0:
         lo, hi = begin[node], end[node]
-        _blend(row, row, ONE, np.float32(0), lo, hi, v)
-        total = _softmax(v, lo, hi, p)
-        best = lo
-        for k in range(lo, hi):
-            if p[k] > p[best]:
-                best = k
-        share *= p[best] / total
+        _blend_finite(row[lo:hi], row[lo:hi], ONE, np.float32(0), v[lo:hi])
+        channel, _ = _winner(v, lo, hi)
+        share /= _softmax(v[lo:hi], p[lo:hi])  # e ** 0 for the largest
         if not share > MAJORITY:
             return -1
-        node = after[best]
+        node = after[channel]
     return node
 
 
 @njit(cache=True, nogil=True)
-def _pixel(left, right, wx, skip, order, first, begin, end, after, label, share, v, p, mass):
-    """The most probable label of a pixel from its left and right sides; `mass` receives the labels' probabilities.
+def _pixel(left, right, wx, whole, first, begin, end, after, label, frontier, share, v, p, mass):
+    """The most probable label of a pixel from its left and right sides, its probability, and whether rounding could
+    turn it round; the label is -1 outside.
 
-    Returns the label or -1 outside, its probability, and whether rounding (or what was skipped) could turn it round.
+    Classifiers are asked in the order of their nodes' probability, until (not with `whole`) what is left in the others
+    can change nothing. `mass` (labels,), `frontier` and `share` (codes,), `v` and `p` (C,) are work space.
     """
-    labels = len(mass)
-    mass[:] = 0
-    outside, skipped = np.float32(0), np.float32(0)
-    share[:] = 0
-    share[first] = ONE
     if begin[first] < 0:  # one label covers everything
-        return (label[first], ONE, False)
-    for node in order:
-        lo, hi, mine = begin[node], end[node], share[node]
-        if mine < skip:
-            skipped += mine
-            continue
-        _blend(left, right, ONE - wx, wx, lo, hi, v)
-        scale = mine / _softmax(v, lo, hi, p)
+        return label[first], ONE, False
+    mass[:] = 0
+    outside, inside, best, second, winner = np.float32(0), np.float32(0), np.float32(0), np.float32(0), -1
+    frontier[0], share[first], count = first, ONE, 1
+    rest = ONE
+    while count and (whole or best - second <= NEAR + rest or abs(inside - outside) <= NEAR + rest):
+        at = 0
+        for q in range(count):
+            if share[frontier[q]] > share[frontier[at]]:
+                at = q
+        node = frontier[at]
+        count -= 1
+        frontier[at] = frontier[count]
+        lo, hi = begin[node], end[node]
+        _blend(left[lo:hi], right[lo:hi], ONE - wx, wx, v[lo:hi])
+        scale = share[node] / _softmax(v[lo:hi], p[lo:hi])
         for k in range(lo, hi):
             below, part = after[k], p[k] * scale
             if begin[below] >= 0:
                 share[below] = part
+                frontier[count] = below
+                count += 1
             elif label[below] >= 0:
                 mass[label[below]] += part
+                inside += part
+                m = mass[label[below]]
+                if label[below] == winner:
+                    best = m
+                elif m > best:
+                    best, second, winner = m, best, label[below]
+                elif m > second:
+                    second = m
             elif label[below] == -1:
                 outside += part
-    inside, best, second, winner = np.float32(0), np.float32(-1), np.float32(-1), 0
-    for q in range(labels):
-        m = mass[q]
-        inside += m
-        if m > best:
-            best, second, winner = m, best, q
-        elif m > second:
-            second = m
-    close = best - second <= NEAR * best + skipped or abs(inside - outside) <= NEAR + skipped
+        rest = np.float32(0)
+        for q in range(count):
+            rest += share[frontier[q]]
+    close = best - second <= NEAR * best + rest or abs(inside - outside) <= NEAR + rest
     if inside < outside:
-        return (-1, outside, close)
-    return (winner, best, close)
+        return -1, outside, close
+    return winner, best, close
 
 
 @njit(cache=True, nogil=True)
 def marginal_band(
-    z, start, stop, rows, columns, down, across, order, first, begin, end, after, label, labels, table, out, chance, open_
+    z, start, stop, rows, columns, down, across, first, begin, end, after, label, labels, table, out, chance, open_
 ):
     """The marginal rule: `out` (H, W) receives table[label] of the most probable label, its last entry for outside.
 
-    `order` holds the codes of the classifiers asked, parents first; `label` (codes,) the label of each code, -1 outside
-    the space, -2 void. Pixels that rounding could turn round go as row * W + column into `open_`; returns how many.
+    `label` (codes,) is the label of each code, -1 outside the space, -2 void. Pixels that rounding could turn round go
+    as row * W + column into `open_`; returns how many.
     `chance` (H, W) float32, or empty, receives the label's probability.
     """
     h, w, channels = z.shape
     last, every = min(stop, h - 1), chance.size > 0
-    skip = np.float32(0) if every else SKIP
     v, p = np.empty(channels, np.float32), np.empty(channels, np.float32)
     left, right = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    share, mass = np.zeros(len(begin), np.float32), np.empty(labels, np.float32)
+    share, mass = np.empty(len(begin), np.float32), np.empty(labels, np.float32)
+    frontier = np.empty(len(begin), np.int32)
     at = np.full((last - start + 1, w), -1, np.int32)
     if not every:
         for i in range(start, last + 1):
@@ -274,11 +289,11 @@ def marginal_band(
                 continue
             for y in range(rows[i], rows[i + 1]):
                 wy = down[y]
-                _blend(z[i, j], z[start + below, j], ONE - wy, wy, 0, channels, left)
-                _blend(z[i, k], z[start + below, k], ONE - wy, wy, 0, channels, right)
+                _blend_finite(z[i, j], z[start + below, j], ONE - wy, wy, left)
+                _blend_finite(z[i, k], z[start + below, k], ONE - wy, wy, right)
                 for x in range(columns[j], columns[j + 1]):
                     found, prob, close = _pixel(
-                        left, right, across[x], skip, order, first, begin, end, after, label, share, v, p, mass
+                        left, right, across[x], every, first, begin, end, after, label, frontier, share, v, p, mass
                     )
                     out[y, x] = table[found]
                     if every:
@@ -305,15 +320,15 @@ def chance_band(z, start, stop, rows, columns, down, across, codes, begin, end, 
                 k, below, wy = min(j + 1, w - 1), min(i + 1, h - 1), down[y]
                 if columns[j + 1] == columns[j]:
                     continue
-                _blend(z[i, j], z[below, j], ONE - wy, wy, 0, channels, left)
-                _blend(z[i, k], z[below, k], ONE - wy, wy, 0, channels, right)
+                _blend_finite(z[i, j], z[below, j], ONE - wy, wy, left)
+                _blend_finite(z[i, k], z[below, k], ONE - wy, wy, right)
                 for x in range(columns[j], columns[j + 1]):
                     node, share = codes[y, x], ONE
                     while parent[node] >= 0:
                         if channel[node] >= 0:
                             lo, hi = begin[parent[node]], end[parent[node]]
-                            _blend(left, right, ONE - across[x], across[x], lo, hi, v)
-                            total = _softmax(v, lo, hi, p)
+                            _blend(left[lo:hi], right[lo:hi], ONE - across[x], across[x], v[lo:hi])
+                            total = _softmax(v[lo:hi], p[lo:hi])
                             share *= p[channel[node]] / total
                         node = parent[node]
                     chance[y, x] = share
