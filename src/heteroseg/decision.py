@@ -1,4 +1,4 @@
-"""From fused logits to decided nodes, and to the labels of any label space.
+"""From fused logits to decided nodes, and to the labels of any label space: plain PyTorch, the reference of `decode`.
 
 Two rules. `path` (the paper's): from the root along the larger child. `marginal`: p(label) is the sum over the leaves
 that it covers, and the largest wins; a pixel lies outside the space where more than half of the mass does.
@@ -9,30 +9,45 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from heteroseg.bilinear import neighbours
 from heteroseg.labelspace import LabelSpace
 from heteroseg.taxonomy import Taxonomy
 
 Rule = Literal["path", "marginal"]
 VOID = -1  # a classifier answered "not a child of this node"
 OUTSIDE = -1  # not a label of the space
+LARGE = 1e30  # logits beyond it are held there
 
 
-def _neighbours(full: int, small: int, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Lower and upper cell and the upper one's weight, for pixels start to stop of `full` (align_corners false)."""
-    position = ((torch.arange(start, stop, device=device) + 0.5) * (small / full) - 0.5).clamp(min=0)
-    low = position.long().clamp(max=small - 1)
-    return low, (low + 1).clamp(max=small - 1), position - low
+def finite(logits: Tensor) -> Tensor:
+    """float32 logits within +-LARGE, so that no interpolation of infinities is undefined; NaN counts as the lowest."""
+    return torch.nan_to_num(logits.float(), nan=-LARGE).clamp(-LARGE, LARGE)
+
+
+def _between(low: Tensor, high: Tensor, weight: Tensor) -> Tensor:
+    """Interpolate. Two products and a sum, each rounded, never fused: never decreasing in `low` or in `high`, which
+    `heteroseg.decode` relies on, and the same bits on every machine."""
+    return low * (1 - weight) + high * weight
 
 
 def upsample(logits: Tensor, covers: tuple[int, int], rows: tuple[int, int], width: int) -> Tensor:
-    """(B, C, h, w) logits of a padded image of size `covers` to (B, C, rows, width) pixels of rows [start, stop).
+    """(B, C, h, w) logits of a padded image of size `covers` to (B, C, rows, width) float32, rows [start, stop).
 
     Bilinear with align_corners false, as torch.nn.functional.interpolate, but only for the rows that are asked for.
     """
-    top, bottom, down = _neighbours(covers[0], logits.shape[2], *rows, logits.device)
-    left, right, across = _neighbours(covers[1], logits.shape[3], 0, width, logits.device)
-    band = torch.lerp(logits[:, :, top].float(), logits[:, :, bottom].float(), down[:, None])
-    return torch.lerp(band[..., left], band[..., right], across)
+    device, logits = logits.device, finite(logits)
+    top, bottom, down = neighbours(torch.arange(*rows, device=device).float(), covers[0], logits.shape[2])
+    left, right, across = neighbours(torch.arange(width, device=device).float(), covers[1], logits.shape[3])
+    band = _between(logits[:, :, top], logits[:, :, bottom], down[:, None])
+    return _between(band[..., left], band[..., right], across)
+
+
+def upsample_at(logits: Tensor, covers: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
+    """(1, C, h, w) logits to (1, C, 1, N) float32 at N pixels (int64 rows and columns); the bits of `upsample`."""
+    top, bottom, down = neighbours(rows.float(), covers[0], logits.shape[2])
+    left, right, across = neighbours(columns.float(), covers[1], logits.shape[3])
+    sides = [_between(finite(logits[:, :, top, at]), finite(logits[:, :, bottom, at]), down) for at in (left, right)]
+    return _between(sides[0], sides[1], across)[:, :, None]
 
 
 def leaf_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
@@ -81,22 +96,30 @@ def decide(logits: Tensor, tree: Taxonomy, stops: Tensor | None = None, assume: 
     return node
 
 
+def granted(space: LabelSpace) -> dict[int, int]:
+    """Inner nodes and the child that `space` takes for granted there."""
+    nodes = [space.taxonomy.index(name) for name in space.file.assume]
+    return {space.taxonomy.parents[n]: n for n in nodes}
+
+
 def label_map(logits: Tensor, space: LabelSpace, rule: Rule = "marginal") -> Tensor:
     """(B, C, H, W) fused logits to (B, H, W) int64 positions in `space.labels`, OUTSIDE where it is none of them."""
-    tree = space.taxonomy
-    assume = {tree.parents[n]: n for n in (tree.index(name) for name in space.file.assume)}
     if rule == "path":
-        stops = torch.from_numpy(space.stops)
-        nodes = decide(logits, tree, stops, assume)
+        nodes = decide(logits, space.taxonomy, torch.from_numpy(space.stops), granted(space))
         table = torch.from_numpy(space.by_node).to(logits.device)
         return torch.where(nodes == VOID, OUTSIDE, table[nodes.clamp(min=0)])
-    probs = leaf_probs(_granted(logits, tree, assume), tree)
+    labels, total = label_probs(logits, space)
+    return torch.where(labels.sum(1) >= 0.5 * total, labels.argmax(1), OUTSIDE)
+
+
+def label_probs(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
+    """(B, C, H, W) fused logits to (B, labels, H, W) probabilities of the labels and (B, H, W) of all leaves."""
+    tree = space.taxonomy
+    probs = leaf_probs(_granted(logits, tree, granted(space)), tree)
     by_leaf = torch.from_numpy(space.by_leaf).to(logits.device)
     labels = logits.new_zeros((len(logits), len(space.labels), *logits.shape[2:]))
     labels.index_add_(1, by_leaf[by_leaf >= 0], probs[:, by_leaf >= 0])
-    inside = labels.sum(1)
-    total = probs.sum(1) if tree.void else 1.0
-    return torch.where(inside >= 0.5 * total, labels.argmax(1), OUTSIDE)
+    return labels, probs.sum(1) if tree.void else torch.ones_like(labels[:, 0])
 
 
 def _granted(logits: Tensor, tree: Taxonomy, assume: dict[int, int]) -> Tensor:

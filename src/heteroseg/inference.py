@@ -105,9 +105,9 @@ def write_ids(path: Path, positions: np.ndarray, space: LabelSpace) -> None:
         raise HeterosegError(
             f"label space {space.name!r}: id {largest} does not fit into a 16-bit PNG; choose a space of smaller ids"
         )
-    ids = np.where(positions < 0, space.outside, space.ids[positions])
+    table = np.append(space.ids, space.outside).astype(np.uint8 if largest < 256 else np.uint16)
     with written(path) as temporary:
-        _encode(path, temporary, ids.astype(np.uint8 if largest < 256 else np.uint16))
+        _encode(path, temporary, table[positions])  # -1, outside, is its last entry
 
 
 def picture(image: np.ndarray, positions: np.ndarray, space: LabelSpace) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heteroseg.bilinear import neighbours
 from heteroseg.targets import MIXED, NOTHING, Mixtures
 from heteroseg.taxonomy import Taxonomy
 from heteroseg.terms import Terms
@@ -187,13 +188,9 @@ def logits_at(logits: Tensor, points: Points, size: tuple[int, int]) -> Tensor:
     height, width = logits.shape[2:]
     rows = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])  # a pixel's channels lie together
 
-    def axis(at: Tensor, full: int, small: int) -> tuple[Tensor, Tensor, Tensor]:
-        position = ((at.to(torch.float64) + 0.5) * (small / full) - 0.5).clamp(min=0)
-        low = position.floor().long().clamp(max=small - 1)
-        return low, (low + 1).clamp(max=small - 1), (position - low).to(logits.dtype)[:, None]
-
-    top, bottom, fy = axis(points.row, size[0], height)
-    left, right, fx = axis(points.column, size[1], width)
+    top, bottom, fy = neighbours(points.row.double(), size[0], height)
+    left, right, fx = neighbours(points.column.double(), size[1], width)
+    fy, fx = fy.to(logits.dtype)[:, None], fx.to(logits.dtype)[:, None]
     base = points.image * height
 
     def at(row: Tensor, column: Tensor) -> Tensor:

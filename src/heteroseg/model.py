@@ -22,7 +22,8 @@ from torch import Tensor
 
 from heteroseg.config import ModelConfig, Strict
 from heteroseg.datasets import read_image
-from heteroseg.decision import Rule, decide, label_map, leaf_probs, native_ids, upsample
+from heteroseg.decision import Rule, leaf_probs, upsample
+from heteroseg.decode import Plan, decode, decode_confident, plan_decode
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.labelspace import LabelSpace, load_label_space, own_space
 from heteroseg.models import Network, build_network
@@ -54,23 +55,32 @@ class Prediction:
         """(H, W) answers to upsampled logits, in bands of rows, so that memory does not grow with the image."""
         height, width = self.size
         rows = max(1, BAND // (self.logits.shape[1] * width))
-        covers = self.model.network.covers(height, width)
         bands = [(start, min(start + rows, height)) for start in range(0, height, rows)]
-        return torch.cat([answer(upsample(self.logits, covers, b, width))[0] for b in bands]).cpu().numpy()
+        return torch.cat([answer(upsample(self.logits, self.covers, b, width))[0] for b in bands]).cpu().numpy()
+
+    @property
+    def covers(self) -> tuple[int, int]:
+        """The padded image size that the logits stand for."""
+        return self.model.network.covers(*self.size)
+
+    def _decoded(self, plan: Plan) -> np.ndarray:
+        return decode(self.logits, self.covers, self.size, plan)
 
     def positions(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 positions in `space.labels`, -1 outside the space."""
-        space = self.model.space(space) if isinstance(space, str) else space
-        return self._by_bands(lambda logits: label_map(logits, space, self.model.decision))
+        return self._decoded(self.model.plan(space))
 
     def labels(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 native ids of a label space (a name in `model.spaces`, or a LabelSpace of the same taxonomy)."""
-        space = self.model.space(space) if isinstance(space, str) else space
-        return native_ids(torch.from_numpy(self.positions(space)), space).numpy()
+        return self._decoded(self.model.plan(space, ids=True)).astype(np.int64)
+
+    def confidence(self, space: str | LabelSpace) -> np.ndarray:
+        """(H, W) float32 probability of each pixel's answer in a label space; see `decode.decode_confident`."""
+        return decode_confident(self.logits, self.covers, self.size, self.model.plan(space))[1]
 
     def nodes(self) -> np.ndarray:
         """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void."""
-        return self._by_bands(lambda logits: decide(logits, self.model.taxonomy))
+        return self._decoded(self.model.plan(None))
 
     def probs(self, node: str) -> np.ndarray:
         """(H, W) float32 probability of a node: the sum over its leaves."""
@@ -104,7 +114,7 @@ class Model:
         if name in self.spaces:
             return self.spaces[name]
         if name == "leaves":
-            return own_space(self.taxonomy)
+            return self._leaves
         if name.endswith((".yaml", ".yml")):
             return load_label_space(name, self.taxonomy)
         raise HeterosegError(
@@ -112,6 +122,22 @@ class Model:
             f"{', '.join([*self.spaces, 'leaves'])}; "
             "a label space of your own is named by its path, ending .yaml"
         )
+
+    @cached_property
+    def _leaves(self) -> LabelSpace:
+        return own_space(self.taxonomy)
+
+    @cached_property
+    def _plans(self) -> dict[tuple, Plan]:
+        return {}
+
+    def plan(self, space: str | LabelSpace | None, ids: bool = False) -> Plan:
+        """The tables for decisions in a label space (None: nodes), worked out once."""
+        space = self.space(space) if isinstance(space, str) else space
+        key = (id(space), self.decision, ids)  # the plan holds the space, so its id stays its own
+        if key not in self._plans:
+            self._plans[key] = plan_decode(self.taxonomy if space is None else space, self.decision, ids)
+        return self._plans[key]
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray | str | Path) -> Prediction:

