@@ -221,20 +221,23 @@ def test_every_leaf_of_streets_108_is_named_by_a_dataset(streets):
 
 
 @pytest.mark.parametrize(
-    ("name", "gate", "assumed"),
-    [("gtsdb", "traffic sign (front)", ["traffic sign (front)"]), ("gtsdb-real", "traffic sign", [])],
+    ("name", "sign", "gate", "around", "assumed"),
+    [
+        ("gtsdb", "traffic sign (front)", "traffic sign (front)", None, ["traffic sign (front)"]),
+        ("gtsdb-real", "traffic sign", "root", "traffic sign", []),
+    ],
 )
-def test_gtsdb(name, gate, assumed):
+def test_gtsdb(name, sign, gate, around, assumed):
     space = load_label_space(name)
     tree = space.taxonomy
     assert (space.file.gate, space.file.assume, space.outside) == (gate, assumed, 0)
     types = [label for label in space.labels if label.leaves]
     assert [x.id for x in types] == list(range(2000, 2043))
     assert [x.id for x in space.labels if not x.leaves] == [0, 2043]
-    assert frozenset().union(*(x.leaves for x in types)) == tree.leaves_of(tree.index(gate))
+    assert (space.file.around_boxes and space.file.around_boxes.excludes) == around
+    assert frozenset().union(*(x.leaves for x in types)) == tree.leaves_of(tree.index(sign))
     assert len({x.color for x in space.labels}) == len(space.labels)
-    # nothing stands between the gate and the types but what is assumed
-    assert {tree.parents[tree.index(x.name)] for x in types} == {tree.index(gate)}
+    assert {tree.parents[tree.index(x.name)] for x in types} == {tree.index(sign)}
 
 
 @pytest.mark.parametrize("name", ["gtsdb", "gtsdb-real"])
