@@ -87,7 +87,8 @@ def test_rarest_third():
 
 def test_spread_over_seeds_and_gains(tmp_path):
     def score(miou: float) -> dict:
-        entry = {"miou": miou, "macc": miou, "acc": miou, "rare_miou": None, "claimed": None, "levels": {}}
+        entry = dict.fromkeys(("miou", "macc", "acc"), miou) | {"rare_miou": None, "claimed": None}
+        entry |= {"levels": {}, "concepts": {"a": miou}}
         return {"parameters": 10, "train_seconds": 60.0, "datasets": {"d": entry}}
 
     for way, values in {"hierarchical": (0.5, 0.6), "flat": (0.4, 0.4)}.items():

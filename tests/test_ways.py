@@ -42,7 +42,8 @@ def built(part):
 def test_every_way_checks_and_keeps_ids_and_order(way, taxonomy):
     base = BASES[taxonomy]
     parts = WAYS[way](base)
-    assert sorted(d for p in parts for d in p.spaces) == sorted(base.spaces)
+    scored = [d for p in parts for d, c in p.experiment.datasets.items() if c.val]
+    assert sorted(scored) == sorted(base.spaces), "every dataset is scored once"
     for part in parts:
         tree, spaces = built(part)
         build_terms(list(spaces.values()))
@@ -177,3 +178,11 @@ def test_specialists_see_what_the_joint_network_sees():
         assert part.experiment.train.batch == base.slots[d]
         tree, _ = built(part)
         assert len(tree.leaves) == sum(bool(x.leaves) for x in base.spaces[d].labels)
+
+
+def test_unseen_trains_on_all_others():
+    base = BASES["streets-real"]
+    for part in WAYS["unseen"](base):
+        (held,) = [d for d, c in part.experiment.datasets.items() if c.train is None]
+        assert [d for d, c in part.experiment.datasets.items() if c.val] == [held]
+        assert part.spaces == {d: s.file for d, s in base.spaces.items()}

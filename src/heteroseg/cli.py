@@ -111,7 +111,7 @@ def compare(args: argparse.Namespace) -> int:
     from heteroseg.compare import markdown
     from heteroseg.ways import WAYS
 
-    ways = args.ways.split(",") if args.ways else list(WAYS)
+    ways = args.ways.split(",") if args.ways else [way for way in WAYS if way != "unseen"]
     table = run(experiment, folder, Path(args.out), ways, range(args.seeds), lambda line: print(line, file=sys.stderr))
     print(markdown(table))
     print(f"table: {args.out}/table.md, .csv, .json, .png")
@@ -193,8 +193,8 @@ def build_parser() -> argparse.ArgumentParser:
     p = commands.add_parser("compare", help="train an experiment in several ways and seeds, with one table")
     p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for runs and table; a second call goes on")
-    ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists"
-    p.add_argument("--ways", metavar="A,B", help=f"some of {ways} (default: all)")
+    ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen"
+    p.add_argument("--ways", metavar="A,B", help=f"some of {ways} (default: all but unseen)")
     p.add_argument("--seeds", type=_count, default=1, metavar="N", help="train with seeds 0 to N-1 (default: 1)")
     _overrides(p)
     p.set_defaults(run=compare)

@@ -22,6 +22,7 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation import evaluate_source, summarise
 from heteroseg.files import write_json, write_text, write_yaml, written
 from heteroseg.labelspace import LabelSpace
+from heteroseg.metrics import concept_ious, knowledge
 from heteroseg.model import load
 from heteroseg.provenance import facts
 from heteroseg.ways import WAYS, Base, Part
@@ -87,6 +88,7 @@ def score_part(part: Part, folder: Path, run: Path, spaces: dict[str, LabelSpace
             entry["rare_miou"] = rarest_third(entry)
             free = entry["unlabelled"]
             entry["claimed"] = free["claimed"] / free["pixels"] if free["pixels"] else None
+            entry["concepts"] = concept_ious(spaces[source.name], entry["per_class"])
             result["datasets"][source.name] = entry
     return result
 
@@ -104,11 +106,14 @@ def collect(out: Path, ways: Sequence[str], seeds: Sequence[int]) -> dict[str, A
             files = [f / f"seed-{seed}.json" for f in folders]
             if not files or not all(f.is_file() for f in files):
                 continue
-            row = table.setdefault(way, {"seeds": [], "parameters": 0, "train_seconds": [], "datasets": {}})
+            row = table.setdefault(
+                way, {"seeds": [], "parameters": 0, "train_seconds": [], "knowledge": [], "datasets": {}}
+            )
             scores = [json.loads(f.read_text(encoding="utf-8")) for f in files]
             row["seeds"].append(seed)
             row["parameters"] = sum(s["parameters"] for s in scores)
             row["train_seconds"].append(sum(s["train_seconds"] for s in scores))
+            row["knowledge"].append(knowledge([d["concepts"] for s in scores for d in s["datasets"].values()]))
             for score in scores:
                 for dataset, entry in score["datasets"].items():
                     cell = row["datasets"].setdefault(dataset, {"levels": {}} | {m: [] for m in METRICS})
@@ -149,9 +154,12 @@ def markdown(table: dict[str, Any]) -> str:
                 values = [_text(cell[m]) for m in METRICS] + [_text(cell["levels"].get(d, [])) for d in depths]
                 lines.append(f"| {' | '.join([way, str(len(row['seeds'])), *values])} |")
         lines.append("")
-    lines += ["### Size and time", "", "| way | parameters, million | training, minutes |", "|---|---|---|"]
+    heads = ["way", "concepts with IoU of a half", "sum of their IoUs", "parameters, million", "training, minutes"]
+    lines += ["### Concepts, size and time", "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for way, row in table.items():
-        lines.append(f"| {way} | {row['parameters'] / 1e6:.2f} | {np.mean(row['train_seconds']) / 60:.1f} |")
+        half, total = (np.mean([k[key] for k in row["knowledge"]]) for key in ("half", "sum"))
+        well = f"{half:.1f} of {row['knowledge'][0]['concepts']} | {total:.1f}"
+        lines.append(f"| {way} | {well} | {row['parameters'] / 1e6:.2f} | {np.mean(row['train_seconds']) / 60:.1f} |")
     ours = table.get("hierarchical")
     if ours and len(table) > 1:
         lines += ["", "### What hierarchical gains, points of macc / mIoU", "", f"| over | {' | '.join(datasets)} |",

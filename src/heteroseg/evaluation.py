@@ -10,7 +10,7 @@ from heteroseg.data import Source
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labelspace import LabelSpace
-from heteroseg.metrics import Scores, confusion, groups_at_depth, merge, scores
+from heteroseg.metrics import Scores, concept_ious, confusion, groups_at_depth, knowledge, merge, scores
 from heteroseg.model import Model
 from heteroseg.structures import Sample
 from heteroseg.targets import encode
@@ -126,8 +126,12 @@ def evaluate(
     progress: Callable[[str], None] = lambda _: None,
     each: Callable[[Source, Sample, np.ndarray, np.ndarray], None] | None = None,
 ) -> dict[str, Any]:
-    """Score all datasets that have a val split; the result is what `heteroseg evaluate --json` writes."""
+    """Score all datasets that have a val split; the result is what `heteroseg evaluate --json` writes.
+
+    A dataset that was not trained on needs no more than a label space over the model's tree.
+    """
     result = {}
+    concepts = []
     for source in sources:
         if not source.val:
             continue
@@ -142,6 +146,7 @@ def evaluate(
             )
         callback = None if each is None else (lambda *args, source=source: each(source, *args))
         result[source.name] = summarise(evaluate_source(model, source, limit, callback), source.space)
+        concepts.append(concept_ious(source.space, result[source.name]["per_class"]))
     if not result:
         raise HeterosegError("no dataset of the experiment has a val split; set val: to the split to evaluate on")
-    return {"datasets": result}
+    return {"datasets": result, "knowledge": knowledge(concepts)}

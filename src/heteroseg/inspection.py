@@ -134,4 +134,6 @@ def score_table(result: dict) -> str:
         free = d["unlabelled"]
         claimed = f"; of the rest {100 * free['claimed'] / free['pixels']:.1f} are claimed" if free["pixels"] else ""
         rows.append(f"{name:<16}{d['label_space']:<22}{d['images']:>7}  {numbers}   {split}{claimed}")
+    k = result["knowledge"]
+    rows.append(f"concepts seen {k['concepts']}, with IoU >= 0.5 {k['half']}, sum of IoUs {k['sum']:.1f}")
     return "\n".join(rows)

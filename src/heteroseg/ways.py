@@ -10,6 +10,7 @@ concat        one softmax over all labels of all datasets, equal names being equ
 per_dataset   a classifier for each dataset's labels on one network; the dataset is known when it is used
 drop          the classes that two datasets can express; labels that fit into none are ignored
 specialists   a network for each dataset, with the images that the joint network sees of it
+unseen        a network for each dataset, trained on all others and scored on it alone
 """
 
 from collections.abc import Callable, Sequence
@@ -204,8 +205,20 @@ def specialists(base: Base) -> list[Part]:
     return parts
 
 
+def unseen(base: Base) -> list[Part]:
+    """Batches keep their size, so the other datasets are seen more often."""
+    parts = []
+    for d in base.spaces:
+        part = _part(f"unseen-{d}", base, base.tree.to_file(), {x: s.file for x, s in base.spaces.items()})
+        for x, config in part.experiment.datasets.items():
+            part.experiment.datasets[x] = config.model_copy(update={"train": None} if x == d else {"val": None})
+        if any(c.train for c in part.experiment.datasets.values()):
+            parts.append(part)
+    return parts
+
+
 WAYS: dict[str, Callable[[Base], list[Part]]] = {
-    way.__name__: way for way in (hierarchical, iv2018, flat, concat, per_dataset, drop, specialists)
+    way.__name__: way for way in (hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen)
 }
 
 __all__ = ["WAYS", "Base", "Part", "common_classes"]
