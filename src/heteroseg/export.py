@@ -1,8 +1,10 @@
 """A trained network as one ONNX file or an OpenVINO pair, with all that prediction needs inside."""
 
 import json
+import time
 import warnings
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from heteroseg.config import load_experiment
+from heteroseg.data import open_sources
+from heteroseg.datasets import read_image
 from heteroseg.errors import HeterosegError
+from heteroseg.evaluation import evaluate
 from heteroseg.files import written
+from heteroseg.inference import IMAGES, list_jobs
 from heteroseg.model import Model, model_file
 from heteroseg.models import Network
 from heteroseg.runtimes import FORMATS, METADATA, Exported, need
@@ -23,6 +30,9 @@ ENDINGS = {kind: ending for ending, kind in FORMATS.items()}
 
 class Graph(nn.Module):
     """What is exported: (B, H, W, 3) uint8 of padded size to (B, h, w, C) float32 logits."""
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, network: Network):
         super().__init__()
@@ -77,6 +87,39 @@ def export(
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing warns of every shape that it follows
         (_onnx if kind == "onnx" else _openvino)(graph, example, out, text, padded)
+
+
+def calibration_images(source: str, count: int) -> list[np.ndarray]:
+    """Up to `count` images to calibrate with: from a folder, or from the training parts of an EXPERIMENT in turn."""
+    if source.endswith((".yaml", ".yml")):
+        sources = open_sources(*load_experiment(source), splits=("train",))
+        rows = zip_longest(*([item.image for item in s.train] for s in sources))
+        paths = [path for row in rows for path in row if path is not None]
+    else:
+        paths = [job.source for job in list_jobs([source], Path("nowhere")) if job.source.suffix.lower() in IMAGES]
+    if not paths:
+        raise HeterosegError(f"{source}: expected images to calibrate with, found none")
+    spread = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
+    return [read_image(Path(paths[i])) for i in spread]
+
+
+def compare(before: Model, after: Model, experiment: str, limit: int | None = None) -> str:
+    """Scores of a model and of its exported self on the val parts of an EXPERIMENT, and the time for an image."""
+    sources = open_sources(*load_experiment(experiment), splits=("val",))
+    rows = ["dataset          mIoU before   after   loss"]
+    spent, scores = [], []
+    for model in (before, after):
+        start = time.perf_counter()
+        scores.append(evaluate(model, sources, limit)["datasets"])
+        spent.append((time.perf_counter() - start) / sum(entry["images"] for entry in scores[-1].values()))
+    for name, entry in scores[0].items():
+        old, new = 100 * entry["miou"], 100 * scores[1][name]["miou"]
+        rows.append(f"{name:<16}{old:>12.2f}{new:>8.2f}{old - new:>7.2f}")
+    rows.append(
+        f"{1e3 * spent[0]:.0f} ms an image before (torch, {torch.get_num_threads()} threads), "
+        f"{1e3 * spent[1]:.0f} ms after, reading and scoring included"
+    )
+    return "\n".join(rows)
 
 
 def _quantise(network, images: Sequence[np.ndarray], name: str | None):

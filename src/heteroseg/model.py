@@ -178,6 +178,7 @@ def save_model(model: Model, folder: Path) -> None:
             _dump(part / "label_spaces" / f"{name}.yaml", space.file.model_copy(update={"name": name}))
         _dump(part / "taxonomy.yaml", model.taxonomy.to_file())
         (part / "config.json").write_text(file.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        assert isinstance(model.network, Network)  # model_file has seen to it
         tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
         save_file(tensors, part / "model.safetensors")
         part.chmod(0o755)

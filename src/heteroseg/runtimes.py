@@ -37,7 +37,9 @@ class Exported:
 
     def __init__(self, path: Path, threads: int | None = None):
         if not path.is_file():
-            raise HeterosegError(f"{path}: expected an exported network, found no such file; `heteroseg export` writes one")
+            raise HeterosegError(
+                f"{path}: expected an exported network, found no such file; `heteroseg export` writes one"
+            )
         self.path = path
         self.threads = threads
         self.kind = FORMATS[path.suffix]
@@ -53,7 +55,9 @@ class Exported:
         except Exception as error:  # onnxruntime's own errors share no other base
             if type(error).__module__.partition(".")[0] != "onnxruntime":
                 raise
-            raise HeterosegError(f"{path}: expected an ONNX file that `heteroseg export` wrote, found another") from None
+            raise HeterosegError(
+                f"{path}: expected an ONNX file that `heteroseg export` wrote, found another"
+            ) from None
         self.multiple = int(self.metadata["multiple"])
 
     def _open(self) -> str:
