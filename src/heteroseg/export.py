@@ -81,7 +81,8 @@ def export(
     if precision == "int8":
         need("nncf")
     graph = Graph(model.network).eval()
-    padded = [Exported.pad(model.network, image) for image in images]  # type: ignore[arg-type]
+    calibration = images if precision == "int8" else ()
+    padded = [Exported.pad(model.network, image) for image in calibration]  # type: ignore[arg-type]
     example = torch.zeros(1, 2 * model.network.multiple, 3 * model.network.multiple, 3, dtype=torch.uint8)
     text = describe(model, precision)
     with warnings.catch_warnings(), torch.inference_mode():
