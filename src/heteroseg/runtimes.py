@@ -47,10 +47,9 @@ class Exported:
         try:
             text = self._open()
             self.metadata: dict[str, Any] = json.loads(text)
-        except (RuntimeError, ValueError, KeyError, OSError) as error:
-            reason = str(error).strip().partition("\n")[0]
+        except (RuntimeError, ValueError, KeyError, OSError):
             raise HeterosegError(
-                f"{path}: expected a network that `heteroseg export` wrote, found something else ({reason})"
+                f"{path}: expected a network that `heteroseg export` wrote, found another file; export the MODEL again"
             ) from None
         except Exception as error:  # onnxruntime's own errors share no other base
             if type(error).__module__.partition(".")[0] != "onnxruntime":
