@@ -118,6 +118,47 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def export(args: argparse.Namespace) -> int:
+    from heteroseg.export import calibration_images, compare
+    from heteroseg.export import export as run
+    from heteroseg.model import load
+
+    out = Path(args.out)
+    if out.exists():
+        raise HeterosegError(f"{out}: is there already; remove it or choose another --out")
+    model = load(args.model)
+    images = calibration_images(args.calibrate, args.images) if args.precision == "int8" and args.calibrate else []
+    run(model, out, args.format, args.precision, images)
+    print(f"{out}: {args.format}, {args.precision}; heteroseg predict {out} IMAGE --out DIR runs it")
+    if args.calibrate and args.calibrate.endswith((".yaml", ".yml")):
+        print(compare(model, load(out), args.calibrate, args.limit))
+    return 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    import tempfile
+
+    from heteroseg.bench import Settings, in_runtime, random_model, scenes, table
+    from heteroseg.bench import bench as run
+    from heteroseg.files import write_json
+    from heteroseg.model import load
+
+    if bool(args.model) == bool(args.preset):
+        raise HeterosegError("bench measures a MODEL or a --preset; name one of the two")
+    settings = Settings(args.size, args.threads, args.repeats, args.batch)
+    model = load(args.model) if args.model else random_model(args.preset, args.taxonomy, args.size)
+    if args.decision:
+        model.decision = args.decision
+    with tempfile.TemporaryDirectory() as folder:
+        images = scenes(16, args.size) if args.precision == "int8" and args.runtime != "torch" else []
+        model = in_runtime(model, args.runtime, args.precision, images, args.threads, Path(folder))
+        result = run(model, args.labels, settings)
+    print(table(result))
+    if args.json:
+        write_json(args.json, result)
+    return 0
+
+
 def demo(args: argparse.Namespace) -> int:
     from heteroseg.demo import run_demo
 
@@ -139,6 +180,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
     return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 520x706, found {text!r}")
+    return int(height), int(width)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -173,7 +221,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.set_defaults(run=train)
 
     p = commands.add_parser("evaluate", help="score a model on every dataset, each in its own labels")
-    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, or an exported file")
     p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML whose val splits are scored")
     p.add_argument("--json", metavar="FILE", help="write the scores there")
     p.add_argument("--limit", type=_count, metavar="N", help="score only the first N images of each dataset")
@@ -182,7 +230,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.set_defaults(run=evaluate)
 
     p = commands.add_parser("predict", help="label images, folders of images and videos")
-    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, or an exported file")
     p.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder or video")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for label maps, overlays and JSON files")
     p.add_argument("--labels", metavar="SPACE", help="a label space of the model, or a YAML file (default: leaves)")
@@ -198,6 +246,31 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", type=_count, default=1, metavar="N", help="train with seeds 0 to N-1 (default: 1)")
     _overrides(p)
     p.set_defaults(run=compare)
+
+    p = commands.add_parser("export", help="write a model as one ONNX file or an OpenVINO pair")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
+    p.add_argument("--format", required=True, choices=["onnx", "openvino"])
+    p.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
+    p.add_argument("--out", required=True, metavar="FILE", help="FILE.onnx, or FILE.xml (with FILE.bin beside it)")
+    p.add_argument("--calibrate", metavar="DATA", help="for int8: a folder, or an EXPERIMENT, which is also scored")
+    p.add_argument("--images", type=_count, default=100, metavar="N", help="images to calibrate with (default: 100)")
+    p.add_argument("--limit", type=_count, metavar="N", help="score only the first N val images of each dataset")
+    p.set_defaults(run=export)
+
+    p = commands.add_parser("bench", help="time every stage of a prediction on this machine")
+    p.add_argument("model", nargs="?", metavar="MODEL", help="MODEL or RUN folder, or an exported file")
+    p.add_argument("--preset", metavar="NAME", help="instead of a MODEL: random weights (fast, fast-lite0)")
+    p.add_argument("--taxonomy", default="streets-108", metavar="NAME", help="its taxonomy (default: streets-108)")
+    p.add_argument("--size", type=_size, default=(520, 706), metavar="HxW", help="image size (default: 520x706)")
+    p.add_argument("--runtime", default="openvino", choices=["torch", "openvino", "onnx"])
+    p.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
+    p.add_argument("--decision", choices=["path", "marginal"], help="default: as the model says (preset: path)")
+    p.add_argument("--labels", default="leaves", metavar="SPACE", help="label space of the answer (default: leaves)")
+    p.add_argument("--threads", type=_count, default=2, metavar="N")
+    p.add_argument("--repeats", type=_count, default=50, metavar="N")
+    p.add_argument("--batch", type=_count, default=1, metavar="N", help="also time the network on batches of N")
+    p.add_argument("--json", metavar="FILE", help="write the figures there")
+    p.set_defaults(run=bench)
 
     p = commands.add_parser("demo", help="generate three small datasets, train on all, evaluate, predict, report")
     p.add_argument("--out", default="runs/demo", metavar="DIR", help="folder for everything (default: runs/demo)")

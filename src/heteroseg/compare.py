@@ -24,6 +24,7 @@ from heteroseg.files import write_json, write_text, write_yaml, written
 from heteroseg.labelspace import LabelSpace
 from heteroseg.metrics import concept_ious, knowledge
 from heteroseg.model import load
+from heteroseg.models import Network
 from heteroseg.provenance import facts
 from heteroseg.ways import WAYS, Base, Part
 
@@ -74,6 +75,7 @@ def train_part(folder: Path, run: Path, seed: int, datasets: Sequence[str]) -> N
 def score_part(part: Part, folder: Path, run: Path, spaces: dict[str, LabelSpace]) -> dict[str, Any]:
     """Scores of a trained part on every dataset that it knows, in the base experiment's label spaces."""
     model = load(run / "last", "cuda" if torch.cuda.is_available() else "cpu")
+    assert isinstance(model.network, Network)  # a MODEL folder, not an exported file
     known = json.loads((run / "facts.json").read_text(encoding="utf-8"))
     result: dict[str, Any] = {
         "parameters": sum(p.numel() for p in model.network.parameters()),

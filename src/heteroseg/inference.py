@@ -98,6 +98,12 @@ def _encode(path: Path, temporary: Path, pixels: np.ndarray, options: Sequence[i
         raise HeterosegError(f"{path}: could not be written; is the disk full?")
 
 
+def write_map(path: Path, ids: np.ndarray) -> None:
+    """(H, W) uint8 or uint16 ids as a grey PNG of 8 or 16 bits."""
+    with written(path) as temporary:
+        _encode(path, temporary, ids)
+
+
 def write_ids(path: Path, positions: np.ndarray, space: LabelSpace) -> None:
     """Native ids of a label map as a grey PNG: 8 bits where all ids of the space fit, else 16."""
     largest = max(int(space.ids.max()), space.outside)
@@ -106,8 +112,7 @@ def write_ids(path: Path, positions: np.ndarray, space: LabelSpace) -> None:
             f"label space {space.name!r}: id {largest} does not fit into a 16-bit PNG; choose a space of smaller ids"
         )
     table = np.append(space.ids, space.outside).astype(np.uint8 if largest < 256 else np.uint16)
-    with written(path) as temporary:
-        _encode(path, temporary, table[positions])  # -1, outside, is its last entry
+    write_map(path, table[positions])  # -1, outside, is its last entry
 
 
 def picture(image: np.ndarray, positions: np.ndarray, space: LabelSpace) -> np.ndarray:

@@ -25,10 +25,11 @@ from heteroseg.datasets import read_image
 from heteroseg.decision import Rule, leaf_probs, upsample
 from heteroseg.decode import Plan, decode, decode_confident, plan_decode
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.labelspace import LabelSpace, load_label_space, own_space
+from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.models import Network, build_network
 from heteroseg.models.network import portable_config
-from heteroseg.taxonomy import Taxonomy, load_taxonomy
+from heteroseg.runtimes import FORMATS, Exported
+from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
 BAND = 2**24  # logits that are upsampled at a time
 
@@ -94,7 +95,7 @@ class Model:
     """A network with the taxonomy and the label spaces that it was trained with."""
 
     name: str
-    network: Network
+    network: Network | Exported
     taxonomy: Taxonomy
     spaces: dict[str, LabelSpace]
     config: ModelConfig
@@ -103,6 +104,8 @@ class Model:
     @cached_property
     def digest(self) -> str:
         """16 hex digits that change with any weight."""
+        if isinstance(self.network, Exported):
+            return self.network.digest
         digest = hashlib.sha256()
         for name, value in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
@@ -148,14 +151,25 @@ class Model:
             image = np.repeat(image[..., None], 3, axis=2)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise HeterosegError(f"expected an RGB image (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
-        device = self.network.mean.device
-        self.network.eval()
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)
-        return Prediction(self, self.network(pixels).float(), (image.shape[0], image.shape[1]))
+        if isinstance(self.network, Exported):
+            logits = self.network.run(self.network.pad(image))
+        else:
+            pixels = torch.from_numpy(np.ascontiguousarray(image))[None].permute(0, 3, 1, 2)
+            logits = self.network.eval()(pixels.to(self.network.mean.device)).float()
+        return Prediction(self, logits, (image.shape[0], image.shape[1]))
+
+
+def model_file(model: Model) -> ModelFile:
+    """What describes a model besides its tree, label spaces and weights."""
+    if not isinstance(model.network, Network):
+        raise HeterosegError("an exported network cannot be saved as a MODEL; it is a file already")
+    config = portable_config(model.config, model.network)
+    return ModelFile(name=model.name, model=config, decision=model.decision, label_spaces=list(model.spaces))
 
 
 def save_model(model: Model, folder: Path) -> None:
     """Write a MODEL folder: whole under a temporary name, then put in the place of the old one."""
+    file = model_file(model)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
     try:
@@ -163,9 +177,8 @@ def save_model(model: Model, folder: Path) -> None:
         for name, space in model.spaces.items():
             _dump(part / "label_spaces" / f"{name}.yaml", space.file.model_copy(update={"name": name}))
         _dump(part / "taxonomy.yaml", model.taxonomy.to_file())
-        config = portable_config(model.config, model.network)
-        file = ModelFile(name=model.name, model=config, decision=model.decision, label_spaces=list(model.spaces))
         (part / "config.json").write_text(file.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        assert isinstance(model.network, Network)  # model_file has seen to it
         tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
         save_file(tensors, part / "model.safetensors")
         part.chmod(0o755)
@@ -187,8 +200,12 @@ def _dump(path: Path, file) -> None:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Load a MODEL folder (or the `best/` of a RUN folder)."""
+    """Load a MODEL folder (or the `best/` of a RUN folder), or a file that `heteroseg export` wrote (CPU only)."""
     folder = Path(path)
+    if folder.suffix in FORMATS:
+        if torch.device(device).type != "cpu":
+            raise HeterosegError(f"{path}: an exported network runs on the cpu, found device {str(device)!r}")
+        return _exported(Exported(folder))
     if not (folder / "config.json").is_file() and (folder / "best" / "config.json").is_file():
         folder = folder / "best"
     if not (folder / "config.json").is_file():
@@ -215,6 +232,17 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         reason = str(error).splitlines()[0]
         raise HeterosegError(f"{folder / 'model.safetensors'}: not the weights of this network, {reason}") from None
     return Model(file.name, _placed(network.eval(), device), taxonomy, spaces, file.model, file.decision)
+
+
+def _exported(network: Exported) -> Model:
+    data = network.metadata
+    file = ModelFile.model_validate(data["file"])
+    taxonomy = build_taxonomy(TaxonomyFile.model_validate(data["taxonomy"]), void=file.model.void)
+    spaces = {
+        name: build_label_space(LabelSpaceFile.model_validate(entry), taxonomy)
+        for name, entry in data["label_spaces"].items()
+    }
+    return Model(file.name, network, taxonomy, spaces, file.model, file.decision)
 
 
 def _placed(network: Network, device: str | torch.device) -> Network:

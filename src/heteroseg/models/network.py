@@ -36,13 +36,17 @@ class Network(nn.Module):
         m = self.multiple
         return -(-height // m) * m, -(-width // m) * m
 
-    def forward(self, images: Tensor) -> Tensor:
+    def prepare(self, images: Tensor) -> Tensor:
+        """Normalised and padded images, as the body takes them."""
         x = (images.to(self.mean.dtype) - self.mean) / self.std
         height, width = images.shape[-2:]
         full = self.covers(height, width)
         if full != (height, width):
             x = F.pad(x, (0, full[1] - width, 0, full[0] - height), mode="replicate")
-        return self.body(x)
+        return x
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body(self.prepare(images))
 
 
 class LogitsOf(nn.Module):

@@ -1,0 +1,256 @@
+"""How long each stage of a prediction takes: read, normalise, network, decode, write.
+
+What counts as a frame (`ms`, `fps`) is the work from a uint8 image in memory to the label map of native ids at full
+size: normalise, network and decode. Reading the image file and writing the label file are shown beside it.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heteroseg.config import PRESETS
+from heteroseg.datasets import read_image
+from heteroseg.decision import label_map
+from heteroseg.decode import Plan, decode
+from heteroseg.errors import HeterosegError, nearest
+from heteroseg.export import Format, Precision, export
+from heteroseg.inference import write_map
+from heteroseg.model import Model, load
+from heteroseg.models import build_network
+from heteroseg.provenance import facts
+from heteroseg.runtimes import FORMATS, Exported
+from heteroseg.scenes import draw_scene
+from heteroseg.taxonomy import load_taxonomy
+
+Runtime = Literal["torch", "openvino", "onnx"]
+COUNTED = ("normalise", "network", "decode")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`size` (H, W); `naive` also times the decode that upsamples every logit."""
+
+    size: tuple[int, int] = (520, 706)
+    threads: int = 2
+    repeats: int = 50
+    batch: int = 1
+    naive: bool = True
+
+
+def scenes(count: int, size: tuple[int, int]) -> list[np.ndarray]:
+    """Drawn street scenes (H, W, 3) uint8, the same in every run."""
+    return [np.ascontiguousarray(draw_scene(np.random.default_rng(i), size).image) for i in range(count)]
+
+
+def random_model(preset: str, taxonomy: str, size: tuple[int, int]) -> Model:
+    """A preset with random weights; its logits are scaled to mean 0 and deviation 4 on a drawn scene, so that answers
+    change from place to place as a trained network's do (a fresh one says the same everywhere, which is no work)."""
+    if preset not in PRESETS:
+        raise HeterosegError(f"there is no preset {preset!r}{nearest(preset, PRESETS)}; there are {', '.join(PRESETS)}")
+    tree = load_taxonomy(taxonomy)
+    torch.manual_seed(0)
+    config = PRESETS[preset]
+    network = build_network(config, tree)
+    image = torch.from_numpy(scenes(1, size)[0])[None].permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        network.train()(image.repeat(2, 1, 1, 1))  # statistics for the batch norms
+        logits = network.eval()(image)
+        last = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)][-1]
+        factor = 4 / logits.std((0, 2, 3)).clamp(min=1e-6)
+        last.weight.mul_(factor[:, None, None, None])
+        assert last.bias is not None
+        last.bias.copy_((last.bias - logits.mean((0, 2, 3))) * factor)
+    return Model(preset, network, tree, {}, config, "path")
+
+
+def in_runtime(
+    model: Model, runtime: Runtime, precision: Precision, images: Sequence[np.ndarray], threads: int, folder: Path
+) -> Model:
+    """The same model in another runtime, exported into `folder`; calibrated with `images` for int8."""
+    if isinstance(model.network, Exported):
+        if model.network.kind != runtime:
+            raise HeterosegError(f"{model.network.path}: is a file for {model.network.kind}, found --runtime {runtime}")
+        path = model.network.path
+    elif runtime == "torch":
+        if precision != "fp32":
+            raise HeterosegError(f"precision {precision} needs --runtime openvino or onnx; torch runs fp32 here")
+        return model
+    else:
+        path = folder / f"network{next(e for e, kind in FORMATS.items() if kind == runtime)}"
+        kind: Format = runtime
+        export(model, path, kind, precision, images if precision == "int8" else ())
+    result = load(path)
+    assert isinstance(result.network, Exported)
+    result.network.threads = threads
+    return result
+
+
+def naive_decode(logits: Tensor, covers: tuple[int, int], size: tuple[int, int], plan: Plan) -> np.ndarray:
+    """As it is usually done: upsample every logit, one argmax for each classifier, a table; or sums of softmaxes."""
+    full = F.interpolate(logits, covers, mode="bilinear", align_corners=False)[:, :, : size[0], : size[1]]
+    if plan.rule == "marginal" and plan.space is not None:
+        return plan.answer[label_map(full, plan.space, "marginal")[0].numpy()]
+    code = torch.full((1, *size), plan.first)
+    after = torch.from_numpy(plan.after).long()
+    for node in plan.order.tolist():
+        low, high = int(plan.begin[node]), int(plan.end[node])
+        code = torch.where(code == node, after[low + full[:, low:high].argmax(1)], code)
+    return plan.answer[code[0].numpy()]
+
+
+def _timed(work: Callable[[], Any], repeats: int) -> tuple[list[float], Any]:
+    """Milliseconds of each run, after a warm-up, and the last result."""
+    times, result = [], None
+    for _ in range(min(5, repeats)):
+        work()
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = work()
+        times.append(1e3 * (time.perf_counter() - start))
+    return times, result
+
+
+def _spread(times: Sequence[float]) -> dict[str, float]:
+    ranks = np.quantile(times, [0.1, 0.9])
+    return {"median": statistics.median(times), "p10": float(ranks[0]), "p90": float(ranks[1]), "min": min(times)}
+
+
+def _stages(model: Model, source: Path, target: Path, plan: Plan) -> tuple[dict[str, float], Tensor, np.ndarray]:
+    """One frame: milliseconds of each stage, the logits and the label map."""
+    marks = [time.perf_counter()]
+    image = read_image(source)
+    marks.append(time.perf_counter())
+    size = (image.shape[0], image.shape[1])
+    if isinstance(model.network, Exported):
+        ready = model.network.pad(image)  # the graph does the rest
+        marks.append(time.perf_counter())
+        logits = model.network.run(ready)
+    else:
+        pixels = model.network.prepare(torch.from_numpy(image)[None].permute(0, 3, 1, 2))
+        marks.append(time.perf_counter())
+        logits = model.network.body(pixels).float()
+    marks.append(time.perf_counter())
+    ids = decode(logits, model.network.covers(*size), size, plan)
+    marks.append(time.perf_counter())
+    write_map(target, ids)
+    marks.append(time.perf_counter())
+    names = ("read", "normalise", "network", "decode", "write")
+    spans = [1e3 * (b - a) for a, b in pairwise(marks)]
+    return dict(zip(names, spans, strict=True)), logits, ids
+
+
+@torch.inference_mode()
+def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
+    """Time frames of a drawn scene of `settings.size` in JPEG; the dictionary is what `--json` writes."""
+    if not isinstance(model.network, Exported):
+        model.network.eval()
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    plan = model.plan(labels, ids=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / "scene.jpg", Path(folder) / "ids.png"
+            cv2.imwrite(str(source), scenes(1, settings.size)[0][..., ::-1])
+            for _ in range(5):
+                _stages(model, source, target, plan)
+            runs = [_stages(model, source, target, plan) for _ in range(settings.repeats)]
+        _, logits, ids = runs[-1]
+        covers = model.network.covers(*settings.size)
+        result = _report(model, [stages for stages, _, _ in runs], settings)
+        result |= {"classes": len(model.taxonomy.leaves), "logits": list(logits.shape), "label_space": labels}
+        result |= {
+            "decision": model.decision,
+            "labels_found": len(np.unique(ids)),
+            "mixed_cells": _mixed(logits, model),
+        }
+        if settings.naive:
+            times, naive = _timed(lambda: naive_decode(logits, covers, settings.size, plan), 5)
+            result["naive_decode_ms"] = statistics.median(times)
+            result["naive_agreement"] = float((naive == ids).mean())  # its interpolation rounds in another order
+        if settings.batch > 1:
+            result["batch"] = _batch(model, settings)
+    finally:
+        torch.set_num_threads(before)
+    return result
+
+
+def _mixed(logits: Tensor, model: Model) -> float:
+    """Share of cells whose four corners do not decide the same node."""
+    grid = (logits.shape[2], logits.shape[3])
+    at = torch.from_numpy(decode(logits, grid, grid, model.plan(None)))
+    same = (at[:-1, :-1] == at[1:, :-1]) & (at[:-1, :-1] == at[:-1, 1:]) & (at[:-1, :-1] == at[1:, 1:])
+    return 1 - float(same.float().mean())
+
+
+def _report(model: Model, runs: Sequence[dict[str, float]], settings: Settings) -> dict[str, Any]:
+    whole = [sum(stages[name] for name in COUNTED) for stages in runs]
+    files = [sum(stages.values()) for stages in runs]
+    network = model.network
+    runtime, precision = (
+        (network.kind, network.metadata["precision"]) if isinstance(network, Exported) else ("torch", "fp32")
+    )
+    middle = statistics.median(whole)
+    return {
+        "fps": 1e3 / middle,
+        "ms": middle,
+        "size": list(settings.size),
+        "stages_ms": {name: statistics.median(s[name] for s in runs) for name in runs[0]},
+        "counted": list(COUNTED),
+        "spread_ms": {"frame": _spread(whole), "with_files": _spread(files)}
+        | {name: _spread([s[name] for s in runs]) for name in runs[0]},
+        "fps_with_files": 1e3 / statistics.median(files),
+        "runtime": runtime,
+        "precision": precision,
+        "threads": settings.threads,
+        "repeats": settings.repeats,
+        "facts": facts(),
+    }
+
+
+def _batch(model: Model, settings: Settings) -> dict[str, float]:
+    """Images per second of the network alone on whole batches."""
+    image = scenes(1, settings.size)[0]
+    network = model.network
+    if isinstance(network, Exported):
+        ready = np.repeat(network.pad(image), settings.batch, axis=0)
+        times, _ = _timed(lambda: network.run(ready), max(3, settings.repeats // settings.batch))
+    else:
+        pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).repeat(settings.batch, 1, 1, 1)
+        times, _ = _timed(lambda: network(pixels), max(3, settings.repeats // settings.batch))
+    middle = statistics.median(times)
+    return {"images": settings.batch, "network_ms": middle, "images_per_second": 1e3 * settings.batch / middle}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as text."""
+    lines = [
+        f"{result['fps']:.1f} fps, {result['ms']:.1f} ms a frame of {result['size'][0]}x{result['size'][1]} "
+        f"({' + '.join(result['counted'])}), {result['classes']} classes, {result['runtime']} {result['precision']}, "
+        f"{result['threads']} threads",
+        f"{'stage':<12}{'median ms':>10}{'p10':>8}{'p90':>8}{'min':>8}",
+    ]
+    for name, spread in result["spread_ms"].items():
+        lines.append(
+            f"{name:<12}{spread['median']:>10.2f}{spread['p10']:>8.2f}{spread['p90']:>8.2f}{spread['min']:>8.2f}"
+        )
+    if "naive_decode_ms" in result:
+        ratio = result["naive_decode_ms"] / result["stages_ms"]["decode"]
+        lines.append(f"naive decode {result['naive_decode_ms']:.0f} ms, {ratio:.0f} times as long")
+    if "batch" in result:
+        batch = result["batch"]
+        lines.append(f"batches of {batch['images']}: {batch['images_per_second']:.1f} images per second (network)")
+    lines.append(
+        ", ".join(f"{k} {v}" for k, v in result["facts"].items() if k in ("date", "commit", "machine", "torch"))
+    )
+    return "\n".join(lines)

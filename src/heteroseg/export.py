@@ -1,0 +1,161 @@
+"""A trained network as one ONNX file or an OpenVINO pair, with all that prediction needs inside."""
+
+import json
+import time
+import warnings
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from heteroseg.config import load_experiment
+from heteroseg.data import open_sources
+from heteroseg.datasets import read_image
+from heteroseg.errors import HeterosegError
+from heteroseg.evaluation import evaluate
+from heteroseg.files import written
+from heteroseg.inference import IMAGES, list_jobs
+from heteroseg.model import Model, model_file
+from heteroseg.models import Network
+from heteroseg.runtimes import FORMATS, METADATA, Exported, need
+
+Format = Literal["onnx", "openvino"]
+Precision = Literal["fp32", "bf16", "int8"]
+ENDINGS = {kind: ending for ending, kind in FORMATS.items()}
+
+
+class Graph(nn.Module):
+    """What is exported: (B, H, W, 3) uint8 of padded size to (B, h, w, C) float32 logits."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.body = network.body
+        # (pixel - mean) / std as one multiplication and one addition
+        self.register_buffer("scale", 1 / network.std)
+        self.register_buffer("shift", -network.mean / network.std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        return self.body(x).permute(0, 2, 3, 1)
+
+
+def describe(model: Model, precision: Precision) -> str:
+    """The metadata of a file: configuration, taxonomy and label spaces, as JSON."""
+    assert isinstance(model.network, Network)
+    return json.dumps(
+        {
+            "format": 1,
+            "precision": precision,
+            "multiple": model.network.multiple,
+            "file": model_file(model).model_dump(mode="json"),
+            "taxonomy": model.taxonomy.to_file().model_dump(mode="json"),
+            "label_spaces": {name: space.file.model_dump(mode="json") for name, space in model.spaces.items()},
+        }
+    )
+
+
+def export(
+    model: Model, out: Path, kind: Format, precision: Precision = "fp32", images: Sequence[np.ndarray] = ()
+) -> None:
+    """Write `out` (.onnx, or .xml with .bin beside it).
+
+    `images` (H, W, 3) uint8 calibrate int8 (NNCF's post-training quantisation, mixed preset); bf16 is a hint that the
+    CPU computes so, which only OpenVINO has.
+    """
+    if not isinstance(model.network, Network):
+        raise HeterosegError("only a MODEL folder can be exported, found a network that is exported already")
+    if out.suffix != ENDINGS[kind]:
+        raise HeterosegError(f"{out}: a file of format {kind} ends in {ENDINGS[kind]}; choose another --out")
+    if kind == "onnx" and precision == "bf16":
+        raise HeterosegError("precision bf16 is for openvino, ONNX Runtime has none on CPUs; take fp32 or int8")
+    if precision == "int8" and not images:
+        raise HeterosegError("precision int8 needs images to calibrate with; name them with --calibrate")
+    need(kind)
+    if precision == "int8":
+        need("nncf")
+    graph = Graph(model.network).eval()
+    calibration = images if precision == "int8" else ()
+    padded = [Exported.pad(model.network, image) for image in calibration]  # type: ignore[arg-type]
+    example = torch.zeros(1, 2 * model.network.multiple, 3 * model.network.multiple, 3, dtype=torch.uint8)
+    text = describe(model, precision)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # tracing warns of every shape that it follows
+        (_onnx if kind == "onnx" else _openvino)(graph, example, out, text, padded)
+
+
+def calibration_images(source: str, count: int) -> list[np.ndarray]:
+    """Up to `count` images to calibrate with: from a folder, or from the training parts of an EXPERIMENT in turn."""
+    if source.endswith((".yaml", ".yml")):
+        sources = open_sources(*load_experiment(source), splits=("train",))
+        rows = zip_longest(*([item.image for item in s.train] for s in sources))
+        paths = [path for row in rows for path in row if path is not None]
+    else:
+        paths = [job.source for job in list_jobs([source], Path("nowhere")) if job.source.suffix.lower() in IMAGES]
+    if not paths:
+        raise HeterosegError(f"{source}: expected images to calibrate with, found none")
+    spread = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
+    return [read_image(Path(paths[i])) for i in spread]
+
+
+def compare(before: Model, after: Model, experiment: str, limit: int | None = None) -> str:
+    """Scores of a model and of its exported self on the val parts of an EXPERIMENT, and the time for an image."""
+    sources = open_sources(*load_experiment(experiment), splits=("val",))
+    rows = ["dataset          mIoU before   after   loss"]
+    spent, scores = [], []
+    for model in (before, after):
+        start = time.perf_counter()
+        scores.append(evaluate(model, sources, limit)["datasets"])
+        spent.append((time.perf_counter() - start) / sum(entry["images"] for entry in scores[-1].values()))
+    for name, entry in scores[0].items():
+        old, new = 100 * entry["miou"], 100 * scores[1][name]["miou"]
+        rows.append(f"{name:<16}{old:>12.2f}{new:>8.2f}{old - new:>7.2f}")
+    rows.append(
+        f"{1e3 * spent[0]:.0f} ms an image before (torch, {torch.get_num_threads()} threads), "
+        f"{1e3 * spent[1]:.0f} ms after, reading and scoring included"
+    )
+    return "\n".join(rows)
+
+
+def _quantise(network, images: Sequence[np.ndarray], name: str | None):
+    import logging
+
+    import nncf
+
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    data = nncf.Dataset(images, (lambda image: {name: image}) if name else None)
+    return nncf.quantize(network, data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(images))
+
+
+def _openvino(graph: Graph, example: Tensor, out: Path, text: str, images: Sequence[np.ndarray]) -> None:
+    import openvino
+
+    network = openvino.convert_model(graph, example_input=example, input=[("images", [-1, -1, -1, 3])])
+    if images:
+        network = _quantise(network, images, None)
+    network.set_rt_info(text, METADATA)
+    with written(out.with_suffix(".bin")) as weights, written(out) as temporary:
+        openvino.serialize(network, temporary, weights)
+
+
+def _onnx(graph: Graph, example: Tensor, out: Path, text: str, images: Sequence[np.ndarray]) -> None:
+    import onnx
+
+    free = {"images": {0: "batch", 1: "height", 2: "width"}, "logits": {0: "batch", 1: "rows", 2: "columns"}}
+    with written(out) as temporary:
+        torch.onnx.export(
+            graph, (example,), str(temporary), input_names=["images"], output_names=["logits"], dynamic_axes=free,
+            opset_version=17, dynamo=False,
+        )  # fmt: skip
+        network = onnx.load(temporary)
+        if images:
+            network = _quantise(network, images, "images")
+        entry = network.metadata_props.add()
+        entry.key, entry.value = METADATA, text
+        onnx.save(network, temporary)

@@ -1,0 +1,125 @@
+"""Exported networks in other runtimes: OpenVINO (.xml with .bin beside it) and ONNX Runtime (.onnx).
+
+The graph maps (B, H, W, 3) uint8 RGB, H and W whole multiples of the network's largest stride, to (B, h, w, C) float32
+logits; normalisation is inside. Sizes are free: an OpenVINO graph is compiled for each size as it comes, because a
+fixed size runs faster, and once for any size when a fifth comes.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from heteroseg.errors import HeterosegError
+
+FORMATS = {".xml": "openvino", ".onnx": "onnx"}
+PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "nncf": "nncf"}
+METADATA = "heteroseg"
+SIZES = 4  # fixed sizes that are compiled before one for any size
+
+
+def need(name: str) -> None:
+    """Tell which extra brings a runtime that is missing."""
+    if find_spec(PACKAGES[name]) is None:
+        extra = "onnx" if name == "onnx" else "openvino"
+        raise HeterosegError(f"{PACKAGES[name]} is not installed; pip install 'heteroseg[{extra}]'")
+
+
+class Exported:
+    """A network in a file, called as `models.Network` is."""
+
+    def __init__(self, path: Path, threads: int | None = None):
+        if not path.is_file():
+            raise HeterosegError(
+                f"{path}: expected an exported network, found no such file; `heteroseg export` writes one"
+            )
+        self.path = path
+        self.threads = threads
+        self.kind = FORMATS[path.suffix]
+        need(self.kind)
+        try:
+            text = self._open()
+            self.metadata: dict[str, Any] = json.loads(text)
+        except (RuntimeError, ValueError, KeyError, OSError):
+            raise HeterosegError(
+                f"{path}: expected a network that `heteroseg export` wrote, found another file; export the MODEL again"
+            ) from None
+        except Exception as error:  # onnxruntime's own errors share no other base
+            if type(error).__module__.partition(".")[0] != "onnxruntime":
+                raise
+            raise HeterosegError(
+                f"{path}: expected an ONNX file that `heteroseg export` wrote, found another"
+            ) from None
+        self.multiple = int(self.metadata["multiple"])
+
+    def _open(self) -> str:
+        """Open the file; returns the metadata text."""
+        self._compiled: dict[tuple[int, ...] | None, Any] = {}
+        if self.kind == "onnx":
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self.threads or torch.get_num_threads()
+            self._session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+            return self._session.get_modelmeta().custom_metadata_map[METADATA]
+        import openvino
+
+        self._core = openvino.Core()
+        self._graph = self._core.read_model(self.path)
+        return self._graph.get_rt_info(METADATA).value
+
+    def covers(self, height: int, width: int) -> tuple[int, int]:
+        """The padded image size that the logits of a (height, width) image stand for."""
+        m = self.multiple
+        return -(-height // m) * m, -(-width // m) * m
+
+    def pad(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 to (1, covered H, covered W, 3), the border repeated; no copy where nothing is missing."""
+        height, width = image.shape[:2]
+        full = self.covers(height, width)
+        if full != (height, width):
+            border = (0, full[0] - height, 0, full[1] - width)
+            image = cv2.copyMakeBorder(image, *border, cv2.BORDER_REPLICATE)
+        return np.ascontiguousarray(image)[None]
+
+    def run(self, images: np.ndarray) -> Tensor:
+        """(B, H, W, 3) uint8 of padded size to (B, C, h, w) float32 logits, in channels-last order."""
+        if self.kind == "onnx":
+            logits = self._session.run(None, {"images": images})[0]
+        else:
+            logits = self._request(images.shape).infer([images], share_inputs=True)[0].copy()
+        return torch.from_numpy(logits).permute(0, 3, 1, 2)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(1, 3, H, W) uint8 to logits."""
+        return self.run(self.pad(images[0].permute(1, 2, 0).numpy()))
+
+    def _request(self, shape: tuple[int, ...]):
+        key: tuple[int, ...] | None = shape
+        if key not in self._compiled:
+            if len(self._compiled) >= SIZES:
+                key = None
+            if key not in self._compiled:
+                graph = self._graph.clone()
+                if key is not None:
+                    graph.reshape(list(key))
+                precision = "bf16" if self.metadata["precision"] == "bf16" else "f32"
+                hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+                hints["INFERENCE_NUM_THREADS"] = str(self.threads or torch.get_num_threads())
+                self._compiled[key] = self._core.compile_model(graph, "CPU", hints).create_infer_request()
+        return self._compiled[key]
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that change with any byte of the file (and of its .bin)."""
+        whole = hashlib.sha256(self.path.read_bytes())
+        if self.kind == "openvino":
+            whole.update(self.path.with_suffix(".bin").read_bytes())
+        return whole.hexdigest()[:16]
