@@ -38,6 +38,15 @@ def taxonomy_show(args: argparse.Namespace) -> int:
     return 0
 
 
+def taxonomy_import(args: argparse.Namespace) -> int:
+    from heteroseg.concepttables import import_file
+    from heteroseg.inspection import check_spec_file
+
+    for path in import_file(args.file, args.out, args.name, args.id, args.table, args.flat):
+        print(check_spec_file(str(path)))
+    return 0
+
+
 def data_check(args: argparse.Namespace) -> int:
     from heteroseg.config import load_experiment
     from heteroseg.inspection import check_data
@@ -140,6 +149,15 @@ def build_parser() -> argparse.ArgumentParser:
     p = actions.add_parser("show", help="print a tree with its classifiers, or a label space with its nodes")
     p.add_argument("file", metavar="FILE", help="a YAML file, or the name of a shipped one")
     p.set_defaults(run=taxonomy_show)
+
+    p = actions.add_parser("import", help="turn published lists of labels and tables of concepts into YAML")
+    p.add_argument("file", metavar="FILE", help="labels.py, config.json, .csv, label_colors.txt, a table of concepts")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for the taxonomy and label space files")
+    p.add_argument("--name", help="name of the taxonomy or label space (default: from FILE)")
+    p.add_argument("--id", default="id", metavar="FIELD", help="field with the ids, such as trainId (default: id)")
+    p.add_argument("--table", metavar="NAME", help="which list of a JSON file that holds several")
+    p.add_argument("--flat", action="store_true", help="one classifier for all instead of a tree by groups")
+    p.set_defaults(run=taxonomy_import)
 
     data = commands.add_parser("data", help="check the data of an experiment")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
