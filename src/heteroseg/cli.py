@@ -47,6 +47,33 @@ def taxonomy_import(args: argparse.Namespace) -> int:
     return 0
 
 
+def taxonomy_suggest(args: argparse.Namespace) -> int:
+    from heteroseg.labellists import read_label_list
+    from heteroseg.suggestion import collect, suggest, taxonomy_reference
+
+    labels, source, evidence = read_label_list(args.labels, args.id, args.table), Path(args.labels).name, None
+    if args.model:
+        from heteroseg.model import load
+
+        if args.taxonomy or not (args.reader and args.root):
+            raise HeterosegError("--model goes with --reader and --root, and has a taxonomy of its own; see --help")
+        model = load(args.model, args.device)
+        options = dict(_pair(option) for option in args.option)
+        evidence = collect(model, labels, args.reader, Path(args.root), args.split, options, args.images)
+        tree, taxonomy = model.taxonomy, taxonomy_reference(model.taxonomy, Path(args.model))
+        source += f" and {evidence.images} images of {Path(args.root).name}/{args.split}"
+    elif args.taxonomy:
+        from heteroseg.taxonomy import load_taxonomy
+
+        tree, taxonomy = load_taxonomy(args.taxonomy), args.taxonomy
+        taxonomy = str(Path(taxonomy).resolve()) if taxonomy.endswith((".yaml", ".yml")) else taxonomy
+    else:
+        raise HeterosegError("expected --taxonomy or --model, found neither; see heteroseg taxonomy suggest --help")
+    print(suggest(labels, tree, evidence, Path(args.out), taxonomy, source))
+    print(f"draft: {args.out}")
+    return 0
+
+
 def data_check(args: argparse.Namespace) -> int:
     from heteroseg.config import load_experiment
     from heteroseg.inspection import check_data
@@ -127,6 +154,13 @@ def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="where the network runs: cpu, cuda, cuda:1, mps (default: cpu)")
 
 
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise HeterosegError(f"--option {text}: expected key=value")
+    return key, value
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
@@ -158,6 +192,21 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--table", metavar="NAME", help="which list of a JSON file that holds several")
     p.add_argument("--flat", action="store_true", help="one classifier for all instead of a tree by groups")
     p.set_defaults(run=taxonomy_import)
+
+    p = actions.add_parser("suggest", help="propose where a dataset's labels belong, as a label space to edit")
+    p.add_argument("labels", metavar="LABELS", help="a list of labels, as for import")
+    p.add_argument("--out", required=True, metavar="FILE", help="label space YAML to write")
+    p.add_argument("--taxonomy", metavar="TREE", help="compare names with this taxonomy")
+    p.add_argument("--model", metavar="MODEL", help="also look what this network sees under each label's pixels")
+    p.add_argument("--reader", help="reader of the dataset's images and masks, for --model")
+    p.add_argument("--root", metavar="DIR", help="folder of the dataset, for --model")
+    p.add_argument("--split", default="val", help="split to look at (default: val)")
+    p.add_argument("--option", action="append", default=[], metavar="key=value", help="option of the reader")
+    p.add_argument("--images", type=_count, default=40, metavar="N", help="images to look at (default: 40)")
+    p.add_argument("--id", default="id", metavar="FIELD", help="field with the ids (default: id)")
+    p.add_argument("--table", metavar="NAME", help="which list of a JSON file that holds several")
+    _device(p)
+    p.set_defaults(run=taxonomy_suggest)
 
     data = commands.add_parser("data", help="check the data of an experiment")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")

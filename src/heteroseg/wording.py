@@ -13,7 +13,7 @@ from heteroseg.files import parse_yaml
 
 SAME, KIND, PART, RELATED, SPELLING = 1.0, 0.75, 0.6, 0.4, 0.6
 FARTHER = 0.9  # factor for each further step of `broader`
-ALIKE = 0.8  # least similarity of spelling that counts
+ALIKE, LONG = 0.8, 6  # least similarity of spelling that counts, and length of the names
 Phrase = tuple[str, ...]
 
 
@@ -40,6 +40,9 @@ def words() -> Words:
 def _tokens(name: str) -> list[str]:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     found = [words().short.get(w, w) for w in re.findall(r"[a-z0-9]+", spaced.lower())]
+    for i, word in reversed(list(enumerate(found[:-1]))):
+        if word == "non":
+            found[i : i + 2] = [f"non-{found[i + 1]}"]
     singular = [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith(("ss", "us")) else w for w in found]
     return [w for w in singular if w not in words().fillers] or singular
 
@@ -73,8 +76,9 @@ def meanings(name: str) -> tuple[tuple[Phrase, ...], ...]:
 
 
 def _above(meaning: tuple[Phrase, ...]) -> dict[Phrase, int]:
-    """All broader phrases of the last phrase (the noun), with the steps to each; the noun itself is 0 steps away."""
-    found, waiting = {meaning[-1]: 0}, [meaning[-1]]
+    """All broader phrases of the noun, the last phrase, with the steps to each; the noun itself is 0 steps away."""
+    noun = next((p for p in reversed(meaning) if not p[0].startswith("non-")), meaning[-1])
+    found, waiting = {noun: 0}, [noun]
     while waiting:
         phrase = waiting.pop(0)
         for wider in words().broader.get(phrase, ()):
@@ -86,8 +90,8 @@ def _above(meaning: tuple[Phrase, ...]) -> dict[Phrase, int]:
 
 @cache
 def relation(label: str, node: str) -> tuple[float, str]:
-    """Score from 0 to 1 and a word for it: `same`, `kind` (the node is a kind or part of the label), `part` (the label is one
-    of the node), `related` (kinds of one thing), `spelling`, or 0 and an empty word.
+    """Score from 0 to 1 and a word for it: `same`, `kind` (the node is a kind or part of the label), `part` (the label
+    is one of the node), `related` (kinds of one thing), `spelling`, or 0 and an empty word.
     """
     best = (0.0, "")
     for a in meanings(label):
@@ -100,6 +104,8 @@ def relation(label: str, node: str) -> tuple[float, str]:
 def _compared(a: tuple[Phrase, ...], b: tuple[Phrase, ...]) -> tuple[float, str]:
     if a == b:
         return SAME, "same"
+    if any(len(p[0]) == 1 for p in (*a, *b)):
+        return 0.0, ""  # a code such as d_uneven_road: a sign, no road
     up_a, up_b = _above(a), _above(b)
     if set(a) < set(b):
         return KIND, "kind"
@@ -113,5 +119,5 @@ def _compared(a: tuple[Phrase, ...], b: tuple[Phrase, ...]) -> tuple[float, str]
     if shared:
         return RELATED * FARTHER ** max(min(shared) - 1, 0), "related"
     one, two = (" ".join(w for p in m for w in p) for m in (a, b))
-    ratio = SequenceMatcher(None, one, two).ratio()
-    return (SPELLING * ratio, "spelling") if ratio >= ALIKE else (0.0, "")
+    ratio = SequenceMatcher(None, one, two).ratio() if ("non-" in one) == ("non-" in two) else 0.0
+    return (SPELLING * ratio, "spelling") if ratio >= ALIKE and min(len(one), len(two)) >= LONG else (0.0, "")
