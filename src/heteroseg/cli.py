@@ -48,8 +48,9 @@ def taxonomy_import(args: argparse.Namespace) -> int:
 
 
 def taxonomy_suggest(args: argparse.Namespace) -> int:
+    from heteroseg.drafting import is_shipped
     from heteroseg.labellists import read_label_list
-    from heteroseg.suggestion import collect, suggest, taxonomy_reference
+    from heteroseg.suggestion import collect, suggest
 
     labels, source, evidence = read_label_list(args.labels, args.id, args.table), Path(args.labels).name, None
     if args.model:
@@ -60,7 +61,8 @@ def taxonomy_suggest(args: argparse.Namespace) -> int:
         model = load(args.model, args.device)
         options = dict(_pair(option) for option in args.option)
         evidence = collect(model, labels, args.reader, Path(args.root), args.split, options, args.images)
-        tree, taxonomy = model.taxonomy, taxonomy_reference(model.taxonomy, Path(args.model))
+        tree = model.taxonomy
+        taxonomy = tree.name if is_shipped(tree) else str(Path(args.model).resolve() / "taxonomy.yaml")
         source += f" and {evidence.images} images of {Path(args.root).name}/{args.split}"
     elif args.taxonomy:
         from heteroseg.taxonomy import load_taxonomy
@@ -137,6 +139,25 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
+def relabel(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.data, args.overrides)
+    from heteroseg.data import open_sources
+    from heteroseg.model import load
+    from heteroseg.relabelling import experiment_part, source_named
+    from heteroseg.relabelling import relabel as run
+
+    sources, out = open_sources(experiment, folder), Path(args.out)
+    source = source_named(sources, args.dataset)
+    model = load(args.model, args.device)
+    curve = run(model, sources, args.dataset, model.space(args.labels), args.confidence, out, args.truth, print)
+    if curve is not None:
+        print(curve.table())
+    print(f"{out}: to train on it, add to datasets of an experiment:\n{experiment_part(source, out)}")
+    return 0
+
+
 def demo(args: argparse.Namespace) -> int:
     from heteroseg.demo import run_demo
 
@@ -152,6 +173,16 @@ def _overrides(parser: argparse.ArgumentParser) -> None:
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="where the network runs: cpu, cuda, cuda:1, mps (default: cpu)")
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
+    return value
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -239,6 +270,18 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
     _device(p)
     p.set_defaults(run=predict)
+
+    p = commands.add_parser("relabel", help="give a dataset of coarse masks finer labels, where the network is sure")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
+    p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML that has the dataset")
+    p.add_argument("--dataset", required=True, metavar="NAME", help="which dataset of the experiment")
+    p.add_argument("--labels", required=True, metavar="SPACE", help="finer label space, of the model or a YAML file")
+    p.add_argument("--confidence", type=_fraction, default=0.9, metavar="P", help="least p(fine | coarse) (0.9)")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for the new dataset")
+    p.add_argument("--truth", metavar="NAME", help="dataset of the same images with true labels, to compare")
+    _device(p)
+    _overrides(p)
+    p.set_defaults(run=relabel)
 
     p = commands.add_parser("demo", help="generate three small datasets, train on all, evaluate, predict, report")
     p.add_argument("--out", default="runs/demo", metavar="DIR", help="folder for everything (default: runs/demo)")

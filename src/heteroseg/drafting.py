@@ -5,9 +5,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from heteroseg.errors import HeterosegError
 from heteroseg.files import parse_yaml
 from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space
-from heteroseg.taxonomy import ROOT, Color, Taxonomy, TaxonomyFile, build_taxonomy
+from heteroseg.taxonomy import ROOT, Color, Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
 WIDTH = 116
 _PLAIN = re.compile(r"[A-Za-z_(][\w ()./+-]*")
@@ -89,6 +90,15 @@ def space_yaml(
             parts.append(f"color: {list(entry.color)}")
         lines.append(f"  - {{{', '.join(parts)}}}")
     return "\n".join(lines) + "\n"
+
+
+def is_shipped(tree: Taxonomy) -> bool:
+    """Whether the package ships this very tree under its name."""
+    try:
+        shipped = load_taxonomy(tree.name)
+    except HeterosegError:
+        return False
+    return (shipped.names, shipped.parents) == (tree.names, tree.parents)
 
 
 def checked_space(text: str, path, taxonomy: Taxonomy) -> LabelSpace:

@@ -20,7 +20,7 @@ from heteroseg.model import Model
 from heteroseg.probmaps import leaf_bands
 from heteroseg.structures import Sample
 from heteroseg.targets import draw_shape
-from heteroseg.taxonomy import Taxonomy, load_taxonomy
+from heteroseg.taxonomy import Taxonomy
 from heteroseg.wording import meanings, relation
 
 CLAIM, LOOSE = 0.5, 0.35  # least claim that gives a leaf to a label, in the first and in a wider proposal
@@ -217,16 +217,6 @@ def write_draft(path: Path, text: str, tree: Taxonomy) -> None:
         raise HeterosegError(f"{path}: stands there already; choose another --out, or take it away")
     checked_space(text, path, tree)
     write_text(path, text)
-
-
-def taxonomy_reference(tree: Taxonomy, folder: Path | None = None) -> str:
-    """How a label space names this tree: a shipped name where that is the same tree, else taxonomy.yaml in `folder`."""
-    try:
-        if load_taxonomy(tree.name).parents == tree.parents and load_taxonomy(tree.name).names == tree.names:
-            return tree.name
-    except HeterosegError:
-        pass  # not a shipped one
-    return str((folder or Path()).resolve() / "taxonomy.yaml")
 
 
 def suggest(labels: Sequence[Listed], tree: Taxonomy, evidence: Evidence | None, out: Path, taxonomy: str,
