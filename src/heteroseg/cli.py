@@ -139,13 +139,27 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
+def masks_draw(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.experiment, args.overrides)
+    from heteroseg.boxmasks import agreement, agreement_table, write_box_masks
+    from heteroseg.data import open_sources, source_named
+
+    source = source_named(open_sources(experiment, folder), args.dataset)
+    write_box_masks(source, Path(args.out), print)
+    if args.compare:
+        print(agreement_table(agreement([*source.train, *source.val], source.space)))
+    return 0
+
+
 def relabel(args: argparse.Namespace) -> int:
     from heteroseg.config import load_experiment
 
     experiment, folder = load_experiment(args.data, args.overrides)
-    from heteroseg.data import open_sources
+    from heteroseg.data import open_sources, source_named
     from heteroseg.model import load
-    from heteroseg.relabelling import experiment_part, source_named
+    from heteroseg.relabelling import experiment_part
     from heteroseg.relabelling import relabel as run
 
     sources, out = open_sources(experiment, folder), Path(args.out)
@@ -270,6 +284,16 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
     _device(p)
     p.set_defaults(run=predict)
+
+    masks = commands.add_parser("masks", help="draw masks from boxes")
+    actions = masks.add_subparsers(dest="action", required=True, metavar="ACTION")
+    p = actions.add_parser("draw", help="draw a dataset's boxes as coarse and fine masks, by the shapes of its labels")
+    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML that has the dataset")
+    p.add_argument("--dataset", required=True, metavar="NAME", help="which dataset of the experiment")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for gtCoarse/ and gtFine/")
+    p.add_argument("--compare", action="store_true", help="print the IoU with the dataset's own masks, by label")
+    _overrides(p)
+    p.set_defaults(run=masks_draw)
 
     p = commands.add_parser("relabel", help="give a dataset of coarse masks finer labels, where the network is sure")
     p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.data import Source
+from heteroseg.data import Source, source_named
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.writing import write_ids
 from heteroseg.drafting import Entry, checked_space, is_shipped, space_yaml, taxonomy_yaml
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, write_text, written
 from heteroseg.labelspace import LabelSpace
 from heteroseg.model import Model, Prediction
@@ -155,14 +155,6 @@ def combined_space(
             entries.append(Entry(int(kept[i]), f"{label.name} ({coarse.name})", covered, label.color, False))
     head = [f"{coarse.name} refined to {fine.name}; labels of {coarse.name} stand where the network was not sure."]
     return space_yaml(name, taxonomy, entries, head), np.append(kept, void)
-
-
-def source_named(sources: Sequence[Source], name: str) -> Source:
-    found = next((s for s in sources if s.name == name), None)
-    if found is None:
-        names = [s.name for s in sources]
-        raise HeterosegError(f"the experiment has no dataset {name!r}{nearest(name, names)}; it has {', '.join(names)}")
-    return found
 
 
 def _given(item: Item, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
