@@ -83,8 +83,8 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> RiskCoverage:
 
 
 def ancestor_error(tree: Taxonomy, true: np.ndarray, decided: np.ndarray) -> np.ndarray:
-    """(N,) int64 steps from the true node up to the lowest common ancestor with the decided one: 0 where `decided` is the
-    true node or under it, 1 where it is the parent or in another branch of it. `true` and `decided` (N,) nodes.
+    """(N,) int64 steps from the true node up to their lowest common ancestor: 0 where `decided` is the true
+    node or under it, 1 where it is the parent or in another branch of it. `true` and `decided` (N,) nodes.
     """
     paths = [tree.path(n) for n in range(len(tree))]
     pairs, back = np.unique(np.stack([true, decided], 1), axis=0, return_inverse=True)

@@ -153,6 +153,25 @@ def masks_draw(args: argparse.Namespace) -> int:
     return 0
 
 
+def calibrate(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.data, args.overrides)
+    from heteroseg.data import open_sources
+    from heteroseg.files import write_json
+    from heteroseg.model import load
+    from heteroseg.reliability import calibrate as run
+    from heteroseg.reliability import calibration_table
+
+    model = load(args.model, args.device)
+    sources = open_sources(experiment, folder, splits=("val",))
+    result = run(model, sources, args.limit, lambda name: print(f"reading {name}", file=sys.stderr))
+    print(calibration_table(result))
+    if args.json:
+        write_json(args.json, result)
+    return 0
+
+
 def relabel(args: argparse.Namespace) -> int:
     from heteroseg.config import load_experiment
 
@@ -284,6 +303,15 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
     _device(p)
     p.set_defaults(run=predict)
+
+    p = commands.add_parser("calibrate", help="find a temperature for every classifier on the val images")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
+    p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML whose val splits are used")
+    p.add_argument("--json", metavar="FILE", help="write temperatures and figures there")
+    p.add_argument("--limit", type=_count, metavar="N", help="use only the first N images of each dataset")
+    _device(p)
+    _overrides(p)
+    p.set_defaults(run=calibrate)
 
     masks = commands.add_parser("masks", help="draw masks from boxes")
     actions = masks.add_subparsers(dest="action", required=True, metavar="ACTION")
