@@ -13,7 +13,7 @@ import torch
 from heteroseg.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
 from heteroseg.data import Source
 from heteroseg.datasets import read_sample
-from heteroseg.decision import leaf_probs, upsample
+from heteroseg.decision import leaf_probs
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import in_taxonomy_of, truth
 from heteroseg.labelspace import LabelSpace
@@ -49,10 +49,11 @@ def sample_pixels(model: Model, source: Source, limit: int | None, seed: int = 0
         places = np.sort(rng.permutation(places)[:PER_IMAGE])
         rows, columns = np.divmod(places, expected.shape[1])
         said = model.predict(sample.image)
-        covers = model.network.covers(*said.size)
-        for row in np.unique(rows).tolist():
-            line = upsample(said.logits, covers, (row, row + 1), said.size[1])[0, :, 0]
-            logits.append(line[:, torch.from_numpy(columns[rows == row])].T.cpu().numpy())
+        tall, wide = model.network.covers(*said.size)
+        grid = np.stack([(columns + 0.5) / wide, (rows + 0.5) / tall], 1) * 2 - 1  # bilinear, as the decisions upsample
+        at = torch.from_numpy(grid[None, None]).to(said.logits)
+        found = torch.nn.functional.grid_sample(said.logits, at, padding_mode="border", align_corners=False)
+        logits.append(found[0, :, 0].T.cpu().numpy())
         labels.append(expected.ravel()[places].astype(np.int64))
         judge.append(np.full(len(places), number % 2 == 1))
     if not sum(map(len, labels)):
@@ -113,8 +114,8 @@ def _fit(tree: Taxonomy, parts: Sequence[Pixels]) -> dict[str, dict[str, Any]]:
 def calibrate(
     model: Model, sources: Sequence[Source], limit: int | None = None, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """`classifiers` by node name: temperature (1 where there were too few pixels), pixels, and [before, after] of nll and
-    ece on the images that judge; `datasets`: [before, after] of the labels' ece and aurc, and of their accuracy.
+    """`classifiers` by node name: temperature (1 where there were too few pixels), pixels, and [before, after] of nll
+    and ece on the images that judge; `datasets`: [before, after] of the labels' ece and aurc, and of their accuracy.
     """
     parts, names = [], []
     for source in sources:
