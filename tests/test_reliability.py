@@ -65,3 +65,12 @@ def test_from_the_command_line(tiny_experiment, tiny_model_folder, tmp_path, cap
     assert all(e["temperature"] > 0 for e in result["classifiers"].values())
     assert result["classifiers"]["root"]["nll"][1] <= result["classifiers"]["root"]["nll"][0]
     assert "AURC" in capsys.readouterr().out
+
+
+def test_a_classifier_that_never_errs_keeps_its_temperature():
+    tree, space = load_taxonomy("streets-real"), load_label_space("idd-lite")
+    child = np.arange(400) // 2 % 7
+    label = np.array([np.flatnonzero(children_of_labels(space, 0) == k)[0] for k in range(7)])[child]
+    z = np.zeros((400, tree.channels), np.float32)
+    z[np.arange(400), tree.classifiers[0].start + child] = 1.0
+    assert _fit(tree, [Pixels(space, z, label, np.arange(400) % 2 == 1)])["root"]["temperature"] == 1.0

@@ -100,7 +100,8 @@ def _fit(tree: Taxonomy, parts: Sequence[Pixels]) -> dict[str, dict[str, Any]]:
             judge.append(part.judge[known])
         z, y, j = np.concatenate(logits), np.concatenate(classes), np.concatenate(judge)
         entry: dict[str, Any] = {"temperature": 1.0, "pixels": len(y)}
-        if min((~j).sum(), j.sum()) >= FEWEST and len(np.unique(y[~j])) > 1:
+        wrong = (z[~j].argmax(1) != y[~j]).any()  # where it never errs, ever lower temperatures are ever likelier
+        if min((~j).sum(), j.sum()) >= FEWEST and wrong:
             t = fit_temperature(z[~j], y[~j])
             entry |= {
                 "temperature": t,
@@ -142,7 +143,8 @@ def calibration_table(result: dict[str, Any]) -> str:
     """The figures as text, before -> after."""
     lines = [f"{'classifier':<24}{'pixels':>9}{'temperature':>13}   nll             ECE"]
     for name, e in result["classifiers"].items():
-        figures = [f"{e[k][0]:.3f} -> {e[k][1]:.3f}" for k in ("nll", "ece") if k in e] or ["too few pixels to fit"]
+        figures = [f"{e[k][0]:.3f} -> {e[k][1]:.3f}" for k in ("nll", "ece") if k in e]
+        figures = figures or ["too few pixels, or none decided wrong"]
         lines.append(f"{name:<24}{e['pixels']:>9}{e['temperature']:>13.3f}   {'  '.join(figures)}")
     lines.append(f"{'dataset':<24}labels' ECE       AURC              acc")
     for name, e in result["datasets"].items():
