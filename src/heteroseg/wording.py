@@ -1,5 +1,5 @@
-"""How near the names of a label and of a node are: tokens, a shipped table of words, and the spelling. No network, no
-embeddings: the vectors that come in packages weigh hundreds of megabytes and do not know `SUVPickupTruck`.
+"""How near the names of a label and of a node are: tokens, a shipped table of words, and the spelling. Offline,
+and without embeddings.
 """
 
 import re
