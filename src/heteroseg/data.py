@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from heteroseg.config import DatasetConfig, Experiment, dataset_root
 from heteroseg.datasets import list_items, read_sample
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, nearest
 from heteroseg.labelspace import LabelSpace, load_label_space
 from heteroseg.structures import Item
 from heteroseg.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
@@ -69,6 +69,15 @@ def open_sources(experiment: Experiment, folder: Path, splits: Sequence[str] = (
     if faults:
         raise HeterosegError(*dict.fromkeys(faults))
     return sources
+
+
+def source_named(sources: Sequence[Source], name: str) -> Source:
+    """The dataset of that name; an unknown one raises with the nearest."""
+    found = next((s for s in sources if s.name == name), None)
+    if found is None:
+        names = [s.name for s in sources]
+        raise HeterosegError(f"the experiment has no dataset {name!r}{nearest(name, names)}; it has {', '.join(names)}")
+    return found
 
 
 @dataclass

@@ -17,6 +17,7 @@ from heteroseg.structures import Sample
 from heteroseg.terms import label_gate, padded
 
 NOTHING = -1
+OCTAGON = 1.5  # |x| + |y| on its slanted sides: the released masks cut a quarter of each side, a regular one 0.29
 MIXED = -2  # -2, -3, ...: the first, second, ... mixture of the image
 
 # A pixel of which only alternatives are known adds the sum over (weight, labels) of weight * -log(sum of p(label)):
@@ -75,7 +76,7 @@ def draw_shape(image: np.ndarray, box: np.ndarray, shape: Shape, value: int) -> 
         "diamond": lambda: np.abs(x) + np.abs(y) <= 1,
         "triangle_up": lambda: (np.abs(x) <= (y + 1) / 2) & (y <= 1),
         "triangle_down": lambda: (np.abs(x) <= (1 - y) / 2) & (y >= -1),
-        "octagon": lambda: (np.abs(x) <= 1) & (np.abs(y) <= 1) & (np.abs(x) + np.abs(y) <= np.sqrt(2)),
+        "octagon": lambda: (np.abs(x) <= 1) & (np.abs(y) <= 1) & (np.abs(x) + np.abs(y) <= OCTAGON),
     }[shape]()
     image[y1:y2, x1:x2][inside] = value
 

@@ -22,7 +22,7 @@ FIRST_ID = 2000
 OFFICIAL = {"train": range(600), "val": range(600, 900), "test": range(600, 900)}
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Path, pixel: float) -> list[Row]:
     if not path.is_file():
         absent(path, "list of boxes", "copy gt.txt from the download")
     rows = []
@@ -32,7 +32,7 @@ def _rows(path: Path) -> list[Row]:
             x1, y1, x2, y2 = map(number, fields[1:5]) if len(fields) == 6 else (math.nan,) * 4
             label = integer(fields[-1])
             label = None if label is None else FIRST_ID + label
-            rows.append(Row(f"{path}:{line}", stem_of(fields[0]), (x1, y1, x2 + 1, y2 + 1), label, repr(text)))
+            rows.append(Row(f"{path}:{line}", stem_of(fields[0]), (x1, y1, x2 + pixel, y2 + pixel), label, repr(text)))
     return rows
 
 
@@ -44,16 +44,20 @@ def _names(root: Path, split: str, images: dict[str, Path], rows: list[Row]) -> 
     return sorted(name for name in known if name.isdecimal() and int(name) in OFFICIAL[split])
 
 
-def gtsdb(root: Path | str, split: str) -> list[Item]:
+def gtsdb(root: Path | str, split: str, scale: str = "1") -> list[Item]:
     """Items named NNNNN, without a mask; an image without signs has no boxes.
 
+    `scale` is the factor by which images and gt.txt were scaled (0.6): the last column of a sign is then that wide.
     Splits: SPLIT.txt where there is one, else train 00000-00599 and val or test 00600-00899.
     A missing image or list, and bad lines of gt.txt raise HeterosegError.
     """
     root = Path(root)
     pattern = "images/{name}.*" if (root / "images").is_dir() else "{name}.*"
     images = {name: path for name, path in find_files(root, pattern).items() if "/" not in name}
-    rows = _rows(root / "gt.txt")
+    pixel = number(scale)
+    if not 0 < pixel <= 16:
+        raise HeterosegError(f"gtsdb: expected the option 'scale' to be a factor such as \"0.6\", found {scale!r}")
+    rows = _rows(root / "gt.txt", pixel)
     names = _names(root, split, images, rows)
     files = chosen(names, images, "image", str(root / pattern))
     shapes = find_files(root, "gtFine/{name}_labelIds.png") if (root / "gtFine").is_dir() else {}

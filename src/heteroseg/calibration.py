@@ -1,0 +1,147 @@
+"""How far the probabilities of a network can be trusted, and decisions that stop where they cannot.
+
+Pure functions on arrays. Temperature scaling and the expected calibration error after Guo et al. (ICML 2017), the
+risk-coverage curve after Geifman & El-Yaniv (NIPS 2017), the error by the lowest common ancestor after Deng et al.
+(ECCV 2010), scores for unknown classes as AUROC and FPR95 after Hendrycks & Gimpel (ICLR 2017).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heteroseg.errors import HeterosegError
+from heteroseg.taxonomy import Taxonomy
+
+HOTTEST = 50.0  # temperatures are sought between 1 / HOTTEST and HOTTEST
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, K) float64 log probabilities."""
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def nll(logits: np.ndarray, classes: np.ndarray, temperature: float = 1.0) -> float:
+    """Mean −log p(class) of (N, K) logits / temperature; `classes` (N,) ints."""
+    return float(-log_softmax(logits / temperature)[np.arange(len(classes)), classes].mean())
+
+
+def fit_temperature(logits: np.ndarray, classes: np.ndarray) -> float:
+    """The temperature with the least nll, to 0.1 %; (N, K) logits, (N,) classes.
+
+    In 1 / temperature the nll is convex, so a golden section search finds it. No pixels raise HeterosegError.
+    """
+    if not len(classes):
+        raise HeterosegError("expected labelled pixels to fit a temperature to, found none")
+    ratio = (np.sqrt(5.0) - 1) / 2
+    low, high = -np.log(HOTTEST), np.log(HOTTEST)
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    fa, fb = (nll(logits, classes, float(np.exp(v))) for v in (a, b))
+    while high - low > 1e-3:
+        if fa < fb:
+            high, b, fb = b, a, fa
+            a = high - ratio * (high - low)
+            fa = nll(logits, classes, float(np.exp(a)))
+        else:
+            low, a, fa = a, b, fb
+            b = low + ratio * (high - low)
+            fb = nll(logits, classes, float(np.exp(b)))
+    return float(np.exp((low + high) / 2))
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: |share right − mean confidence| in equal bins of confidence, weighted by pixels.
+
+    `confidence` (N,) from 0 to 1, `right` (N,) bool.
+    """
+    if not len(confidence):
+        raise HeterosegError("expected pixels to find the calibration error of, found none")
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gap = np.bincount(place, weights=right.astype(np.float64) - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(confidence))
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """`coverage` and `risk` (N,): of the most confident part of all, the part that is wrong; `aurc` the mean risk."""
+
+    coverage: np.ndarray
+    risk: np.ndarray
+    aurc: float
+
+
+def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> RiskCoverage:
+    """The curve over all thresholds; pixels of equal confidence stand or fall together. `right` (N,) bool."""
+    if not len(confidence):
+        raise HeterosegError("expected pixels to find the risk of, found none")
+    order = np.argsort(-confidence, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(confidence[order])), len(order) - 1)
+    kept = ends + 1.0
+    risk = np.cumsum(~right[order].astype(bool))[ends] / kept
+    coverage = kept / len(order)
+    return RiskCoverage(coverage, risk, float((risk * np.diff(coverage, prepend=0.0)).sum()))
+
+
+def ancestor_error(tree: Taxonomy, true: np.ndarray, decided: np.ndarray) -> np.ndarray:
+    """(N,) int64 steps from the true node up to their lowest common ancestor: 0 where `decided` is the true
+    node or under it, 1 where it is the parent or in another branch of it. `true` and `decided` (N,) nodes.
+    """
+    paths = [tree.path(n) for n in range(len(tree))]
+    pairs, back = np.unique(np.stack([true, decided], 1), axis=0, return_inverse=True)
+    heights = [
+        len(paths[t]) - sum(a == b for a, b in zip(paths[t], paths[d], strict=False)) for t, d in pairs.tolist()
+    ]
+    return np.array(heights, np.int64)[back.ravel()]
+
+
+def detection(score: np.ndarray, novel: np.ndarray) -> tuple[float, float]:
+    """(AUROC, FPR95) of a score that should be higher for novel pixels; `novel` (N,) bool, both kinds must occur.
+
+    AUROC is the chance that a novel pixel has the higher score (ties count half); FPR95 the part of known pixels at or
+    above the highest threshold that finds at least 95 % of the novel ones.
+    """
+    positives, negatives = np.sort(score[novel]), np.sort(score[~novel])
+    if not len(positives) or not len(negatives):
+        raise HeterosegError("expected both known and novel pixels to score novelty, found only one kind")
+    below = np.searchsorted(negatives, positives, "left") + np.searchsorted(negatives, positives, "right")
+    auroc = float(below.sum() / 2 / len(positives) / len(negatives))
+    least = positives[len(positives) - int(np.ceil(0.95 * len(positives)))]
+    return auroc, float((negatives >= least).mean())
+
+
+def node_probs(tree: Taxonomy, leaf_probs: np.ndarray) -> np.ndarray:
+    """(leaves, N) probabilities to (nodes, N): each node's is the sum of its leaves'."""
+    sums = np.concatenate([np.zeros((1, leaf_probs.shape[1])), np.cumsum(leaf_probs, 0, dtype=np.float64)])
+    spans = np.array(tree.spans)
+    return sums[spans[:, 1]] - sums[spans[:, 0]]
+
+
+def back_off(tree: Taxonomy, leaf_probs: np.ndarray, least: float) -> np.ndarray:
+    """(N,) int64 nodes: down from the root along the larger child while its probability is at least `least`.
+
+    `leaf_probs` (leaves, N). With `least` 0 every pixel ends at a leaf.
+    """
+    probs = node_probs(tree, leaf_probs)
+    node = np.zeros(leaf_probs.shape[1], np.int64)
+    for n in range(len(tree)):  # depth first: a parent comes before its children
+        here = np.flatnonzero(node == n)
+        if tree.children[n] and len(here):
+            kids = np.array(tree.children[n])
+            mine = probs[kids][:, here]
+            best = mine.argmax(0)
+            sure = mine[best, np.arange(len(here))] >= least
+            node[here[sure]] = kids[best[sure]]
+    return node
+
+
+def least_cost(tree: Taxonomy, leaf_probs: np.ndarray, vague: float) -> np.ndarray:
+    """(N,) int64 nodes of least expected cost, `leaf_probs` (leaves, N).
+
+    A node costs 1 where the truth is not under it, and where it is, what it leaves open: `vague` times the log of the
+    number of its leaves over the log of all. `vague` 0 always answers the root; the larger, the deeper the answers.
+    """
+    probs = node_probs(tree, leaf_probs)
+    sizes = np.array([stop - start for start, stop in tree.spans])
+    open_ = vague * np.log(sizes) / max(np.log(len(tree.leaves)), 1e-12)
+    cost = (1 - probs) + probs * open_[:, None]
+    return (len(tree) - 1 - cost[::-1].argmin(0)).astype(np.int64)  # of equal cost the deeper one

@@ -1,0 +1,152 @@
+"""A temperature for every classifier of a network from validation data, and what it does to its confidence.
+
+Every second image of each dataset fits, the others judge. The network itself is not changed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from heteroseg.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
+from heteroseg.data import Source
+from heteroseg.datasets import read_sample
+from heteroseg.decision import leaf_probs
+from heteroseg.errors import HeterosegError
+from heteroseg.evaluation import in_taxonomy_of, truth
+from heteroseg.labelspace import LabelSpace
+from heteroseg.model import Model
+from heteroseg.taxonomy import Taxonomy
+
+PER_IMAGE = 400  # labelled pixels that are looked at in an image
+FEWEST = 50  # pixels that a classifier needs, in each half, to get a temperature of its own
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Random labelled pixels of one dataset: `logits` (N, channels) float32, `labels` (N,) positions in `space.labels`,
+    `judge` (N,) bool those of the images that judge.
+    """
+
+    space: LabelSpace
+    logits: np.ndarray
+    labels: np.ndarray
+    judge: np.ndarray
+
+
+def sample_pixels(model: Model, source: Source, limit: int | None, seed: int = 0) -> Pixels:
+    """Up to PER_IMAGE evaluated pixels of each val image."""
+    space, rng = in_taxonomy_of(model, source.space), np.random.default_rng(seed)
+    evaluated = np.append(space.evaluated, False)
+    logits, labels, judge = [], [], []
+    for number, item in enumerate(source.val[:limit]):
+        sample = read_sample(item, scoring=True)
+        sample.name = str(item.scoring_mask or item.mask or item.image)
+        expected = truth(sample, space)
+        places = np.flatnonzero(evaluated[expected].ravel())
+        places = np.sort(rng.permutation(places)[:PER_IMAGE])
+        rows, columns = np.divmod(places, expected.shape[1])
+        said = model.predict(sample.image)
+        tall, wide = model.network.covers(*said.size)
+        grid = np.stack([(columns + 0.5) / wide, (rows + 0.5) / tall], 1) * 2 - 1  # bilinear, as the decisions upsample
+        at = torch.from_numpy(grid[None, None]).to(said.logits)
+        found = torch.nn.functional.grid_sample(said.logits, at, padding_mode="border", align_corners=False)
+        logits.append(found[0, :, 0].T.cpu().numpy())
+        labels.append(expected.ravel()[places].astype(np.int64))
+        judge.append(np.full(len(places), number % 2 == 1))
+    if not sum(map(len, labels)):
+        raise HeterosegError(f"datasets.{source.name}: its val images have no labelled pixel to calibrate on")
+    return Pixels(space, np.concatenate(logits), np.concatenate(labels), np.concatenate(judge))
+
+
+def children_of_labels(space: LabelSpace, classifier: int) -> np.ndarray:
+    """(labels,) int64 which child of a classifier each label lies under, -1 where it does not tell."""
+    tree = space.taxonomy
+    kids = [tree.leaves_of(k) for k in tree.classifiers[classifier].children]
+    return np.array([next((i for i, k in enumerate(kids) if b.leaves and b.leaves <= k), -1) for b in space.labels])
+
+
+def _error(logits: np.ndarray, classes: np.ndarray, temperature: float) -> float:
+    probs = np.exp(log_softmax(logits / temperature))
+    return calibration_error(probs.max(1), probs.argmax(1) == classes)
+
+
+def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, float]:
+    """Confidence of the largest label among those that judge: calibration error, AURC and accuracy."""
+    space, mine = pixels.space, pixels.judge
+    logits = torch.from_numpy(pixels.logits[mine] / temperatures).T[None, :, :, None]
+    leaf = leaf_probs(logits, space.taxonomy)[0, :, :, 0].numpy()
+    labels = np.zeros((len(space.labels), leaf.shape[1]), np.float64)
+    inside = space.by_leaf >= 0
+    np.add.at(labels, space.by_leaf[inside], leaf[inside])
+    confidence, right = labels.max(0).clip(0, 1), labels.argmax(0) == pixels.labels[mine]
+    return {
+        "acc": float(right.mean()), "ece": calibration_error(confidence, right),
+        "aurc": risk_coverage(confidence, right).aurc,
+    }
+
+
+def _fit(tree: Taxonomy, parts: Sequence[Pixels]) -> dict[str, dict[str, Any]]:
+    result = {}
+    for index, c in enumerate(tree.classifiers):
+        logits, classes, judge = [], [], []
+        for part in parts:
+            child = children_of_labels(part.space, index)[part.labels]
+            known = child >= 0
+            logits.append(part.logits[known, c.start : c.stop])
+            classes.append(child[known])
+            judge.append(part.judge[known])
+        z, y, j = np.concatenate(logits), np.concatenate(classes), np.concatenate(judge)
+        entry: dict[str, Any] = {"temperature": 1.0, "pixels": len(y)}
+        wrong = (z[~j].argmax(1) != y[~j]).any()  # where it never errs, ever lower temperatures are ever likelier
+        if min((~j).sum(), j.sum()) >= FEWEST and wrong:
+            t = fit_temperature(z[~j], y[~j])
+            entry |= {
+                "temperature": t,
+                "nll": [nll(z[j], y[j]), nll(z[j], y[j], t)],
+                "ece": [_error(z[j], y[j], 1.0), _error(z[j], y[j], t)],
+            }
+        result[tree.names[c.node]] = entry
+    return result
+
+
+def calibrate(
+    model: Model, sources: Sequence[Source], limit: int | None = None, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """`classifiers` by node name: temperature (1 where there were too few pixels), pixels, and [before, after] of nll
+    and ece on the images that judge; `datasets`: [before, after] of the labels' ece and aurc, and of their accuracy.
+    """
+    parts, names = [], []
+    for source in sources:
+        if source.val:
+            say(source.name)
+            parts.append(sample_pixels(model, source, limit))
+            names.append(source.name)
+    if not parts:
+        raise HeterosegError("no dataset of the experiment has a val split; set val: to the split to calibrate on")
+    tree = model.taxonomy
+    classifiers = _fit(tree, parts)
+    temperatures = np.ones(tree.channels, np.float32)
+    for c in tree.classifiers:
+        temperatures[c.start : c.stop] = classifiers[tree.names[c.node]]["temperature"]
+    datasets = {}
+    for name, part in zip(names, parts, strict=True):
+        if part.judge.any():
+            before, after = _of_labels(part, np.ones_like(temperatures)), _of_labels(part, temperatures)
+            datasets[name] = {key: [before[key], after[key]] for key in before}
+    return {"model_digest": model.digest, "classifiers": classifiers, "datasets": datasets}
+
+
+def calibration_table(result: dict[str, Any]) -> str:
+    """The figures as text, before -> after."""
+    lines = [f"{'classifier':<24}{'pixels':>9}{'temperature':>13}   nll             ECE"]
+    for name, e in result["classifiers"].items():
+        figures = [f"{e[k][0]:.3f} -> {e[k][1]:.3f}" for k in ("nll", "ece") if k in e]
+        figures = figures or ["too few pixels, or none decided wrong"]
+        lines.append(f"{name:<24}{e['pixels']:>9}{e['temperature']:>13.3f}   {'  '.join(figures)}")
+    lines.append(f"{'dataset':<24}labels' ECE       AURC              acc")
+    for name, e in result["datasets"].items():
+        lines.append(f"{name:<24}" + "   ".join(f"{e[k][0]:.3f} -> {e[k][1]:.3f}" for k in ("ece", "aurc", "acc")))
+    return "\n".join(lines)

@@ -1,0 +1,232 @@
+"""Where an unknown dataset's labels belong in a tree: proposals with evidence, as a label space that a person edits.
+
+Two witnesses. Names (heteroseg.wording), and what a trained network sees under each label's pixels. The labels of a
+dataset divide the leaves among them, so each leaf goes to the label with the best claim on it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heteroseg.datasets import list_items, read_sample
+from heteroseg.drafting import Entry, checked_space, space_yaml
+from heteroseg.errors import HeterosegError
+from heteroseg.files import write_text
+from heteroseg.labellists import Listed
+from heteroseg.model import Model
+from heteroseg.probmaps import leaf_bands
+from heteroseg.structures import Sample
+from heteroseg.targets import draw_shape
+from heteroseg.taxonomy import Taxonomy
+from heteroseg.wording import meanings, relation
+
+CLAIM, LOOSE = 0.5, 0.35  # least claim that gives a leaf to a label, in the first and in a wider proposal
+SEEN = 0.005  # a leaf that is seen in this part of some label's pixels counts half
+INHERITED = 0.95  # a name counts for the leaves under its node, a little less than for the node itself
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a network saw under each label: `pixels` (labels + 1,), `hits` (labels + 1, leaves) int64 pixels whose
+    largest leaf it is, `mass` (labels + 1, leaves) float64 summed probabilities. The last row is what the dataset
+    ignores.
+    """
+
+    pixels: np.ndarray
+    hits: np.ndarray
+    mass: np.ndarray
+    images: int
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Leaves for one label. `name` is the best score of names; `seen` and `own` are None without a network: the part of
+    the label's pixels that is seen in these leaves, and the part of the pixels seen in them that has this label.
+    """
+
+    leaves: frozenset[int]
+    name: float
+    claimed: bool  # no other label has a better claim on any of the leaves
+    seen: float | None = None
+    own: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """How the pixels of label and leaves lie to each other; `by name` where none were seen."""
+        if self.seen is None or self.own is None:
+            return "by name"
+        if self.own >= 0.5:
+            return "equal to" if self.seen >= 0.5 else "union of more than"
+        return "part of" if self.seen >= 0.5 else "overlapping"
+
+
+def collect(model: Model, labels: Sequence[Listed], reader: str, root: Path, split: str, options: dict[str, Any],
+            images: int) -> Evidence:
+    """Predict `images` images of a split, spread evenly over it; count what lies under each label."""
+    items = list_items(reader, root, split, options)
+    places = np.unique(np.linspace(0, len(items) - 1, min(images, len(items))).round().astype(int))
+    mapped = [label.id for label in labels if not label.ignore]
+    row = {label.id: len(mapped) for label in labels if label.ignore} | {number: i for i, number in enumerate(mapped)}
+    leaves = len(model.taxonomy.leaves)
+    pixels, hits = np.zeros(len(mapped) + 1, np.int64), np.zeros((len(mapped) + 1, leaves), np.int64)
+    mass = np.zeros((len(mapped) + 1, leaves))
+    for item in (items[i] for i in places):
+        sample = read_sample(item)
+        rows = _rows(sample, row, str(item.mask or item.image))
+        for band, probs in leaf_bands(model.predict(sample.image)):
+            known = rows[band] >= 0
+            mine, seen = rows[band][known], probs[:, known]
+            pixels += np.bincount(mine, minlength=len(pixels))
+            flat = np.bincount(mine * leaves + seen.argmax(0), minlength=hits.size)
+            hits += flat.reshape(hits.shape)
+            for i in np.unique(mine):
+                mass[i] += seen[:, mine == i].sum(1, dtype=np.float64)
+    return Evidence(pixels, hits, mass, len(places))
+
+
+def _rows(sample: Sample, row: dict[int, int], file: str) -> np.ndarray:
+    """(H, W) int64 row of each pixel's label, -1 where the image says nothing."""
+    if sample.mask is not None:
+        ids = sample.mask
+    else:
+        ids = np.full(sample.image.shape[:2], -1, np.int32)
+        area = (sample.boxes[:, 2] - sample.boxes[:, 0]) * (sample.boxes[:, 3] - sample.boxes[:, 1])
+        for i in np.argsort(-area, kind="stable"):
+            draw_shape(ids, sample.boxes[i], "rectangle", int(sample.box_ids[i]))
+    result = np.full(ids.shape, -1, np.int64)
+    for number in np.unique(ids[ids >= 0]).tolist():
+        if number not in row:
+            raise HeterosegError(f"{file}: the id {number} is in no label of the list; add it, or choose another --id")
+        result[ids == number] = row[number]
+    return result
+
+
+def name_scores(labels: Sequence[Listed], tree: Taxonomy) -> np.ndarray:
+    """(labels, leaves) float64: the best score of a label's name against the leaf's and those above it (no root)."""
+    scores = np.zeros((len(labels), len(tree)))
+    for i, label in enumerate(labels):
+        for node in range(1, len(tree)):
+            score, kind = relation(label.name, tree.names[node])
+            inner = bool(tree.children[node])
+            if label.name.lower() == tree.names[node].lower():
+                score = 1.0
+            elif kind == "same" and meanings(label.name) == meanings(tree.names[node]):
+                score = 0.97
+            elif inner and kind not in ("same", "kind"):
+                score = 0.0  # says nothing about all that lies under the node
+            scores[i, node] = score
+    result = np.zeros((len(labels), len(tree.leaves)))
+    for j, leaf in enumerate(tree.leaves):
+        path = tree.path(leaf)[1:]
+        result[:, j] = np.max([scores[:, n] * INHERITED ** (len(path) - 1 - k) for k, n in enumerate(path)], 0)
+    return result
+
+
+def claims(names: np.ndarray, evidence: Evidence | None) -> np.ndarray:
+    """(labels, leaves) float64, 0 to 1: name and sight as if independent; what the dataset ignores discounts a name.
+
+    A leaf's sight is its share of mean probability among the labels, so that large labels do not swallow small ones,
+    times how much it is seen at all.
+    """
+    if evidence is None:
+        return names
+    rate = evidence.mass / np.maximum(evidence.pixels, 1)[:, None]
+    share = rate / np.maximum(rate.sum(0), 1e-12)
+    sight = share * (rate.max(0) / (rate.max(0) + SEEN))
+    doubted = np.where(names >= 0.97, names, names * (1 - sight[-1]))
+    return 1 - (1 - doubted) * (1 - sight[:-1])
+
+
+def divide(claim: np.ndarray, least: float) -> list[frozenset[int]]:
+    """Each label's leaves: those on which its claim is the best and at least `least`."""
+    best, owner = claim.max(0), claim.argmax(0)
+    return [frozenset(np.flatnonzero((owner == i) & (best >= least)).tolist()) for i in range(len(claim))]
+
+
+def propose(labels: Sequence[Listed], tree: Taxonomy, evidence: Evidence | None = None) -> list[list[Proposal]]:
+    """Up to three proposals for each label that is not ignored, the best first."""
+    mapped = [label for label in labels if not label.ignore]
+    if not mapped:
+        raise HeterosegError("the list has no label that means something, so there is nothing to place")
+    names = name_scores(mapped, tree)
+    claim = claims(names, evidence)
+    ways = [divide(claim, CLAIM), divide(claim, LOOSE), divide(names, CLAIM)]
+    if evidence is not None:
+        ways.append(divide(claims(np.zeros_like(names), evidence), LOOSE))
+    result = []
+    for i in range(len(mapped)):
+        single = np.argsort(-claim[i], kind="stable")[:3]
+        sets = [way[i] for way in ways] + [frozenset([int(j)]) for j in single if claim[i, j] > 0]
+        distinct = [s for s in dict.fromkeys(sets) if s]
+        result.append([_judged(i, leaves, leaves == ways[0][i], names, evidence) for leaves in distinct[:3]])
+    return result
+
+
+def _judged(
+    label: int, leaves: frozenset[int], claimed: bool, names: np.ndarray, evidence: Evidence | None
+) -> Proposal:
+    columns = sorted(leaves)
+    score = float(names[label, columns].max())
+    if evidence is None or not evidence.pixels[label]:
+        return Proposal(leaves, score, claimed)
+    inside = int(evidence.hits[label, columns].sum())
+    there = int(evidence.hits[:-1, columns].sum())
+    return Proposal(leaves, score, claimed, inside / int(evidence.pixels[label]), inside / max(there, 1))
+
+
+def _told(tree: Taxonomy, proposal: Proposal) -> str:
+    nodes = " + ".join(tree.names[n] for n in tree.cover(proposal.leaves))
+    parts = [f"names {proposal.name:.2f}"]
+    if proposal.seen is not None and proposal.own is not None:
+        parts.append(f"{proposal.seen:.0%} of its pixels are seen there")
+        parts.append(f"{proposal.own:.0%} of those seen there are its")
+    return f"{proposal.kind} {nodes} ({', '.join(parts)})"
+
+
+def draft(labels: Sequence[Listed], tree: Taxonomy, proposals: list[list[Proposal]], name: str, taxonomy: str,
+          source: str) -> str:
+    """The text of a label space of the first proposals; the others stand above each label as comments."""
+    entries, found = [], iter(proposals)
+    taken = {leaf for mine in proposals if mine and mine[0].claimed for leaf in mine[0].leaves}
+    for label in labels:
+        if label.ignore:
+            entries.append(Entry(label.id, label.name, (), label.color))
+            continue
+        mine = next(found)
+        first = mine[0].leaves if mine else frozenset()
+        notes = [f"{i}. {_told(tree, p)}" for i, p in enumerate(mine, 1)] or ["nothing found: name its nodes"]
+        if mine and not mine[0].claimed:
+            if first & taken:
+                notes.insert(0, "ignored for now: other labels have better claims on all that it might be")
+                first = frozenset()
+            taken |= first
+        nodes = tuple(tree.names[n] for n in tree.cover(first)) if first else ()
+        entries.append(Entry(label.id, label.name, nodes, label.color, label.evaluate, tuple(notes)))
+    head = [f"A draft from {source}.", "Read every line, change what is wrong, delete the comments."]
+    return space_yaml(name, taxonomy, entries, head)
+
+
+def write_draft(path: Path, text: str, tree: Taxonomy) -> None:
+    """Write a draft that passes the check; an existing file is left alone."""
+    if path.suffix not in (".yaml", ".yml"):
+        raise HeterosegError(f"{path}: expected a label space file to write, ending .yaml; choose another --out")
+    if path.exists():
+        raise HeterosegError(f"{path}: stands there already; choose another --out, or take it away")
+    checked_space(text, path, tree)
+    write_text(path, text)
+
+
+def suggest(labels: Sequence[Listed], tree: Taxonomy, evidence: Evidence | None, out: Path, taxonomy: str,
+            source: str) -> str:
+    """Propose, write the draft to `out`, and return the first proposals as a table of text."""
+    proposals = propose(labels, tree, evidence)
+    write_draft(out, draft(labels, tree, proposals, out.stem, taxonomy, source), tree)
+    mapped = [label for label in labels if not label.ignore]
+    width = max(len(label.name) for label in mapped)
+    return "\n".join(
+        f"{label.id:6d}  {label.name:<{width}}  {_told(tree, mine[0]) if mine else 'nothing found'}"
+        for label, mine in zip(mapped, proposals, strict=True)
+    )

@@ -1,0 +1,123 @@
+"""How near the names of a label and of a node are: tokens, a shipped table of words, and the spelling. Offline,
+and without embeddings.
+"""
+
+import re
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cache
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from heteroseg.files import parse_yaml
+
+SAME, KIND, PART, RELATED, SPELLING = 1.0, 0.75, 0.6, 0.4, 0.6
+FARTHER = 0.9  # factor for each further step of `broader`
+ALIKE, LONG = 0.8, 6  # least similarity of spelling that counts, and length of the names
+Phrase = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Words:
+    """`same` phrase -> the phrase that stands for it; `broader` phrase -> phrases; fillers and abbreviations."""
+
+    same: dict[Phrase, Phrase]
+    broader: dict[Phrase, tuple[Phrase, ...]]
+    fillers: frozenset[str]
+    short: dict[str, str]
+
+
+@cache
+def words() -> Words:
+    """The shipped table, specs/words.yaml."""
+    text = (package_files("heteroseg") / "specs" / "words.yaml").read_text(encoding="utf-8")
+    data = parse_yaml(text, Path("words.yaml")).data
+    same = {tuple(word.split()): tuple(line[0].split()) for line in data["same"] for word in line}
+    broader = {tuple(k.split()): tuple(tuple(w.split()) for w in v) for k, v in data["broader"].items()}
+    return Words(same, broader, frozenset(data["fillers"]), data["short"])
+
+
+def _tokens(name: str) -> list[str]:
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    found = [words().short.get(w, w) for w in re.findall(r"[a-z0-9]+", spaced.lower())]
+    for i, word in reversed(list(enumerate(found[:-1]))):
+        if word == "non":
+            found[i : i + 2] = [f"non-{found[i + 1]}"]
+    singular = [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith(("ss", "us")) else w for w in found]
+    return [w for w in singular if w not in words().fillers] or singular
+
+
+def _phrases(tokens: list[str]) -> list[Phrase]:
+    """Tokens cut into known phrases, the longest first, each as the one that stands for it; the rest word by word."""
+    known, result, i = words(), [], 0
+    while i < len(tokens):
+        for end in range(min(len(tokens), i + 3), i, -1):
+            phrase = tuple(tokens[i:end])
+            if phrase in known.same or phrase in known.broader or end == i + 1:
+                result.append(known.same.get(phrase, phrase))
+                i = end
+                break
+    return result
+
+
+@cache
+def meanings(name: str) -> tuple[tuple[Phrase, ...], ...]:
+    """What a name may mean, each as phrases: `truck or bus` and `Truck_Bus` mean two things, `road shoulder` one."""
+    known = words()
+    result: list[tuple[Phrase, ...]] = []
+    for part in re.split(r"\s+or\s+|\s*[/,;]\s*", name):
+        phrases = tuple(_phrases(_tokens(part)))
+        listed = {*known.broader, *known.same.values()}
+        if len(phrases) > 1 and all(p in listed for p in phrases):
+            result += [(p,) for p in phrases]
+        elif phrases:
+            result.append(phrases)
+    return tuple(dict.fromkeys(result))
+
+
+def _above(meaning: tuple[Phrase, ...]) -> dict[Phrase, int]:
+    """All broader phrases of the noun, the last phrase, with the steps to each; the noun itself is 0 steps away."""
+    noun = next((p for p in reversed(meaning) if not p[0].startswith("non-")), meaning[-1])
+    found, waiting = {noun: 0}, [noun]
+    while waiting:
+        phrase = waiting.pop(0)
+        for wider in words().broader.get(phrase, ()):
+            if wider not in found:
+                found[wider] = found[phrase] + 1
+                waiting.append(wider)
+    return found
+
+
+@cache
+def relation(label: str, node: str) -> tuple[float, str]:
+    """Score from 0 to 1 and a word for it: `same`, `kind` (the node is a kind or part of the label), `part` (the label
+    is one of the node), `related` (kinds of one thing), `spelling`, or 0 and an empty word.
+    """
+    best = (0.0, "")
+    for a in meanings(label):
+        for b in meanings(node):
+            best = max(best, _compared(a, b))
+    several = len(meanings(label)) > 1 or len(meanings(node)) > 1
+    return (0.9, "same") if best[1] == "same" and several and meanings(label) != meanings(node) else best
+
+
+def _compared(a: tuple[Phrase, ...], b: tuple[Phrase, ...]) -> tuple[float, str]:
+    if a == b:
+        return SAME, "same"
+    if any(len(p[0]) == 1 for p in (*a, *b)):
+        return 0.0, ""  # a code such as d_uneven_road: a sign, no road
+    up_a, up_b = _above(a), _above(b)
+    if set(a) < set(b):
+        return KIND, "kind"
+    if len(a) == 1 and a[0] in up_b:
+        return KIND * FARTHER ** (up_b[a[0]] - 1), "kind"
+    if set(b) < set(a):
+        return PART, "part"
+    if len(b) == 1 and b[0] in up_a:
+        return PART * FARTHER ** (up_a[b[0]] - 1), "part"
+    shared = [max(up_a[p], up_b[p]) for p in up_a.keys() & up_b.keys()]
+    if shared:
+        return RELATED * FARTHER ** max(min(shared) - 1, 0), "related"
+    one, two = (" ".join(w for p in m for w in p) for m in (a, b))
+    ratio = SequenceMatcher(None, one, two).ratio() if ("non-" in one) == ("non-" in two) else 0.0
+    return (SPELLING * ratio, "spelling") if ratio >= ALIKE and min(len(one), len(two)) >= LONG else (0.0, "")

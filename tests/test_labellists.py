@@ -1,0 +1,219 @@
+"""Published lists of labels and tables of concepts become taxonomies and label spaces that pass the check."""
+
+import json
+
+import pytest
+
+from heteroseg.cli import main
+from heteroseg.concepttables import derived_tree, grouped_tree, import_file, read_tables
+from heteroseg.drafting import scalar
+from heteroseg.errors import HeterosegError
+from heteroseg.files import parse_yaml
+from heteroseg.labellists import read_label_list
+from heteroseg.labelspace import load_label_space
+
+LABELS_PY = """
+from collections import namedtuple
+Label = namedtuple('Label', ['name', 'id', 'trainId', 'category', 'catId', 'hasInstances', 'ignoreInEval', 'color'])
+labels = [
+    Label('unlabeled', 0, 255, 'void', 0, False, True, (0, 0, 0)),
+    Label('road', 7, 0, 'flat', 1, False, False, (128, 64, 128)),
+    Label('parking', 9, 255, 'flat', 1, False, True, (250, 170, 160)),
+    Label('sky', 23, 10, 'sky', 5, False, False, (70, 130, 180)),
+    Label('car', 26, 13, 'vehicle', 7, True, False, color=(0, 0, 142)),
+    Label('truck', 27, 14, 'vehicle', 7, True, False, (0, 0, 70)),
+    Label('license plate', -1, -1, 'vehicle', 7, False, True, (0, 0, 142)),
+]
+raise SystemExit("this file must not be run")
+"""
+
+
+def write(path, text):
+    path.write_text(text if isinstance(text, str) else json.dumps(text))
+    return path
+
+
+def space_of(tmp_path, file, *options):
+    assert main(["taxonomy", "import", str(file), "--out", str(tmp_path / "out"), "--name", "mine", *options]) == 0
+    return load_label_space(str(tmp_path / "out" / "mine.yaml"))
+
+
+def test_cityscapes_labels_py(tmp_path):
+    space = space_of(tmp_path, write(tmp_path / "labels.py", LABELS_PY))
+    tree = space.taxonomy
+    assert [b.id for b in space.labels] == [0, 7, 9, 23, 26, 27]
+    assert space.ignored.tolist() == [True, False, False, False, False, False]
+    assert space.evaluated.tolist() == [False, True, False, True, True, True]
+    assert [tree.names[k] for k in tree.children[0]] == ["flat", "sky", "vehicle"]  # a group of one is its only child
+    assert tree.path(tree.index("truck")) == (0, tree.index("vehicle"), tree.index("truck"))
+    assert space.labels[4].color == (0, 0, 142)
+
+
+def test_training_ids_join_labels(tmp_path):
+    rows = [["road", 0, "flat"], ["path", 0, "flat"], ["car", 1, "vehicle"], ["sky", 2, "sky"], ["cloud", 2, "air"],
+            ["rest", 255, "flat"]]
+    file = write(tmp_path / "t.json", {"a": {"fields": ["name", "coarse", "category"], "labels": rows}})
+    labels = read_label_list(file, "coarse")
+    assert [(b.id, b.name, b.ignore) for b in labels] == [  # all of a group, and nothing else, takes its name
+        (0, "flat", False), (1, "car", False), (2, "sky / cloud", False), (255, "rest", True)
+    ]
+    space = space_of(tmp_path, file, "--id", "coarse")
+    assert space.ids.tolist() == [0, 1, 2, 255]
+
+
+def test_vistas_config(tmp_path):
+    labels = [
+        {"name": "animal--bird", "readable": "Bird", "color": [165, 42, 42], "evaluate": True},
+        {"name": "construction--barrier--curb", "readable": "Curb", "color": [196, 196, 196], "evaluate": True},
+        {"name": "construction--barrier--wall", "readable": "Wall", "color": [1, 2, 3], "evaluate": False},
+        {"name": "construction--flat--road", "readable": "Road", "color": [128, 64, 128], "evaluate": True},
+        {"name": "void--car-mount", "readable": "Car Mount", "color": [32, 32, 32], "evaluate": True},
+        {"name": "void--unlabeled", "readable": "Unlabeled", "color": [0, 0, 0], "evaluate": False},
+    ]
+    space = space_of(tmp_path, write(tmp_path / "config.json", {"labels": labels, "version": 1}))
+    names = [space.taxonomy.names[n] for n in space.taxonomy.path(space.taxonomy.index("Curb"))]
+    assert names == ["root", "construction", "barrier", "Curb"]
+    assert space.ids.tolist() == list(range(6))
+    assert space.ignored.tolist() == [False] * 5 + [True]
+    assert not space.labels[2].evaluate
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("label_colors.txt", "64 128 64\tAnimal\n0 0 0\t\tVoid\n192 0 128\tTall archway\n"),
+        ("class_dict.csv", "name,r,g,b\nAnimal,64,128,64\nVoid,0,0,0\nTall archway,192,0,128\n"),
+        ("list.csv", "id,name,color\n0,Animal,64 128 64\n1,Void,#000000\n2,Tall archway,#c00080\n"),
+        ("coco.json", {"images": [], "categories": [{"id": 0, "name": "Animal", "color": [64, 128, 64]},
+                                                    {"id": 1, "name": "Void", "color": [0, 0, 0]},
+                                                    {"id": 2, "name": "Tall archway", "color": [192, 0, 128]}]}),
+    ],
+)
+def test_other_forms(tmp_path, file, text):
+    labels = read_label_list(write(tmp_path / file, text))
+    assert [(b.id, b.name, b.color, b.ignore) for b in labels] == [
+        (0, "Animal", (64, 128, 64), False), (1, "Void", (0, 0, 0), True), (2, "Tall archway", (192, 0, 128), False)
+    ]
+    space_of(tmp_path, tmp_path / file)
+
+
+@pytest.mark.parametrize("name", ["camvid32", "cityscapes", "gtsdb"])
+def test_our_own_spaces_are_lists_of_labels(name, tmp_path):
+    from importlib.resources import files
+
+    source = files("heteroseg") / "specs" / "label_spaces" / f"{name}.yaml"
+    space = load_label_space(name)
+    labels = {b.id: b for b in read_label_list(str(source))}
+    assert {b.id: (b.name, b.color) for b in space.labels} == {b.id: (b.name, b.color) for b in labels.values()}
+
+
+TABLES = {
+    "source": "x",
+    "tables": {
+        "concepts": ["road", "marking", "car", "van", "sky", "ignore"],
+        "a": {"ground": ["road", "marking"], "auto": ["car", "van"], "nothing": ["ignore"]},
+        "b": {"road": ["road"], "marks": ["marking"], "car or sky": ["car", "sky"], "sky again": ["van"]},
+        "c": {"ground": ["marking", "road"], "same": ["sky"], "twice": ["sky"]},
+    },
+}
+
+
+def test_concept_tables(tmp_path, capsys):
+    file = write(tmp_path / "t.json", TABLES)
+    assert main(["taxonomy", "import", str(file), "--out", str(tmp_path / "o")]) == 0
+    assert capsys.readouterr().out.count("\n") == 4
+    spaces = {n: load_label_space(str(tmp_path / "o" / f"{n}.yaml")) for n in "abc"}
+    tree = spaces["a"].taxonomy
+    assert {tree.names[k] for k in tree.children[tree.index("ground")]} == {"road", "marking"}
+
+    def covered(space, label):
+        leaves = next(b for b in space.labels if b.name == label).leaves
+        return {tree.names[tree.leaves[leaf]] for leaf in leaves}
+
+    for name, table in TABLES["tables"].items():
+        if isinstance(table, dict):
+            for label, concepts in table.items():
+                assert covered(spaces[name], label) == set(concepts) - {"ignore"}
+    assert spaces["a"].file.labels[0].nodes == "ground"
+    assert [b.evaluate for b in spaces["c"].file.labels] == [True, True, False]
+    assert main(["taxonomy", "import", str(file), "--out", str(tmp_path / "o")]) == 2  # nothing is overwritten
+    flat = import_file(file, tmp_path / "flat", flat=True)
+    assert flat[0].read_text().count("root") == 1
+
+
+def test_sets_that_cut_across_stay_unions():
+    from heteroseg.concepttables import Tables
+
+    tables = Tables(dict.fromkeys("abcd", ()), {"x": {"one": ("a", "b"), "two": ("c", "d")}, "y": {"odd": ("b", "c")}})
+    assert derived_tree(tables) == {"root": ["one", "two"], "one": ["a", "b"], "two": ["c", "d"]}
+
+
+def test_groups_that_share_a_name_with_a_class():
+    assert grouped_tree({"wall": ("wall",), "brick": ("wall",), "sky": ("sky",), "car": ()}) == {
+        "root": ["car", "sky", "wall (group)"], "wall (group)": ["wall", "brick"]
+    }
+
+
+def test_mseg_tsv(tmp_path):
+    text = (
+        "Parent Category\tcam-11\tcity-34\tuniversal\tWordNet 3.1 Synset\tDefn (x)\n"
+        "flat\tRoad\troad\troad\troad.n.01\ta way\n"
+        "flat\tRoad\t{lane, side line}\tmarking\t\t\n"
+        "vehicle\tCar\t{car,  van}\tcar\t\t\n"
+        "sky-parent\tSky\tsky\tsky\t\t\n"
+        "unlabeled\tVoid\t{ego vehicle, van}\tunlabeled\t\t\n"
+    )
+    tables = read_tables(write(tmp_path / "m.tsv", text))
+    assert set(tables.datasets) == {"cam-11", "city-34"}
+    assert tables.datasets["cam-11"] == {"Road": ("road", "marking"), "Car": ("car",), "Sky": ("sky",), "Void": ()}
+    assert tables.datasets["city-34"]["van"] == ("car",)
+    assert tables.datasets["city-34"]["ego vehicle"] == ()
+    import_file(tmp_path / "m.tsv", tmp_path / "o")
+    space = load_label_space(str(tmp_path / "o" / "city-34.yaml"))
+    assert [b.name for b in space.labels if not b.evaluate] == ["side line", "van"]  # cover what another does
+    assert space.taxonomy.names == ("root", "flat", "road", "marking", "sky", "car")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "options", "said"),
+    [
+        ("a.py", "x = 1", [], "found no label"),
+        ("a.py", "Label(", [], "not valid Python"),
+        ("a.py", "Label(f(), 1, 2)", [], "a.py:1: expected a plain value"),
+        ("a.json", "{", [], "not valid JSON"),
+        ("a.json", "[1, 2]", [], "found no label"),
+        ("a.json", {"p": [{"name": "x"}], "q": [{"name": "y"}]}, [], "found p, q; choose with --table"),
+        ("a.json", {"p": [{"name": "x"}]}, ["--table", "pp"], "did you mean 'p'?"),
+        ("a.json", [{"id": "one", "name": "x"}], [], "label 1: expected a whole number as 'id'"),
+        ("a.json", [{"id": 1}], [], "label 1: expected a name"),
+        ("a.json", [{"name": "x"}, {"name": "x"}], [], "the name 'x' stands for the ids 0 and 1"),
+        ("a.json", [{"name": "x"}, {"name": "y"}], ["--id", "nam"], "no field 'nam'; did you mean 'name'?"),
+        ("a.json", [{"name": "x", "color": [1, 2, 300]}], [], "a colour of three numbers to 255"),
+        ("a.json", [{"name": "x", "color": "#12345z"}], [], "a colour of three numbers to 255"),
+        ("a.json", [{"name": "x"}, {"name": "void"}], [], "two or more labels"),
+        ("a.json", {"concepts": ["a"], "d": {"x": ["b"]}}, [], "'x' covers 'b', which is not in 'concepts'"),
+        ("a.json", {"concepts": ["a"]}, [], "expected datasets beside 'concepts'"),
+        ("a.tsv", "a\tb\n1\t2\n", [], "a column 'universal', found a, b"),
+        ("a.xml", "<a/>", [], "found the suffix '.xml'"),
+        ("a.csv", "name\nx\ny\n", ["--table", "t"], "--table names a part of a .json file"),
+    ],
+)
+def test_faults(tmp_path, capsys, file, text, options, said):
+    path = write(tmp_path / file, text)
+    assert main(["taxonomy", "import", str(path), "--out", str(tmp_path / "o"), *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert file in error
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("name", ["no", "a, b", "a: b", "[x]", "1", "#x", " x", "ü", "a#b", "it's", 'a"b', "(x)", "-"])
+def test_names_come_back_from_yaml(name):
+    assert parse_yaml(f"- {{id: 0, name: {scalar(name)}}}\n- [{scalar(name)}]", None).data == [
+        {"id": 0, "name": name}, [name]
+    ]
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(HeterosegError, match="cannot be read"):
+        read_label_list(tmp_path / "none.json")
