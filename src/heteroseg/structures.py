@@ -44,7 +44,7 @@ class Item:
     `scoring_mask` is a mask that may be used to score but not to train (GTSDB's shapes).
 
     `mask` is the file that the mask comes from. It holds ids, unless one of these says otherwise:
-    `palette`: colours; (ids, 3) uint8, row = id. `segments`: COCO's panoptic colours; segment number -> id.
+    `palette`: colours; (ids, 3) uint8, row = id, or (colours, 4) with the id last. `segments`: COCO's panoptic colours; segment number -> id.
     `polygon_ids`: a json of labelled polygons, as Cityscapes has it; label -> id. `regions`: they are painted in this
     order on `background`, -1 for unknown, and the file only names their source.
     `size`: width and height that `boxes` and `regions` are meant for, where the annotation tells; (1, 1) for

@@ -1,7 +1,8 @@
 """A2D2 (Audi), semantic part: SESSION/camera/CAM/*_camera_*.png and SESSION/label/CAM/*_label_*.png in colours.
 
 There is no official split: SPLIT.txt beside the sessions has a session (or an image's name) a line; the split `all` is
-everything. The ids are the positions in the published class_list.json, 0-54; Car 1 to Car 4 are instances of one class.
+everything. Ids are the 38 classes of the published class_list.json in its order; its 55 colours tell instances apart
+too (Car 1 to Car 4), which are one class here.
 """
 
 from pathlib import Path
@@ -18,7 +19,9 @@ ff0000 c80000 960000 800000 b65906 963204 5a1e01 5a1e1e cc99ff bd499b ef59bf ff8
 8b636c d23273 ff0080 fff68f 960096 ccff99 eea2ad 212cb1 b432b4 ff46b9 eee9bf 93fdc2 9696c8 b496c8 48d1cc c87dd2
 9f79ee 8000ff ff00ff 87ceff f1e6ff 60458f 352e52
 """
-PALETTE = np.array([list(bytes.fromhex(color)) for color in COLORS.split()], np.uint8)
+INSTANCES = [4, 4, 3, 3, 3, 3, 3, 2] + 30 * [1]  # colours of each class, in the order of the list
+RGB = np.array([list(bytes.fromhex(color)) for color in COLORS.split()], np.int32)
+PALETTE = np.column_stack([RGB, np.repeat(np.arange(38), INSTANCES)])
 
 
 def a2d2(root: Path | str, split: str, camera: str = "*") -> list[Item]:
@@ -60,5 +63,5 @@ def write_a2d2(root: Path | str, split: str, samples: list[Sample]) -> None:
         session, camera, file = sample.name.split("/")
         image = Path(root, session, "camera", camera, f"{file}.png")
         write_image(image, sample.image)
-        write_colors(_label(Item(sample.name, image)), mask_of(sample), PALETTE)
+        write_colors(_label(Item(sample.name, image)), mask_of(sample), RGB[np.cumsum(INSTANCES) - 1])
     write_split(root, split, [sample.name for sample in samples])

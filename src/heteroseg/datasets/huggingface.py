@@ -27,7 +27,7 @@ CACHE = ".heteroseg"
 
 
 def huggingface(
-    root: Path | str, split: str, image: str = "image", mask: str | None = "mask", cache: str | None = None
+    root: Path | str, split: str, image: str = "image", mask: str = "mask", cache: str | None = None
 ) -> list[Item]:
     """Items named by their row, 000000, 000001, ...; `image` and `mask` are columns.
 
@@ -46,13 +46,13 @@ def huggingface(
     if not folder.is_dir():
         _unpack(shards, image, mask, folder)
     images = find_files(folder, "image/{name}.*")
-    masks = find_files(folder, "mask/{name}.*") if mask else {}
-    return [Item(name, path, masks.get(name)) for name, path in images.items()]
+    masks = find_files(folder, "mask/{name}.*")
+    return [Item(name, path, masks[name]) for name, path in images.items()]
 
 
-def _unpack(shards: list[Path], image: str, mask: str | None, folder: Path) -> None:
+def _unpack(shards: list[Path], image: str, mask: str, folder: Path) -> None:
     """Write image/ROW and mask/ROW to `folder`, which is there only when it is complete."""
-    columns = [(kind, column) for kind, column in (("image", image), ("mask", mask)) if column]
+    columns = (("image", image), ("mask", mask))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))

@@ -160,16 +160,18 @@ def _bgr(path: Path, pixels: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _id_table(palette: bytes) -> np.ndarray:
     """(2**24,) int32: id + 1 by packed 0xRRGGBB, 0 where no id has the colour. Untouched pages take no memory."""
-    red, green, blue = np.frombuffer(palette, np.uint8).reshape(-1, 3).astype(np.int32).T
+    red, green, blue, ids = np.frombuffer(palette, np.int32).reshape(-1, 4).T
     table = np.zeros(1 << 24, np.int32)
-    table[red << 16 | green << 8 | blue] = np.arange(1, len(red) + 1)
+    table[red << 16 | green << 8 | blue] = ids + 1
     return table
 
 
 def _from_colors(path: Path, pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
     pixels = _bgr(path, pixels)
     packed = cv2.cvtColor(pixels, cv2.COLOR_BGR2BGRA).view("<u4")[..., 0] & 0xFFFFFF
-    ids = _id_table(np.ascontiguousarray(palette, np.uint8).tobytes())[packed] - 1
+    if palette.shape[1] == 3:
+        palette = np.column_stack([palette, np.arange(len(palette))])
+    ids = _id_table(palette.astype(np.int32).tobytes())[packed] - 1
     if ids.size and ids.min() < 0:
         y, x = (int(v) for v in np.argwhere(ids < 0)[0])
         color = tuple(int(v) for v in pixels[y, x, ::-1])
