@@ -228,3 +228,12 @@ def test_real_datasets(reader, folder, train, val, ids):
         boxes = np.concatenate([item.box_ids for item in items])
         assert (len(boxes) > 0) == (reader == "gtsdb")
         assert set(boxes.tolist()) <= set(ids)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"the real street scenes are not at {REAL}")
+def test_the_folder_reader_reads_real_files_as_their_own_reader_does():
+    patterns = {"images": "{split}/{name}.*", "masks": "{split}annot/{name}.png"}
+    own = list_items("camvid_segnet", REAL / "camvid11", "val")
+    found = list_items("folder", REAL / "camvid11", "val", patterns)
+    assert [(i.name, i.image, i.mask) for i in found] == [(i.name, i.image, i.mask) for i in own]
+    assert_same([read_sample(i) for i in found[::20]], [read_sample(i) for i in own[::20]])

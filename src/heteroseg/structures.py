@@ -18,8 +18,8 @@ def no_ids() -> np.ndarray:
 class Runs:
     """A run-length code: lengths of runs of 0, 1, 0, ... over a window of the image.
 
-    `counts` are whole numbers, or the text that COCO packs them into. COCO counts down the columns (`by_column`), others
-    along the rows. `window` is x, y, width, height in pixels.
+    `counts` are whole numbers, or the text that COCO packs them into. COCO counts down the columns (`by_column`),
+    others along the rows. `window` is x, y, width, height in pixels.
     """
 
     counts: tuple[int, ...] | str
@@ -44,9 +44,11 @@ class Item:
     `scoring_mask` is a mask that may be used to score but not to train (GTSDB's shapes).
 
     `mask` is the file that the mask comes from. It holds ids, unless one of these says otherwise:
-    `palette`: colours; (ids, 3) uint8, row = id, or (colours, 4) with the id last. `segments`: COCO's panoptic colours; segment number -> id.
-    `polygon_ids`: a json of labelled polygons, as Cityscapes has it; label -> id. `regions`: they are painted in this
-    order on `background`, -1 for unknown, and the file only names their source.
+    `palette`: colours; (ids, 3) uint8, row = id, or (colours, 4) with the id last.
+    `segments`: COCO's panoptic colours; segment number -> id.
+    `polygon_ids`: a json of labelled polygons, as Cityscapes has it; label -> id.
+    `regions`: shapes, painted in this order; the file only names their source.
+    `background` is the id where no shape or segment lies, -1 for unknown.
     `size`: width and height that `boxes` and `regions` are meant for, where the annotation tells; (1, 1) for
     coordinates that are parts of the image.
     """
