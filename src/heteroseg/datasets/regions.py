@@ -177,8 +177,3 @@ def write_polygons(path: Path, mask: np.ndarray, names: Sequence[str]) -> None:
         raise HeterosegError(f"{path}: expected ids from 0 to {len(names) - 1}, found {mask.max()}; they have no name")
     objects = [{"label": names[i], "polygon": corners.tolist()} for i, corners in bars(mask)]
     write_json(path, {"imgHeight": mask.shape[0], "imgWidth": mask.shape[1], "objects": objects})
-
-
-def runs_of(mask: np.ndarray, by_column: bool = True) -> Runs:
-    """A boolean (H, W) mask as runs over the whole of it."""
-    return Runs(encode(mask, by_column), (0, 0, mask.shape[1], mask.shape[0]), by_column)
