@@ -253,7 +253,7 @@ BAD = [
     ("data check {E} steps", "'steps': expected key=value"),
     ("data check {T}/faulty.yaml", "did you mean 'width'?"),
     ("data check {E} datasets.gtsdb.root={T}/none", "expected this folder"),
-    ("data check {E} datasets.gtsdb.reader=gtsbd", "did you mean 'gtsdb'?"),
+    ("data check {E} datasets.gtsdb.reader=gtdb", "did you mean 'gtsdb'?"),
     ("data check {E} datasets.gtsdb.label_space=gtsbd", "did you mean 'gtsdb'?"),
     ("data check {E} --fast", "unknown argument '--fast'"),
     ("train", "required: EXPERIMENT, --out"),

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from heteroseg.datasets import WRITERS, list_items, read_image, read_mask, read_sample
-from heteroseg.datasets.writing import write_ids, write_image
 from heteroseg.structures import Item
 from test_datasets import SIZE, faults_of, sample, samples
 
@@ -135,21 +134,3 @@ def test_scoring_masks_hold_ids_beside_colour_masks(tmp_path):
     assert np.unique(read_sample(item).mask).tolist() == [2]
     assert np.unique(read_sample(item, scoring=True).mask).tolist() == [2001]
     assert np.unique(read_sample(replace(item, scoring_mask=None), scoring=True).mask).tolist() == [2]
-
-
-def test_polygons_are_drawn_into_the_mask(tmp_path):
-    """Pixels well inside hold the id, those well outside do not; the smaller lies on top, the rest stays as it was."""
-    write_image(tmp_path / "i.png", np.zeros((40, 60, 3), np.uint8))
-    outer = np.array([[5, 5], [50.5, 8], [45, 35], [10, 30.25]], np.float32)
-    inner = np.array([[20, 12], [30, 12], [25, 25]], np.float32)
-    item = Item("i", tmp_path / "i.png", polygons=(inner, outer), polygon_ids=np.array([70000, 3]), tags=np.array([4]))
-    sample = read_sample(item)
-    assert sample.mask.dtype == np.int32
-    assert sample.tags.tolist() == [4]
-    for y, x in np.ndindex(40, 60):
-        far = [cv2.pointPolygonTest(p, (x + 0.5, y + 0.5), True) for p in (inner, outer)]
-        if min(map(abs, far)) > 1.5:  # pixels that an edge touches belong to the polygon
-            assert sample.mask[y, x] == (70000 if far[0] > 0 else 3 if far[1] > 0 else -1)
-    write_ids(tmp_path / "m.png", np.full((40, 60), 9, np.int32))
-    both = read_sample(replace(item, mask=tmp_path / "m.png"))
-    assert np.array_equal(both.mask, np.where(sample.mask < 0, 9, sample.mask))

@@ -127,7 +127,7 @@ def images_of_labels(source: Source) -> dict[int, np.ndarray]:
     known = source.space.ids[~source.space.ignored]
 
     def ids(item: Item) -> np.ndarray:
-        if item.mask is None and not item.polygons:
+        if item.mask is None:
             return np.unique(item.box_ids)
         sample = read_sample(item)
         return np.union1d(np.unique(sample.mask), sample.box_ids) if sample.mask is not None else sample.box_ids

@@ -15,14 +15,43 @@ def no_ids() -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """A run-length code: lengths of runs of 0, 1, 0, ... over a window of the image.
+
+    `counts` are whole numbers, or the text that COCO packs them into. COCO counts down the columns (`by_column`),
+    others along the rows. `window` is x, y, width, height in pixels.
+    """
+
+    counts: tuple[int, ...] | str
+    window: tuple[int, int, int, int]
+    by_column: bool = False
+
+
+@dataclass(frozen=True)
+class Region:
+    """A shape with an id: all `polygons` together, each (N, 2) float32 x, y in pixels, or the ones of `runs`."""
+
+    id: int
+    polygons: tuple[np.ndarray, ...] = ()
+    runs: Runs | None = None
+
+
+@dataclass(frozen=True)
 class Item:
     """One image of a dataset and where its annotation lies; nothing is decoded yet.
 
     `boxes` are (N, 4) float32 x1, y1, x2, y2 in pixels (x2 and y2 exclusive), `box_ids` (N,) int64 native ids.
-    `palette` is (ids, 3) uint8 for masks that store colours instead of ids: row = id.
     `scoring_mask` is a mask that may be used to score but not to train (GTSDB's shapes).
-    `polygons` are (K, 2) float32 corners x, y with `polygon_ids` (N,) int64; `tags` (N,) int64 are ids of labels that
-    the image holds somewhere. An item may have any of them together.
+    `tags` (N,) int64 are ids of labels that the image holds somewhere.
+
+    `mask` is the file that the mask comes from. It holds ids, unless one of these says otherwise:
+    `palette`: colours; (ids, 3) uint8, row = id, or (colours, 4) with the id last.
+    `segments`: COCO's panoptic colours; segment number -> id.
+    `polygon_ids`: a json of labelled polygons, as Cityscapes has it; label -> id.
+    `regions`: shapes, painted in this order; the file only names their source.
+    `background` is the id where no shape or segment lies, -1 for unknown.
+    `size`: width and height that `boxes` and `regions` are meant for, where the annotation tells; (1, 1) for
+    coordinates that are parts of the image.
     """
 
     name: str
@@ -32,9 +61,12 @@ class Item:
     box_ids: np.ndarray = field(default_factory=no_ids)
     palette: np.ndarray | None = None
     scoring_mask: Path | None = None
-    polygons: tuple[np.ndarray, ...] = ()
-    polygon_ids: np.ndarray = field(default_factory=no_ids)
     tags: np.ndarray = field(default_factory=no_ids)
+    segments: dict[int, int] | None = None
+    polygon_ids: dict[str, int] | None = None
+    regions: tuple[Region, ...] | None = None
+    background: int = -1
+    size: tuple[float, float] | None = None
 
 
 @dataclass

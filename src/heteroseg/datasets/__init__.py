@@ -9,14 +9,24 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
+from heteroseg.datasets.a2d2 import a2d2, write_a2d2
 from heteroseg.datasets.camvid import camvid, camvid_segnet, write_camvid, write_camvid_segnet
 from heteroseg.datasets.cityscapes import cityscapes, write_cityscapes
+from heteroseg.datasets.coco import coco_panoptic, write_coco_panoptic
+from heteroseg.datasets.cvat import cvat, write_cvat
 from heteroseg.datasets.folder import folder, write_folder
 from heteroseg.datasets.gtsdb import gtsdb, write_gtsdb
+from heteroseg.datasets.gtsrb import gtsrb, write_gtsrb
+from heteroseg.datasets.huggingface import huggingface, write_huggingface
 from heteroseg.datasets.idd import idd, idd_lite, write_idd, write_idd_lite
+from heteroseg.datasets.label_studio import label_studio, write_label_studio
 from heteroseg.datasets.listing import require_folder, tell
+from heteroseg.datasets.mtsd import mtsd, write_mtsd
+from heteroseg.datasets.nuimages import nuimages, write_nuimages
+from heteroseg.datasets.open_images import open_images, write_open_images
 from heteroseg.datasets.reading import read_image, read_mask, read_sample
 from heteroseg.datasets.vistas import vistas, write_vistas
+from heteroseg.datasets.yolo import write_yolo, yolo
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.structures import Item
 
@@ -31,6 +41,16 @@ READERS: dict[str, Callable[..., list[Item]]] = {
     "idd": idd,
     "idd_lite": idd_lite,
     "folder": folder,
+    "a2d2": a2d2,
+    "nuimages": nuimages,
+    "coco_panoptic": coco_panoptic,
+    "open_images": open_images,
+    "mtsd": mtsd,
+    "gtsrb": gtsrb,
+    "yolo": yolo,
+    "cvat": cvat,
+    "label_studio": label_studio,
+    "huggingface": huggingface,
 }
 WRITERS: dict[str, Callable[..., None]] = {
     "cityscapes": write_cityscapes,
@@ -41,6 +61,16 @@ WRITERS: dict[str, Callable[..., None]] = {
     "idd": write_idd,
     "idd_lite": write_idd_lite,
     "folder": write_folder,
+    "a2d2": write_a2d2,
+    "nuimages": write_nuimages,
+    "coco_panoptic": write_coco_panoptic,
+    "open_images": write_open_images,
+    "mtsd": write_mtsd,
+    "gtsrb": write_gtsrb,
+    "yolo": write_yolo,
+    "cvat": write_cvat,
+    "label_studio": write_label_studio,
+    "huggingface": write_huggingface,
 }
 
 

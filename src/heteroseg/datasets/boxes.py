@@ -1,4 +1,4 @@
-"""Box files: rows as they stand in a file, what may be wrong with them, and how they come to the items."""
+"""Boxes and shapes from files: rows as they stand there, their faults, and how they come to the items."""
 
 import csv
 import io
@@ -15,22 +15,32 @@ import numpy as np
 from heteroseg.datasets.listing import tell
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
-from heteroseg.structures import Item
+from heteroseg.structures import Item, Region, Runs
 
 SLACK = 1.0  # pixels by which a box may stand over the edge of its image (rounding); it is clipped when read
+PART = 1e-3  # the same where coordinates are parts of the image
 FAR = 1e6  # no image is that large
+MOST = 50  # faults told of one file
 COLUMNS = ("image", "x1", "y1", "x2", "y2", "class_id")
 
 
+Shape = tuple[tuple[np.ndarray, ...], Runs | None]  # polygons, each (N, 2) float32, and a run-length code
+NO_SHAPE: Shape = ((), None)
+
+
 class Row(NamedTuple):
-    """One box as a file has it. `corners` are x1, y1, x2, y2 (exclusive), NaN where the file has no number."""
+    """One box or shape as a file has it. `corners` are x1, y1, x2, y2 (exclusive), NaN where the file has no number.
+
+    A row with a `shape` is painted and is no box; what the file has instead of a shape is NO_SHAPE.
+    """
 
     where: str
     image: str
     corners: tuple[float, ...]
     label: int | None
     raw: str
-    size: tuple[float, float] | None = None  # width and height of the image, where the file tells
+    size: tuple[float, float] | None = None  # width and height of the image, where the file tells; (1, 1): parts of it
+    shape: Shape | None = None
 
 
 def number(value: Any) -> float:
@@ -48,29 +58,41 @@ def integer(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < 2**31 else None
 
 
-def outside(corners: Iterable[float], width: float, height: float) -> bool:
-    """Whether a box has nothing in the image, or stands out of it by more than SLACK."""
+def outside(corners: Iterable[float], width: float, height: float, slack: float = SLACK) -> bool:
+    """Whether a box has nothing in the image, or stands out of it by more than `slack`."""
     x1, y1, x2, y2 = corners
-    over = min(x1, y1) < -SLACK or x2 > width + SLACK or y2 > height + SLACK
+    over = min(x1, y1) < -slack or x2 > width + slack or y2 > height + slack
     return over or x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0
 
 
 def _fault(row: Row) -> str | None:
+    if row.shape == NO_SHAPE:
+        return f"expected a polygon of three corners or more, or a run-length code, found {row.raw}"
+    if row.shape is None and (fault := _box_fault(row)):
+        return fault
+    return f"expected a whole, non-negative class id, found {row.raw}" if row.label is None else None
+
+
+def _box_fault(row: Row) -> str | None:
     if not all(math.isfinite(v) for v in row.corners):
         return f"expected a box of four finite numbers, found {row.raw}"
     x1, y1, x2, y2 = row.corners
     if x2 <= x1 or y2 <= y1:
         return f"expected a box with an area, found {row.raw}"
-    if outside(row.corners, *(row.size or (FAR, FAR))):
+    if outside(row.corners, *(row.size or (FAR, FAR)), PART if row.size == (1, 1) else SLACK):
         size = f" of {row.size[0]:g}x{row.size[1]:g}" if row.size else ""
         return f"expected a box inside the image{size}, found {row.raw}"
-    return f"expected a whole, non-negative class id, found {row.raw}" if row.label is None else None
+    return None
 
 
-def attach(items: list[Item], rows: list[Row], resolve: Callable[[str], str | None]) -> list[Item]:
+def attach(
+    items: list[Item], rows: list[Row], resolve: Callable[[str], str | None], painted: bool | None = None
+) -> list[Item]:
     """Items with their boxes. `resolve` gives the item's name for a row's image, None where it is another split's.
 
-    `resolve` raises LookupError for an image that nobody knows. All faults are told in one HeterosegError.
+    `painted`: shapes become the items' masks (True), there are none and the items lose their masks (False), or masks
+    are left alone (None). `resolve` raises LookupError for an image that nobody knows. All faults are told in one
+    HeterosegError.
     """
     mine: dict[str, list[Row]] = {item.name: [] for item in items}
     faults = []
@@ -84,13 +106,18 @@ def attach(items: list[Item], rows: list[Row], resolve: Callable[[str], str | No
             faults.append(f"{row.where}: {fault}; correct or remove it")
         elif name is not None:
             mine[name].append(row)
-    tell(faults)
-    return [_with(item, mine[item.name]) for item in items]
+    tell(faults, MOST)
+    return [_with(item, mine[item.name], painted) for item in items]
 
 
-def _with(item: Item, rows: list[Row]) -> Item:
-    boxes = np.array([row.corners for row in rows], np.float32).reshape(-1, 4)
-    return replace(item, boxes=boxes, box_ids=np.array([row.label for row in rows], np.int64))
+def _with(item: Item, rows: list[Row], painted: bool | None) -> Item:
+    boxed = [row for row in rows if row.shape is None]
+    boxes = np.array([row.corners for row in boxed], np.float32).reshape(-1, 4)
+    item = replace(item, boxes=boxes, box_ids=np.array([row.label for row in boxed], np.int64))
+    if painted:
+        shapes = [(row.label or 0, *row.shape) for row in rows if row.shape is not None]
+        return replace(item, regions=tuple(Region(*shape) for shape in shapes))
+    return replace(item, mask=None) if painted is False else item
 
 
 def csv_rows(path: Path) -> list[Row]:
@@ -108,21 +135,49 @@ def csv_rows(path: Path) -> list[Row]:
     return rows
 
 
-def coco_rows(path: Path) -> list[Row]:
-    """Rows of a COCO json: images (id, file_name, width, height) and annotations (image_id, bbox xywh, category_id)."""
+def read_json(path: Path) -> Any:
+    """What a json file holds; broken syntax raises HeterosegError with the line."""
     try:
-        data = json.loads(read_text(path))
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise HeterosegError(f"{path}:{error.lineno}: not valid JSON, {error.msg}") from None
-    for key in ("images", "annotations"):
+        raise HeterosegError(f"{path}:{error.lineno}: not valid JSON, {error.msg}; export it again") from None
+
+
+def lists_of(path: Path, data: Any, *keys: str) -> list[list[dict]]:
+    """The lists of objects under `keys` of a json object; anything else raises HeterosegError."""
+    for key in keys:
         entries = data.get(key) if isinstance(data, dict) else None
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-            raise HeterosegError(f"{path}: expected a list of objects under {key!r}, as COCO has it, found none")
-    images: dict[str, dict] = {}
-    for i, image in enumerate(data["images"]):
-        if images.setdefault(str(image.get("id")), image) is not image:
-            raise HeterosegError(f"{path}: images[{i}]: expected an id of its own, found {image.get('id')!r} again")
-    return [_coco_row(path, i, note, images) for i, note in enumerate(data["annotations"])]
+            raise HeterosegError(f"{path}: expected a list of objects under {key!r}, found none; take another file")
+    return [data[key] for key in keys]
+
+
+def by_id(path: Path, key: str, entries: list[dict]) -> dict[str, dict]:
+    """Objects by their `id` as text; one that stands twice raises HeterosegError."""
+    found: dict[str, dict] = {}
+    for i, entry in enumerate(entries):
+        if found.setdefault(str(entry.get("id")), entry) is not entry:
+            raise HeterosegError(f"{path}: {key}[{i}]: expected an id of its own, found {entry.get('id')!r} again")
+    return found
+
+
+def coco_rows(path: Path, shapes: Callable[[Any, tuple[float, float] | None], Shape | None] | None = None) -> list[Row]:
+    """Rows of a COCO json: images (id, file_name, width, height) and annotations (image_id, category_id and bbox xywh).
+
+    With `shapes` the annotations' `segmentation` goes through it and is taken instead of the bbox, the largest `area`
+    first, so that small things lie on top.
+    """
+    images, notes = lists_of(path, read_json(path), "images", "annotations")
+    known = by_id(path, "images", images)
+    if shapes is None:
+        return [_coco_row(path, i, note, known) for i, note in enumerate(notes)]
+    order = sorted(enumerate(notes), key=lambda pair: -number(pair[1].get("area", 0)))
+    return [_coco_shape(_coco_row(path, i, note, known), note, shapes) for i, note in order]
+
+
+def _coco_shape(row: Row, note: dict, shapes: Callable) -> Row:
+    raw = f"segmentation {note.get('segmentation')!r:.60}, category_id {note.get('category_id')!r}"
+    return row._replace(raw=raw, shape=shapes(note.get("segmentation"), row.size) or NO_SHAPE)
 
 
 def _coco_row(path: Path, index: int, note: dict, images: dict[str, dict]) -> Row:

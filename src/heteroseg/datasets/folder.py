@@ -1,22 +1,39 @@
 """Any folder of images, with masks and boxes where path patterns say.
 
-A pattern is relative to the root: `{split}` is the split, `{name}` the image's name (it may span folders), `*` anything
-within a folder or file name, `**` any folders. Example: images "images/{split}/{name}.jpg", masks
-"labels/{split}/{name}_mask.png", boxes "boxes_{split}.json".
+A pattern is relative to the root: `{split}` is the split, `{name}` the image's name (it may span folders), `*`
+anything within a folder or file name, `**` any folders. Example: images "images/{split}/{name}.jpg", masks
+"labels/{split}/{name}_mask.png", boxes "boxes_{split}.json". Most published datasets are such a folder;
+docs/datasets.md has their patterns.
 """
 
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
-from heteroseg.datasets.boxes import COLUMNS, Row, attach, coco_rows, csv_rows
-from heteroseg.datasets.listing import IMAGE_SUFFIXES, absent, check_pattern, fill, matching, paired
+from heteroseg.datasets.boxes import COLUMNS, attach, coco_rows, csv_rows
+from heteroseg.datasets.classes import whole
+from heteroseg.datasets.listing import Images, absent, check_pattern, fill, listed_names, matching, paired
+from heteroseg.datasets.regions import coco_shape
 from heteroseg.datasets.writing import mask_of, write_ids, write_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, write_text
 from heteroseg.structures import Item, Sample
 
 
-def folder(root: Path | str, split: str, images: str, masks: str | None = None, boxes: str | None = None) -> list[Item]:
+def folder(
+    root: Path | str,
+    split: str,
+    images: str,
+    masks: str | None = None,
+    boxes: str | None = None,
+    polygons: str | None = None,
+    names: str | None = None,
+    background: str | None = None,
+) -> list[Item]:
     """Items by name. Masks hold ids (grey or palette PNGs, TIFFs); `boxes` is a COCO json or a CSV.
+
+    `polygons` is a COCO json whose segmentations are painted to masks, on the id `background` (default: unknown).
+    `names` is a text file with one of the images a line, where a split is a list and not a folder.
 
     COCO: images (id, file_name), annotations (image_id, bbox x y width height, category_id = native id). CSV: a header
     `image,x1,y1,x2,y2,class_id`, x2 and y2 exclusive. file_name and image are a path under the root or any tail of it
@@ -24,18 +41,35 @@ def folder(root: Path | str, split: str, images: str, masks: str | None = None, 
     A bad pattern, a missing file and bad boxes (all of them at once) raise HeterosegError.
     """
     root = Path(root)
-    _check(images, masks, boxes)
-    items = paired(root, split, images, masks)
-    if boxes is None:
-        return items
-    path = root / fill(boxes, split)
-    if not path.is_file():
-        absent(path, "file of boxes", "check the pattern `boxes`")
-    others = [] if "{split}" in boxes else [path for _, path in matching(root, fill(images, "*"))]
-    return attach(items, _rows(path), _Images(root, items, others).resolve)
+    _check(images, masks, boxes, polygons)
+    listed = None if names is None else listed_names(root / fill(names, split))
+    items = paired(root, split, images, masks, listed)
+    for pattern, painted in ((boxes, None), (polygons, True)):
+        if pattern is None:
+            continue
+        path = root / fill(pattern, split)
+        if not path.is_file():
+            absent(path, "file of boxes" if painted is None else "file of polygons", "check the pattern")
+        others = []
+        if names is not None or "{split}" not in pattern:
+            others = [path for _, path in matching(root, fill(images, split if "{split}" in pattern else "*"))]
+        resolve = Images(root, items, others).resolve
+        if painted:
+            items = _painted(items, path, resolve, whole(background, "background", -1))
+        else:
+            items = attach(items, csv_rows(path) if path.suffix == ".csv" else coco_rows(path), resolve)
+    return items
 
 
-def _check(images: str, masks: str | None, boxes: str | None) -> None:
+def _painted(items: list[Item], path: Path, resolve: Callable, background: int) -> list[Item]:
+    rows = coco_rows(path, coco_shape)
+    sourced = attach([replace(item, mask=path, background=background) for item in items], rows, resolve, True)
+    return [replace(new, boxes=old.boxes, box_ids=old.box_ids) for new, old in zip(sourced, items, strict=True)]
+
+
+def _check(images: str, masks: str | None, boxes: str | None, polygons: str | None = None) -> None:
+    if masks is not None and polygons is not None:
+        raise HeterosegError("folder: expected masks or polygons, found both; keep the one that is right")
     for pattern, what in ((images, "images"), (masks, "masks")):
         if pattern is not None:
             check_pattern(pattern, what)
@@ -43,37 +77,8 @@ def _check(images: str, masks: str | None, boxes: str | None) -> None:
         check_pattern(boxes, "boxes", ("split",))
         if Path(boxes).suffix not in (".json", ".csv"):
             raise HeterosegError(f"boxes: expected a .json (COCO) or .csv file, found {boxes!r}; convert the file")
-
-
-def _rows(path: Path) -> list[Row]:
-    return csv_rows(path) if path.suffix == ".csv" else coco_rows(path)
-
-
-class _Images:
-    """Finds the image that a box file means by its path, a tail of it or its name, each without the suffix."""
-
-    def __init__(self, root: Path, items: list[Item], others: list[Path]):
-        self.root = root
-        self.names = {item.image: item.name for item in items}
-        self.paths: dict[str, set[Path]] = {}
-        for path in {*self.names, *others}:
-            parts = path.relative_to(root).with_suffix("").parts
-            tails = {"/".join(parts[i:]) for i in range(len(parts))}
-            for key in tails | {self.names.get(path, path.stem)}:
-                self.paths.setdefault(key, set()).add(path)
-
-    def resolve(self, image: str) -> str | None:
-        """The item's name, None for another split's image; LookupError where no image or several are meant."""
-        asked = PurePosixPath(image)
-        key = str(asked.with_suffix("") if asked.suffix.lower() in IMAGE_SUFFIXES else asked)
-        found = sorted(self.paths.get(key, ()))
-        if not found:
-            raise LookupError(f"expected an image under {self.root}, found none like {image!r}")
-        if len(found) > 1:
-            raise LookupError(
-                f"expected one image, found {found[0]} and {found[1]} for {image!r}, so write more of the path"
-            )
-        return self.names.get(found[0])
+    if polygons is not None:
+        check_pattern(polygons, "polygons", ("split",))
 
 
 def write_folder(

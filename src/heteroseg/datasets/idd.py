@@ -1,18 +1,30 @@
 """IDD and IDD-Lite: images in leftImg8bit/SPLIT/DRIVE, masks in gtFine/SPLIT/DRIVE.
 
 IDD: FRAME_leftImg8bit.png (part II: .jpg) and FRAME_gtFine_LABELS.png, where LABELS is what IDD's public code was told
-to make: labelIds, labellevel1Ids, labellevel3Ids, labelcsIds ... IDD-Lite: FRAME_image.jpg and FRAME_label.png.
+to make: labelIds, labellevel1Ids to labellevel4Ids, labelcsIds ... The download itself has no masks but polygons,
+FRAME_gtFine_polygons.json, which are read too. IDD-Lite: FRAME_image.jpg and FRAME_label.png.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
-from heteroseg.datasets.listing import find_files, paired
-from heteroseg.datasets.writing import write_dense
+from heteroseg.datasets.listing import beside, fill, find_files, paired
+from heteroseg.datasets.regions import write_polygons
+from heteroseg.datasets.writing import mask_of, write_dense, write_image
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.structures import Item, Sample
 
 FULL = "leftImg8bit/{split}/{name}_leftImg8bit"
 FULL_MASKS = "gtFine/{split}/{name}_gtFine_"
+POLYGONS = "polygons"
+# the ids of IDD's label table, in its order
+NAMES = """road;parking;drivable fallback;sidewalk;rail track;non-drivable fallback;person;animal;rider;motorcycle;
+bicycle;autorickshaw;car;truck;bus;caravan;trailer;train;vehicle fallback;curb;wall;fence;guard rail;
+billboard;traffic sign;traffic light;pole;polegroup;obs-str-bar-fallback;building;bridge;tunnel;
+vegetation;sky;fallback background;unlabeled;ego vehicle;rectification border;out of roi;license plate""".replace(
+    "\n", ""
+).split(";")
+UNLABELED = NAMES.index("unlabeled")
 LITE = "leftImg8bit/{split}/{name}_image"
 LITE_MASKS = "gtFine/{split}/{name}_label.png"
 
@@ -20,23 +32,38 @@ LITE_MASKS = "gtFine/{split}/{name}_label.png"
 def idd(root: Path | str, split: str, labels: str = "labelIds") -> list[Item]:
     """Items named DRIVE/FRAME; masks hold the ids that `labels` names, 8 bits, 255 ignored.
 
+    `labels` "polygons" paints the polygons of the download to the ids of `labelIds` (0-39, 35 unlabeled).
     Labels that were never made, or a folder, image or mask that is missing raise HeterosegError.
     """
     root = Path(root)
+    if labels == POLYGONS:
+        items = paired(root, split, FULL + ".*", None)
+        items = beside(items, lambda i: root / (fill(FULL_MASKS, split, i.name) + "polygons.json"), "polygon file")
+        ids = {name: i for i, name in enumerate(NAMES)}
+        return [replace(item, polygon_ids=ids, background=UNLABELED) for item in items]
     names = find_files(root, "gtFine/{split}/{name}.png", split)
     kinds = sorted({name.rpartition("_gtFine_")[2] for name in names if "_gtFine_" in name})
     if labels not in kinds:
         raise HeterosegError(
             f"{root / 'gtFine' / split}: expected masks FRAME_gtFine_{labels}.png, "
-            f"found {', '.join(kinds) or 'no masks of this form'}; set `labels` to a kind that is there, or make "
-            f"the masks with IDD's public code{nearest(labels, kinds)}"
+            f"found {', '.join(kinds) or 'no masks of this form'}; set `labels` to a kind that is there or to "
+            f"'polygons', or make the masks with IDD's public code{nearest(labels, kinds)}"
         )
     return paired(root, split, FULL + ".*", FULL_MASKS + labels + ".png")
 
 
 def write_idd(root: Path | str, split: str, samples: list[Sample], labels: str = "labelIds") -> None:
-    """Write samples named DRIVE/FRAME, images as PNG; ids above 255 make the mask 16 bits."""
-    write_dense(root, split, samples, FULL + ".png", FULL_MASKS + labels + ".png")
+    """Write samples named DRIVE/FRAME, images as PNG; ids above 255 make the mask 16 bits.
+
+    With `labels` "polygons" every row of pixels of one id becomes a polygon.
+    """
+    if labels != POLYGONS:
+        write_dense(root, split, samples, FULL + ".png", FULL_MASKS + labels + ".png")
+        return
+    for sample in samples:
+        write_image(Path(root, fill(FULL, split, sample.name) + ".png"), sample.image)
+        path = Path(root, fill(FULL_MASKS, split, sample.name) + "polygons.json")
+        write_polygons(path, mask_of(sample), NAMES)
 
 
 def idd_lite(root: Path | str, split: str) -> list[Item]:

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from heteroseg.errors import HeterosegError, nearest
@@ -106,20 +107,29 @@ def find_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
 
 def split_lines(root: Path, split: str) -> list[tuple[str, str]]:
     """(`file:line`, text) of each line of `root/SPLIT.txt` that is not blank. A missing file raises HeterosegError."""
-    path = root / f"{split}.txt"
+    return lines_of(root / f"{split}.txt")
+
+
+def lines_of(path: Path) -> list[tuple[str, str]]:
+    """(`file:line`, text) of each line that is not blank. A missing file raises HeterosegError."""
     if not path.is_file():
         absent(path, "list of images", "name a split that has a list, or write the list with one image a line")
     lines = enumerate(read_text(path).splitlines(), 1)
     return [(f"{path}:{number}", line.strip()) for number, line in lines if line.strip()]
 
 
-def unique(named: Iterable[tuple[str, str]]) -> list[str]:
+def listed_names(path: Path) -> list[str]:
+    """The sorted names in a list of images, without image suffixes; folders stay."""
+    return unique((where, str(Path(line).parent / stem_of(line))) for where, line in lines_of(path))
+
+
+def unique(named: Iterable[tuple[str, str]], kind: str = "image") -> list[str]:
     """The names of (where, name) pairs, sorted; a name that stands twice raises HeterosegError."""
     first: dict[str, str] = {}
     faults = []
     for where, name in named:
         if name in first:
-            faults.append(f"{where}: expected each image once, found {name!r} again (first {first[name]}); remove one")
+            faults.append(f"{where}: expected each {kind} once, found {name!r} again (first {first[name]}); remove one")
         first.setdefault(name, where)
     tell(faults, SHOWN)
     return sorted(first)
@@ -160,3 +170,45 @@ def paired(root: Path, split: str, images: str, masks: str | None, names: list[s
         return [Item(name, path) for name, path in found.items()]
     wanted = chosen(found, find_files(root, masks, split), "mask", str(root / fill(masks, split)))
     return [Item(name, path, wanted[name]) for name, path in found.items()]
+
+
+class Images:
+    """Finds the image that a box file means by its path, a tail of it or its name, each without the suffix."""
+
+    def __init__(self, root: Path, items: list[Item], others: list[Path]):
+        self.root = root
+        self.names = {item.image: item.name for item in items}
+        self.paths: dict[str, set[Path]] = {}
+        for path in {*self.names, *others}:
+            parts = path.relative_to(root).with_suffix("").parts
+            tails = {"/".join(parts[i:]) for i in range(len(parts))}
+            for key in tails | {self.names.get(path, path.stem)}:
+                self.paths.setdefault(key, set()).add(path)
+
+    def resolve(self, image: str) -> str | None:
+        """The item's name, None for another split's image; LookupError where no image or several are meant."""
+        asked = PurePosixPath(image)
+        key = str(asked.with_suffix("") if asked.suffix.lower() in IMAGE_SUFFIXES else asked)
+        found = sorted(self.paths.get(key, ()))
+        if not found:
+            raise LookupError(f"expected an image under {self.root}, found none like {image!r}")
+        if len(found) > 1:
+            raise LookupError(
+                f"expected one image, found {found[0]} and {found[1]} for {image!r}, so write more of the path"
+            )
+        return self.names.get(found[0])
+
+
+def beside(items: list[Item], path_of: Callable[[Item], Path], kind: str) -> list[Item]:
+    """Items with the masks that `path_of` names (files that are no images too); what is missing raises."""
+    masks = [path_of(item) for item in items]
+    tell(
+        [
+            f"{mask}: expected the {kind} of {item.name!r}, found no such file; "
+            f"complete the download or take the image out of the split"
+            for item, mask in zip(items, masks, strict=True)
+            if not mask.is_file()
+        ],
+        SHOWN,
+    )
+    return [replace(item, mask=mask) for item, mask in zip(items, masks, strict=True)]

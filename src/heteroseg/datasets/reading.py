@@ -1,7 +1,6 @@
 """Decoding: from the files of an item to its pixels, ids and boxes."""
 
 import io
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,11 +8,13 @@ import cv2
 import numpy as np
 
 from heteroseg.datasets.boxes import outside
+from heteroseg.datasets.regions import paint, read_polygons
 from heteroseg.errors import HeterosegError
-from heteroseg.structures import Item, Sample
+from heteroseg.structures import Item, Region, Sample
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 PALETTE = 3  # the PNG colour type
+UNIT = (1, 1)  # the size of an image in parts of it
 
 
 def read_sample(item: Item, scoring: bool = False) -> Sample:
@@ -24,30 +25,62 @@ def read_sample(item: Item, scoring: bool = False) -> Sample:
     an id and a box that stands out of the image by more than a pixel raise HeterosegError.
     """
     image = read_image(item.image)
-    scored = scoring and item.scoring_mask is not None
-    path, palette = (item.scoring_mask, None) if scored else (item.mask, item.palette)
-    mask = None if path is None else read_mask(path, palette)
-    if mask is not None and mask.shape != image.shape[:2]:
-        sizes = [f"{a.shape[1]}x{a.shape[0]}" for a in (image, mask)]
-        raise HeterosegError(
-            f"{item.image}: expected an image and a mask of one size, found {sizes[0]} and {sizes[1]} in {path}; "
-            f"resize the one that was changed"
-        )
-    if item.polygons and not scored:
-        mask = np.full(image.shape[:2], -1, np.int32) if mask is None else mask
-        draw_polygons(mask, item.polygons, item.polygon_ids)
+    mask = _mask_of(item, scoring, image.shape[:2])
     return Sample(item.name, image, mask, _clipped(item, *image.shape[:2]), item.box_ids, item.tags)
 
 
-def draw_polygons(mask: np.ndarray, polygons: Sequence[np.ndarray], ids: np.ndarray) -> None:
-    """Fill polygons (K, 2) of corners x, y (pixels, a pixel's centre at one half) with ids in an int32 mask, in place.
+def _mask_of(item: Item, scoring: bool, size: tuple[int, int]) -> np.ndarray | None:
+    """(H, W) int32 ids of the file that counts, None where there is none; a mask of another size raises."""
+    path = item.scoring_mask if scoring and item.scoring_mask is not None else item.mask
+    if path is None:
+        return None
+    if path == item.scoring_mask:
+        mask = read_mask(path)
+    elif item.regions is not None:
+        mask = _painted(item, item.regions, item.size, size)
+    elif item.polygon_ids is not None:
+        meant, regions = read_polygons(path, item.polygon_ids)
+        mask = _painted(item, regions, meant, size)
+    elif item.segments is not None:
+        mask = _from_segments(path, item.segments, item.background)
+    else:
+        mask = read_mask(path, item.palette)
+    if mask.shape != size:
+        raise _sizes_differ(item.image, size[::-1], mask.shape[::-1], path)
+    return mask
 
-    Smaller ones lie on top. Pixels that an edge touches belong to the polygon (cv2.fillPoly).
-    """
-    area = [cv2.contourArea(p.astype(np.float32)) for p in polygons]
-    for i in sorted(range(len(polygons)), key=lambda i: -area[i]):
-        corners = np.round((polygons[i] - 0.5) * 16).astype(np.int32)  # four bits of fraction
-        cv2.fillPoly(mask, [corners], int(ids[i]), shift=4)
+
+def _sizes_differ(image: Path, size: tuple, other: tuple, path: Path) -> HeterosegError:
+    sizes = [f"{w:g}x{h:g}" for w, h in (size, other)]
+    return HeterosegError(
+        f"{image}: expected an image and a mask of one size, found {sizes[0]} and {sizes[1]} in {path}; "
+        f"resize the one that was changed"
+    )
+
+
+def _painted(item: Item, regions: tuple[Region, ...], meant: tuple | None, size: tuple[int, int]) -> np.ndarray:
+    """`regions` as a mask; `meant` is the size that they were drawn for, (1, 1) where they are parts of the image."""
+    scale = size[::-1] if meant == UNIT else (1, 1)
+    if meant not in (None, UNIT, size[::-1]):
+        raise _sizes_differ(item.image, size[::-1], meant, item.mask or item.image)
+    try:
+        return paint(regions, size, item.background, scale)
+    except ValueError as error:
+        raise HeterosegError(f"{item.mask}: {item.image.name}: {error}; export the file again") from None
+
+
+def _from_segments(path: Path, segments: dict[int, int], background: int) -> np.ndarray:
+    """COCO's panoptic colours (R + 256 G + 65536 B is the number of a segment, 0 is unlabelled) to ids."""
+    pixels = cv2.cvtColor(_bgr(path, _decoded(path, _bytes(path))), cv2.COLOR_BGR2RGB).astype(np.int32)
+    numbers, inverse = np.unique(pixels @ np.array([1, 256, 65536], np.int32), return_inverse=True)
+    unknown = [n for n in numbers.tolist() if n and n not in segments]
+    if unknown:
+        raise HeterosegError(
+            f"{path}: expected the segments that its json lists, found number {unknown[0]} too; "
+            f"take the json and the images of one release"
+        )
+    ids = np.array([segments[n] if n else background for n in numbers.tolist()], np.int32)
+    return ids[inverse].reshape(pixels.shape[:2])
 
 
 def read_image(path: Path | str) -> np.ndarray:
@@ -128,16 +161,18 @@ def _bgr(path: Path, pixels: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _id_table(palette: bytes) -> np.ndarray:
     """(2**24,) int32: id + 1 by packed 0xRRGGBB, 0 where no id has the colour. Untouched pages take no memory."""
-    red, green, blue = np.frombuffer(palette, np.uint8).reshape(-1, 3).astype(np.int32).T
+    red, green, blue, ids = np.frombuffer(palette, np.int32).reshape(-1, 4).T
     table = np.zeros(1 << 24, np.int32)
-    table[red << 16 | green << 8 | blue] = np.arange(1, len(red) + 1)
+    table[red << 16 | green << 8 | blue] = ids + 1
     return table
 
 
 def _from_colors(path: Path, pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
     pixels = _bgr(path, pixels)
     packed = cv2.cvtColor(pixels, cv2.COLOR_BGR2BGRA).view("<u4")[..., 0] & 0xFFFFFF
-    ids = _id_table(np.ascontiguousarray(palette, np.uint8).tobytes())[packed] - 1
+    if palette.shape[1] == 3:
+        palette = np.column_stack([palette, np.arange(len(palette))])
+    ids = _id_table(palette.astype(np.int32).tobytes())[packed] - 1
     if ids.size and ids.min() < 0:
         y, x = (int(v) for v in np.argwhere(ids < 0)[0])
         color = tuple(int(v) for v in pixels[y, x, ::-1])
@@ -149,10 +184,11 @@ def _from_colors(path: Path, pixels: np.ndarray, palette: np.ndarray) -> np.ndar
 
 
 def _clipped(item: Item, height: int, width: int) -> np.ndarray:
-    for box in item.boxes:
+    boxes = item.boxes * np.array([width, height] * 2, np.float32) if item.size == UNIT else item.boxes
+    for box in boxes:
         if outside(map(float, box), width, height):
             raise HeterosegError(
                 f"{item.image}: expected boxes inside the image of {width}x{height}, found {box.tolist()}; "
                 f"if the image was resized, scale the boxes too"
             )
-    return np.clip(item.boxes, 0, np.array([width, height] * 2, np.float32))
+    return np.clip(boxes, 0, np.array([width, height] * 2, np.float32))

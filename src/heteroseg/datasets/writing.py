@@ -57,6 +57,11 @@ def write_split(root: Path | str, split: str, lines: list[str]) -> None:
     write_text(Path(root, f"{split}.txt"), "".join(f"{line}\n" for line in lines))
 
 
+def encoded(pixels: np.ndarray, suffix: str) -> bytes:
+    """The bytes of an image file: (H, W, 3) uint8 RGB, or (H, W) ids."""
+    return cv2.imencode(suffix, pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
 def _top(path: Path, mask: np.ndarray, most: int) -> int:
     low, top = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
     if low < 0 or top > most:

@@ -1,0 +1,93 @@
+"""COCO's panoptic format, which WildDash 2, Vistas and Cityscapes' own tools write too.
+
+A json has images (id, file_name) and annotations (image_id, file_name, segments_info with id and category_id); a PNG
+has the number of a segment as a colour, R + 256 G + 65536 B. COCO: train2017/NAME.jpg,
+annotations/panoptic_train2017.json and annotations/panoptic_train2017/NAME.png. COCO's instances and COCO-Stuff's maps
+are read by `folder`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from heteroseg.datasets.boxes import by_id, integer, lists_of, read_json
+from heteroseg.datasets.classes import whole
+from heteroseg.datasets.listing import SHOWN, absent, check_pattern, fill, find_files, listed_names, stem_of, tell
+from heteroseg.datasets.writing import mask_of, write_image
+from heteroseg.files import write_json
+from heteroseg.structures import Item, Sample
+
+IMAGES = "{split}/{name}.*"
+SEGMENTS = "annotations/panoptic_{split}.json"
+
+
+def coco_panoptic(
+    root: Path | str,
+    split: str,
+    images: str = IMAGES,
+    segments: str = SEGMENTS,
+    masks: str | None = None,
+    names: str | None = None,
+    background: str | None = None,
+) -> list[Item]:
+    """Items by name; masks hold category ids, and `background` (default: unknown) where there is no segment.
+
+    `segments` is the json; the PNGs lie in `masks`, by default in a folder of the json's name. `names` is a text file
+    with one of the images a line, where a split is a list. What is missing and a segment without a category raise
+    HeterosegError.
+    """
+    root = Path(root)
+    check_pattern(images, "images")
+    check_pattern(segments, "segments", ("split",))
+    path = root / fill(segments, split)
+    if not path.is_file():
+        absent(path, "list of segments", "download it, or set `segments` to its name")
+    folder = path.with_suffix("") if masks is None else root / fill(masks, split)
+    listed, notes = lists_of(path, read_json(path), "images", "annotations")
+    entries = by_id(path, "images", listed)
+    wanted = None if names is None else set(listed_names(root / fill(names, split)))
+    files = find_files(root, images, split)
+    items, faults = [], []
+    for i, note in enumerate(notes):
+        entry = entries.get(str(note.get("image_id")), {})
+        name = stem_of(str(entry.get("file_name", f"(image_id {note.get('image_id')!r})")))
+        if wanted is not None and name not in wanted:
+            continue
+        mask, where = folder / str(note.get("file_name")), f"{path}: annotations[{i}]"
+        table = _table(note.get("segments_info"))
+        if name not in files:
+            faults.append(f"{where}: expected an image {name!r}, found none under {root}; complete the download")
+        elif not mask.is_file():
+            faults.append(f"{mask}: expected the segments of {name!r}, found no such file; complete the download")
+        elif table is None:
+            faults.append(f"{where}: expected segments_info with id and category_id, found others; restore the file")
+        else:
+            ground = whole(background, "background", -1)
+            items.append(Item(name, files[name], mask, segments=table, background=ground))
+    tell(faults, SHOWN)
+    return sorted(items, key=lambda item: item.name)
+
+
+def _table(entries: object) -> dict[int, int] | None:
+    """Segment number -> category id; None where an entry has none."""
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        return None
+    pairs = [(integer(e.get("id")), integer(e.get("category_id"))) for e in entries]
+    return {s: c for s, c in pairs if s is not None and c is not None} if all(None not in p for p in pairs) else None
+
+
+def write_coco_panoptic(root: Path | str, split: str, samples: list[Sample], background: int = -1) -> None:
+    """Write PNG images, the json and its PNGs; each id of a mask is a segment, but for `background`."""
+    path = Path(root, fill(SEGMENTS, split))
+    images, notes = [], []
+    for i, sample in enumerate(samples):
+        mask = mask_of(sample)
+        numbers = np.where(mask == background, 0, 1000 * (mask + 1) + 7)
+        found = np.unique(mask[mask != background]).tolist()
+        write_image(Path(root, split, f"{sample.name}.png"), sample.image)
+        pixels = np.stack([numbers & 255, numbers >> 8 & 255, numbers >> 16], -1).astype(np.uint8)
+        write_image(path.with_suffix("") / f"{sample.name}.png", pixels)
+        images.append({"id": i, "file_name": f"{sample.name}.png"})
+        parts = [{"id": 1000 * (label + 1) + 7, "category_id": label} for label in found]
+        notes.append({"image_id": i, "file_name": f"{sample.name}.png", "segments_info": parts})
+    write_json(path, {"images": images, "annotations": notes})

@@ -1,0 +1,188 @@
+"""CVAT's own export (`CVAT for images 1.1`): annotations.xml beside images/.
+
+Boxes stay boxes; polygons, masks, ellipses and turned boxes are painted in the order of their z_order. Exports of a
+project name the subset of each image, which is the split; those of a task have none, and every split holds all images.
+Tags have no place here and are left out. CVAT's other exports have readers of their own: COCO and YOLO, and `folder`
+for masks.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from heteroseg.datasets.boxes import NO_SHAPE, Row, Shape, attach, number
+from heteroseg.datasets.classes import Classes, whole
+from heteroseg.datasets.listing import Images, absent, find_files, tell
+from heteroseg.datasets.regions import ellipse, encode, polygon, turned
+from heteroseg.datasets.writing import write_image
+from heteroseg.errors import HeterosegError
+from heteroseg.files import read_text, write_text
+from heteroseg.structures import Item, Runs, Sample
+
+SHAPES = ("box", "polygon", "mask", "ellipse")
+
+
+def cvat(
+    root: Path | str,
+    split: str,
+    annotations: str = "annotations.xml",
+    images: str = "images/{name}.*",
+    classes: str | None = None,
+    others: str | None = None,
+    background: str | None = None,
+) -> list[Item]:
+    """Items named as the images, with boxes, and with masks where there are shapes to paint.
+
+    Ids: positions in `classes`, a text file with a name a line, else in the labels of the export, both from 0; `others`
+    is the id of all other names. `background` is the id where nothing is painted (default: unknown). Images that the
+    export does not list are left out. Other shapes, bad coordinates, unknown names and missing images raise
+    HeterosegError, all of them at once.
+    """
+    root = Path(root)
+    path = root / annotations
+    top = _parsed(path)
+    listed = [e.text or "" for e in top.iterfind("meta//labels/label/name")]
+    known = Classes.of(root, classes, others, list(dict.fromkeys(listed)))
+    found = [Item(name, file) for name, file in find_files(root, images, split).items()]
+    resolve = Images(root, found, []).resolve
+    rows: list[Row] = []
+    faults: list[str] = []
+    mine: dict[str, Item] = {}
+    items = {item.name: item for item in found}
+    for entry in top.iterfind("image"):
+        subset, file = entry.get("subset"), entry.get("name", "")
+        if subset is not None and subset.lower() != split.lower():
+            continue
+        where = f"{path}: image {file!r}"
+        try:
+            name = resolve(file)
+        except LookupError as error:
+            faults.append(f"{where}: {error.args[0]}; complete the export with its images")
+            continue
+        size = (number(entry.get("width")), number(entry.get("height")))
+        item = items[name or ""]
+        mine[item.name] = Item(item.name, item.image, path, size=size, background=whole(background, "background", -1))
+        rows += _rows(entry, where, item.name, size, known, faults)
+    tell(faults)
+    painted = any(row.shape is not None for row in rows)
+    return attach([mine[name] for name in sorted(mine)], rows, lambda name: name, painted)
+
+
+def _parsed(path: Path) -> ElementTree.Element:
+    if not path.is_file():
+        absent(path, "export", "choose `CVAT for images 1.1` and unpack it here")
+    text = read_text(path)
+    if "<!DOCTYPE" in text:
+        raise HeterosegError(f"{path}: expected an export of CVAT, found a document type; export it again")
+    try:
+        top = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise HeterosegError(f"{path}:{error.position[0]}: not valid XML, {error}; export it again") from None
+    if top.tag != "annotations" or top.find("track") is not None:
+        raise HeterosegError(f"{path}: expected `CVAT for images 1.1`, found another export; export it as that")
+    return top
+
+
+def _rows(
+    entry: ElementTree.Element, where: str, name: str, size: tuple[float, float], known: Classes, faults: list[str]
+) -> list[Row]:
+    """The boxes and shapes of one image, lowest first; what cannot be read goes to `faults`."""
+    rows = []
+    for shape in sorted(entry, key=_height):
+        if shape.tag == "tag":
+            continue
+        label = shape.get("label", "")
+        if shape.tag not in SHAPES:
+            faults.append(
+                f"{where}: expected {', '.join(SHAPES)}, found a {shape.tag} ({label!r}); convert or remove it"
+            )
+            continue
+        if known.find(label) is None:
+            faults.append(f"{where}: {known.unknown(label)}")
+            continue
+        text = ", ".join(f"{key}={value[:30]}" for key, value in shape.attrib.items() if key != "label")
+        row = Row(where, name, (), known.find(label), f"{shape.tag} {text}", size)
+        rows.append(_box(shape, row) if shape.tag == "box" else row._replace(shape=READ[shape.tag](shape)))
+    return rows
+
+
+def _height(shape: ElementTree.Element) -> float:
+    height = number(shape.get("z_order", 0))
+    return height if math.isfinite(height) else 0.0
+
+
+def _numbers(shape: ElementTree.Element, *keys: str) -> list[float]:
+    return [number(shape.get(key)) for key in keys]
+
+
+def _box(shape: ElementTree.Element, row: Row) -> Row:
+    x1, y1, x2, y2 = _numbers(shape, "xtl", "ytl", "xbr", "ybr")
+    turn = number(shape.get("rotation", 0))
+    if turn == 0 or not math.isfinite(x1 + y1 + x2 + y2 + turn):
+        return row._replace(corners=(x1, y1, x2, y2))
+    corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
+    return row._replace(shape=((turned(corners, turn, ((x1 + x2) / 2, (y1 + y2) / 2)),), None))
+
+
+def _polygon(shape: ElementTree.Element) -> Shape:
+    corners = polygon([pair.split(",") for pair in shape.get("points", "").split(";")])
+    return NO_SHAPE if corners is None else ((corners,), None)
+
+
+def _ellipse(shape: ElementTree.Element) -> Shape:
+    x, y, rx, ry = _numbers(shape, "cx", "cy", "rx", "ry")
+    turn = number(shape.get("rotation", 0))
+    if not math.isfinite(x + y + rx + ry + turn) or min(rx, ry) <= 0:
+        return NO_SHAPE
+    return (turned(ellipse(x, y, rx, ry), turn, (x, y)),), None
+
+
+def _mask(shape: ElementTree.Element) -> Shape:
+    window = [shape.get(key, "") for key in ("left", "top", "width", "height")]
+    counts = re.split(r"\s*,\s*", shape.get("rle", "").strip())
+    if not all(word.isdecimal() for word in [*window, *counts]):
+        return NO_SHAPE
+    x, y, width, height = map(int, window)
+    return (), Runs(tuple(map(int, counts)), (x, y, width, height))
+
+
+READ: dict[str, Callable[[ElementTree.Element], Shape]] = {"polygon": _polygon, "ellipse": _ellipse, "mask": _mask}
+
+
+def write_cvat(root: Path | str, split: str, samples: list[Sample], background: int = -1) -> None:
+    """Write images/NAME.png and annotations.xml with boxes and a mask for each id; labels are `label 0`, `label 1` ...
+
+    Images of other subsets that stand in annotations.xml stay.
+    """
+    path = Path(root, "annotations.xml")
+    top = _parsed(path) if path.is_file() else ElementTree.Element("annotations")
+    if not path.is_file():
+        ElementTree.SubElement(top, "version").text = "1.1"
+        ElementTree.SubElement(ElementTree.SubElement(ElementTree.SubElement(top, "meta"), "project"), "labels")
+    for old in [e for e in top.iterfind("image") if e.get("subset") == split]:
+        top.remove(old)
+    labels = top.find("meta/project/labels")
+    assert labels is not None
+    for sample in samples:
+        write_image(Path(root, "images", f"{sample.name}.png"), sample.image)
+        height, width = sample.image.shape[:2]
+        sizes = {"width": str(width), "height": str(height)}
+        entry = ElementTree.SubElement(top, "image", {"name": f"{sample.name}.png", "subset": split, **sizes})
+        for box, label in zip(sample.boxes.tolist(), sample.box_ids.tolist(), strict=True):
+            corners = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(str, box), strict=True))
+            ElementTree.SubElement(entry, "box", {"label": f"label {label}", **corners, "z_order": "0"})
+        ids = [] if sample.mask is None else np.unique(sample.mask).tolist()
+        for label in ids:
+            if label != background:
+                rle = ", ".join(map(str, encode(sample.mask == label)))
+                window = {"left": "0", "top": "0", **sizes}
+                ElementTree.SubElement(entry, "mask", {"label": f"label {label}", "rle": rle, **window, "z_order": "0"})
+        top_id = max([*ids, *sample.box_ids.tolist()], default=-1)
+        for i in range(len(labels), top_id + 1):
+            ElementTree.SubElement(ElementTree.SubElement(labels, "label"), "name").text = f"label {i}"
+    ElementTree.indent(top)
+    write_text(path, ElementTree.tostring(top, encoding="unicode") + "\n")

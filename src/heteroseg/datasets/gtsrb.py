@@ -1,0 +1,93 @@
+"""GTSRB, the German traffic-sign recognition benchmark: an image for each sign, with the box of the sign in it.
+
+Final_Training/Images/CCCCC/*.ppm with GT-CCCCC.csv, and Final_Test/Images/*.ppm with GT-final_test.csv there or in a
+folder above. A line is `Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId`, x2 and y2 exclusive. Box ids are
+2000 + class, as in GTSDB, so that both share a label space. Splits: SPLIT.txt with a name a line where there is one,
+else train, and val or test for the test images.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+from heteroseg.datasets.boxes import Row, attach, integer, number
+from heteroseg.datasets.gtsdb import FIRST_ID
+from heteroseg.datasets.listing import absent, chosen, find_files, listed_names, require_folder
+from heteroseg.datasets.writing import write_image, write_split
+from heteroseg.errors import HeterosegError
+from heteroseg.files import read_text, write_text
+from heteroseg.structures import Item, Sample
+
+TRAINING, TEST = "Final_Training/Images", "Final_Test/Images"
+TEST_TABLE = "GT-final_test.csv"
+COLUMNS = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2", "ClassId")
+
+
+def gtsrb(root: Path | str, split: str) -> list[Item]:
+    """Items named CCCCC/TTTTT_NNNNN (training) and NNNNN (test), one box each, without masks.
+
+    Missing images, lists and tables, and bad lines of a table raise HeterosegError.
+    """
+    root = Path(root)
+    listed = listed_names(root / f"{split}.txt") if (root / f"{split}.txt").is_file() else None
+    if listed is None and split not in ("train", "val", "test"):
+        absent(root / f"{split}.txt", "list of images", "name the split train, val or test, or write its list")
+    files: dict[str, Path] = {}
+    tables: dict[str, Path] = {}
+    if listed is not None or split == "train":
+        files |= find_files(root, TRAINING + "/{name}.*")
+        folders = (f for f in require_folder(root / TRAINING).iterdir() if f.is_dir())
+        tables |= {f"{f.name}/": f / f"GT-{f.name}.csv" for f in sorted(folders)}
+    if split != "train" and (listed is None or (root / TEST).is_dir()):
+        files |= find_files(root, TEST + "/{name}.*")
+        tables[""] = _test_table(root)
+    if listed is not None:
+        files = chosen(listed, files, "image", str(root / "Final_*/Images/{name}.ppm"))
+    rows = [row for folder, path in tables.items() for row in _rows(path, folder)]
+    found = {row.image for row in rows}
+    if missing := [name for name in files if name not in found]:
+        raise HeterosegError(f"{files[missing[0]]}: expected a line in a GT-*.csv, found none; complete the download")
+    items = [Item(name, path) for name, path in files.items()]
+    return attach(items, rows, lambda image: image if image in files else None)
+
+
+def _test_table(root: Path) -> Path:
+    folders = (root / TEST, root / "Final_Test", root)
+    path = next((f / TEST_TABLE for f in folders if (f / TEST_TABLE).is_file()), None)
+    if path is None:
+        absent(root / TEST / TEST_TABLE, "table of signs", "unpack GTSRB_Final_Test_GT.zip here")
+    return path
+
+
+def _rows(path: Path, folder: str) -> list[Row]:
+    if not path.is_file():
+        absent(path, "table of signs", "complete the download")
+    reader = csv.DictReader(io.StringIO(read_text(path)), delimiter=";")
+    if missing := [c for c in COLUMNS if c not in (reader.fieldnames or ())]:
+        raise HeterosegError(f"{path}:1: expected the columns {';'.join(COLUMNS)}, found no {missing[0]}; restore it")
+    rows = []
+    for record in reader:
+        label = integer(record["ClassId"])
+        size = (number(record["Width"]), number(record["Height"]))
+        x1, y1, x2, y2 = (number(record[c]) for c in COLUMNS[3:7])
+        raw = ";".join(str(record[c]) for c in COLUMNS)
+        name = folder + Path(record["Filename"] or "").stem
+        known = None if label is None else FIRST_ID + label
+        rows.append(Row(f"{path}:{reader.line_num}", name, (x1, y1, x2, y2), known, raw, size))
+    return rows
+
+
+def write_gtsrb(root: Path | str, split: str, samples: list[Sample]) -> None:
+    """Write images with one box each: names CCCCC/FILE to the training part, others to the test part; and SPLIT.txt."""
+    for sample in samples:
+        if len(sample.boxes) != 1 or sample.box_ids[0] < FIRST_ID:
+            raise HeterosegError(f"sample {sample.name!r}: expected one box with an id from {FIRST_ID}, found others")
+        folder, _, file = sample.name.rpartition("/")
+        place = Path(root, TRAINING if folder else TEST, folder)
+        table = place / (f"GT-{folder}.csv" if folder else TEST_TABLE)
+        lines = read_text(table).splitlines() if table.is_file() else [";".join(COLUMNS)]
+        lines = [line for line in lines if line.partition(";")[0] != f"{file}.ppm"]
+        values = [sample.image.shape[1], sample.image.shape[0], *sample.boxes[0], sample.box_ids[0] - FIRST_ID]
+        write_image(place / f"{file}.ppm", sample.image)
+        write_text(table, "\n".join([*lines, f"{file}.ppm;" + ";".join(f"{v:g}" for v in values)]) + "\n")
+    write_split(root, split, [sample.name for sample in samples])

@@ -1,0 +1,143 @@
+"""Hugging Face datasets on disk: Parquet files as on the Hub, or the Arrow files of `save_to_disk`.
+
+Parquet: SPLIT-*.parquet in any folder (a download of a dataset repository); Arrow: SPLIT/*.arrow. Image columns hold
+the bytes of image files. The files are unpacked once, as they are, into a hidden folder beside them, because training
+reads images in random order, which these formats are not made for. Needs the extra `huggingface` (pyarrow); nothing of
+a dataset is run.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heteroseg.datasets.listing import find_files, tell
+from heteroseg.datasets.reading import JPEG, PNG
+from heteroseg.datasets.writing import encoded, mask_of
+from heteroseg.errors import HeterosegError, nearest
+from heteroseg.files import written
+from heteroseg.structures import Item, Sample
+
+CACHE = ".heteroseg"
+
+
+def huggingface(
+    root: Path | str, split: str, image: str = "image", mask: str = "mask", cache: str | None = None
+) -> list[Item]:
+    """Items named by their row, 000000, 000001, ...; `image` and `mask` are columns.
+
+    `cache` is the folder to unpack to (default: .heteroseg in the root). Files without the columns, cells without bytes
+    and a cache that cannot be written raise HeterosegError.
+    """
+    root = Path(root)
+    shards = sorted(
+        [*root.rglob(f"{split}-*.parquet"), *root.glob(f"{split}/*.parquet"), *root.glob(f"{split}/*.arrow")]
+    )
+    if not shards:
+        raise HeterosegError(f"{root}: expected {split}-*.parquet or {split}/*.arrow, found none; check the split")
+    stamp = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in shards]
+    key = hashlib.sha256(json.dumps([stamp, image, mask]).encode()).hexdigest()[:12]
+    folder = Path(cache or root / CACHE) / f"{split}-{key}"
+    if not folder.is_dir():
+        _unpack(shards, image, mask, folder)
+    images = find_files(folder, "image/{name}.*")
+    masks = find_files(folder, "mask/{name}.*")
+    return [Item(name, path, masks[name]) for name, path in images.items()]
+
+
+def _unpack(shards: list[Path], image: str, mask: str, folder: Path) -> None:
+    """Write image/ROW and mask/ROW to `folder`, which is there only when it is complete."""
+    columns = (("image", image), ("mask", mask))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
+    except OSError as error:
+        raise HeterosegError(f"{folder.parent}: cannot be written, {error.strerror}; set `cache` to a folder") from None
+    try:
+        row = 0
+        for path in shards:
+            for record in _records(path, [column for _, column in columns]):
+                for kind, column in columns:
+                    data = _bytes(record[column], f"{path}: row {row}, column {column!r}", path.parent)
+                    target = partial / kind / f"{row:06d}{_suffix(data)}"
+                    target.parent.mkdir(exist_ok=True)
+                    target.write_bytes(data)
+                row += 1
+        if not folder.is_dir():  # another process may have been faster
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _records(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise HeterosegError(
+            "reader huggingface: pyarrow is not installed; pip install 'heteroseg[huggingface]'"
+        ) from None
+    try:
+        if path.suffix == ".parquet":
+            file = pyarrow.parquet.ParquetFile(path)
+            _check(path, columns, file.schema_arrow.names)
+            tables = file.iter_batches(batch_size=16, columns=columns)
+        else:
+            tables = pyarrow.ipc.open_stream(path)
+            _check(path, columns, tables.schema.names)
+        for table in tables:
+            yield from table.select(columns).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise HeterosegError(f"{path}: cannot be read, {reason}; download it again") from None
+
+
+def _check(path: Path, columns: list[str], there: list[str]) -> None:
+    tell(
+        [
+            f"{path}: expected a column {c!r}, found {', '.join(there)}; set `image` and `mask`{nearest(c, there)}"
+            for c in columns
+            if c not in there
+        ]
+    )
+
+
+def _bytes(cell: Any, where: str, folder: Path) -> bytes:
+    """The bytes in a cell, or of the file that it names."""
+    data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if isinstance(data, bytes):
+        return data
+    if (
+        isinstance(path, str)
+        and ".." not in Path(path).parts
+        and not path.startswith("/")
+        and (folder / path).is_file()
+    ):
+        return (folder / path).read_bytes()
+    raise HeterosegError(f"{where}: expected the bytes of an image, found {cell!r:.60}; embed the files in the dataset")
+
+
+def _suffix(data: bytes) -> str:
+    known = {PNG: ".png", JPEG: ".jpg", b"RIFF": ".webp", b"BM": ".bmp"}
+    return next((suffix for start, suffix in known.items() if data.startswith(start)), ".tif")
+
+
+def write_huggingface(root: Path | str, split: str, samples: list[Sample]) -> None:
+    """Write data/SPLIT-00000-of-00001.parquet with the columns image and mask, in the order of the samples."""
+    import pyarrow
+    import pyarrow.parquet
+
+    def cell(pixels: np.ndarray, name: str) -> dict[str, Any]:
+        return {"bytes": encoded(pixels, ".png"), "path": f"{name}.png"}
+
+    rows = [
+        {"image": cell(sample.image, sample.name), "mask": cell(mask_of(sample).astype(np.uint16), sample.name)}
+        for sample in samples
+    ]
+    with written(Path(root, "data", f"{split}-00000-of-00001.parquet")) as temporary:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)

@@ -1,0 +1,103 @@
+"""nuImages: v1.0-SPLIT/*.json beside samples/CAM_*/*.jpg. Splits: train, val, test (no annotation) and mini.
+
+The key frame of every sample is an image. Surfaces are painted first and objects over them in the order of their
+tokens, as in nuScenes' development kit, whose ids are used: 0 unlabelled, 1-23 the objects in alphabetical order, 24
+driveable surface, 31 ego vehicle. Objects without a mask stay unlabelled.
+"""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heteroseg.datasets.boxes import NO_SHAPE, Row, Shape, attach, by_id, lists_of, read_json
+from heteroseg.datasets.listing import SHOWN, absent, require_folder, tell
+from heteroseg.datasets.regions import encode, pack
+from heteroseg.datasets.writing import mask_of, write_image
+from heteroseg.files import write_json
+from heteroseg.structures import Item, Runs, Sample
+
+OBJECTS = """animal;human.pedestrian.adult;human.pedestrian.child;human.pedestrian.construction_worker;
+human.pedestrian.personal_mobility;human.pedestrian.police_officer;human.pedestrian.stroller;human.pedestrian.wheelchair;
+movable_object.barrier;movable_object.debris;movable_object.pushable_pullable;movable_object.trafficcone;
+static_object.bicycle_rack;vehicle.bicycle;vehicle.bus.bendy;vehicle.bus.rigid;vehicle.car;vehicle.construction;
+vehicle.emergency.ambulance;vehicle.emergency.police;vehicle.motorcycle;vehicle.trailer;vehicle.truck"""
+SURFACES = {"flat.driveable_surface": 24, "vehicle.ego": 31}
+IDS = {name: i for i, name in enumerate(OBJECTS.replace("\n", "").split(";"), 1)} | SURFACES
+TABLES = ("category", "sample", "sample_data", "object_ann", "surface_ann")
+
+
+def nuimages(root: Path | str, split: str) -> list[Item]:
+    """Items named CAM_*/FILE; masks hold the ids of nuScenes' development kit.
+
+    A missing table or image, a category that nuImages does not have and damaged masks raise HeterosegError.
+    """
+    root = Path(root)
+    folder = require_folder(root / f"v1.0-{split}")
+    tables = {name: _table(folder / f"{name}.json") for name in TABLES}
+    names = {str(c.get("token")): str(c.get("name")) for c in tables["category"]}
+    files = {str(d.get("token")): str(d.get("filename")) for d in tables["sample_data"]}
+    items, faults = {}, []
+    for i, sample in enumerate(tables["sample"]):
+        token = str(sample.get("key_camera_token"))
+        image = root / files.get(token, "")
+        if not image.is_file():
+            where = f"{folder / 'sample.json'}: [{i}]"
+            faults.append(f"{where}: expected the key image {image}, found no such file; complete the download")
+            continue
+        name = image.relative_to(root / "samples").with_suffix("").as_posix()
+        items[token] = Item(name, image, folder / "object_ann.json", background=0)
+    tell(faults, SHOWN)
+    rows = []
+    for table in ("surface_ann", "object_ann"):
+        notes = sorted(enumerate(tables[table]), key=lambda pair: str(pair[1].get("token")))
+        for i, note in notes:
+            token = str(note.get("sample_data_token"))
+            if token in items and note.get("mask") is not None:
+                category = names.get(str(note.get("category_token")), "(none)")
+                where, raw = f"{folder / table}.json: [{i}]", f"category {category!r}, mask {note['mask']!r:.60}"
+                rows.append(Row(where, items[token].name, (), IDS.get(category), raw, shape=_shape(note["mask"])))
+    return attach(sorted(items.values(), key=lambda item: item.name), rows, lambda name: name, painted=True)
+
+
+def _table(path: Path) -> list[dict]:
+    if not path.is_file():
+        absent(path, "table", "unpack nuImages' metadata here")
+    (entries,) = lists_of(path, {path.stem: read_json(path)}, path.stem)
+    return list(by_id(path, path.stem, [e | {"id": e.get("token")} for e in entries]).values())
+
+
+def _shape(mask: Any) -> Shape:
+    """COCO's packed run lengths, in base64."""
+    size, counts = (mask.get("size"), mask.get("counts")) if isinstance(mask, dict) else (None, None)
+    if not (isinstance(size, list) and len(size) == 2 and all(type(v) is int and v > 0 for v in size)):
+        return NO_SHAPE
+    try:
+        text = base64.b64decode(str(counts), validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        return NO_SHAPE
+    return (), Runs(text, (0, 0, size[1], size[0]), by_column=True)
+
+
+def write_nuimages(root: Path | str, split: str, samples: list[Sample]) -> None:
+    """Write samples/NAME.jpg for names CAM_*/FILE, and the tables; ids that nuImages does not have raise KeyError."""
+    categories = {i: {"token": f"category{i}", "name": name} for name, i in IDS.items()}
+    tables: dict[str, list[dict]] = {name: [] for name in TABLES} | {"category": list(categories.values())}
+    for sample in samples:
+        mask, image = mask_of(sample), f"samples/{sample.name}.jpg"
+        write_image(Path(root, image), sample.image)
+        tables["sample_data"].append({"token": f"data {sample.name}", "filename": image, "is_key_frame": True})
+        tables["sample"].append({"token": f"sample {sample.name}", "key_camera_token": f"data {sample.name}"})
+        for label in np.unique(mask[mask > 0]).tolist():
+            counts = base64.b64encode(pack(encode(mask == label, by_column=True)).encode()).decode()
+            note = {
+                "token": f"{sample.name} {label}",
+                "sample_data_token": f"data {sample.name}",
+                "category_token": categories[label]["token"],
+                "mask": {"size": list(mask.shape), "counts": counts},
+            }
+            tables["surface_ann" if label > len(OBJECTS.split(";")) else "object_ann"].append(note)
+    for name, entries in tables.items():
+        write_json(Path(root, f"v1.0-{split}", f"{name}.json"), entries)

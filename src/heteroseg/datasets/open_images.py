@@ -1,0 +1,95 @@
+"""Open Images, boxes: SPLIT/IMAGEID.jpg, SPLIT-annotations-bbox.csv and class-descriptions-boxable.csv.
+
+The table of boxes has ImageID, LabelName (a code as /m/0k4j) and XMin, XMax, YMin, YMax in parts of the image; the
+other one has a code and a name a line. Image-level labels have no place here. Only images that are there are read, so
+a part of the dataset is a dataset.
+"""
+
+import csv
+from pathlib import Path
+
+from heteroseg.datasets.boxes import Row, attach, number
+from heteroseg.datasets.classes import Classes
+from heteroseg.datasets.listing import absent, check_pattern, fill, find_files, tell
+from heteroseg.datasets.writing import write_image
+from heteroseg.errors import HeterosegError
+from heteroseg.files import read_text, write_text
+from heteroseg.structures import Item, Sample
+
+COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
+BOXES, NAMES = "{split}-annotations-bbox.csv", "class-descriptions-boxable.csv"
+
+
+def open_images(
+    root: Path | str,
+    split: str,
+    images: str = "{split}/{name}.*",
+    boxes: str = BOXES,
+    names: str = NAMES,
+    classes: str | None = None,
+    others: str | None = None,
+) -> list[Item]:
+    """Items named IMAGEID with boxes, without masks.
+
+    Ids are the positions, from 0, in the lines of `names`, or in `classes`, a text file with a class name a line;
+    `others` is the id of all other classes. Missing files, bad boxes and unknown classes raise HeterosegError.
+    """
+    root = Path(root)
+    check_pattern(images, "images")
+    check_pattern(boxes, "boxes", ("split",))
+    described = _described(root / names)
+    known = Classes.of(root, classes, others, described.values())
+    files = find_files(root, images, split)
+    path = root / fill(boxes, split)
+    if not path.is_file():
+        absent(path, "table of boxes", "download it, or set `boxes` to its name")
+    items = [Item(name, file, size=(1, 1)) for name, file in files.items()]
+    return attach(items, _rows(path, files, described, known), lambda name: name)
+
+
+def _described(path: Path) -> dict[str, str]:
+    """Class names by code, in the order of the file; it may have a header (LabelName, DisplayName)."""
+    if not path.is_file():
+        absent(path, "list of class names", "download it, or set `names` to its name")
+    rows = [row for row in csv.reader(read_text(path).splitlines()) if row]
+    if bad := [row for row in rows if len(row) != 2]:
+        raise HeterosegError(f"{path}: expected a code and a name in each line, found {','.join(bad[0])!r}; restore it")
+    return dict(row for row in rows if row[0] != "LabelName")
+
+
+def _rows(path: Path, files: dict[str, Path], described: dict[str, str], known: Classes) -> list[Row]:
+    """The boxes of the images in `files`; the table may have millions of lines of others."""
+    rows, faults = [], []
+    with path.open(encoding="utf-8", newline="") as lines:
+        reader = csv.reader(lines)
+        header = next(reader, [])
+        if missing := [c for c in COLUMNS if c not in header]:
+            raise HeterosegError(f"{path}:1: expected the columns {', '.join(COLUMNS)}, found no {missing[0]}")
+        image, label, *corners = (header.index(c) for c in COLUMNS)
+        for record in reader:
+            where = f"{path}:{reader.line_num}"
+            if len(record) != len(header):
+                faults.append(f"{where}: expected {len(header)} fields, found {len(record)}; download the file again")
+            elif record[image] in files:
+                x1, x2, y1, y2 = (number(record[c]) for c in corners)
+                name = described.get(record[label], record[label])
+                raw = f"{record[label]} ({name}), {x1:g},{y1:g},{x2:g},{y2:g}"
+                if known.find(name) is None:
+                    faults.append(f"{where}: {known.unknown(name)}")
+                else:
+                    rows.append(Row(where, record[image], (x1, y1, x2, y2), known.find(name), raw, (1, 1)))
+    tell(faults, 20)
+    return rows
+
+
+def write_open_images(root: Path | str, split: str, samples: list[Sample]) -> None:
+    """Write images, boxes, and class-descriptions-boxable.csv with the names `label 0`, `label 1` ... (9 of them)."""
+    lines = [",".join(COLUMNS)]
+    for sample in samples:
+        height, width = sample.image.shape[:2]
+        for (x1, y1, x2, y2), label in zip(sample.boxes.tolist(), sample.box_ids.tolist(), strict=True):
+            parts = ",".join(f"{v:.9f}" for v in (x1 / width, x2 / width, y1 / height, y2 / height))
+            lines.append(f"{sample.name},/m/{label},{parts}")
+        write_image(Path(root, split, f"{sample.name}.jpg"), sample.image)
+    write_text(Path(root, fill(BOXES, split)), "\n".join(lines) + "\n")
+    write_text(Path(root, NAMES), "".join(f"/m/{i},label {i}\n" for i in range(9)))

@@ -1,0 +1,89 @@
+"""YOLO: a text file of boxes or outlines for each image, in parts of its width and height.
+
+Ultralytics' layout is images/SPLIT/NAME.jpg and labels/SPLIT/NAME.txt; exports of others have SPLIT/images and
+SPLIT/labels (set the patterns). A line is `class cx cy width height`, a box, or `class x y x y x y ...`, an outline
+that is painted to a mask. The class is the id. An image without a text file holds no object.
+"""
+
+import math
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from heteroseg.datasets.boxes import NO_SHAPE, Row, attach, integer, number
+from heteroseg.datasets.classes import whole
+from heteroseg.datasets.listing import check_pattern, fill, find_files, require_folder
+from heteroseg.datasets.regions import bars, polygon
+from heteroseg.datasets.writing import write_image
+from heteroseg.errors import HeterosegError
+from heteroseg.files import read_text, write_text
+from heteroseg.structures import Item, Sample
+
+IMAGES, LABELS = "images/{split}/{name}.*", "labels/{split}/{name}.txt"
+UNIT = (1, 1)
+
+
+def yolo(
+    root: Path | str, split: str, images: str = IMAGES, labels: str = LABELS, background: str | None = None
+) -> list[Item]:
+    """Items by name with boxes, and masks where there are outlines: the small ones on top, `background` elsewhere.
+
+    `background` is an id (default: unknown). Bad lines, all of them at once, and folders that are missing or without
+    any text file for the images raise HeterosegError.
+    """
+    root = Path(root)
+    for pattern, what in ((images, "images"), (labels, "labels")):
+        check_pattern(pattern, what)
+    files = find_files(root, images, split)
+    require_folder(root / fill(labels, split).split("{name}")[0].rpartition("/")[0])
+    texts = {name: root / fill(labels, split, name) for name in files}
+    if files and not any(path.is_file() for path in texts.values()):
+        first = next(iter(texts.values()))
+        raise HeterosegError(f"{first}: expected label files for the images, found none; check the pattern `labels`")
+    rows = list(chain.from_iterable(_rows(path, name) for name, path in texts.items() if path.is_file()))
+    ground = whole(background, "background", -1)
+    items = [Item(name, path, texts[name], size=UNIT, background=ground) for name, path in files.items()]
+    return attach(items, rows, lambda name: name, painted=any(row.shape is not None for row in rows))
+
+
+def _rows(path: Path, name: str) -> list[Row]:
+    """The boxes of a file and its outlines, the largest first."""
+    boxes, outlines = [], []
+    for n, line in enumerate(read_text(path).splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        row = Row(f"{path}:{n}", name, (), integer(words[0]), repr(line[:60]), UNIT)
+        values = [number(word) for word in words[1:]]
+        if len(values) < 5:
+            x, y, width, height = values if len(values) == 4 else (math.nan,) * 4
+            boxes.append(row._replace(corners=(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
+        else:
+            corners = polygon(values)
+            outlines.append((_area(corners), row._replace(shape=NO_SHAPE if corners is None else ((corners,), None))))
+    return boxes + [row for _, row in sorted(outlines, key=lambda pair: -pair[0])]
+
+
+def _area(corners: np.ndarray | None) -> float:
+    if corners is None:
+        return 0.0
+    x, y = corners.T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+
+
+def write_yolo(root: Path | str, split: str, samples: list[Sample], background: int = -1) -> None:
+    """Write PNG images and text files of the boxes; a mask's ids become outlines, but for `background`."""
+    for sample in samples:
+        height, width = sample.image.shape[:2]
+        lines = []
+        for (x1, y1, x2, y2), label in zip(sample.boxes.tolist(), sample.box_ids.tolist(), strict=True):
+            parts = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+            lines.append(f"{label} " + " ".join(f"{v:.9f}" for v in parts))
+        if sample.mask is not None:
+            for label, corners in bars(sample.mask):
+                if label != background:
+                    places = (corners + 0.25) / [width, height]  # inside the pixel, so that rounding does not matter
+                    lines.append(f"{label} " + " ".join(f"{v:.9f}" for v in places.ravel()))
+        write_image(Path(root, fill(IMAGES.replace(".*", ".png"), split, sample.name)), sample.image)
+        write_text(Path(root, fill(LABELS, split, sample.name)), "".join(f"{line}\n" for line in lines))
