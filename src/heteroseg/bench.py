@@ -126,11 +126,9 @@ def _spread(times: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(times), "p10": float(ranks[0]), "p90": float(ranks[1]), "min": min(times)}
 
 
-def _stages(model: Model, source: Path, target: Path, plan: Plan) -> tuple[dict[str, float], Tensor, np.ndarray]:
-    """One frame: milliseconds of each stage, the logits and the label map."""
+def _frame(model: Model, image: np.ndarray, plan: Plan) -> tuple[dict[str, float], Tensor, np.ndarray]:
+    """One frame, from pixels to labels in memory: milliseconds of each stage, the logits and the label map."""
     marks = [time.perf_counter()]
-    image = read_image(source)
-    marks.append(time.perf_counter())
     size = (image.shape[0], image.shape[1])
     if isinstance(model.network, Exported):
         ready = model.network.pad(image)  # the graph does the rest
@@ -143,16 +141,16 @@ def _stages(model: Model, source: Path, target: Path, plan: Plan) -> tuple[dict[
     marks.append(time.perf_counter())
     ids = decode(logits, model.network.covers(*size), size, plan)
     marks.append(time.perf_counter())
-    write_map(target, ids)
-    marks.append(time.perf_counter())
-    names = ("read", "normalise", "network", "decode", "write")
     spans = [1e3 * (b - a) for a, b in pairwise(marks)]
-    return dict(zip(names, spans, strict=True)), logits, ids
+    return dict(zip(COUNTED, spans, strict=True)), logits, ids
 
 
 @torch.inference_mode()
 def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
-    """Time frames of a drawn scene of `settings.size` in JPEG; the dictionary is what `--json` writes."""
+    """Time frames of a drawn scene of `settings.size`; the dictionary is what `--json` writes.
+
+    Frames follow each other as in a video; reading the scene from a JPEG file and writing its labels are timed apart.
+    """
     if not isinstance(model.network, Exported):
         model.network.eval()
     before = torch.get_num_threads()
@@ -162,12 +160,16 @@ def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "scene.jpg", Path(folder) / "ids.png"
             cv2.imwrite(str(source), scenes(1, settings.size)[0][..., ::-1])
+            reads, image = _timed(lambda: read_image(source), settings.repeats)
             for _ in range(5):
-                _stages(model, source, target, plan)
-            runs = [_stages(model, source, target, plan) for _ in range(settings.repeats)]
-        _, logits, ids = runs[-1]
+                _frame(model, image, plan)
+            frames = []
+            for _ in range(settings.repeats):
+                stages, logits, ids = _frame(model, image, plan)
+                frames.append(stages)
+            writes, _ = _timed(lambda: write_map(target, ids), settings.repeats)
         covers = model.network.covers(*settings.size)
-        result = _report(model, [stages for stages, _, _ in runs], settings)
+        result = _report(model, frames, reads, writes, settings)
         result |= {"classes": len(model.taxonomy.leaves), "logits": list(logits.shape), "label_space": labels}
         result |= {
             "decision": model.decision,
@@ -193,9 +195,12 @@ def _mixed(logits: Tensor, model: Model) -> float:
     return 1 - float(same.float().mean())
 
 
-def _report(model: Model, runs: Sequence[dict[str, float]], settings: Settings) -> dict[str, Any]:
-    whole = [sum(stages[name] for name in COUNTED) for stages in runs]
-    files = [sum(stages.values()) for stages in runs]
+def _report(
+    model: Model, frames: Sequence[dict[str, float]], reads: list[float], writes: list[float], settings: Settings
+) -> dict[str, Any]:
+    whole = [sum(stages.values()) for stages in frames]
+    times = {"read": reads} | {name: [stages[name] for stages in frames] for name in COUNTED} | {"write": writes}
+    stages = {name: statistics.median(values) for name, values in times.items()}
     network = model.network
     runtime, precision = (
         (network.kind, network.metadata["precision"]) if isinstance(network, Exported) else ("torch", "fp32")
@@ -205,11 +210,10 @@ def _report(model: Model, runs: Sequence[dict[str, float]], settings: Settings) 
         "fps": 1e3 / middle,
         "ms": middle,
         "size": list(settings.size),
-        "stages_ms": {name: statistics.median(s[name] for s in runs) for name in runs[0]},
+        "stages_ms": stages,
         "counted": list(COUNTED),
-        "spread_ms": {"frame": _spread(whole), "with_files": _spread(files)}
-        | {name: _spread([s[name] for s in runs]) for name in runs[0]},
-        "fps_with_files": 1e3 / statistics.median(files),
+        "spread_ms": {"frame": _spread(whole)} | {name: _spread(values) for name, values in times.items()},
+        "fps_with_files": 1e3 / (middle + stages["read"] + stages["write"]),
         "runtime": runtime,
         "precision": precision,
         "threads": settings.threads,

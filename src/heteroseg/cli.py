@@ -184,12 +184,13 @@ def bench(args: argparse.Namespace) -> int:
     if bool(args.model) == bool(args.preset):
         raise HeterosegError("bench measures a MODEL or a --preset; name one of the two")
     settings = Settings(args.size, args.threads, args.repeats, args.batch)
+    precision = args.precision or ("int8" if args.preset and args.runtime == "openvino" else "fp32")
     model = load(args.model) if args.model else random_model(args.preset, args.taxonomy, args.size)
     if args.decision:
         model.decision = args.decision
     with tempfile.TemporaryDirectory() as folder:
-        images = scenes(16, args.size) if args.precision == "int8" and args.runtime != "torch" else []
-        model = in_runtime(model, args.runtime, args.precision, images, args.threads, Path(folder))
+        images = scenes(16, args.size) if precision == "int8" and args.runtime != "torch" else []
+        model = in_runtime(model, args.runtime, precision, images, args.threads, Path(folder))
         result = run(model, args.labels, settings)
     print(table(result))
     if args.json:
@@ -395,7 +396,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--taxonomy", default="streets-108", metavar="NAME", help="its taxonomy (default: streets-108)")
     p.add_argument("--size", type=_size, default=(520, 706), metavar="HxW", help="image size (default: 520x706)")
     p.add_argument("--runtime", default="openvino", choices=["torch", "openvino", "onnx"])
-    p.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
+    p.add_argument(
+        "--precision", choices=["fp32", "bf16", "int8"], help="default: fp32; for a preset in openvino int8"
+    )
     p.add_argument("--decision", choices=["path", "marginal"], help="default: as the model says (preset: path)")
     p.add_argument("--labels", default="leaves", metavar="SPACE", help="label space of the answer (default: leaves)")
     p.add_argument("--threads", type=_count, default=2, metavar="N")

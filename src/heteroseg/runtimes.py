@@ -110,8 +110,9 @@ class Exported:
                 graph = self._graph.clone()
                 if key is not None:
                     graph.reshape(list(key))
-                precision = "bf16" if self.metadata["precision"] == "bf16" else "f32"
-                hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+                hints = {"PERFORMANCE_HINT": "LATENCY"}
+                if self.metadata["precision"] != "int8":  # what is left unquantised runs as the machine likes best
+                    hints["INFERENCE_PRECISION_HINT"] = "bf16" if self.metadata["precision"] == "bf16" else "f32"
                 hints["INFERENCE_NUM_THREADS"] = str(self.threads or torch.get_num_threads())
                 self._compiled[key] = self._core.compile_model(graph, "CPU", hints).create_infer_request()
         return self._compiled[key]
