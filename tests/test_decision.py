@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroseg.decision import OUTSIDE, VOID, decide, label_map, leaf_probs, native_ids, upsample
+from heteroseg.decision import OUTSIDE, VOID, confidence, decide, label_map, leaf_probs, native_ids, upsample
 from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
@@ -160,6 +160,21 @@ def test_marginal_rule_is_the_largest_sum_of_leaves(void):
 
 
 # ---- every shipped label space
+
+
+@pytest.mark.parametrize("void", [False, True])
+def test_confidence_is_the_probability_of_the_answer(void):
+    tree = deep(void)
+    space = unions(tree)
+    logits = random_logits(tree)
+    found, sure = label_map(logits, space), confidence(logits, space)
+    probs = leaf_probs(logits, tree)
+    for b, y, x in np.ndindex(*found.shape):
+        p = found[b, y, x]
+        mine = [i for i, label in enumerate(space.by_leaf) if label == p]
+        assert sure[b, y, x] == pytest.approx(probs[b, mine, y, x].sum().item())
+    assert (found == OUTSIDE).any()
+    assert (found != OUTSIDE).any()
 
 
 def confident(tree: Taxonomy, size: float = 30.0) -> torch.Tensor:

@@ -81,22 +81,38 @@ def decide(logits: Tensor, tree: Taxonomy, stops: Tensor | None = None, assume: 
     return node
 
 
+def granted(space: LabelSpace) -> dict[int, int]:
+    """Inner nodes and the child that `space` takes for granted there."""
+    nodes = [space.taxonomy.index(name) for name in space.file.assume]
+    return {space.taxonomy.parents[n]: n for n in nodes}
+
+
 def label_map(logits: Tensor, space: LabelSpace, rule: Rule = "marginal") -> Tensor:
     """(B, C, H, W) fused logits to (B, H, W) int64 positions in `space.labels`, OUTSIDE where it is none of them."""
-    tree = space.taxonomy
-    assume = {tree.parents[n]: n for n in (tree.index(name) for name in space.file.assume)}
     if rule == "path":
-        stops = torch.from_numpy(space.stops)
-        nodes = decide(logits, tree, stops, assume)
+        nodes = decide(logits, space.taxonomy, torch.from_numpy(space.stops), granted(space))
         table = torch.from_numpy(space.by_node).to(logits.device)
         return torch.where(nodes == VOID, OUTSIDE, table[nodes.clamp(min=0)])
-    probs = leaf_probs(_granted(logits, tree, assume), tree)
+    labels, total = label_probs(logits, space)
+    return torch.where(labels.sum(1) >= 0.5 * total, labels.argmax(1), OUTSIDE)
+
+
+def label_probs(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
+    """(B, C, H, W) fused logits to (B, labels, H, W) probabilities of the labels and (B, H, W) of all leaves."""
+    tree = space.taxonomy
+    probs = leaf_probs(_granted(logits, tree, granted(space)), tree)
     by_leaf = torch.from_numpy(space.by_leaf).to(logits.device)
     labels = logits.new_zeros((len(logits), len(space.labels), *logits.shape[2:]))
     labels.index_add_(1, by_leaf[by_leaf >= 0], probs[:, by_leaf >= 0])
-    inside = labels.sum(1)
-    total = probs.sum(1) if tree.void else 1.0
-    return torch.where(inside >= 0.5 * total, labels.argmax(1), OUTSIDE)
+    return labels, probs.sum(1) if tree.void else torch.ones_like(labels[:, 0])
+
+
+def confidence(logits: Tensor, space: LabelSpace, rule: Rule = "marginal") -> Tensor:
+    """(B, C, H, W) fused logits to (B, H, W): the probability of what `label_map` answers; outside, of all that is no
+    label of the space."""
+    labels, total = label_probs(logits, space)
+    found = label_map(logits, space, rule)
+    return torch.where(found == OUTSIDE, total - labels.sum(1), labels.gather(1, found.clamp(min=0)[:, None])[:, 0])
 
 
 def _granted(logits: Tensor, tree: Taxonomy, assume: dict[int, int]) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from heteroseg.config import ModelConfig, Strict
 from heteroseg.datasets import read_image
-from heteroseg.decision import Rule, decide, label_map, leaf_probs, native_ids, upsample
+from heteroseg.decision import Rule, confidence, decide, label_map, leaf_probs, native_ids, upsample
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.labelspace import LabelSpace, load_label_space, own_space
 from heteroseg.models import Network, build_network
@@ -67,6 +67,11 @@ class Prediction:
         """(H, W) int64 native ids of a label space (a name in `model.spaces`, or a LabelSpace of the same taxonomy)."""
         space = self.model.space(space) if isinstance(space, str) else space
         return native_ids(torch.from_numpy(self.positions(space)), space).numpy()
+
+    def confidence(self, space: str | LabelSpace) -> np.ndarray:
+        """(H, W) float32 probability of each pixel's answer in a label space; see `decision.confidence`."""
+        space = self.model.space(space) if isinstance(space, str) else space
+        return self._by_bands(lambda logits: confidence(logits, space, self.model.decision))
 
     def nodes(self) -> np.ndarray:
         """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void."""
