@@ -33,6 +33,8 @@ class DatasetConfig(Strict):
     flip: Fraction = Field(0.5, description="chance of a horizontal flip; 0 where left and right have a meaning")
     scale: tuple[float, float] = Field((0.5, 2.0), description="range of the random zoom")
     focus: Fraction = Field(0.0, description="chance that a crop is placed around a box")
+    license: str | None = Field(None, description="of the data, as told in reports and model cards")
+    notes: str | None = Field(None, description="where the data come from, what they must not be used for")
 
 
 class ModelConfig(Strict):
