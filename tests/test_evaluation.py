@@ -124,7 +124,8 @@ def test_outside_is_a_miss_and_wrong_is_not_outside(tiny_model, sources):
 
 def test_images_without_any_label(tiny_model, sources):
     source = gtsdb_of(sources)
-    bare = [replace(i, name=f"bare {i.name}", scoring_mask=None, boxes=i.boxes[:0], box_ids=i.box_ids[:0]) for i in source.val]
+    none = {"scoring_mask": None, "boxes": source.val[0].boxes[:0], "box_ids": source.val[0].box_ids[:0]}
+    bare = [replace(i, name=f"bare {i.name}", **none) for i in source.val]
     d = evaluate(tiny_model, [replace(source, val=bare)])["datasets"]["gtsdb"]
     assert d["images"] == 2
     assert [d[k] for k in ("miou", "macc", "acc")] == [None] * 3

@@ -240,7 +240,7 @@ def build_parser() -> argparse.ArgumentParser:
     _overrides(p)
     p.set_defaults(run=evaluate)
 
-    p = commands.add_parser("report", help="write one HTML page about a run: scores, pictures, curves, how to repeat it")
+    p = commands.add_parser("report", help="write one HTML page about a run: scores, pictures, curves, settings")
     p.add_argument("run_folder", metavar="RUN", help="folder that `train` wrote")
     p.add_argument("--out", metavar="FILE", help="the page (default: RUN/report.html)")
     p.add_argument("--data", metavar="EXPERIMENT", help="experiment YAML with the data's place, if that has changed")

@@ -32,7 +32,7 @@ def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
 @dataclass(frozen=True)
 class Tally:
     """Counts over a dataset's val images: `confusion` (labels, labels + 1) int64, and of the pixels without a label
-    how many there are and how many the network calls one of the evaluated labels. `per_image` has each image's scores."""
+    how many there are and how many the network calls one of the evaluated labels. `per_image`: scores by image name."""
 
     confusion: np.ndarray
     unlabelled: int

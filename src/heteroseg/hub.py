@@ -1,4 +1,4 @@
-"""Models on a hub: names, downloads and uploads, by huggingface_hub. Weights are safetensors, nothing else is fetched."""
+"""Models on a hub: names, downloads and uploads, by huggingface_hub. Weights are safetensors, never pickles."""
 
 import re
 from pathlib import Path
@@ -58,7 +58,9 @@ def download(name: str, revision: str | None = None, **options: Any) -> Path:
             f"{PREFIX}{repo}: there is no such model on the hub, or it is private; check the name, or `hf auth login`"
         ) from None
     except RevisionNotFoundError:
-        raise HeterosegError(f"{PREFIX}{repo}: the model has no revision {revision!r}; name a branch, tag or commit") from None
+        raise HeterosegError(
+            f"{PREFIX}{repo}: the model has no revision {revision!r}; name a branch, tag or commit"
+        ) from None
     except LocalEntryNotFoundError:
         raise HeterosegError(
             f"{PREFIX}{repo}: the hub cannot be reached and the model is not in the cache; fetch it once with a network"

@@ -1,7 +1,7 @@
 """A trained network as a folder, and what it says about an image.
 
-MODEL holds `model.safetensors`, `config.json`, `taxonomy.yaml` and `label_spaces/*.yaml`: nothing else is needed. One that
-is handed on has its card, `README.md`, too.
+MODEL holds `model.safetensors`, `config.json`, `taxonomy.yaml` and `label_spaces/*.yaml`: nothing else is needed. One
+that is handed on has its card, `README.md`, too.
 """
 
 import hashlib
@@ -124,7 +124,7 @@ class Model:
     def save_pretrained(self, folder: str | Path, license: str | None = None) -> Path:
         """Write a MODEL folder with its card (README.md), filled in from the run that the model was loaded from.
 
-        `license` is that of the weights, an identifier as hubs use it ('cc-by-nc-4.0'). The folder must be new or empty.
+        `license` is that of the weights, as hubs write it ('cc-by-nc-4.0'). The folder must be new or empty.
         """
         folder = Path(folder).expanduser()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -226,7 +226,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     if not (folder / "config.json").is_file():
         raise HeterosegError(
             f"{path}: expected a MODEL folder (config.json, model.safetensors, taxonomy.yaml) or a RUN with best/, "
-            f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one, and a model on a hub is named hf://owner/name"
+            f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one, "
+            "and a model on a hub is named hf://owner/name"
         )
     try:
         file = ModelFile.model_validate(json.loads((folder / "config.json").read_text(encoding="utf-8")))

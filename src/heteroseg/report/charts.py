@@ -25,7 +25,7 @@ class Line:
 
 
 def thinned(name: str, points: Sequence[tuple[float, float]]) -> Line | None:
-    """A curve of means over at most CURVE_POINTS stretches; NaN and infinities are left out, None if nothing is left."""
+    """A curve of means over at most CURVE_POINTS stretches, without NaN and infinities; None if nothing is left."""
     finite = sorted(p for p in points if np.isfinite(p[1]))
     if not finite:
         return None
@@ -92,11 +92,13 @@ def line_chart(lines: Sequence[Line], log: bool = False, percent: bool = False) 
                 f'<circle class="c{i % 4}" cx="{x(s):.1f}" cy="{y(v):.1f}" r="3"/>'
                 for s, v in zip(line.steps, line.values, strict=True)
             ]
-        swatch = f'<svg class="swatch" viewBox="0 0 30 6"><line class="c{i % 4}" x1="0" x2="30" y1="3" y2="3"{dash}/></svg>'
+        stroke = f'<line class="c{i % 4}" x1="0" x2="30" y1="3" y2="3"{dash}/>'
+        swatch = f'<svg class="swatch" viewBox="0 0 30 6">{stroke}</svg>'
         rows.append(f"<li>{swatch}{escape(line.name)} <b>{number(float(line.values[-1]))}</b></li>")
     told = ", ".join(f"{line.name}: last value {number(float(line.values[-1]))}" for line in lines)
     return Markup(  # every name is escaped
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">{"".join(parts)}</svg>'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">'
+        f'{"".join(parts)}</svg>'
         f'<ul class="key">{"".join(rows)}</ul>'
     )
 

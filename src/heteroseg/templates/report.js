@@ -43,7 +43,8 @@ function paint(maps, layer, canvas, only) {
     } else {
       const value = maps[layer][i];
       rgb = (layer === "finest" ? nodeColors : space.paint)[value];
-      faint = only && layer !== "finest" && (!value || space.labels[value - 1] !== only) || only && layer === "finest" && world.names[value - 1] !== only;
+      const name = layer === "finest" ? world.names[value - 1] ?? "void" : space.labels[value - 1] ?? "no label / outside";
+      faint = only && name !== only;
     }
     for (let c = 0; c < 3; c++) data[4 * i + c] = faint ? rgb[c] * .15 + 40 : rgb[c];
     data[4 * i + 3] = 255;
