@@ -205,6 +205,7 @@ def test_to_the_hub_and_back(hub, trained, tmp_path):
                           "label_spaces/cityscapes.yaml", "label_spaces/vistas.yaml",
                           "label_spaces/gtsdb.yaml"}  # fmt: skip
     assert b"license: mit" in files["README.md"]
+    assert b'heteroseg.load("hf://me/roads")' in files["README.md"]
     files |= {"evil.py": b"raise SystemExit", "pytorch_model.bin": b"pickle", "label_spaces/x.pkl": b"pickle"}
     for found in (heteroseg.load("hf://me/roads"), Model.from_pretrained("me/roads"), load(f"hf://me/roads@{sha(files)}")):
         assert same_answers(found, model)

@@ -76,7 +76,7 @@ def model_card(
     data = ModelCardData(
         license=license, library_name="heteroseg", pipeline_tag="image-segmentation",
         tags=["semantic-segmentation", "hierarchical-classification"],
-        **({"model_name": name, "eval_results": results} if results else {}),
+        model_name=name if results else None, eval_results=results or None,
     )  # fmt: skip
     environment = Environment(loader=PackageLoader("heteroseg"), undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)  # fmt: skip

@@ -33,6 +33,13 @@ def _reason(error: Exception) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
+def _failures() -> tuple[type[Exception], ...]:
+    """What a request may end in: the base of huggingface_hub's own error is that of all errors of its http library."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (*(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)), OSError, ValueError)
+
+
 def download(name: str, revision: str | None = None, **options: Any) -> Path:
     """The folder in huggingface_hub's cache with a model's files, fetched where they are not there yet.
 
@@ -41,7 +48,6 @@ def download(name: str, revision: str | None = None, **options: Any) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -65,7 +71,7 @@ def download(name: str, revision: str | None = None, **options: Any) -> Path:
         raise HeterosegError(
             f"{PREFIX}{repo}: the hub cannot be reached and the model is not in the cache; fetch it once with a network"
         ) from None
-    except (*HfHubHTTPError.__bases__, OSError, ValueError) as error:  # its bases: all errors of the http library
+    except _failures() as error:
         raise HeterosegError(f"{PREFIX}{repo}: could not be fetched, {_reason(error)}") from None
 
 
@@ -75,7 +81,7 @@ def upload(
 ) -> str:
     """Put a MODEL folder on the hub, in a new repository or as a commit to one that is there; returns its address."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import LocalTokenNotFoundError
 
     repo, revision = parse_name(name)
     api = HfApi(token=token)
@@ -87,6 +93,6 @@ def upload(
         )  # fmt: skip
     except LocalTokenNotFoundError:
         raise HeterosegError(f"{PREFIX}{repo}: uploading needs an account; `hf auth login`, or give a token") from None
-    except (*HfHubHTTPError.__bases__, OSError, ValueError) as error:
+    except _failures() as error:
         raise HeterosegError(f"{PREFIX}{repo}: could not be uploaded, {_reason(error)}") from None
     return str(done.pr_url or f"{api.endpoint}/{repo}")

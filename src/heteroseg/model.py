@@ -27,7 +27,7 @@ from heteroseg.datasets import read_image
 from heteroseg.decision import Rule, confidence, decide, label_map, leaf_probs, native_ids, upsample
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import write_text, yaml_text
-from heteroseg.hub import PREFIX, download, is_hub_name, upload
+from heteroseg.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.labelspace import LabelSpace, load_label_space, own_space
 from heteroseg.models import Network, build_network
 from heteroseg.models.network import portable_config
@@ -146,7 +146,10 @@ class Model:
         `options`: private, token, message, create_pr; see heteroseg.hub.upload.
         """
         with tempfile.TemporaryDirectory() as temporary:
-            return upload(self.save_pretrained(Path(temporary) / "model", license), name, **options)
+            folder = self.save_pretrained(Path(temporary) / "model", license)
+            card = (folder / "README.md").read_text(encoding="utf-8")
+            write_text(folder / "README.md", card.replace("hf://OWNER/NAME", PREFIX + parse_name(name)[0]))
+            return upload(folder, name, **options)
 
     @cached_property
     def digest(self) -> str:
@@ -200,6 +203,7 @@ def save_model(model: Model, folder: Path) -> None:
         (part / "config.json").write_text(file.model_dump_json(indent=2) + "\n", encoding="utf-8")
         tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
         save_file(tensors, part / "model.safetensors")
+        (part / "model.safetensors").chmod(0o644)
         part.chmod(0o755)
         old = folder.with_name(f".old-{folder.name}")
         shutil.rmtree(old, ignore_errors=True)
