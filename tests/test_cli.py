@@ -153,11 +153,12 @@ def fraction(value) -> bool:
 
 
 def check_scores(data: dict, images: int) -> None:
-    """The format that the issue fixes; `levels`, `decided` and `unlabelled` may stand beside it."""
+    """The format that the issue fixes; what `summarise` adds may stand beside it."""
     assert list(data) == ["datasets", "knowledge"]
     assert list(data["datasets"]) == ["cityscapes", "vistas", "gtsdb"]
     for d in data["datasets"].values():
-        assert set(d) - {"levels", "decided", "unlabelled"} == TOP
+        assert set(d) - {"levels", "decided", "unlabelled", "confusion", "per_image"} == TOP
+        assert len(d["per_image"]) == images
         assert d["images"] == images
         assert all(fraction(d[key]) for key in ("miou", "macc", "acc"))
         for scores in d["per_class"].values():

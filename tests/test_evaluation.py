@@ -11,7 +11,7 @@ from heteroseg.config import load_experiment
 from heteroseg.data import Source, open_sources
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
-from heteroseg.evaluation import evaluate, evaluate_source, truth
+from heteroseg.evaluation import OUTSIDE, evaluate, evaluate_source, truth
 from heteroseg.labelspace import load_label_space
 from heteroseg.model import Model
 from heteroseg.targets import encode
@@ -124,18 +124,41 @@ def test_outside_is_a_miss_and_wrong_is_not_outside(tiny_model, sources):
 
 def test_images_without_any_label(tiny_model, sources):
     source = gtsdb_of(sources)
-    bare = [replace(i, scoring_mask=None, boxes=i.boxes[:0], box_ids=i.box_ids[:0]) for i in source.val]
+    none = {"scoring_mask": None, "boxes": source.val[0].boxes[:0], "box_ids": source.val[0].box_ids[:0]}
+    bare = [replace(i, name=f"bare {i.name}", **none) for i in source.val]
     d = evaluate(tiny_model, [replace(source, val=bare)])["datasets"]["gtsdb"]
     assert d["images"] == 2
     assert [d[k] for k in ("miou", "macc", "acc")] == [None] * 3
     assert all(c == {"iou": None, "acc": None, "pixels": 0} for c in d["per_class"].values())
     assert d["decided"] == {"right": 0, "wrong": 0, "outside": 0, "right_of_inside": None}
+    assert d["confusion"] == {}
+    assert list(d["per_image"].values()) == [{"acc": None, "iou": {}}] * 2
     # beside annotated images they change nothing but the number of images and of unlabelled pixels
     mixed = evaluate(tiny_model, [replace(source, val=[*source.val, *bare])])["datasets"]["gtsdb"]
     alone = evaluate(tiny_model, [source])["datasets"]["gtsdb"]
     pixels = mixed["unlabelled"]["pixels"]
     assert pixels == alone["unlabelled"]["pixels"] + d["unlabelled"]["pixels"]
-    assert mixed == alone | {"images": 4, "unlabelled": mixed["unlabelled"]}
+    images = alone["per_image"] | d["per_image"]
+    assert mixed == alone | {"images": 4, "unlabelled": mixed["unlabelled"], "per_image": images}
+
+
+def test_confusion_tells_what_every_true_pixel_is_taken_for(result, sources):
+    for source in sources:
+        d = result[source.name]
+        assert {true: sum(row.values()) for true, row in d["confusion"].items()} == {
+            name: c["pixels"] for name, c in d["per_class"].items() if c["pixels"]
+        }
+        assert sum(row.get(true, 0) for true, row in d["confusion"].items()) == d["decided"]["right"]
+        assert sum(row.get(OUTSIDE, 0) for row in d["confusion"].values()) == d["decided"]["outside"]
+
+
+def test_scores_of_one_image_are_those_of_a_dataset_of_it(tiny_model, sources, result):
+    for source in sources:
+        assert list(result[source.name]["per_image"]) == [item.name for item in source.val]
+        item = source.val[1]
+        alone = evaluate(tiny_model, [replace(source, val=[item])])["datasets"][source.name]
+        iou = {name: pytest.approx(c["iou"], abs=1e-4) for name, c in alone["per_class"].items() if c["pixels"]}
+        assert result[source.name]["per_image"][item.name] == {"acc": alone["acc"], "iou": iou}
 
 
 def test_claims_on_unlabelled_pixels_are_told(tiny_model, sources):

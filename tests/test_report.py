@@ -1,22 +1,32 @@
 """The report page stands alone and tells everything; pictures show what they say."""
 
+import base64
 import json
 import re
+import shutil
+import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from heteroseg import pictures
-from heteroseg.config import Experiment, ModelConfig
+from heteroseg.config import Experiment, ModelConfig, load_experiment
 from heteroseg.data import Source, open_sources
+from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import Tally, evaluate, summarise
 from heteroseg.labelspace import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.model import Model, spaces_by_name
 from heteroseg.models import build_network
-from heteroseg.report import Example, close_up, collect_examples, curves, data_uri, percent, write_report
+from heteroseg.report import Contents, Example, collect_examples, report_run, write_comparison, write_report
+from heteroseg.report.examples import SURE, choose, close_up, pack, photo_uri, widest
+from heteroseg.report.page import percent
+from heteroseg.report.statistics import count
 from heteroseg.scenes import generate
 from heteroseg.taxonomy import TaxonomyFile, build_taxonomy
+from heteroseg.training import train
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{"
 LOG = [(10, "loss", "2.5"), (20, "loss", "1.5"), (10, "lr", "0.1"), (10, "root/mask", "0.7"), (20, "root/mask", "nan")]
@@ -32,6 +42,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.stack: list[str] = []
         self.text = ""
+        self.scripts: list[str] = []
         self.feed(page)
         self.close()
         assert self.stack == []
@@ -48,7 +59,9 @@ class Page(HTMLParser):
         assert self.stack.pop() == tag
 
     def handle_data(self, data):
-        if self.stack and self.stack[-1] not in ("script", "style"):
+        if self.stack and self.stack[-1] == "script":
+            self.scripts.append(data)
+        elif self.stack and self.stack[-1] != "style":
             self.text += data
 
 
@@ -92,10 +105,15 @@ def small_space(name: str = "small", label: str = "Car") -> LabelSpace:
 def test_a_report_of_a_network(world, tmp_path):
     model, sources, experiment = world
     result = evaluate(model, sources, limit=2)
-    examples = collect_examples(model, sources, per_dataset=2)
+    examples = collect_examples(model, sources, result, count=2)
     assert [e.dataset for e in examples] == ["cityscapes"] * 2 + ["vistas"] * 2 + ["gtsdb"] * 2
     path = tmp_path / "deep" / "report.html"
-    write_report(path, "A tiny run", result, examples, LOG, model.taxonomy, experiment.model_dump_json(), FACTS)
+    contents = Contents(
+        "A tiny run", model.taxonomy, {s.name: s.space for s in sources}, result, examples, LOG,
+        [(1, result), (2, result)], {s.name: count(s) for s in sources}, facts=FACTS,
+        settings={"experiment": experiment.model_dump_json()},
+    )  # fmt: skip
+    write_report(path, contents)
     page = path.read_text(encoding="utf-8")
     parsed = Page(page)
     assert_alone(page, parsed)
@@ -104,35 +122,98 @@ def test_a_report_of_a_network(world, tmp_path):
         assert entry["label_space"] in parsed.text
         assert all(label in parsed.text for label in entry["per_class"])
         assert all(group in parsed.text for level in entry["levels"].values() for group in level["per_class"])
+        assert f"scores on {name}" in parsed.text
     assert all(node in parsed.text for node in model.taxonomy.names[1:])
-    assert "trained on 3 datasets" in " ".join(parsed.text.split())
+    assert "One network for 3 datasets" in " ".join(parsed.text.split())
     assert "abc <b>bold</b>" in parsed.text
     assert json.dumps(experiment.name) in parsed.text
     assert [a for t, a in parsed.tags if t == "img" and "alt" not in a] == []
-    assert sum(t == "img" for t, _ in parsed.tags) == 5 * len(examples) + 1
+    assert sum(t == "img" for t, _ in parsed.tags) == len(examples)
+    assert sum(a.get("class") == "example" for t, a in parsed.tags if t == "article") == len(examples)
+    assert {a["data-node"] for t, a in parsed.tags if a.get("class") == "node"} == {
+        str(n) for n in range(1, len(model.taxonomy))
+    }
+    told = json.loads(next(s for s in parsed.scripts if s.startswith("{")))
+    assert told["names"] == list(model.taxonomy.names)
+    assert set(told["spaces"]) == {"cityscapes", "vistas", "gtsdb"}
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_maps_in_the_page_are_what_was_predicted(world, tmp_path):
+    model, sources, _ = world
+    e = collect_examples(model, sources[:1], {"datasets": {}}, count=1)[0]
+    for width in (128, 50):
+        w, h, text = pack(e, width)
+        assert (w, h) == (width, width // 2)
+        data = zlib.decompress(base64.b64decode(text))
+        assert len(data) == 7 * w * h
+        maps = np.frombuffer(data[: 6 * w * h], "<u2").reshape(3, h, w).astype(int) - 1
+        sure = np.frombuffer(data[6 * w * h :], np.uint8).reshape(h, w)
+        for packed, whole in zip(maps, (e.truth, e.predicted, e.nodes), strict=True):
+            assert set(np.unique(packed)) <= set(np.unique(whole))
+            if width == 128:
+                assert (packed == whole).all()
+        if width == 128:
+            assert np.abs(sure / SURE - e.confidence).max() <= 0.5 / SURE + 1e-6
+
+
+def test_worst_best_random_and_rare(world):
+    items = [replace(world[1][0].val[0], name=f"i{i}") for i in range(40)]
+    per_image = {f"i{i}": {"acc": i / 40, "iou": {"road": 1.0} | ({"bus": 0.1 * i} if i in (17, 18, 19) else {})}
+                 for i in range(40)}  # fmt: skip
+    per_image["i0"] = {"acc": None, "iou": {}}  # nothing is labelled: never chosen
+    chosen = choose(items, per_image, 6)
+    assert [(i.name, why) for i, why in chosen[:4]] == [
+        ("i1", "worst 1 of 39"), ("i2", "worst 2 of 39"), ("i39", "best 1 of 39"), ("i38", "best 2 of 39")
+    ]
+    assert [why for _, why in chosen[4:]] == ["random", "random", "has bus"]
+    assert chosen[-1][0].name == "i18"  # the middle one of those with a bus
+    assert chosen == choose(items, per_image, 6)
+    assert len({i.name for i, _ in choose(items, per_image, 500)}) == 39
+    assert [why for _, why in choose(items, {}, 3)] == ["chosen evenly"] * 3
+
+
+def test_many_pictures_are_smaller():
+    assert widest(1) == widest(20) == 640
+    assert 240 < widest(500) < 320
+    assert widest(10**6) == 240
 
 
 def test_examples_without_val_images_and_fewer_than_asked(world):
     model, sources, _ = world
     one = Source("one", sources[0].config, sources[0].space, [], sources[0].val[:1])
     none = Source("none", sources[0].config, sources[0].space, [], [])
-    examples = collect_examples(model, [one, none], per_dataset=3)
+    examples = collect_examples(model, [one, none], {"datasets": {}}, count=3)
     assert [e.dataset for e in examples] == ["one"]
     e = examples[0]
     assert e.image.shape == (64, 128, 3)
-    assert e.truth.shape == e.predicted.shape == e.nodes.shape == (64, 128)
+    assert e.truth.shape == e.predicted.shape == e.nodes.shape == e.confidence.shape == (64, 128)
+    assert count(none).train == 0
+
+
+def test_statistics_are_those_of_the_files(world):
+    for source in world[1]:
+        found = count(source)
+        assert (found.train, found.val, found.sampled, found.size) == (1, 3, 1, "128 × 64")
+        assert sum(found.shares.values()) == pytest.approx(1)
+        assert found.annotation == ("boxes" if source.name == "gtsdb" else "masks")
+        assert sum(found.boxes.values()) == sum(len(i.boxes) for i in source.train)
 
 
 def report_of(space: LabelSpace, counts: np.ndarray, path, dataset: str = "d", shown: bool = True) -> tuple[str, Page]:
     truth = np.array([[1, 1, 2, -1]] * 4)
     predicted = np.array([[1, 2, -1, 1]] * 4)
     image, nodes = np.zeros((4, 4, 3), np.uint8), np.full((4, 4), -1)
-    example = Example(dataset, f"{dataset}/a.png", image, truth, predicted, nodes, space)
+    sure = np.full((4, 4), 0.5, np.float32)
+    example = Example(dataset, f"{dataset}/a.png", image, truth, predicted, nodes, sure, space, "worst 1 of 1", 0.5)
     log = [*LOG, (10, f"{HOSTILE}/mask", 1.0), (20, f"{dataset}/miou", 0.25)]
     evaluation = {"datasets": {dataset: summarise(Tally(counts, 4, 4, 1), space)}}
     examples = [example] if shown else []
-    write_report(path, HOSTILE, evaluation, examples, log, space.taxonomy, HOSTILE, {HOSTILE: HOSTILE})
+    contents = Contents(
+        HOSTILE, space.taxonomy, {dataset: space}, evaluation, examples, log, settings={HOSTILE: HOSTILE},
+        facts={HOSTILE: HOSTILE}, notes=[HOSTILE], repeat=[HOSTILE],
+    )  # fmt: skip
+    write_report(path, contents)
     page = path.read_text(encoding="utf-8")
     return page, Page(page)
 
@@ -141,7 +222,9 @@ def test_hostile_names_are_text(tmp_path):
     space = small_space(HOSTILE, HOSTILE)
     page, parsed = report_of(space, np.array([[0, 0, 0, 0], [0, 5, 1, 1], [0, 0, 3, 0]]), tmp_path / "r.html", HOSTILE)
     assert "<script>alert" not in page
-    assert sum(tag == "script" for tag, _ in parsed.tags) == 1
+    kinds = [attributes.get("type") for tag, attributes in parsed.tags if tag == "script"]
+    assert kinds == ["text/plain", "application/json", None]
+    assert json.loads(parsed.scripts[1])["spaces"][HOSTILE]["labels"][1] == HOSTILE
     assert parsed.text.count(HOSTILE) > 8
     assert_alone(page, parsed)
 
@@ -165,15 +248,64 @@ def test_nothing_labelled_and_no_examples(tmp_path):
     assert "right n/a" in parsed.text
 
 
-def test_curves_are_one_svg_in_the_colour_of_the_text():
-    svg = str(curves([*LOG, *((s, "loss", 1 / s) for s in range(1, 3000))]))
-    assert svg.startswith("<svg")
-    assert "currentColor" in svg
-    assert "http" not in svg
-    assert "root/mask: 0.7" in svg
-    assert "lr:" not in svg
-    assert curves([]) == ""
-    assert curves([(1, "lr", 0.1), (1, "loss", "inf")]) == ""
+# ---- whole runs
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_experiment) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    train(*load_experiment(tiny_experiment, ["train.evaluate_every=1", "train.log_every=1"]), out)
+    return out
+
+
+def test_report_of_a_run_from_its_folder_alone(trained, tmp_path):
+    out = tmp_path / "r.html"
+    assert report_run(trained, out, images=2) == []
+    page = out.read_text(encoding="utf-8")
+    parsed = Page(page)
+    assert_alone(page, parsed)
+    for text in ("Run tiny", "classifier root", "scores on gtsdb", "worst 1 of 2", "experiment.yaml", "weights"):
+        assert text in parsed.text
+    assert "heteroseg train experiment.yaml" in parsed.text
+    assert "taught by cityscapes, vistas" in parsed.text  # the boxes of gtsdb do not teach the root
+
+
+def test_report_without_data_or_scores_tells_so(trained, tiny_data, tmp_path):
+    moved = tmp_path / "run"
+    shutil.copytree(trained, moved)
+    text = (moved / "experiment.json").read_text().replace(str(tiny_data), str(tmp_path / "nowhere"))
+    (moved / "experiment.json").write_text(text)
+    notes = report_run(moved, tmp_path / "r.html")
+    assert len(notes) == 1
+    assert "nowhere" in notes[0]
+    parsed = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "The data could not be read" in parsed.text
+    assert "sidewalk" in parsed.text  # scores are there all the same
+    old = json.loads((moved / "evaluation.json").read_text())
+    for entry in old["datasets"].values():
+        del entry["confusion"], entry["per_image"]
+    (moved / "evaluation.json").write_text(json.dumps(old))
+    assert "older version" in report_run(moved, tmp_path / "r.html")[0]
+    (moved / "evaluation.json").unlink()
+    assert "not evaluated" in report_run(moved, tmp_path / "r.html")[0]
+    with pytest.raises(HeterosegError, match=r"expected a RUN folder with experiment\.json"):
+        report_run(moved / "last", tmp_path / "r.html")
+
+
+def test_a_page_of_a_comparison(tmp_path):
+    cell = {"levels": {"1": [0.5, 0.7]}, "macc": [0.4, 0.6], "acc": [0.9, 0.8], "rare_miou": [None, None],
+            "claimed": [0.0, 0.1]}  # fmt: skip
+    row = {"seeds": [0, 1], "parameters": 3_200_000, "train_seconds": [60.0, 120.0]}
+    table = {HOSTILE: row | {"datasets": {HOSTILE: cell | {"miou": [0.25, 0.35]}}},
+             "flat": row | {"datasets": {"b": cell | {"miou": [None, 0.5]}}}}  # fmt: skip
+    write_comparison(tmp_path / "c.html", HOSTILE, table, HOSTILE, FACTS)
+    page = (tmp_path / "c.html").read_text(encoding="utf-8")
+    parsed = Page(page)
+    assert_alone(page, parsed)
+    assert "30.0 ± 5.0" in parsed.text
+    assert "n/a" in parsed.text
+    assert "3.20" in parsed.text
+    assert sum(t == "circle" for t, _ in parsed.tags) == 3
 
 
 def test_close_up_keeps_the_label_and_the_shape():
@@ -181,17 +313,17 @@ def test_close_up_keeps_the_label_and_the_shape():
     truth = np.full((100, 200), -1)
     truth[2:6, 190:198] = 1
     image = np.arange(60000, dtype=np.uint32).astype(np.uint8).reshape(100, 200, 3)
-    whole = Example("d", "n", image, truth, truth, truth * 0, space)
+    sure = np.ones(truth.shape, np.float32)
+    whole = Example("d", "n", image, truth, truth, truth * 0, sure, space)
     near = close_up(whole)
     assert (near.truth == 1).sum() == 32
     assert near.truth.shape == near.nodes.shape == near.image.shape[:2] == (20, 40)
     assert close_up(near) is near
-    assert close_up(Example("d", "n", image, truth * 0 - 1, truth, truth, space)).truth.shape == (100, 200)
+    assert close_up(Example("d", "n", image, truth * 0 - 1, truth, truth, sure, space)).truth.shape == (100, 200)
 
 
-def test_pictures_are_embedded_small():
-    assert data_uri(np.zeros((10, 2000, 3), np.uint8)).startswith("data:image/png;base64,")
-    assert data_uri(np.zeros((1, 2000, 3), np.uint8), photo=True).startswith("data:image/jpeg;base64,")
+def test_photos_are_embedded_small():
+    assert photo_uri(np.zeros((1, 2000, 3), np.uint8), 640).startswith("data:image/jpeg;base64,")
 
 
 def test_percent():
@@ -203,9 +335,6 @@ def test_colours_of_known_labels():
     colors = pictures.colorise(np.array([[1, 2], [-1, 0]], np.int16), space)
     assert colors.dtype == np.uint8
     assert colors.tolist() == [[[0, 0, 200], [10, 200, 250]], [list(pictures.OUTSIDE), [1, 1, 1]]]
-    tree = space.taxonomy
-    nodes = pictures.colorise_nodes(np.array([[tree.index("bus"), -1]]), tree)
-    assert nodes.tolist() == [[list(tree.colors[tree.index("bus")]), list(pictures.OUTSIDE)]]
 
 
 def test_overlay_mixes_and_changes_nothing_in_place():
@@ -216,10 +345,8 @@ def test_overlay_mixes_and_changes_nothing_in_place():
     assert (colors == 200).all()
 
 
-def test_error_map():
+def test_error_entries():
     truth, predicted = np.array([[1, 1, 1, -1, -1]], np.int16), np.array([[1, 2, -1, 1, -1]])
-    expected = [pictures.RIGHT, pictures.WRONG, pictures.MISSED, pictures.UNLABELLED, pictures.UNLABELLED]
-    assert pictures.error_map(truth, predicted).tolist() == [[list(c) for c in expected]]
     assert {n: s for n, _, s in pictures.error_entries(truth, predicted)} == {
         "right": 0.2, "wrong": 0.2, "outside": 0.2, "unlabelled": 0.4
     }

@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["Model", "__version__", "load"]
 
 if TYPE_CHECKING:
-    from heteroseg.model import load
+    from heteroseg.model import Model, load
 
 
 def __getattr__(name: str):
-    if name == "load":  # torch is imported only when a model is
-        from heteroseg.model import load
+    if name in ("Model", "load"):  # torch is imported only when a model is
+        from heteroseg import model
 
-        return load
+        return getattr(model, name)
     raise AttributeError(f"module 'heteroseg' has no attribute {name!r}")

@@ -94,15 +94,36 @@ def train(args: argparse.Namespace) -> int:
     result = run(experiment, folder, Path(args.out), args.resume)
     if result is not None:
         print(score_table(result))
+        _report_run(Path(args.out), Path(args.out) / "report.html")
         print(f"run: {args.out} (MODEL: {args.out}/best and {args.out}/last)")
     return 0
+
+
+def _report_run(run: Path, out: Path, images: int = 9, data: Path | None = None) -> None:
+    from heteroseg.report import report_run
+
+    for note in report_run(run, out, images, data):
+        print(f"heteroseg: {note}", file=sys.stderr)
+    print(f"report: {out}")
+
+
+def report(args: argparse.Namespace) -> int:
+    run = Path(args.run_folder)
+    out = _file_option("--out", args.out) or run / "report.html"
+    _report_run(run, out, args.images, Path(args.data) if args.data else None)
+    return 0
+
+
+def _file_option(option: str, name: str | None) -> Path | None:
+    if name and Path(name).is_dir():
+        raise HeterosegError(f"{option} {name}: expected a file to write, found a folder; name a file in it")
+    return Path(name) if name else None
 
 
 def evaluate(args: argparse.Namespace) -> int:
     from heteroseg.config import load_experiment
 
-    if args.json and Path(args.json).is_dir():
-        raise HeterosegError(f"--json {args.json}: expected a file to write, found a folder; name a file in it")
+    scores, page = _file_option("--json", args.json), _file_option("--report", args.report)
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources
     from heteroseg.evaluation import evaluate as run
@@ -111,11 +132,32 @@ def evaluate(args: argparse.Namespace) -> int:
     from heteroseg.model import load
 
     model = load(args.model, args.device)
-    sources = open_sources(experiment, folder, splits=("val",))
+    sources = open_sources(experiment, folder, splits=("train", "val") if page else ("val",))
     result = run(model, sources, args.limit, lambda name: print(f"evaluating {name}", file=sys.stderr))
     print(score_table(result))
-    if args.json:
-        write_json(args.json, result)
+    if scores:
+        write_json(scores, result)
+    if page:
+        from heteroseg.report import evaluation_contents, write_report
+
+        title = f"{model.name} on {experiment.name}"
+        write_report(page, evaluation_contents(title, model, sources, result, args.images))
+        print(f"report: {page}")
+    return 0
+
+
+def share(args: argparse.Namespace) -> int:
+    from heteroseg.hub import parse_name
+
+    if args.push:
+        parse_name(args.push)  # a wrong name is told before the network is loaded
+    from heteroseg.model import load
+
+    model = load(args.model)
+    if args.out:
+        print(f"model and card: {model.save_pretrained(args.out, args.license)}")
+    else:
+        print(model.push_to_hub(args.push, args.license, private=args.private or None))
     return 0
 
 
@@ -152,7 +194,15 @@ def compare(args: argparse.Namespace) -> int:
     ways = args.ways.split(",") if args.ways else [way for way in WAYS if way != "unseen"]
     table = run(experiment, folder, Path(args.out), ways, range(args.seeds), lambda line: print(line, file=sys.stderr))
     print(markdown(table))
-    print(f"table: {args.out}/table.md, .csv, .json, .png")
+    from heteroseg.files import yaml_text
+    from heteroseg.provenance import facts
+    from heteroseg.report import write_comparison
+
+    text = yaml_text(experiment.model_dump(exclude_defaults=True, mode="json"))
+    write_comparison(
+        Path(args.out) / "report.html", f"Ways to train {experiment.name}", table, text, facts(folder)
+    )
+    print(f"table: {args.out}/table.md, .csv, .json, .png; report: {args.out}/report.html")
     return 0
 
 
@@ -184,13 +234,13 @@ def bench(args: argparse.Namespace) -> int:
     if bool(args.model) == bool(args.preset):
         raise HeterosegError("bench measures a MODEL or a --preset; name one of the two")
     settings = Settings(args.size, args.threads, args.repeats, args.batch)
-    precision = args.precision or ("int8" if args.preset and args.runtime == "openvino" else "fp32")
+    args.precision = args.precision or ("int8" if args.preset and args.runtime == "openvino" else "fp32")
     model = load(args.model) if args.model else random_model(args.preset, args.taxonomy, args.size)
     if args.decision:
         model.decision = args.decision
     with tempfile.TemporaryDirectory() as folder:
-        images = scenes(16, args.size) if precision == "int8" and args.runtime != "torch" else []
-        model = in_runtime(model, args.runtime, precision, images, args.threads, Path(folder))
+        images = scenes(16, args.size) if args.precision == "int8" and args.runtime != "torch" else []
+        model = in_runtime(model, args.runtime, args.precision, images, args.threads, Path(folder))
         result = run(model, args.labels, settings)
     print(table(result))
     if args.json:
@@ -285,6 +335,13 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--images", type=_count, default=9, metavar="N",
+        help="pictures of each dataset: a third worst, a third best, a third random, and up to N more for rare labels",
+    )  # fmt: skip
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
@@ -354,16 +411,34 @@ def build_parser() -> argparse.ArgumentParser:
     p.set_defaults(run=train)
 
     p = commands.add_parser("evaluate", help="score a model on every dataset, each in its own labels")
-    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, or an exported file")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, an exported file, or hf://owner/name")
     p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML whose val splits are scored")
     p.add_argument("--json", metavar="FILE", help="write the scores there")
+    p.add_argument("--report", metavar="FILE", help="write a page with scores, pictures and confusions there (.html)")
+    _images(p)
     p.add_argument("--limit", type=_count, metavar="N", help="score only the first N images of each dataset")
     _device(p)
     _overrides(p)
     p.set_defaults(run=evaluate)
 
+    p = commands.add_parser("report", help="write one HTML page about a run: scores, pictures, curves, settings")
+    p.add_argument("run_folder", metavar="RUN", help="folder that `train` wrote")
+    p.add_argument("--out", metavar="FILE", help="the page (default: RUN/report.html)")
+    p.add_argument("--data", metavar="EXPERIMENT", help="experiment YAML with the data's place, if that has changed")
+    _images(p)
+    p.set_defaults(run=report)
+
+    p = commands.add_parser("share", help="write a model with its card (README.md) to a folder, or put it on a hub")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder; the card is filled in from the run")
+    place = p.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", metavar="DIR", help="a new folder")
+    place.add_argument("--push", metavar="OWNER/NAME", help="a model on the hub, new or to be updated")
+    p.add_argument("--license", metavar="ID", help="of the weights, as hubs write it: cc-by-nc-4.0")
+    p.add_argument("--private", action="store_true", help="a new repository is private")
+    p.set_defaults(run=share)
+
     p = commands.add_parser("predict", help="label images, folders of images and videos")
-    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, or an exported file")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, an exported file, or hf://owner/name")
     p.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder or video")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for label maps, overlays and JSON files")
     p.add_argument("--labels", metavar="SPACE", help="a label space of the model, or a YAML file (default: leaves)")

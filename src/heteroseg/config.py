@@ -34,6 +34,8 @@ class DatasetConfig(Strict):
     scale: tuple[float, float] = Field((0.5, 2.0), description="range of the random zoom")
     focus: Fraction = Field(0.0, description="chance that a crop is placed around a box")
     rare: Fraction = Field(0.0, description="chance that a draw is for a label, all labels being equally likely")
+    license: str | None = Field(None, description="of the data, as told in reports and model cards")
+    notes: str | None = Field(None, description="where the data come from, what they must not be used for")
 
 
 class ModelConfig(Strict):

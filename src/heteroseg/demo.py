@@ -1,6 +1,5 @@
 """The embedded demo: generate three datasets, train one network on all, evaluate, predict, and show it."""
 
-import csv
 import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files as package_files
@@ -17,8 +16,7 @@ from heteroseg.inference import picture, predict_files
 from heteroseg.inspection import score_table
 from heteroseg.labelspace import own_space
 from heteroseg.model import Model, load
-from heteroseg.provenance import facts
-from heteroseg.report import collect_examples, write_report
+from heteroseg.report import report_run
 from heteroseg.scenes import generate
 from heteroseg.training import train
 
@@ -32,12 +30,6 @@ def fresh_folder(wanted: Path) -> Path:
         n += 1
         found = wanted.with_name(f"{wanted.name}-{n}")
     return found
-
-
-def read_log(path: Path) -> list[tuple[int, str, float]]:
-    """Rows (step, name, value) of a run's log.csv."""
-    with path.open(newline="") as file:
-        return [(int(r["step"]), r["name"], float(r["value"])) for r in csv.DictReader(file)]
 
 
 def answers(model: Model, image: np.ndarray) -> np.ndarray:
@@ -87,17 +79,8 @@ def run_demo(wanted: Path, overrides: Sequence[str], say: Callable[[str], None])
             cv2.imwrite(str(temporary), answers(model, read_image(image))[..., ::-1])
     stage("writing the report")
     page = out / "report.html"
-    seconds = {"time": f"{time.time() - begin:.0f} s from start to report"}
-    write_report(
-        page,
-        "heteroseg demo",
-        result,
-        collect_examples(model, sources),
-        read_log(out / "run" / "log.csv"),
-        model.taxonomy,
-        experiment.model_dump_json(indent=2),
-        facts() | seconds,
-    )
+    report_run(out / "run", page, title="heteroseg demo")
+    stage("done")
     say("")
     say(score_table(result))
     say(f"\nmodel:       {out / 'run' / 'best'}\npredictions: {out / 'predictions'}\nreport:      {page.resolve()}")

@@ -1,7 +1,7 @@
 """Score a network on every dataset, each in its own label space."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from heteroseg.metrics import Scores, concept_ious, confusion, groups_at_depth, 
 from heteroseg.model import Model
 from heteroseg.structures import Sample
 from heteroseg.targets import encode
+
+OUTSIDE = "(outside)"  # in `confusion`, what a pixel is taken for that is predicted as no label of the space
 
 
 def in_taxonomy_of(model: Model, space: LabelSpace) -> LabelSpace:
@@ -32,12 +34,13 @@ def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
 @dataclass(frozen=True)
 class Tally:
     """Counts over a dataset's val images: `confusion` (labels, labels + 1) int64, and of the pixels without a label
-    how many there are and how many the network calls one of the evaluated labels."""
+    how many there are and how many the network calls one of the evaluated labels. `per_image`: scores by image name."""
 
     confusion: np.ndarray
     unlabelled: int
     claimed: int
     images: int
+    per_image: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def evaluate_source(
@@ -54,18 +57,35 @@ def evaluate_source(
     counts = np.zeros((len(space.labels), len(space.labels) + 1), np.int64)
     evaluated = np.append(space.evaluated, False)
     unlabelled = claimed = 0
+    per_image = {}
     items = source.val[:limit]
     for item in items:
         sample = read_sample(item, scoring=True)
         sample.name = str(item.scoring_mask or item.mask or item.image)
         expected = truth(sample, space)
         found = model.predict(sample.image).positions(space)
-        counts += confusion(expected, found, len(space.labels))
+        here = confusion(expected, found, len(space.labels))
+        counts += here
+        per_image[item.name] = _image_scores(here, space)
         unlabelled += int((expected < 0).sum())
         claimed += int(evaluated[found[expected < 0]].sum())
         if each is not None:
             each(sample, expected, found)
-    return Tally(counts, unlabelled, claimed, len(items))
+    return Tally(counts, unlabelled, claimed, len(items), per_image)
+
+
+def _image_scores(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
+    """One image: the share of its labelled pixels that are right, and the IoU of the labels that it has."""
+    found = scores(counts, space.evaluated)
+    present = np.flatnonzero(found.pixels)
+    return {"acc": found.pixel_acc, "iou": {space.labels[i].name: round(float(found.iou[i]), 4) for i in present}}
+
+
+def _taken_for(counts: np.ndarray, space: LabelSpace) -> dict[str, dict[str, int]]:
+    """Confusion counts without their zeros: true label, predicted label (or OUTSIDE), pixels."""
+    names = [*(label.name for label in space.labels), OUTSIDE]
+    rows = ((names[i], counts[i]) for i in np.flatnonzero(space.evaluated & (counts.sum(1) > 0)))
+    return {name: {names[j]: int(row[j]) for j in np.flatnonzero(row)} for name, row in rows}
 
 
 def _number(value: float) -> float | None:
@@ -89,7 +109,8 @@ def summarise(tally: Tally, space: LabelSpace) -> dict[str, Any]:
     """The JSON entry of one dataset: its own labels, and `levels`: the same counts at every depth of the tree.
 
     `decided` splits the labelled pixels into right, wrong and outside; `unlabelled` tells how many of the pixels
-    without a label are claimed for one. Where only a part of the world is ever labelled (signs in boxes), a network
+    without a label are claimed for one; `confusion` tells what every true label is taken for, `per_image` the scores of
+    each image. Where only a part of the world is ever labelled (signs in boxes), a network
     may score well by seeing that part everywhere, and only the claims show it.
     """
     counts, evaluated = tally.confusion, space.evaluated
@@ -116,6 +137,8 @@ def summarise(tally: Tally, space: LabelSpace) -> dict[str, Any]:
         "right_of_inside": right / inside if inside else None,
     }
     result["unlabelled"] = {"pixels": tally.unlabelled, "claimed": tally.claimed}
+    result["confusion"] = _taken_for(counts, space)
+    result["per_image"] = tally.per_image
     return result
 
 

@@ -148,8 +148,12 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def yaml_text(data: Any) -> str:
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+
+
 def write_yaml(path: Path | str, data: Any) -> None:
-    write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120))
+    write_text(path, yaml_text(data))
 
 
 def write_json(path: Path | str, data: Any) -> None:

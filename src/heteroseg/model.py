@@ -1,6 +1,7 @@
 """A trained network as a folder, and what it says about an image.
 
-MODEL holds `model.safetensors`, `config.json`, `taxonomy.yaml` and `label_spaces/*.yaml`: nothing else is needed.
+MODEL holds `model.safetensors`, `config.json`, `taxonomy.yaml` and `label_spaces/*.yaml`: nothing else is needed. One
+that is handed on has its card, `README.md`, too.
 """
 
 import hashlib
@@ -11,20 +12,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from heteroseg.card import model_card, read_history
 from heteroseg.config import ModelConfig, Strict
 from heteroseg.datasets import read_image
 from heteroseg.decision import Rule, leaf_probs, upsample
 from heteroseg.decode import Plan, decode, decode_confident, plan_decode
 from heteroseg.errors import HeterosegError, nearest
+from heteroseg.files import write_text, yaml_text
+from heteroseg.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.models import Network, build_network
 from heteroseg.models.network import portable_config
@@ -100,6 +104,59 @@ class Model:
     spaces: dict[str, LabelSpace]
     config: ModelConfig
     decision: Rule = "marginal"
+    origin: Path | None = None  # the folder that it was loaded from
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, device: str | torch.device = "cpu", **options: Any
+    ) -> "Model":
+        """Load a model from a hub ('owner/name') or a folder, as huggingface_hub's users expect it.
+
+        A name that could be both raises HeterosegError. `options` are those of `huggingface_hub.snapshot_download`.
+        `heteroseg.load` has no such doubt: a folder, or hf://owner/name.
+        """
+        text = str(name)
+        if isinstance(name, str) and not text.startswith((PREFIX, "/", ".", "~")) and text.count("/") == 1:
+            if Path(text).exists():
+                raise HeterosegError(
+                    f"{text}: could be a model on the hub or the folder of that name here; "
+                    f"write {PREFIX}{text} or ./{text}"
+                )
+            text = PREFIX + text
+        if not is_hub_name(text):
+            return load(Path(text).expanduser(), device)
+        return load(download(text, revision, **options), device)
+
+    def save_pretrained(self, folder: str | Path, license: str | None = None) -> Path:
+        """Write a MODEL folder with its card (README.md), filled in from the run that the model was loaded from.
+
+        `license` is that of the weights, as hubs write it ('cc-by-nc-4.0'). The folder must be new or empty.
+        """
+        folder = Path(folder).expanduser()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise HeterosegError(f"{folder}: expected a new or empty folder to write a model to; choose another one")
+        origin = self.origin
+        if origin and (origin / "README.md").is_file() and license is None:  # handed on before: the card stays
+            card = (origin / "README.md").read_text(encoding="utf-8")
+        else:
+            network = self.network  # an exported one is refused by save_model
+            parameters = sum(p.numel() for p in network.parameters()) if isinstance(network, Network) else 0
+            history = read_history(origin) if origin else None
+            card = model_card(self.name, self.taxonomy, self.spaces, self.config, parameters, history, license)
+        save_model(self, folder)
+        write_text(folder / "README.md", card)
+        return folder
+
+    def push_to_hub(self, name: str, license: str | None = None, **options: Any) -> str:
+        """Upload the model and its card as 'owner/name' or 'owner/name@branch'; returns the address.
+
+        `options`: private, token, message, create_pr; see heteroseg.hub.upload.
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = self.save_pretrained(Path(temporary) / "model", license)
+            card = (folder / "README.md").read_text(encoding="utf-8")
+            write_text(folder / "README.md", card.replace("hf://OWNER/NAME", PREFIX + parse_name(name)[0]))
+            return upload(folder, name, **options)
 
     @cached_property
     def digest(self) -> str:
@@ -181,6 +238,7 @@ def save_model(model: Model, folder: Path) -> None:
         assert isinstance(model.network, Network)  # model_file has seen to it
         tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
         save_file(tensors, part / "model.safetensors")
+        (part / "model.safetensors").chmod(0o644)
         part.chmod(0o755)
         old = folder.with_name(f".old-{folder.name}")
         shutil.rmtree(old, ignore_errors=True)
@@ -194,13 +252,14 @@ def save_model(model: Model, folder: Path) -> None:
 
 def _dump(path: Path, file) -> None:
     data = file.model_dump(exclude_defaults=True, mode="json")
-    path.write_text(
-        yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120), encoding="utf-8"
-    )
+    path.write_text(yaml_text(data), encoding="utf-8")
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Load a MODEL folder (or the `best/` of a RUN folder), or a file that `heteroseg export` wrote (CPU only)."""
+    """Load a MODEL folder (or the `best/` of a RUN folder), a file that `heteroseg export` wrote (CPU only), or from a
+    hub: hf://owner/name or hf://owner/name@revision."""
+    if is_hub_name(path):
+        path = download(str(path))
     folder = Path(path)
     if folder.suffix in FORMATS:
         if torch.device(device).type != "cpu":
@@ -211,7 +270,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     if not (folder / "config.json").is_file():
         raise HeterosegError(
             f"{path}: expected a MODEL folder (config.json, model.safetensors, taxonomy.yaml) or a RUN with best/, "
-            f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one"
+            f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one, "
+            "and a model on a hub is named hf://owner/name"
         )
     try:
         file = ModelFile.model_validate(json.loads((folder / "config.json").read_text(encoding="utf-8")))
@@ -223,15 +283,19 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         raise HeterosegError(
             f"{folder / 'config.json'}: expected format 1, found {file.format}; install a newer heteroseg"
         )
+    for name in file.label_spaces:
+        if Path(name).name != name:
+            raise HeterosegError(f"{folder / 'config.json'}: label_spaces: expected plain names, found {name!r}")
     taxonomy = load_taxonomy("taxonomy.yaml", folder, void=file.model.void)
     spaces = {n: load_label_space(f"{n}.yaml", taxonomy, folder / "label_spaces") for n in file.label_spaces}
-    network = build_network(file.model, taxonomy)
+    config = file.model.model_copy(update={"pretrained": False})  # the weights are here, whatever the file says
+    network = build_network(config, taxonomy)
     try:
         network.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise HeterosegError(f"{folder / 'model.safetensors'}: not the weights of this network, {reason}") from None
-    return Model(file.name, _placed(network.eval(), device), taxonomy, spaces, file.model, file.decision)
+    return Model(file.name, _placed(network.eval(), device), taxonomy, spaces, config, file.decision, folder)
 
 
 def _exported(network: Exported) -> Model:

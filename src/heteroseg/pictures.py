@@ -33,22 +33,9 @@ def colorise(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
     return _paint(positions, [label.color for label in space.labels])
 
 
-def colorise_nodes(nodes: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
-    """(H, W) int nodes to (H, W, 3) uint8; -1 (void) is the dark grey OUTSIDE."""
-    return _paint(nodes, taxonomy.colors)
-
-
 def overlay(image: np.ndarray, colors: np.ndarray, alpha: float = 0.5) -> np.ndarray:
     """Lay colours (H, W, 3) uint8 over an image of the same shape and type; `alpha` 1 shows the colours alone."""
     return cv2.addWeighted(image, 1 - alpha, colors, alpha, 0)
-
-
-def error_map(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """(H, W) int positions, twice, to (H, W, 3) uint8 in ERROR_COLORS.
-
-    Right is a dim green, wrong red, a labelled pixel predicted outside the space (-1) orange, an unlabelled one black.
-    """
-    return np.array(list(ERROR_COLORS.values()), np.uint8)[_errors(truth, predicted)]
 
 
 def _errors(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:

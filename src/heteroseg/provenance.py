@@ -35,13 +35,14 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def facts() -> dict[str, str]:
-    """Date, command, commit, machine and versions as text."""
+def facts(folder: Path | None = None) -> dict[str, str]:
+    """Date, command, commit, machine and versions as text, and the folder that an experiment's paths start from."""
     result = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit() or "not in a checkout",
         "machine": f"{_processor()}, {os.cpu_count()} cores",
+        **({"paths start at": str(folder.resolve())} if folder else {}),
         "python": platform.python_version(),
     }
     for package in PACKAGES:

@@ -270,8 +270,9 @@ def _prepare_folder(experiment: Experiment, out: Path, resume: bool) -> None:
     if resume:
         if not (out / "state.pt").exists():
             raise HeterosegError(f"{out}: there is nothing to resume (no state.pt); start it without --resume")
-        if json.loads(begun.read_text()) != json.loads(experiment.model_dump_json()):
-            old = json.loads(begun.read_text())
+        known = Experiment.model_validate_json(begun.read_text())  # keys that are younger than the run have defaults
+        if known != experiment:
+            old = json.loads(known.model_dump_json())
             new = json.loads(experiment.model_dump_json())
             changed = [k for k in new if new[k] != old.get(k)]
             raise HeterosegError(
@@ -305,7 +306,7 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
         run.restore()
     if fabric.is_global_zero:
         write_text(out / "experiment.json", experiment.model_dump_json(indent=2) + "\n")
-        write_json(out / "facts.json", facts())
+        write_json(out / "facts.json", facts(folder))
     if not resume:
         run.save()  # from here on a stopped run can be resumed
     loader = training_loader(
@@ -335,7 +336,7 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
     run.save()
     result = run.evaluate()
     if fabric.is_global_zero:
-        write_json(out / "facts.json", facts() | {"training seconds": f"{run.seconds:.0f}"})
+        write_json(out / "facts.json", facts(folder) | {"training seconds": f"{run.seconds:.0f}"})
         if result is None:
             save_model(run.model(), out / "best")
         else:

@@ -1,0 +1,191 @@
+"""Which images a report shows, and how they are packed into the page."""
+
+import base64
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from heteroseg import pictures
+from heteroseg.data import Source
+from heteroseg.datasets import read_sample
+from heteroseg.evaluation import in_taxonomy_of, truth
+from heteroseg.labelspace import LabelSpace
+from heteroseg.model import Model
+from heteroseg.structures import Item
+from heteroseg.taxonomy import Taxonomy
+
+PIXELS = 22_000_000  # of all pictures of a page together; more pictures are made smaller
+WIDEST, NARROWEST = 640, 240
+CLOSE_UP_BELOW = 0.02  # pictures with a smaller labelled part are cut to it
+LEAST_SHARE = 0.001  # smaller parts are not listed in the legends of the page
+SURE = 20  # steps of confidence
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image and what the network says about it.
+
+    `image` (H, W, 3) uint8 RGB; `truth` and `predicted` (H, W) int positions in `space.labels`, -1 unlabelled and
+    outside; `nodes` (H, W) int decided nodes of the taxonomy, -1 void; `confidence` (H, W) float32 probability of what
+    is predicted. `why` says what it is an example of, `acc` is the share of its labelled pixels that are right.
+    """
+
+    dataset: str
+    name: str
+    image: np.ndarray
+    truth: np.ndarray
+    predicted: np.ndarray
+    nodes: np.ndarray
+    confidence: np.ndarray
+    space: LabelSpace
+    why: str = "chosen evenly"
+    acc: float | None = None
+
+
+def choose(items: Sequence[Item], per_image: dict[str, Any], count: int, seed: int = 0) -> list[tuple[Item, str]]:
+    """About `count` images and why: a third each of the worst, the best and random ones by the share of right pixels;
+    then up to `count` more, so that labels that these do not show are seen too, the rarest first.
+
+    Without scores they are spread evenly.
+    """
+    scored = [item for item in items if per_image.get(item.name, {}).get("acc") is not None]
+    if not scored:
+        annotated = [i for i in items if i.mask or len(i.boxes)] or list(items)
+        places = np.linspace(0, len(annotated) - 1, min(count, len(annotated))).round().astype(int)
+        return [(annotated[i], "chosen evenly") for i in places]
+    ranked = sorted(scored, key=lambda item: per_image[item.name]["acc"])
+    third = -(-count // 3)
+    chosen: dict[str, tuple[Item, str]] = {}
+    for rank, item in enumerate(ranked[:third], 1):
+        chosen.setdefault(item.name, (item, f"worst {rank} of {len(ranked)}"))
+    for rank, item in enumerate(ranked[::-1][:third], 1):
+        chosen.setdefault(item.name, (item, f"best {rank} of {len(ranked)}"))
+    rest = [item for item in ranked if item.name not in chosen]
+    picked = np.random.default_rng(seed).permutation(len(rest))[: max(count - 2 * third, 0)]
+    for i in picked:
+        chosen[rest[i].name] = (rest[i], "random")
+    in_images = Counter(name for item in scored for name in per_image[item.name]["iou"])
+    shown = {name for found in chosen for name in per_image[found]["iou"]}
+    for label, _ in sorted(in_images.items(), key=lambda pair: pair[1]):
+        if label not in shown and len(chosen) < 2 * count:
+            having = sorted((i for i in scored if label in per_image[i.name]["iou"]),
+                            key=lambda i: per_image[i.name]["iou"][label])  # fmt: skip
+            item = having[len(having) // 2]  # neither the best nor the worst of it
+            chosen.setdefault(item.name, (item, f"has {label}"))
+            shown |= set(per_image[item.name]["iou"])
+    return list(chosen.values())
+
+
+def collect_examples(
+    model: Model, sources: Sequence[Source], evaluation: dict[str, Any], count: int = 9
+) -> list[Example]:
+    """Read and predict the chosen val images of every dataset that was evaluated."""
+    result = []
+    for source in sources:
+        entry = evaluation["datasets"].get(source.name, {})
+        space = in_taxonomy_of(model, source.space)
+        for item, why in choose(source.val[: entry.get("images")], entry.get("per_image", {}), count):
+            sample = read_sample(item, scoring=True)
+            sample.name = str(item.scoring_mask or item.mask or item.image)
+            said = model.predict(sample.image)
+            acc = entry.get("per_image", {}).get(item.name, {}).get("acc")
+            result.append(
+                Example(source.name, item.name, sample.image, truth(sample, space), said.positions(space),
+                        said.nodes(), said.confidence(space), space, why, acc)
+            )  # fmt: skip
+    return result
+
+
+def close_up(example: Example) -> Example:
+    """Cut an example to its largest labelled part where only a little is labelled (a sign), else leave it whole."""
+    known = example.truth >= 0
+    height, width = known.shape
+    if not 0 < known.mean() < CLOSE_UP_BELOW:
+        return example
+    _, _, parts, _ = cv2.connectedComponentsWithStats(known.astype(np.uint8))
+    x, y, w, h, _ = parts[1 + parts[1:, cv2.CC_STAT_AREA].argmax()].tolist()
+    zoom = min(max(5 * w / width, 5 * h / height, 0.2), 1.0)
+    tall, wide = round(height * zoom), round(width * zoom)
+    top = min(max(y + h // 2 - tall // 2, 0), height - tall)
+    left = min(max(x + w // 2 - wide // 2, 0), width - wide)
+    cut = {key: getattr(example, key)[top : top + tall, left : left + wide]
+           for key in ("image", "truth", "predicted", "nodes", "confidence")}  # fmt: skip
+    return replace(example, **cut)
+
+
+def widest(examples: int) -> int:
+    """The width in pixels at which this many pictures stay within PIXELS (taken as twice as wide as high)."""
+    return int(np.clip((2 * PIXELS / max(examples, 1)) ** 0.5, NARROWEST, WIDEST))
+
+
+def photo_uri(image: np.ndarray, width: int) -> str:
+    """(H, W, 3) uint8 RGB as the data: address of a JPEG that is at most `width` wide."""
+    tall, wide = image.shape[:2]
+    if wide > width:
+        image = cv2.resize(image, (width, max(round(tall * width / wide), 1)), interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def pack(example: Example, width: int) -> tuple[int, int, str]:
+    """Width, height and base64 of the zlib-packed maps, at most `width` wide.
+
+    In this order, each (height, width): truth, predicted and node, uint16, little-endian, plus one (0 is none); and
+    uint8 confidence in steps of 1 / SURE.
+    """
+    height, wide = example.truth.shape
+    w = min(wide, width)
+    h = max(round(height * w / wide), 1)
+    rows, columns = ((np.arange(n) + 0.5) * full / n for n, full in ((h, height), (w, wide)))
+    at = np.ix_(rows.astype(int), columns.astype(int))
+    maps = [(m[at] + 1).astype("<u2").tobytes() for m in (example.truth, example.predicted, example.nodes)]
+    sure = np.round(np.clip(example.confidence[at], 0, 1) * SURE).astype(np.uint8)
+    return w, h, base64.b64encode(zlib.compress(b"".join([*maps, sure.tobytes()]), 9)).decode()
+
+
+def rgb(color: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def _legend(columns: Sequence[Sequence[pictures.Entry]]) -> dict[str, Any]:
+    """Legend of one or more maps in the same colours: each name with its share in each of them."""
+    shares: dict[tuple[str, str], list[float]] = {}
+    for i, entries in enumerate(columns):
+        for name, color, share in entries:
+            shares.setdefault((name, rgb(color)), [0.0] * len(columns))[i] += share
+    ordered = sorted(shares.items(), key=lambda pair: -max(pair[1]))
+    lines = [
+        {"name": name, "color": color, "shares": list(map(pictures.share_text, values))}
+        for (name, color), values in ordered if max(values) >= LEAST_SHARE
+    ]  # fmt: skip
+    return {"lines": lines, "more": len(ordered) - len(lines)}
+
+
+def nodes_shown(example: Example, tree: Taxonomy) -> list[int]:
+    """The nodes below the root that some true pixel is known to lie at or under."""
+    labels = np.unique(example.truth[example.truth >= 0])
+    covers = [example.space.labels[i].leaves for i in labels]
+    return [n for n in range(1, len(tree)) if any(leaves and leaves <= tree.leaves_of(n) for leaves in covers)]
+
+
+def example_view(whole: Example, tree: Taxonomy, width: int) -> dict[str, Any]:
+    """What the template shows of an example: a photo, packed maps, and the legends of their colours."""
+    e = close_up(whole)
+    scored = np.append(e.space.evaluated, False)[e.truth]
+    expected = np.where(scored, e.truth, -1)  # labels that are not evaluated are neither right nor wrong
+    w, h, maps = pack(e, width)
+    (height, wide), (tall, cut) = whole.truth.shape, e.truth.shape
+    return {
+        "name": e.name, "why": e.why, "kind": e.why.split()[0], "acc": e.acc, "space": e.space.name,
+        "size": f"{wide} × {height}" + (f", a close-up of {cut} × {tall} is shown" if e is not whole else ""),
+        "photo": photo_uri(e.image, width), "width": w, "height": h, "maps": maps, "zoom": cut / w,
+        "shown": nodes_shown(whole, tree),
+        "labels": _legend([pictures.entries(m, e.space, "no label / outside") for m in (e.truth, e.predicted)]),
+        "nodes": _legend([pictures.node_entries(e.nodes, tree)]),
+        "errors": _legend([pictures.error_entries(expected, e.predicted)]),
+    }  # fmt: skip

@@ -1,0 +1,126 @@
+"""The page about a RUN folder, from what training left there."""
+
+import csv
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heteroseg.config import Experiment, load_experiment
+from heteroseg.data import Source, open_sources
+from heteroseg.errors import HeterosegError
+from heteroseg.evaluation import in_taxonomy_of
+from heteroseg.files import yaml_text
+from heteroseg.model import Model, load
+from heteroseg.provenance import facts as facts_now
+from heteroseg.report.examples import Example, collect_examples
+from heteroseg.report.page import Contents, Row, spec_texts, write_report
+from heteroseg.report.statistics import Statistics, count
+
+
+def read_log(path: Path) -> list[Row]:
+    """Rows (step, name, value) of a run's log.csv; none where there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [(int(r["step"]), r["name"], float(r["value"])) for r in csv.DictReader(file)]
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise HeterosegError(f"{path}: expected JSON, found a file that is cut off or damaged ({error})") from None
+
+
+def read_experiment(run: Path, data: Path | None) -> tuple[Experiment, Path]:
+    """The experiment of a run and the folder that its relative paths start from; `data` names another file of it."""
+    begun = run / "experiment.json"
+    if not begun.is_file():
+        raise HeterosegError(
+            f"{run}: expected a RUN folder with experiment.json, found {'none' if run.is_dir() else 'no such folder'}; "
+            "`heteroseg train` writes one"
+        )
+    if data is not None:
+        return load_experiment(data)
+    experiment = load_experiment(begun)[0]
+    known = run / "facts.json"
+    origin = _json(known).get("paths start at") if known.is_file() else None
+    return experiment, Path(origin) if origin else run.resolve()
+
+
+def origins(experiment: Experiment) -> dict[str, dict[str, str]]:
+    """What is told of each dataset apart from counts."""
+    total = sum(c.share for c in experiment.datasets.values() if c.train)
+    return {
+        name: {"reader": c.reader, "license": c.license or "", "notes": c.notes or "",
+               "share": f"{100 * c.share / total:.0f} %" if c.train else "none"}
+        for name, c in experiment.datasets.items()
+    }  # fmt: skip
+
+
+def _pictures(
+    model: Model, sources: list[Source], evaluation: dict[str, Any], images: int
+) -> tuple[list[Example], dict[str, Statistics]]:
+    return collect_examples(model, sources, evaluation, images), {s.name: count(s) for s in sources}
+
+
+def evaluation_contents(
+    title: str, model: Model, sources: list[Source], evaluation: dict[str, Any], images: int
+) -> Contents:
+    """A page about an evaluation alone: scores, pictures, the tree; nothing about training."""
+    spaces = {s.name: in_taxonomy_of(model, s.space) for s in sources}
+    examples, statistics = _pictures(model, sources, evaluation, images)
+    settings = spec_texts(model.taxonomy, spaces)
+    facts = facts_now() | {"weights": model.digest}
+    return Contents(
+        title, model.taxonomy, spaces, evaluation, examples, statistics=statistics, settings=settings, facts=facts
+    )
+
+
+def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, title: str = "") -> list[str]:
+    """Write the page about a finished RUN to `out`; about `images` pictures of each dataset, or twice as many where
+    labels are rare. Returns sentences about what could not be shown, such as images that have moved."""
+    experiment, folder = read_experiment(run, data)
+    model = load(run / "last", "cuda" if torch.cuda.is_available() else "cpu")
+    scored = run / "evaluation.json"
+    evaluation = _json(scored) if scored.is_file() else {"datasets": {}}
+    notes = []
+    if not evaluation["datasets"]:
+        notes.append("The run was not evaluated, so there are no scores and no examples.")
+    elif not all("confusion" in entry for entry in evaluation["datasets"].values()):
+        notes.append(
+            f"{scored} is of an older version, so confusions and the scores of the tree are not shown; "
+            f"`heteroseg evaluate {run} --data EXPERIMENT --report FILE` has all."
+        )
+    examples: list[Example] = []
+    statistics: dict[str, Statistics] = {}
+    try:
+        sources = open_sources(experiment, folder)
+        spaces = {s.name: in_taxonomy_of(model, s.space) for s in sources}
+        examples, statistics = _pictures(model, sources, evaluation, images)
+    except HeterosegError as error:
+        notes.append(f"The data could not be read, so there are no pictures and counts: {error.faults[0]}")
+        spaces = {n: model.space(e["label_space"]) for n, e in evaluation["datasets"].items()}
+    history = [(int(file.stem), _json(file)) for file in sorted((run / "evaluation").glob("*.json"))]
+    settings = {"experiment.yaml": yaml_text(json.loads(experiment.model_dump_json()))}
+    facts = _json(run / "facts.json") if (run / "facts.json").is_file() else {}
+    write_report(
+        out,
+        Contents(
+            title or f"Run {experiment.name}", model.taxonomy, spaces, evaluation, examples, read_log(run / "log.csv"),
+            history, statistics, origins(experiment), settings | spec_texts(model.taxonomy, spaces),
+            facts | {"weights": model.digest}, _repeat(experiment, facts), notes,
+        ),
+    )  # fmt: skip
+    return notes
+
+
+def _repeat(experiment: Experiment, facts: dict[str, str]) -> list[str]:
+    """Shell lines that repeat the run, once the settings of the page are saved under their names."""
+    commit = facts.get("commit", "")
+    checkout = [f"git checkout {commit.removesuffix('-dirty')}"] if commit and " " not in commit else []
+    name = shlex.quote(f"runs/{experiment.name}")
+    return [*checkout, f"heteroseg train experiment.yaml --out {name}", f"heteroseg report {name}"]

@@ -1,0 +1,147 @@
+"""What an evaluation says about classes, about nodes of the tree, and about what is taken for what."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from heteroseg.evaluation import OUTSIDE
+from heteroseg.labelspace import LabelSpace
+from heteroseg.taxonomy import Taxonomy
+
+MOST_PAIRS = 40  # confusions that are listed
+
+
+def counts_of(entry: dict[str, Any], space: LabelSpace) -> np.ndarray:
+    """(labels, labels + 1) int64 confusion counts of a dataset's part of an evaluation; outside is the last column."""
+    place = {label.name: i for i, label in enumerate(space.labels)} | {OUTSIDE: len(space.labels)}
+    counts = np.zeros((len(space.labels), len(space.labels) + 1), np.int64)
+    for true, row in entry.get("confusion", {}).items():
+        for predicted, pixels in row.items():
+            counts[place[true], place[predicted]] = pixels
+    return counts
+
+
+@dataclass(frozen=True)
+class NodeScore:
+    """How well a dataset's pixels at or under a node are told from all others: labels within count as one."""
+
+    dataset: str
+    labels: tuple[str, ...]
+    iou: float
+    pixels: int
+    taken_for: tuple[tuple[str, float], ...]  # what its missed pixels are called, as shares of its pixels
+
+
+def node_scores(dataset: str, counts: np.ndarray, space: LabelSpace) -> dict[int, NodeScore]:
+    """Scores of the nodes that hold at least one label with true pixels.
+
+    A label that is wider than the node says neither yes nor no: as a prediction it is a miss of the node's pixels and
+    no false alarm, as a truth it is not counted.
+    """
+    tree, result = space.taxonomy, {}
+    for node in range(1, len(tree)):
+        leaves = tree.leaves_of(node)
+        within = np.array([bool(label.leaves) and label.leaves <= leaves for label in space.labels])
+        apart = np.array([not label.leaves & leaves for label in space.labels])
+        pixels = int(counts[within].sum())
+        if not pixels:
+            continue
+        by_prediction = counts[within].sum(0)
+        right = int(by_prediction[:-1][within].sum())
+        alarms = int(counts[apart][:, :-1][:, within].sum())
+        missed = np.where(np.append(within, False), 0, by_prediction)
+        names = [*(label.name for label in space.labels), "outside its labels"]
+        worst = [(names[i], float(missed[i] / pixels)) for i in np.argsort(-missed, kind="stable")[:3] if missed[i]]
+        present = tuple(space.labels[i].name for i in np.flatnonzero(within & (counts.sum(1) > 0)))
+        result[node] = NodeScore(dataset, present, right / (pixels + alarms), pixels, tuple(worst))
+    return result
+
+
+def _owner(space: LabelSpace, label: int) -> int:
+    """The node of a label; the common ancestor of its nodes where it is a union."""
+    tree = space.taxonomy
+    return tree.common_ancestor(tree.cover(space.labels[label].leaves))
+
+
+def junction(space: LabelSpace, true: int, predicted: int) -> tuple[int, str]:
+    """The node at which two labels part, and how they are related: siblings, nested or across branches."""
+    tree = space.taxonomy
+    a, b = space.labels[true].leaves, space.labels[predicted].leaves
+    nodes = _owner(space, true), _owner(space, predicted)
+    if a <= b or b <= a:
+        relation = "one within the other"
+    elif tree.parents[nodes[0]] == tree.parents[nodes[1]] and all(len(tree.cover(leaves)) == 1 for leaves in (a, b)):
+        relation = "siblings"
+    else:
+        relation = "across branches"
+    return tree.common_ancestor(nodes), relation
+
+
+def confusions(counts: np.ndarray, space: LabelSpace) -> list[dict[str, Any]]:
+    """The pairs of labels that are confused most, by pixels."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    totals = counts.sum(1)
+    result = []
+    for flat in np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS].tolist():
+        true, predicted = divmod(flat, counts.shape[1])
+        pixels = int(wrong[true, predicted])
+        if not pixels:
+            break
+        row = {"true": space.labels[true].name, "pixels": pixels, "share": float(pixels / totals[true])}
+        if predicted == len(space.labels):
+            row |= {"predicted": "none of its labels", "node": "", "relation": "outside"}
+        else:
+            node, relation = junction(space, true, predicted)
+            row |= {"predicted": space.labels[predicted].name, "node": space.taxonomy.names[node], "relation": relation}
+        result.append(row)
+    return result
+
+
+def decisions(counts: np.ndarray, space: LabelSpace) -> list[dict[str, Any]]:
+    """For every inner node: how many pixels came to it rightly, and how many took the wrong child there.
+
+    Errors near the root are confusions across branches, those at the deepest nodes are between siblings.
+    """
+    tree = space.taxonomy
+    came: dict[int, int] = defaultdict(int)
+    wrong: dict[int, int] = defaultdict(int)
+    for true, predicted in np.argwhere(counts[:, :-1]).tolist():
+        pixels = int(counts[true, predicted])
+        node = junction(space, true, predicted)[0]
+        if true != predicted:
+            wrong[node] += pixels
+        passed = tree.path(_owner(space, true))[:-1]  # nodes at which this truth has to be decided further
+        for step in {*passed[: tree.depth(node) + 1], *([node] if true != predicted else [])}:
+            came[step] += pixels
+    total = sum(wrong.values())
+    rows = [
+        {"node": tree.names[n], "depth": tree.depth(n), "came": came[n], "wrong": wrong[n],
+         "rate": wrong[n] / came[n] if came[n] else None, "share": wrong[n] / total if total else 0.0}
+        for n in sorted({*came, *wrong}) if tree.classifier_of[n] >= 0
+    ]  # fmt: skip
+    return sorted(rows, key=lambda row: -row["wrong"])
+
+
+def tree_order(space: LabelSpace, counts: np.ndarray) -> list[int]:
+    """Labels with true pixels in the order of the tree, so that siblings stand side by side."""
+    present = np.flatnonzero(counts.sum(1)).tolist()
+    return sorted(present, key=lambda i: min(space.labels[i].leaves))
+
+
+def mean_iou(scores: Sequence[NodeScore]) -> float | None:
+    return float(np.mean([s.iou for s in scores])) if scores else None
+
+
+def scores_by_node(
+    tree: Taxonomy, evaluation: dict[str, Any], spaces: dict[str, LabelSpace]
+) -> dict[int, list[NodeScore]]:
+    """All datasets' scores of every node."""
+    result: dict[int, list[NodeScore]] = {n: [] for n in range(len(tree))}
+    for name, entry in evaluation["datasets"].items():
+        for node, score in node_scores(name, counts_of(entry, spaces[name]), spaces[name]).items():
+            result[node].append(score)
+    return result
