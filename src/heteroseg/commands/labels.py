@@ -1,0 +1,171 @@
+"""Commands for what labels mean: taxonomy, data, masks, relabel."""
+
+import argparse
+from pathlib import Path
+
+from heteroseg.commands.options import add_device, add_overrides, count, fraction, pair
+from heteroseg.errors import HeterosegError
+
+
+def taxonomy_check(args: argparse.Namespace) -> int:
+    from heteroseg.inspection import check_spec_file
+
+    faults: list[str] = []
+    for path in args.files:
+        try:
+            print(check_spec_file(path))
+        except HeterosegError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise HeterosegError(*faults)
+    return 0
+
+
+def taxonomy_show(args: argparse.Namespace) -> int:
+    from heteroseg.inspection import show_spec_file
+
+    print(show_spec_file(args.file))
+    return 0
+
+
+def taxonomy_import(args: argparse.Namespace) -> int:
+    from heteroseg.concepttables import import_file
+    from heteroseg.inspection import check_spec_file
+
+    for path in import_file(args.file, args.out, args.name, args.id, args.table, args.flat):
+        print(check_spec_file(str(path)))
+    return 0
+
+
+def taxonomy_suggest(args: argparse.Namespace) -> int:
+    from heteroseg.drafting import is_shipped
+    from heteroseg.labellists import read_label_list
+    from heteroseg.suggestion import collect, suggest
+
+    labels, source, evidence = read_label_list(args.labels, args.id, args.table), Path(args.labels).name, None
+    if args.model:
+        from heteroseg.model import load
+
+        if args.taxonomy or not (args.reader and args.root):
+            raise HeterosegError("--model goes with --reader and --root, and has a taxonomy of its own; see --help")
+        model = load(args.model, args.device)
+        options = dict(pair(option) for option in args.option)
+        evidence = collect(model, labels, args.reader, Path(args.root), args.split, options, args.images)
+        tree = model.taxonomy
+        taxonomy = tree.name if is_shipped(tree) else str(Path(args.model).resolve() / "taxonomy.yaml")
+        source += f" and {evidence.images} images of {Path(args.root).name}/{args.split}"
+    elif args.taxonomy:
+        from heteroseg.taxonomy import load_taxonomy
+
+        tree, taxonomy = load_taxonomy(args.taxonomy), args.taxonomy
+        taxonomy = str(Path(taxonomy).resolve()) if taxonomy.endswith((".yaml", ".yml")) else taxonomy
+    else:
+        raise HeterosegError("expected --taxonomy or --model, found neither; see heteroseg taxonomy suggest --help")
+    print(suggest(labels, tree, evidence, Path(args.out), taxonomy, source))
+    print(f"draft: {args.out}")
+    return 0
+
+
+def data_check(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+    from heteroseg.inspection import check_data
+
+    check_data(*load_experiment(args.experiment, args.overrides), print)
+    return 0
+
+
+def masks_draw(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.experiment, args.overrides)
+    from heteroseg.boxmasks import agreement, agreement_table, write_box_masks
+    from heteroseg.data import open_sources, source_named
+
+    source = source_named(open_sources(experiment, folder), args.dataset)
+    write_box_masks(source, Path(args.out), print)
+    if args.compare:
+        print(agreement_table(agreement([*source.train, *source.val], source.space)))
+    return 0
+
+
+def relabel(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.data, args.overrides)
+    from heteroseg.data import open_sources, source_named
+    from heteroseg.model import load
+    from heteroseg.relabelling import experiment_part
+    from heteroseg.relabelling import relabel as run
+
+    sources, out = open_sources(experiment, folder), Path(args.out)
+    source = source_named(sources, args.dataset)
+    model = load(args.model, args.device)
+    curve = run(model, sources, args.dataset, model.space(args.labels), args.confidence, out, args.truth, print)
+    if curve is not None:
+        print(curve.table())
+    print(f"{out}: to train on it, add to datasets of an experiment:\n{experiment_part(source, out)}")
+    return 0
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    taxonomy = commands.add_parser("taxonomy", help="check or show a taxonomy or a label space")
+    actions = taxonomy.add_subparsers(dest="action", required=True, metavar="ACTION")
+    p = actions.add_parser("check", help="find every fault of taxonomy and label space files")
+    p.add_argument("files", nargs="+", metavar="FILE", help="a YAML file, or the name of a shipped one")
+    p.set_defaults(run=taxonomy_check)
+    p = actions.add_parser("show", help="print a tree with its classifiers, or a label space with its nodes")
+    p.add_argument("file", metavar="FILE", help="a YAML file, or the name of a shipped one")
+    p.set_defaults(run=taxonomy_show)
+
+    p = actions.add_parser("import", help="turn published lists of labels and tables of concepts into YAML")
+    p.add_argument("file", metavar="FILE", help="labels.py, config.json, .csv, label_colors.txt, a table of concepts")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for the taxonomy and label space files")
+    p.add_argument("--name", help="name of the taxonomy or label space (default: from FILE)")
+    p.add_argument("--id", default="id", metavar="FIELD", help="field with the ids, such as trainId (default: id)")
+    p.add_argument("--table", metavar="NAME", help="which list of a JSON file that holds several")
+    p.add_argument("--flat", action="store_true", help="one classifier for all instead of a tree by groups")
+    p.set_defaults(run=taxonomy_import)
+
+    p = actions.add_parser("suggest", help="propose where a dataset's labels belong, as a label space to edit")
+    p.add_argument("labels", metavar="LABELS", help="a list of labels, as for import")
+    p.add_argument("--out", required=True, metavar="FILE", help="label space YAML to write")
+    p.add_argument("--taxonomy", metavar="TREE", help="compare names with this taxonomy")
+    p.add_argument("--model", metavar="MODEL", help="also look what this network sees under each label's pixels")
+    p.add_argument("--reader", help="reader of the dataset's images and masks, for --model")
+    p.add_argument("--root", metavar="DIR", help="folder of the dataset, for --model")
+    p.add_argument("--split", default="val", help="split to look at (default: val)")
+    p.add_argument("--option", action="append", default=[], metavar="key=value", help="option of the reader")
+    p.add_argument("--images", type=count, default=40, metavar="N", help="images to look at (default: 40)")
+    p.add_argument("--id", default="id", metavar="FIELD", help="field with the ids (default: id)")
+    p.add_argument("--table", metavar="NAME", help="which list of a JSON file that holds several")
+    add_device(p)
+    p.set_defaults(run=taxonomy_suggest)
+
+    data = commands.add_parser("data", help="check the data of an experiment")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    p = actions.add_parser("check", help="read every image and label, and count them")
+    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
+    add_overrides(p)
+    p.set_defaults(run=data_check)
+
+    masks = commands.add_parser("masks", help="draw masks from boxes")
+    actions = masks.add_subparsers(dest="action", required=True, metavar="ACTION")
+    p = actions.add_parser("draw", help="draw a dataset's boxes as coarse and fine masks, by the shapes of its labels")
+    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML that has the dataset")
+    p.add_argument("--dataset", required=True, metavar="NAME", help="which dataset of the experiment")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for gtCoarse/ and gtFine/")
+    p.add_argument("--compare", action="store_true", help="print the IoU with the dataset's own masks, by label")
+    add_overrides(p)
+    p.set_defaults(run=masks_draw)
+
+    p = commands.add_parser("relabel", help="give a dataset of coarse masks finer labels, where the network is sure")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
+    p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML that has the dataset")
+    p.add_argument("--dataset", required=True, metavar="NAME", help="which dataset of the experiment")
+    p.add_argument("--labels", required=True, metavar="SPACE", help="finer label space, of the model or a YAML file")
+    p.add_argument("--confidence", type=fraction, default=0.9, metavar="P", help="least p(fine | coarse) (0.9)")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for the new dataset")
+    p.add_argument("--truth", metavar="NAME", help="dataset of the same images with true labels, to compare")
+    add_device(p)
+    add_overrides(p)
+    p.set_defaults(run=relabel)

@@ -1,0 +1,129 @@
+"""Commands for how good a network is: evaluate, report, calibrate, bench."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from heteroseg.commands.options import add_device, add_images, add_overrides, count, file_option, size, write_run_report
+from heteroseg.errors import HeterosegError
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    scores, page = file_option("--json", args.json), file_option("--report", args.report)
+    experiment, folder = load_experiment(args.data, args.overrides)
+    from heteroseg.data import open_sources
+    from heteroseg.evaluation import evaluate as run
+    from heteroseg.files import write_json
+    from heteroseg.inspection import score_table
+    from heteroseg.model import load
+
+    model = load(args.model, args.device)
+    sources = open_sources(experiment, folder, splits=("train", "val") if page else ("val",))
+    result = run(model, sources, args.limit, lambda name: print(f"evaluating {name}", file=sys.stderr))
+    print(score_table(result))
+    if scores:
+        write_json(scores, result)
+    if page:
+        from heteroseg.report import evaluation_contents, write_report
+
+        title = f"{model.name} on {experiment.name}"
+        write_report(page, evaluation_contents(title, model, sources, result, args.images))
+        print(f"report: {page}")
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    run = Path(args.run_folder)
+    out = file_option("--out", args.out) or run / "report.html"
+    write_run_report(run, out, args.images, Path(args.data) if args.data else None)
+    return 0
+
+
+def calibrate(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.data, args.overrides)
+    from heteroseg.data import open_sources
+    from heteroseg.files import write_json
+    from heteroseg.model import load
+    from heteroseg.reliability import calibrate as run
+    from heteroseg.reliability import calibration_table
+
+    model = load(args.model, args.device)
+    sources = open_sources(experiment, folder, splits=("val",))
+    result = run(model, sources, args.limit, lambda name: print(f"reading {name}", file=sys.stderr))
+    print(calibration_table(result))
+    if args.json:
+        write_json(args.json, result)
+    return 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    import tempfile
+
+    from heteroseg.bench import Settings, in_runtime, random_model, scenes, table
+    from heteroseg.bench import bench as run
+    from heteroseg.files import write_json
+    from heteroseg.model import load
+
+    if bool(args.model) == bool(args.preset):
+        raise HeterosegError("bench measures a MODEL or a --preset; name one of the two")
+    settings = Settings(args.size, args.threads, args.repeats, args.batch)
+    args.precision = args.precision or ("int8" if args.preset and args.runtime == "openvino" else "fp32")
+    model = load(args.model) if args.model else random_model(args.preset, args.taxonomy, args.size)
+    if args.decision:
+        model.decision = args.decision
+    with tempfile.TemporaryDirectory() as folder:
+        images = scenes(16, args.size) if args.precision == "int8" and args.runtime != "torch" else []
+        model = in_runtime(model, args.runtime, args.precision, images, args.threads, Path(folder))
+        result = run(model, args.labels, settings)
+    print(table(result))
+    if args.json:
+        write_json(args.json, result)
+    return 0
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    p = commands.add_parser("evaluate", help="score a model on every dataset, each in its own labels")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, an exported file, or hf://owner/name")
+    p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML whose val splits are scored")
+    p.add_argument("--json", metavar="FILE", help="write the scores there")
+    p.add_argument("--report", metavar="FILE", help="write a page with scores, pictures and confusions there (.html)")
+    add_images(p)
+    p.add_argument("--limit", type=count, metavar="N", help="score only the first N images of each dataset")
+    add_device(p)
+    add_overrides(p)
+    p.set_defaults(run=evaluate)
+
+    p = commands.add_parser("report", help="write one HTML page about a run: scores, pictures, curves, settings")
+    p.add_argument("run_folder", metavar="RUN", help="folder that `train` wrote")
+    p.add_argument("--out", metavar="FILE", help="the page (default: RUN/report.html)")
+    p.add_argument("--data", metavar="EXPERIMENT", help="experiment YAML with the data's place, if that has changed")
+    add_images(p)
+    p.set_defaults(run=report)
+
+    p = commands.add_parser("calibrate", help="find a temperature for every classifier on the val images")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
+    p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML whose val splits are used")
+    p.add_argument("--json", metavar="FILE", help="write temperatures and figures there")
+    p.add_argument("--limit", type=count, metavar="N", help="use only the first N images of each dataset")
+    add_device(p)
+    add_overrides(p)
+    p.set_defaults(run=calibrate)
+
+    p = commands.add_parser("bench", help="time every stage of a prediction on this machine")
+    p.add_argument("model", nargs="?", metavar="MODEL", help="MODEL or RUN folder, or an exported file")
+    p.add_argument("--preset", metavar="NAME", help="instead of a MODEL: random weights (fast, fast-lite0)")
+    p.add_argument("--taxonomy", default="streets-108", metavar="NAME", help="its taxonomy (default: streets-108)")
+    p.add_argument("--size", type=size, default=(520, 706), metavar="HxW", help="image size (default: 520x706)")
+    p.add_argument("--runtime", default="openvino", choices=["torch", "openvino", "onnx"])
+    p.add_argument("--precision", choices=["fp32", "bf16", "int8"], help="default: fp32; for a preset in openvino int8")
+    p.add_argument("--decision", choices=["path", "marginal"], help="default: as the model says (preset: path)")
+    p.add_argument("--labels", default="leaves", metavar="SPACE", help="label space of the answer (default: leaves)")
+    p.add_argument("--threads", type=count, default=2, metavar="N")
+    p.add_argument("--repeats", type=count, default=50, metavar="N")
+    p.add_argument("--batch", type=count, default=1, metavar="N", help="also time the network on batches of N")
+    p.add_argument("--json", metavar="FILE", help="write the figures there")
+    p.set_defaults(run=bench)

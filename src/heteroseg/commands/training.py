@@ -1,0 +1,73 @@
+"""Commands for making networks: train, compare, demo."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from heteroseg.commands.options import add_overrides, count, write_run_report
+
+
+def train(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.experiment, args.overrides)
+    from heteroseg.inspection import score_table
+    from heteroseg.training import train as run
+
+    result = run(experiment, folder, Path(args.out), args.resume)
+    if result is not None:
+        print(score_table(result))
+        write_run_report(Path(args.out), Path(args.out) / "report.html")
+        print(f"run: {args.out} (MODEL: {args.out}/best and {args.out}/last)")
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.experiment, args.overrides)
+    from heteroseg.compare import compare as run
+    from heteroseg.compare import markdown
+    from heteroseg.ways import WAYS
+
+    ways = args.ways.split(",") if args.ways else [way for way in WAYS if way != "unseen"]
+    table = run(experiment, folder, Path(args.out), ways, range(args.seeds), lambda line: print(line, file=sys.stderr))
+    print(markdown(table))
+    from heteroseg.files import yaml_text
+    from heteroseg.provenance import facts
+    from heteroseg.report import write_comparison
+
+    text = yaml_text(experiment.model_dump(exclude_defaults=True, mode="json"))
+    write_comparison(Path(args.out) / "report.html", f"Ways to train {experiment.name}", table, text, facts(folder))
+    print(f"table: {args.out}/table.md, .csv, .json, .png; report: {args.out}/report.html")
+    return 0
+
+
+def demo(args: argparse.Namespace) -> int:
+    from heteroseg.demo import run_demo
+
+    run_demo(Path(args.out), args.overrides, print)
+    return 0
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    p = commands.add_parser("train", help="train one network on all datasets of an experiment")
+    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
+    p.add_argument("--out", required=True, metavar="RUN", help="folder for the run; MODELs are RUN/best and RUN/last")
+    p.add_argument("--resume", action="store_true", help="go on where the run in RUN was stopped")
+    add_overrides(p)
+    p.set_defaults(run=train)
+
+    p = commands.add_parser("compare", help="train an experiment in several ways and seeds, with one table")
+    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for runs and table; a second call goes on")
+    ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen"
+    p.add_argument("--ways", metavar="A,B", help=f"some of {ways} (default: all but unseen)")
+    p.add_argument("--seeds", type=count, default=1, metavar="N", help="train with seeds 0 to N-1 (default: 1)")
+    add_overrides(p)
+    p.set_defaults(run=compare)
+
+    p = commands.add_parser("demo", help="generate three small datasets, train on all, evaluate, predict, report")
+    p.add_argument("--out", default="runs/demo", metavar="DIR", help="folder for everything (default: runs/demo)")
+    add_overrides(p)
+    p.set_defaults(run=demo)

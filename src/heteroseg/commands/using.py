@@ -1,0 +1,92 @@
+"""Commands for handing a network on: predict, export, share."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from heteroseg.commands.options import add_device, count
+from heteroseg.errors import HeterosegError
+
+
+def predict(args: argparse.Namespace) -> int:
+    from heteroseg.inference import list_jobs, predict_files
+    from heteroseg.labelspace import own_space
+
+    out = Path(args.out)
+    list_jobs(args.inputs, out)  # wrong inputs are told before the network is loaded
+    from heteroseg.model import load
+
+    model = load(args.model, args.device)
+    space = model.space(args.labels) if args.labels else own_space(model.taxonomy)
+    written = predict_files(
+        model,
+        args.inputs,
+        out,
+        space,
+        args.overlay,
+        lambda job, done: print(f"{job.source}: {'kept' if done else job.target}", file=sys.stderr),
+    )
+    print(f"{written} input{'s' * (written != 1)} in {out}, ids of label space {space.name!r}")
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    from heteroseg.export import calibration_images, compare
+    from heteroseg.export import export as run
+    from heteroseg.model import load
+
+    out = Path(args.out)
+    if out.exists():
+        raise HeterosegError(f"{out}: is there already; remove it or choose another --out")
+    model = load(args.model)
+    images = calibration_images(args.calibrate, args.images) if args.precision == "int8" and args.calibrate else []
+    run(model, out, args.format, args.precision, images)
+    print(f"{out}: {args.format}, {args.precision}; heteroseg predict {out} IMAGE --out DIR runs it")
+    if args.calibrate and args.calibrate.endswith((".yaml", ".yml")):
+        print(compare(model, load(out), args.calibrate, args.limit))
+    return 0
+
+
+def share(args: argparse.Namespace) -> int:
+    from heteroseg.hub import parse_name
+
+    if args.push:
+        parse_name(args.push)  # a wrong name is told before the network is loaded
+    from heteroseg.model import load
+
+    model = load(args.model)
+    if args.out:
+        print(f"model and card: {model.save_pretrained(args.out, args.license)}")
+    else:
+        print(model.push_to_hub(args.push, args.license, private=args.private or None))
+    return 0
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    p = commands.add_parser("predict", help="label images, folders of images and videos")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, an exported file, or hf://owner/name")
+    p.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder or video")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for label maps, overlays and JSON files")
+    p.add_argument("--labels", metavar="SPACE", help="a label space of the model, or a YAML file (default: leaves)")
+    p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
+    add_device(p)
+    p.set_defaults(run=predict)
+
+    p = commands.add_parser("export", help="write a model as one ONNX file or an OpenVINO pair")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
+    p.add_argument("--format", required=True, choices=["onnx", "openvino"])
+    p.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
+    p.add_argument("--out", required=True, metavar="FILE", help="FILE.onnx, or FILE.xml (with FILE.bin beside it)")
+    p.add_argument("--calibrate", metavar="DATA", help="for int8: a folder, or an EXPERIMENT, which is also scored")
+    p.add_argument("--images", type=count, default=100, metavar="N", help="images to calibrate with (default: 100)")
+    p.add_argument("--limit", type=count, metavar="N", help="score only the first N val images of each dataset")
+    p.set_defaults(run=export)
+
+    p = commands.add_parser("share", help="write a model with its card (README.md) to a folder, or put it on a hub")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder; the card is filled in from the run")
+    place = p.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", metavar="DIR", help="a new folder")
+    place.add_argument("--push", metavar="OWNER/NAME", help="a model on the hub, new or to be updated")
+    p.add_argument("--license", metavar="ID", help="of the weights, as hubs write it: cc-by-nc-4.0")
+    p.add_argument("--private", action="store_true", help="a new repository is private")
+    p.set_defaults(run=share)
