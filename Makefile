@@ -2,11 +2,12 @@
 # make demo    generate small street scenes, train on three datasets at once, evaluate, predict, report
 # make test    the test suite
 # make lint    ruff, mypy, import layers
+# make docs    the documentation site, in site/
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint real
+.PHONY: setup demo test lint docs real
 
 setup: $(STAMP)
 
@@ -27,6 +28,9 @@ lint: setup
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet
 
 # One network from the four real datasets (see ../shared/data), about 80 minutes on 2 cores.
 real: setup
