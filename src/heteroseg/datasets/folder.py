@@ -14,6 +14,7 @@ from heteroseg.datasets.boxes import COLUMNS, attach, coco_rows, csv_rows
 from heteroseg.datasets.classes import whole
 from heteroseg.datasets.listing import Images, absent, check_pattern, fill, listed_names, matching, paired
 from heteroseg.datasets.regions import coco_shape
+from heteroseg.datasets.tags import tagged
 from heteroseg.datasets.writing import mask_of, write_ids, write_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, write_text
@@ -29,11 +30,13 @@ def folder(
     polygons: str | None = None,
     names: str | None = None,
     background: str | None = None,
+    tags: str | None = None,
 ) -> list[Item]:
     """Items by name. Masks hold ids (grey or palette PNGs, TIFFs); `boxes` is a COCO json or a CSV.
 
     `polygons` is a COCO json whose segmentations are painted to masks, on the id `background` (default: unknown).
     `names` is a text file with one of the images a line, where a split is a list and not a folder.
+    `tags` is a CSV with the header `image,class_id`: labels that the image holds somewhere.
 
     COCO: images (id, file_name), annotations (image_id, bbox x y width height, category_id = native id). CSV: a header
     `image,x1,y1,x2,y2,class_id`, x2 and y2 exclusive. file_name and image are a path under the root or any tail of it
@@ -41,21 +44,23 @@ def folder(
     A bad pattern, a missing file and bad boxes (all of them at once) raise HeterosegError.
     """
     root = Path(root)
-    _check(images, masks, boxes, polygons)
+    _check(images, masks, boxes, polygons, tags)
     listed = None if names is None else listed_names(root / fill(names, split))
     items = paired(root, split, images, masks, listed)
-    for pattern, painted in ((boxes, None), (polygons, True)):
+    for pattern, kind in ((boxes, "boxes"), (polygons, "polygons"), (tags, "tags")):
         if pattern is None:
             continue
         path = root / fill(pattern, split)
         if not path.is_file():
-            absent(path, "file of boxes" if painted is None else "file of polygons", "check the pattern")
+            absent(path, f"file of {kind}", "check the pattern")
         others = []
         if names is not None or "{split}" not in pattern:
             others = [path for _, path in matching(root, fill(images, split if "{split}" in pattern else "*"))]
         resolve = Images(root, items, others).resolve
-        if painted:
+        if kind == "polygons":
             items = _painted(items, path, resolve, whole(background, "background", -1))
+        elif kind == "tags":
+            items = tagged(items, path, ("image", "class_id"), resolve)
         else:
             items = attach(items, csv_rows(path) if path.suffix == ".csv" else coco_rows(path), resolve)
     return items
@@ -67,7 +72,9 @@ def _painted(items: list[Item], path: Path, resolve: Callable, background: int) 
     return [replace(new, boxes=old.boxes, box_ids=old.box_ids) for new, old in zip(sourced, items, strict=True)]
 
 
-def _check(images: str, masks: str | None, boxes: str | None, polygons: str | None = None) -> None:
+def _check(
+    images: str, masks: str | None, boxes: str | None, polygons: str | None = None, tags: str | None = None
+) -> None:
     if masks is not None and polygons is not None:
         raise HeterosegError("folder: expected masks or polygons, found both; keep the one that is right")
     for pattern, what in ((images, "images"), (masks, "masks")):
@@ -77,8 +84,9 @@ def _check(images: str, masks: str | None, boxes: str | None, polygons: str | No
         check_pattern(boxes, "boxes", ("split",))
         if Path(boxes).suffix not in (".json", ".csv"):
             raise HeterosegError(f"boxes: expected a .json (COCO) or .csv file, found {boxes!r}; convert the file")
-    if polygons is not None:
-        check_pattern(polygons, "polygons", ("split",))
+    for pattern, what in ((polygons, "polygons"), (tags, "tags")):
+        if pattern is not None:
+            check_pattern(pattern, what, ("split",))
 
 
 def write_folder(

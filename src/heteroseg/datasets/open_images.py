@@ -1,16 +1,18 @@
 """Open Images, boxes: SPLIT/IMAGEID.jpg, SPLIT-annotations-bbox.csv and class-descriptions-boxable.csv.
 
 The table of boxes has ImageID, LabelName (a code as /m/0k4j) and XMin, XMax, YMin, YMax in parts of the image; the
-other one has a code and a name a line. Image-level labels have no place here. Only images that are there are read, so
-a part of the dataset is a dataset.
+other one has a code and a name a line. A table of image-level labels (ImageID, LabelName, Confidence) may stand
+beside them. Only images that are there are read, so a part of the dataset is a dataset.
 """
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 from heteroseg.datasets.boxes import Row, attach, number
 from heteroseg.datasets.classes import Classes
 from heteroseg.datasets.listing import absent, check_pattern, fill, find_files, tell
+from heteroseg.datasets.tags import tagged
 from heteroseg.datasets.writing import write_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text, write_text
@@ -28,8 +30,10 @@ def open_images(
     names: str = NAMES,
     classes: str | None = None,
     others: str | None = None,
+    tags: str | None = None,
 ) -> list[Item]:
-    """Items named IMAGEID with boxes, without masks.
+    """Items named IMAGEID with boxes, without masks; with `tags`, the table of image-level labels, its labels of
+    confidence above 0 whose classes are known.
 
     Ids are the positions, from 0, in the lines of `names`, or in `classes`, a text file with a class name a line;
     `others` is the id of all other classes. Missing files, bad boxes and unknown classes raise HeterosegError.
@@ -44,7 +48,25 @@ def open_images(
     if not path.is_file():
         absent(path, "table of boxes", "download it, or set `boxes` to its name")
     items = [Item(name, file, size=(1, 1)) for name, file in files.items()]
-    return attach(items, _rows(path, files, described, known), lambda name: name)
+    items = attach(items, _rows(path, files, described, known), lambda name: name)
+    if tags is None:
+        return items
+    check_pattern(tags, "tags", ("split",))
+    if not (root / fill(tags, split)).is_file():
+        absent(root / fill(tags, split), "table of image-level labels", "download it, or leave `tags` out")
+    return [
+        replace(item, tags=item.tags[item.tags >= 0])
+        for item in tagged(
+            items, root / fill(tags, split), ("ImageID", "LabelName"), lambda name: name,
+            lambda code: _known(known, described.get(code, code)), "Confidence",
+        )
+    ]  # fmt: skip
+
+
+def _known(known: Classes, name: str) -> int:
+    """The id of a class, -1 for the many image-level labels that have no boxes and no place in the list."""
+    number = known.find(name)
+    return -1 if number is None else number
 
 
 def _described(path: Path) -> dict[str, str]:
