@@ -157,7 +157,7 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    from heteroseg.export import calibration_images, compare
+    from heteroseg.export import calibration_images, choose_head, compare
     from heteroseg.export import export as run
     from heteroseg.model import load
 
@@ -166,8 +166,9 @@ def export(args: argparse.Namespace) -> int:
         raise HeterosegError(f"{out}: is there already; remove it or choose another --out")
     model = load(args.model)
     images = calibration_images(args.calibrate, args.images) if args.precision == "int8" and args.calibrate else []
-    run(model, out, args.format, args.precision, images)
-    print(f"{out}: {args.format}, {args.precision}; heteroseg predict {out} IMAGE --out DIR runs it")
+    head = choose_head(model, args.head)
+    run(model, out, args.format, args.precision, images, head)
+    print(f"{out}: {args.format}, {args.precision}, {head} head; heteroseg predict {out} IMAGE --out DIR runs it")
     if args.calibrate and args.calibrate.endswith((".yaml", ".yml")):
         print(compare(model, load(out), args.calibrate, args.limit))
     return 0
@@ -176,16 +177,21 @@ def export(args: argparse.Namespace) -> int:
 def bench(args: argparse.Namespace) -> int:
     import tempfile
 
-    from heteroseg.bench import Settings, in_runtime, random_model, scenes, table
+    from heteroseg.bench import Settings, in_runtime, preset_config, random_model, scenes, table
     from heteroseg.bench import bench as run
+    from heteroseg.export import Precision
     from heteroseg.files import write_json
     from heteroseg.model import load
+    from heteroseg.taxonomy import load_taxonomy
 
     if bool(args.model) == bool(args.preset):
         raise HeterosegError("bench measures a MODEL or a --preset; name one of the two")
     settings = Settings(args.size, args.threads, args.repeats, args.batch)
-    precision = args.precision or ("int8" if args.preset and args.runtime == "openvino" else "fp32")
-    model = load(args.model) if args.model else random_model(args.preset, args.taxonomy, args.size)
+    precision: Precision = args.precision or ("int8" if args.preset and args.runtime == "openvino" else "fp32")
+    if args.model:
+        model = load(args.model)
+    else:
+        model = random_model(preset_config(args.preset), load_taxonomy(args.taxonomy), args.size)
     if args.decision:
         model.decision = args.decision
     with tempfile.TemporaryDirectory() as folder:
@@ -229,7 +235,6 @@ def calibrate(args: argparse.Namespace) -> int:
     if args.json:
         write_json(args.json, result)
     return 0
-
 
 
 def relabel(args: argparse.Namespace) -> int:
@@ -384,6 +389,10 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
     p.add_argument("--format", required=True, choices=["onnx", "openvino"])
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
+    p.add_argument(
+        "--head", default="auto", choices=["auto", "dense", "lazy"],
+        help="lazy: the file ends at the features, logits are worked out where needed (default: where that is faster)",
+    )  # fmt: skip
     p.add_argument("--out", required=True, metavar="FILE", help="FILE.onnx, or FILE.xml (with FILE.bin beside it)")
     p.add_argument("--calibrate", metavar="DATA", help="for int8: a folder, or an EXPERIMENT, which is also scored")
     p.add_argument("--images", type=_count, default=100, metavar="N", help="images to calibrate with (default: 100)")
@@ -396,9 +405,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--taxonomy", default="streets-108", metavar="NAME", help="its taxonomy (default: streets-108)")
     p.add_argument("--size", type=_size, default=(520, 706), metavar="HxW", help="image size (default: 520x706)")
     p.add_argument("--runtime", default="openvino", choices=["torch", "openvino", "onnx"])
-    p.add_argument(
-        "--precision", choices=["fp32", "bf16", "int8"], help="default: fp32; for a preset in openvino int8"
-    )
+    p.add_argument("--precision", choices=["fp32", "bf16", "int8"], help="default: fp32; for a preset in openvino int8")
     p.add_argument("--decision", choices=["path", "marginal"], help="default: as the model says (preset: path)")
     p.add_argument("--labels", default="leaves", metavar="SPACE", help="label space of the answer (default: leaves)")
     p.add_argument("--threads", type=_count, default=2, metavar="N")
