@@ -120,7 +120,7 @@ def naive_decode(logits: Tensor, covers: tuple[int, int], size: tuple[int, int],
     return plan.answer[code[0].numpy()]
 
 
-def _timed(work: Callable[[], Any], repeats: int) -> tuple[list[float], Any]:
+def timed(work: Callable[[], Any], repeats: int) -> tuple[list[float], Any]:
     """Milliseconds of each run, after a warm-up, and the last result."""
     times, result = [], None
     for _ in range(min(5, repeats)):
@@ -132,7 +132,7 @@ def _timed(work: Callable[[], Any], repeats: int) -> tuple[list[float], Any]:
     return times, result
 
 
-def _spread(times: Sequence[float]) -> dict[str, float]:
+def spread(times: Sequence[float]) -> dict[str, float]:
     ranks = np.quantile(times, [0.1, 0.9])
     return {"median": statistics.median(times), "p10": float(ranks[0]), "p90": float(ranks[1]), "min": min(times)}
 
@@ -171,14 +171,14 @@ def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "scene.jpg", Path(folder) / "ids.png"
             cv2.imwrite(str(source), scenes(1, settings.size)[0][..., ::-1])
-            reads, image = _timed(lambda: read_image(source), settings.repeats)
+            reads, image = timed(lambda: read_image(source), settings.repeats)
             for _ in range(5):
                 frame(model, image, plan)
             frames = []
             for _ in range(settings.repeats):
                 stages, logits, ids = frame(model, image, plan)
                 frames.append(stages)
-            writes, _ = _timed(lambda: write_map(target, ids), settings.repeats)
+            writes, _ = timed(lambda: write_map(target, ids), settings.repeats)
         covers = model.network.covers(*settings.size)
         result = _report(model, frames, reads, writes, settings)
         result |= {"classes": len(model.taxonomy.leaves), "logits": list(logits.shape), "label_space": labels}
@@ -190,7 +190,7 @@ def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
         }
         if settings.naive and logits.shape[1] * settings.size[0] * settings.size[1] <= NAIVE_MOST:
             known = dense(logits) if isinstance(logits, LazyLogits) else logits
-            times, naive = _timed(lambda: naive_decode(known, covers, settings.size, plan), 5)
+            times, naive = timed(lambda: naive_decode(known, covers, settings.size, plan), 5)
             result["naive_decode_ms"] = statistics.median(times)
             result["naive_agreement"] = float((naive == ids).mean())  # its interpolation rounds in another order
         if settings.batch > 1:
@@ -225,7 +225,7 @@ def _report(
         "size": list(settings.size),
         "stages_ms": stages,
         "counted": list(COUNTED),
-        "spread_ms": {"frame": _spread(whole)} | {name: _spread(values) for name, values in times.items()},
+        "spread_ms": {"frame": spread(whole)} | {name: spread(values) for name, values in times.items()},
         "fps_with_files": 1e3 / (middle + stages["read"] + stages["write"]),
         "runtime": runtime,
         "precision": precision,
@@ -241,10 +241,10 @@ def _batch(model: Model, settings: Settings) -> dict[str, float]:
     network = model.network
     if isinstance(network, Exported):
         ready = np.repeat(network.pad(image), settings.batch, axis=0)
-        times, _ = _timed(lambda: network.run(ready), max(3, settings.repeats // settings.batch))
+        times, _ = timed(lambda: network.run(ready), max(3, settings.repeats // settings.batch))
     else:
         pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).repeat(settings.batch, 1, 1, 1)
-        times, _ = _timed(lambda: network(pixels), max(3, settings.repeats // settings.batch))
+        times, _ = timed(lambda: network(pixels), max(3, settings.repeats // settings.batch))
     middle = statistics.median(times)
     return {"images": settings.batch, "network_ms": middle, "images_per_second": 1e3 * settings.batch / middle}
 
