@@ -166,6 +166,7 @@ def main() -> None:
     points += [(108, 2, head, size) for size in SIZES for head in heads(2)]
     known = json.loads(args.json.read_text())["points"] if args.json and args.json.exists() else []
     done = {(r["classes"], r["depth"], r["head"], tuple(r["size"])) for r in known}
+    measure(network_file(args.networks, 20, 1, "dense", args.precision), FRAME, 0, args.threads)  # warm-up
     for classes, depth, head, size in points:
         if (classes, depth, head, size) not in done:
             path = network_file(args.networks, classes, depth, head, args.precision)

@@ -19,12 +19,12 @@ import torch.nn.functional as F
 
 from heteroseg.bench import Runtime, Settings, bench, preset_config, random_model, scenes, spread, timed
 from heteroseg.config import ModelConfig
-from heteroseg.export import Precision, export
+from heteroseg.export import ENDINGS, Precision, export
 from heteroseg.files import write_json
 from heteroseg.model import Model, load
 from heteroseg.models.backbone import IMAGENET
 from heteroseg.provenance import facts
-from heteroseg.runtimes import FORMATS, Exported
+from heteroseg.runtimes import Exported
 from heteroseg.taxonomy import load_taxonomy
 
 RESNET18 = {"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"}
@@ -45,8 +45,7 @@ WAYS: tuple[tuple[Runtime, Precision], ...] = (
 
 
 def network_file(folder: Path, name: str, runtime: Runtime, precision: Precision) -> Path:
-    ending = next(ending for ending, kind in FORMATS.items() if kind == runtime)
-    return folder / f"{name.split()[0].lower()}-{precision}{ending}"
+    return folder / f"{name.split()[0].lower()}-{precision}{ENDINGS[runtime]}"
 
 
 def fresh(name: str, size: tuple[int, int]) -> Model:
@@ -58,8 +57,10 @@ def prepare(folder: Path, size: tuple[int, int]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in NETWORKS:
         for runtime, precision in WAYS:
+            if runtime == "torch":
+                continue
             path = network_file(folder, name, runtime, precision)
-            if runtime != "torch" and not path.exists():
+            if not path.exists():
                 export(fresh(name, size), path, runtime, precision, scenes(2, size) if precision == "int8" else ())
                 print(path, flush=True)
 
@@ -114,8 +115,10 @@ def main() -> None:
     found = []
     for name in NETWORKS:
         for runtime, precision in WAYS:
-            path = network_file(args.networks, name, runtime, precision)
-            model = fresh(name, settings.size) if runtime == "torch" else load(path)
+            if runtime == "torch":
+                model = fresh(name, settings.size)
+            else:
+                model = load(network_file(args.networks, name, runtime, precision))
             if isinstance(model.network, Exported):
                 model.network.threads = args.threads
             found.append({"network": name} | bench(model, "leaves", settings))

@@ -26,7 +26,7 @@ from heteroseg.runtimes import FORMATS, METADATA, Exported, need, pack_head
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 Head = Literal["auto", "dense", "lazy"]
-LAZY_FROM = 400  # logits, by measurement
+LAZY_FROM = 800  # logits, by measurement
 ENDINGS = {kind: ending for ending, kind in FORMATS.items()}
 
 

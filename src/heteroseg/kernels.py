@@ -80,20 +80,28 @@ def _winner(logits):
     return at, clear
 
 
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _largest(v):
+    """The largest of finite numbers, as vector instructions; no order of comparisons changes it."""
+    top = v[0]
+    for k in range(v.size):
+        top = v[k] if v[k] > top else top
+    return top
+
+
 @njit(cache=True, nogil=True)
-def _candidates(a, b, c, d, found):
+def _candidates(a, b, c, d, found, low, high):
     """Positions that may win between four corners, in order, into `found`; returns how many."""
-    level = LOWEST  # some channel is nowhere below this
     for k in range(a.size):
-        low = min(min(_finite(a[k]), _finite(b[k])), min(_finite(c[k]), _finite(d[k])))
-        level = max(level, low)
+        p, q, r, s = _finite(a[k]), _finite(b[k]), _finite(c[k]), _finite(d[k])
+        low[k] = min(min(p, q), min(r, s))
+        high[k] = max(max(p, q), max(r, s))
+    level = _largest(low[: a.size])  # some channel is nowhere below this
     level -= MARGIN * abs(level) + TINY
     count = 0
     for k in range(a.size):
-        high = max(max(_finite(a[k]), _finite(b[k])), max(_finite(c[k]), _finite(d[k])))
-        if high + MARGIN * abs(high) >= level:
-            found[count] = k
-            count += 1
+        found[count] = k  # kept if counted, which no branch has to guess
+        count += high[k] + MARGIN * abs(high[k]) >= level
     return count
 
 
@@ -107,11 +115,12 @@ def _occurs(node, code, height, width):
 
 
 @njit(cache=True, nogil=True)
-def _split_cell(z, lazy, i, j, start, ys, xs, down, across, first, begin, end, after, code, pending, found, best, arg):
+def _split_cell(z, lazy, i, j, start, ys, xs, down, across, first, begin, end, after, code, space):
     """Walk from the root for every pixel of one cell; `code` (rows, columns) receives where each ends.
 
     A classifier is asked only if some pixel was given to its node, which may happen between corners of which none was.
     """
+    pending, found, low, high, best, arg = space
     right, below = min(j + 1, z.shape[1] - 1), min(i + 1, z.shape[0] - 1)
     height, width = ys[1] - ys[0], xs[1] - xs[0]
     code[:height, :width] = first
@@ -124,7 +133,7 @@ def _split_cell(z, lazy, i, j, start, ys, xs, down, across, first, begin, end, a
         a, b = _logits(z, lazy, i, j, start, node, begin, end), _logits(z, lazy, i, right, start, node, begin, end)
         c = _logits(z, lazy, below, j, start, node, begin, end)
         d = _logits(z, lazy, below, right, start, node, begin, end)
-        channels = _candidates(a, b, c, d, found)
+        channels = _candidates(a, b, c, d, found, low, high)
         for y in range(height):
             wy = down[ys[0] + y]
             best[:width] = LOWEST
@@ -168,8 +177,9 @@ def path_band(z, lazy, start, stop, rows, columns, down, across, first, begin, e
         tall = max(tall, rows[i + 1] - rows[i])
     for j in range(w):
         wide = max(wide, columns[j + 1] - columns[j])
-    code, pending, found = np.empty((tall, wide), np.int32), np.empty_like(begin), np.empty_like(after)
-    best, arg = np.empty(wide, np.float32), np.empty(wide, np.int32)
+    code, most = np.empty((tall, wide), np.int32), len(after)
+    bounds = np.empty(most, np.float32), np.empty(most, np.float32)
+    space = (np.empty_like(begin), np.empty_like(after), *bounds, np.empty(wide, np.float32), np.empty(wide, np.int32))
     for i in range(start, stop):
         up, below = i - start, min(i + 1, h - 1) - start
         ys = (rows[i], rows[i + 1])
@@ -182,26 +192,7 @@ def path_band(z, lazy, start, stop, rows, columns, down, across, first, begin, e
                     for x in range(xs[0], xs[1]):
                         out[y, x] = value
             elif ys[1] > ys[0] and xs[1] > xs[0]:
-                _split_cell(
-                    z,
-                    lazy,
-                    i,
-                    j,
-                    start,
-                    ys,
-                    xs,
-                    down,
-                    across,
-                    first,
-                    begin,
-                    end,
-                    after,
-                    code,
-                    pending,
-                    found,
-                    best,
-                    arg,
-                )
+                _split_cell(z, lazy, i, j, start, ys, xs, down, across, first, begin, end, after, code, space)
                 for y in range(ys[0], ys[1]):
                     for x in range(xs[0], xs[1]):
                         out[y, x] = table[code[y - ys[0], x - xs[0]]]
