@@ -19,27 +19,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heteroseg.config import PRESETS
+from heteroseg.config import PRESETS, ModelConfig
 from heteroseg.datasets import read_image
 from heteroseg.decision import label_map
-from heteroseg.decode import Plan, decode
+from heteroseg.decode import Plan, decode, dense
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.export import Format, Precision, export
+from heteroseg.export import Format, Head, Precision, export
 from heteroseg.inference import write_map
 from heteroseg.model import Model, load
 from heteroseg.models import build_network
 from heteroseg.provenance import facts
-from heteroseg.runtimes import FORMATS, Exported
+from heteroseg.runtimes import FORMATS, Exported, LazyLogits
 from heteroseg.scenes import draw_scene
-from heteroseg.taxonomy import load_taxonomy
+from heteroseg.taxonomy import Taxonomy
 
 Runtime = Literal["torch", "openvino", "onnx"]
 COUNTED = ("normalise", "network", "decode")
+NAIVE_MOST = 2**30  # logits that the naive decode may upsample; beyond, it is left out
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`size` (H, W); `naive` also times the decode that upsamples every logit."""
+    """`size` (H, W); `naive` also times the decode that upsamples every logit, where they fit into 4 GiB."""
 
     size: tuple[int, int] = (520, 706)
     threads: int = 2
@@ -53,14 +54,18 @@ def scenes(count: int, size: tuple[int, int]) -> list[np.ndarray]:
     return [np.ascontiguousarray(draw_scene(np.random.default_rng(i), size).image) for i in range(count)]
 
 
-def random_model(preset: str, taxonomy: str, size: tuple[int, int]) -> Model:
-    """A preset with random weights; its logits are scaled to mean 0 and deviation 4 on a drawn scene, so that answers
-    change from place to place as a trained network's do (a fresh one says the same everywhere, which is no work)."""
+def preset_config(preset: str) -> ModelConfig:
+    """The configuration of a preset by its name."""
     if preset not in PRESETS:
         raise HeterosegError(f"there is no preset {preset!r}{nearest(preset, PRESETS)}; there are {', '.join(PRESETS)}")
-    tree = load_taxonomy(taxonomy)
+    return PRESETS[preset]
+
+
+def random_model(config: ModelConfig, tree: Taxonomy, size: tuple[int, int]) -> Model:
+    """A network with random weights and the path rule; its logits are scaled to mean 0 and deviation 4 on a drawn
+    scene, so that answers change from place to place as a trained network's do (a fresh one says the same everywhere,
+    which is no work)."""
     torch.manual_seed(0)
-    config = PRESETS[preset]
     network = build_network(config, tree)
     image = torch.from_numpy(scenes(1, size)[0])[None].permute(0, 3, 1, 2)
     with torch.inference_mode():
@@ -71,11 +76,17 @@ def random_model(preset: str, taxonomy: str, size: tuple[int, int]) -> Model:
         last.weight.mul_(factor[:, None, None, None])
         assert last.bias is not None
         last.bias.copy_((last.bias - logits.mean((0, 2, 3))) * factor)
-    return Model(preset, network, tree, {}, config, "path")
+    return Model(config.backbone, network, tree, {}, config, "path")
 
 
 def in_runtime(
-    model: Model, runtime: Runtime, precision: Precision, images: Sequence[np.ndarray], threads: int, folder: Path
+    model: Model,
+    runtime: Runtime,
+    precision: Precision,
+    images: Sequence[np.ndarray],
+    threads: int,
+    folder: Path,
+    head: Head = "auto",
 ) -> Model:
     """The same model in another runtime, exported into `folder`; calibrated with `images` for int8."""
     if isinstance(model.network, Exported):
@@ -89,7 +100,7 @@ def in_runtime(
     else:
         path = folder / f"network{next(e for e, kind in FORMATS.items() if kind == runtime)}"
         kind: Format = runtime
-        export(model, path, kind, precision, images if precision == "int8" else ())
+        export(model, path, kind, precision, images if precision == "int8" else (), head)
     result = load(path)
     assert isinstance(result.network, Exported)
     result.network.threads = threads
@@ -109,7 +120,7 @@ def naive_decode(logits: Tensor, covers: tuple[int, int], size: tuple[int, int],
     return plan.answer[code[0].numpy()]
 
 
-def _timed(work: Callable[[], Any], repeats: int) -> tuple[list[float], Any]:
+def timed(work: Callable[[], Any], repeats: int) -> tuple[list[float], Any]:
     """Milliseconds of each run, after a warm-up, and the last result."""
     times, result = [], None
     for _ in range(min(5, repeats)):
@@ -121,19 +132,19 @@ def _timed(work: Callable[[], Any], repeats: int) -> tuple[list[float], Any]:
     return times, result
 
 
-def _spread(times: Sequence[float]) -> dict[str, float]:
+def spread(times: Sequence[float]) -> dict[str, float]:
     ranks = np.quantile(times, [0.1, 0.9])
     return {"median": statistics.median(times), "p10": float(ranks[0]), "p90": float(ranks[1]), "min": min(times)}
 
 
-def _frame(model: Model, image: np.ndarray, plan: Plan) -> tuple[dict[str, float], Tensor, np.ndarray]:
+def frame(model: Model, image: np.ndarray, plan: Plan) -> tuple[dict[str, float], Tensor | LazyLogits, np.ndarray]:
     """One frame, from pixels to labels in memory: milliseconds of each stage, the logits and the label map."""
     marks = [time.perf_counter()]
     size = (image.shape[0], image.shape[1])
     if isinstance(model.network, Exported):
         ready = model.network.pad(image)  # the graph does the rest
         marks.append(time.perf_counter())
-        logits = model.network.run(ready)
+        logits = model.network.logits(ready)
     else:
         pixels = model.network.prepare(torch.from_numpy(image)[None].permute(0, 3, 1, 2))
         marks.append(time.perf_counter())
@@ -160,24 +171,26 @@ def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "scene.jpg", Path(folder) / "ids.png"
             cv2.imwrite(str(source), scenes(1, settings.size)[0][..., ::-1])
-            reads, image = _timed(lambda: read_image(source), settings.repeats)
+            reads, image = timed(lambda: read_image(source), settings.repeats)
             for _ in range(5):
-                _frame(model, image, plan)
+                frame(model, image, plan)
             frames = []
             for _ in range(settings.repeats):
-                stages, logits, ids = _frame(model, image, plan)
+                stages, logits, ids = frame(model, image, plan)
                 frames.append(stages)
-            writes, _ = _timed(lambda: write_map(target, ids), settings.repeats)
+            writes, _ = timed(lambda: write_map(target, ids), settings.repeats)
         covers = model.network.covers(*settings.size)
         result = _report(model, frames, reads, writes, settings)
         result |= {"classes": len(model.taxonomy.leaves), "logits": list(logits.shape), "label_space": labels}
+        result["head"] = "lazy" if isinstance(logits, LazyLogits) else "dense"
         result |= {
             "decision": model.decision,
             "labels_found": len(np.unique(ids)),
             "mixed_cells": _mixed(logits, model),
         }
-        if settings.naive:
-            times, naive = _timed(lambda: naive_decode(logits, covers, settings.size, plan), 5)
+        if settings.naive and logits.shape[1] * settings.size[0] * settings.size[1] <= NAIVE_MOST:
+            known = dense(logits) if isinstance(logits, LazyLogits) else logits
+            times, naive = timed(lambda: naive_decode(known, covers, settings.size, plan), 5)
             result["naive_decode_ms"] = statistics.median(times)
             result["naive_agreement"] = float((naive == ids).mean())  # its interpolation rounds in another order
         if settings.batch > 1:
@@ -187,7 +200,7 @@ def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
     return result
 
 
-def _mixed(logits: Tensor, model: Model) -> float:
+def _mixed(logits: Tensor | LazyLogits, model: Model) -> float:
     """Share of cells whose four corners do not decide the same node."""
     grid = (logits.shape[2], logits.shape[3])
     at = torch.from_numpy(decode(logits, grid, grid, model.plan(None)))
@@ -212,7 +225,7 @@ def _report(
         "size": list(settings.size),
         "stages_ms": stages,
         "counted": list(COUNTED),
-        "spread_ms": {"frame": _spread(whole)} | {name: _spread(values) for name, values in times.items()},
+        "spread_ms": {"frame": spread(whole)} | {name: spread(values) for name, values in times.items()},
         "fps_with_files": 1e3 / (middle + stages["read"] + stages["write"]),
         "runtime": runtime,
         "precision": precision,
@@ -228,10 +241,10 @@ def _batch(model: Model, settings: Settings) -> dict[str, float]:
     network = model.network
     if isinstance(network, Exported):
         ready = np.repeat(network.pad(image), settings.batch, axis=0)
-        times, _ = _timed(lambda: network.run(ready), max(3, settings.repeats // settings.batch))
+        times, _ = timed(lambda: network.run(ready), max(3, settings.repeats // settings.batch))
     else:
         pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).repeat(settings.batch, 1, 1, 1)
-        times, _ = _timed(lambda: network(pixels), max(3, settings.repeats // settings.batch))
+        times, _ = timed(lambda: network(pixels), max(3, settings.repeats // settings.batch))
     middle = statistics.median(times)
     return {"images": settings.batch, "network_ms": middle, "images_per_second": 1e3 * settings.batch / middle}
 
@@ -241,7 +254,7 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['fps']:.1f} fps, {result['ms']:.1f} ms a frame of {result['size'][0]}x{result['size'][1]} "
         f"({' + '.join(result['counted'])}), {result['classes']} classes, {result['runtime']} {result['precision']}, "
-        f"{result['threads']} threads",
+        f"{result['head']} head, {result['threads']} threads",
         f"{'stage':<12}{'median ms':>10}{'p10':>8}{'p90':>8}{'min':>8}",
     ]
     for name, spread in result["spread_ms"].items():

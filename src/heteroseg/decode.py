@@ -12,6 +12,10 @@ classifiers only where the parent was chosen. The result equals `upsample` + `de
   so {p(node) > 1/2} is convex: a node with more than half at four corners has it everywhere between, and so has its
   label. The other pixels get their probabilities in the loop; those that rounding could turn round are left to the
   reference.
+
+Where a network ends at the features of a 1x1 head (`LazyLogits`), the path rule works out a classifier's logits only at
+the cells where its node is reached; with 2,000 classes that is a few of a hundred. The result equals the reference on
+`dense` logits, because one function (`linear.linear`) makes a logit in both.
 """
 
 import os
@@ -27,6 +31,7 @@ from torch import Tensor
 from heteroseg.bilinear import neighbours
 from heteroseg.decision import OUTSIDE, VOID, Rule, finite, granted, label_probs, upsample_at
 from heteroseg.labelspace import LabelSpace
+from heteroseg.runtimes import LazyLogits
 from heteroseg.taxonomy import Taxonomy
 
 Size = tuple[int, int]
@@ -104,25 +109,45 @@ def _native(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
     return ids.astype(np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.int64)
 
 
-def decode(logits: Tensor, covers: Size, size: Size, plan: Plan) -> np.ndarray:
+def decode(logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan) -> np.ndarray:
     """(1, C, h, w) fused logits, which stand for a padded image of size `covers`, to (H, W) answers for `size`.
 
     Equal to the plain reference; on ties the first child (path) or label (marginal) wins. Logits beyond +-1e30 count
     as +-1e30, NaN as the lowest. On CPUs compiled loops on `torch.get_num_threads()` threads (channels last is their
     order; the first call ever compiles for some seconds and keeps the result on disk), elsewhere `decode_torch`.
+    Lazy logits stay so with the path rule; the marginal rule needs all of them.
     """
+    if isinstance(logits, LazyLogits):
+        if plan.rule == "path":
+            return _lazy_path(logits, covers, size, plan)
+        logits = dense(logits)
     if logits.device.type == "cpu":
         return _compiled(logits, covers, size, plan, False)[0]
     return decode_torch(logits, covers, size, plan)[0].cpu().numpy()
 
 
-def decode_confident(logits: Tensor, covers: Size, size: Size, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def decode_confident(
+    logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan
+) -> tuple[np.ndarray, np.ndarray]:
     """`decode`, and (H, W) float32: the probability of the decided node (the product along its path; for void, of the
     void answer where it was given), by the marginal rule that of the label (outside: of all that is no label)."""
+    if isinstance(logits, LazyLogits):
+        logits = dense(logits)
     if logits.device.type == "cpu":
         return _compiled(logits, covers, size, plan, True)
     answers, chance = decode_torch(logits, covers, size, plan, True)
     return answers.cpu().numpy(), chance.cpu().numpy()
+
+
+def dense(lazy: LazyLogits) -> Tensor:
+    """All (1, C, h, w) float32 logits, in channels-last order, with the bits that the lazy walk finds."""
+    from heteroseg.linear import linear_band
+
+    features = _rows_first(lazy.features)
+    out = np.empty((*features.shape[:2], len(lazy.bias)), np.float32)
+    head = (lazy.weight, lazy.bias, lazy.cuts)
+    _in_bands(len(out), lambda start, stop: linear_band(features, start, stop, *head, out))
+    return torch.from_numpy(out).permute(2, 0, 1)[None]
 
 
 @cache
@@ -159,19 +184,45 @@ def _rows_first(logits: Tensor) -> np.ndarray:
     return result
 
 
+def _grid(h: int, w: int, covers: Size, size: Size) -> tuple[np.ndarray, ...]:
+    """`rows`, `columns`, `down` and `across` as in `heteroseg.kernels`."""
+    rows, down = _axis(covers[0], h, size[0])
+    columns, across = _axis(covers[1], w, size[1])
+    return rows, columns, down, across
+
+
+def _lazy_path(lazy: LazyLogits, covers: Size, size: Size, plan: Plan) -> np.ndarray:
+    from heteroseg import kernels
+
+    features = _rows_first(lazy.features)
+    h, w = features.shape[:2]
+    grid, walk = _grid(h, w, covers, size), (plan.first, plan.begin, plan.end, plan.after)
+    number = np.full(len(plan.begin), -1, np.int32)
+    number[plan.order] = np.arange(len(plan.order))
+    out = np.empty(size, plan.answer.dtype)
+
+    def band(start: int, stop: int) -> None:
+        rows = min(stop, h - 1) - start + 1
+        where = np.full((rows, w, len(plan.order)), -1, np.int64)
+        pool, used = np.empty(rows * w * len(lazy.bias), np.float32), np.zeros(1, np.int64)
+        found = kernels.Lazy(lazy.weight, lazy.bias, number, where, pool, used)
+        kernels.path_band(features, found, start, stop, *grid, *walk, plan.answer, out)
+
+    _in_bands(h, band)
+    return out
+
+
 def _compiled(logits: Tensor, covers: Size, size: Size, plan: Plan, confident: bool) -> tuple[np.ndarray, np.ndarray]:
     from heteroseg import kernels
 
     z = _rows_first(logits)
-    rows, down = _axis(covers[0], z.shape[0], size[0])
-    columns, across = _axis(covers[1], z.shape[1], size[1])
-    grid, walk = (rows, columns, down, across), (plan.first, plan.begin, plan.end, plan.after)
+    grid, walk = _grid(z.shape[0], z.shape[1], covers, size), (plan.first, plan.begin, plan.end, plan.after)
     chance = np.empty(size if confident else (0, 0), np.float32)
     if plan.rule == "marginal":
         return _marginal(z, logits, covers, size, plan, grid, chance), chance
     table = np.arange(len(plan.label)) if confident else plan.answer
     out = np.empty(size, table.dtype)
-    _in_bands(len(z), lambda start, stop: kernels.path_band(z, start, stop, *grid, *walk, table, out))
+    _in_bands(len(z), lambda start, stop: kernels.path_band(z, None, start, stop, *grid, *walk, table, out))
     if not confident:
         return out, chance
     back = (out, plan.begin, plan.end, plan.above, plan.channel)

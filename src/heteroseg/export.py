@@ -20,23 +20,25 @@ from heteroseg.evaluation import evaluate
 from heteroseg.files import written
 from heteroseg.inference import IMAGES, list_jobs
 from heteroseg.model import Model, model_file
-from heteroseg.models import Network
-from heteroseg.runtimes import FORMATS, METADATA, Exported, need
+from heteroseg.models import Network, fused_head
+from heteroseg.runtimes import FORMATS, METADATA, Exported, need, pack_head
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
+Head = Literal["auto", "dense", "lazy"]
+LAZY_FROM = 800  # logits, by measurement
 ENDINGS = {kind: ending for ending, kind in FORMATS.items()}
 
 
 class Graph(nn.Module):
-    """What is exported: (B, H, W, 3) uint8 of padded size to (B, h, w, C) float32 logits."""
+    """What is exported: (B, H, W, 3) uint8 of padded size to (B, h, w, C) float32 logits, or what `body` ends with."""
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, body: nn.Module):
         super().__init__()
-        self.body = network.body
+        self.body = body
         # (pixel - mean) / std as one multiplication and one addition
         self.register_buffer("scale", 1 / network.std)
         self.register_buffer("shift", -network.mean / network.std)
@@ -46,11 +48,40 @@ class Graph(nn.Module):
         return self.body(x).permute(0, 2, 3, 1)
 
 
-def describe(model: Model, precision: Precision) -> str:
-    """The metadata of a file: configuration, taxonomy and label spaces, as JSON."""
+def choose_head(model: Model, head: Head = "auto") -> Head:
+    """`auto` becomes lazy where that was faster by measurement (docs/speed.md): the path rule, LAZY_FROM logits or
+    more, of which the root has at most half. A lazy head must be one 1x1 convolution: HeterosegError if it is not."""
+    if not isinstance(model.network, Network):
+        raise HeterosegError("only a MODEL folder can be exported, found a network that is exported already")
+    fused, tree = fused_head(model.network.body) is not None, model.taxonomy
+    if head == "lazy" and not fused:
+        raise HeterosegError(
+            "head lazy needs a head that is one 1x1 convolution, found adapters, upsampling or another network's head; "
+            "take dense"
+        )
+    if head != "auto":
+        return head
+    many = tree.channels >= LAZY_FROM and 2 * tree.classifiers[0].stop <= tree.channels
+    return "lazy" if fused and many and model.decision == "path" else "dense"
+
+
+def describe(model: Model, precision: Precision, head: Head) -> str:
+    """The metadata of a file: configuration, taxonomy, label spaces and perhaps the weights of a lazy head, as JSON."""
     assert isinstance(model.network, Network)
+    lazy = {}
+    if head == "lazy":
+        conv = fused_head(model.network.body)
+        assert conv is not None
+        assert conv.bias is not None
+        cuts = [0, *(c.stop for c in model.taxonomy.classifiers)]
+        lazy = {
+            "lazy_head": pack_head(
+                conv.weight.detach()[:, :, 0, 0].cpu().numpy(), conv.bias.detach().cpu().numpy(), cuts
+            )
+        }
     return json.dumps(
-        {
+        lazy
+        | {
             "format": 1,
             "precision": precision,
             "multiple": model.network.multiple,
@@ -62,15 +93,20 @@ def describe(model: Model, precision: Precision) -> str:
 
 
 def export(
-    model: Model, out: Path, kind: Format, precision: Precision = "fp32", images: Sequence[np.ndarray] = ()
+    model: Model,
+    out: Path,
+    kind: Format,
+    precision: Precision = "fp32",
+    images: Sequence[np.ndarray] = (),
+    head: Head = "auto",
 ) -> None:
-    """Write `out` (.onnx, or .xml with .bin beside it).
+    """Write `out` (.onnx, or .xml with .bin beside it); for `head` see `choose_head`.
 
     `images` (H, W, 3) uint8 calibrate int8 (NNCF's post-training quantisation, mixed preset); bf16 is a hint that the
     CPU computes so, which only OpenVINO has.
     """
-    if not isinstance(model.network, Network):
-        raise HeterosegError("only a MODEL folder can be exported, found a network that is exported already")
+    head = choose_head(model, head)
+    assert isinstance(model.network, Network)  # choose_head has seen to it
     if out.suffix != ENDINGS[kind]:
         raise HeterosegError(f"{out}: a file of format {kind} ends in {ENDINGS[kind]}; choose another --out")
     if kind == "onnx" and precision == "bf16":
@@ -80,11 +116,12 @@ def export(
     need(kind)
     if precision == "int8":
         need("nncf")
-    graph = Graph(model.network).eval()
+    body = model.network.body
+    graph = Graph(model.network, body[:-1] if head == "lazy" and isinstance(body, nn.Sequential) else body).eval()
     calibration = images if precision == "int8" else ()
     padded = [Exported.pad(model.network, image) for image in calibration]  # type: ignore[arg-type]
     example = torch.zeros(1, 2 * model.network.multiple, 3 * model.network.multiple, 3, dtype=torch.uint8)
-    text = describe(model, precision)
+    text = describe(model, precision, head)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing warns of every shape that it follows
         (_onnx if kind == "onnx" else _openvino)(graph, example, out, text, padded)
@@ -147,10 +184,11 @@ def _openvino(graph: Graph, example: Tensor, out: Path, text: str, images: Seque
 def _onnx(graph: Graph, example: Tensor, out: Path, text: str, images: Sequence[np.ndarray]) -> None:
     import onnx
 
-    free = {"images": {0: "batch", 1: "height", 2: "width"}, "logits": {0: "batch", 1: "rows", 2: "columns"}}
+    name = "features" if "lazy_head" in json.loads(text) else "logits"
+    free = {"images": {0: "batch", 1: "height", 2: "width"}, name: {0: "batch", 1: "rows", 2: "columns"}}
     with written(out) as temporary:
         torch.onnx.export(
-            graph, (example,), str(temporary), input_names=["images"], output_names=["logits"], dynamic_axes=free,
+            graph, (example,), str(temporary), input_names=["images"], output_names=[name], dynamic_axes=free,
             opset_version=17, dynamo=False,
         )  # fmt: skip
         network = onnx.load(temporary)

@@ -7,8 +7,12 @@ that a channel leads to. `rows`/`columns` (h + 1,)/(w + 1,) are the first pixels
 the weights of a pixel's lower and right neighbour.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+
+from heteroseg.linear import linear
 
 LARGE = np.float32(1e30)  # as decision.LARGE
 LOWEST = np.float32(-np.inf)
@@ -22,6 +26,38 @@ E2, E1, E0 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float3
 COLDEST = np.float32(-87)
 
 
+class Lazy(NamedTuple):
+    """A band's logits by classifier, worked out where a walk asks for them; `z` are then features (h, w, width).
+
+    `weight` and `bias` as in `heteroseg.linear`. `number` (codes,) counts the classifiers. `where`
+    (rows, w, classifiers) int64 is the place in `pool` (as long as all logits, mostly never touched) of what is known,
+    -1 for the rest, and `used` (1,) int64 how much of the pool is taken.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    number: np.ndarray
+    where: np.ndarray
+    pool: np.ndarray
+    used: np.ndarray
+
+
+@njit(cache=True, nogil=True)
+def _logits(z, lazy, i, j, start, node, begin, end):
+    """(n,) logits of a node's classifier at a cell; `lazy` is None where `z` has them all."""
+    lo, hi = begin[node], end[node]
+    if lazy is None:
+        return z[i, j, lo:hi]
+    at = lazy.where[i - start, j, lazy.number[node]]
+    if at < 0:
+        at = lazy.used[0]
+        lazy.used[0] += hi - lo
+        lazy.where[i - start, j, lazy.number[node]] = at
+        width = z.shape[2]
+        linear(z[i, j], lazy.weight[lo * width : hi * width], lazy.bias[lo:hi], lazy.pool[at : at + hi - lo])
+    return lazy.pool[at : at + hi - lo]
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _finite(v):
     v = v if v > -LARGE else -LARGE  # NaN too
@@ -29,75 +65,99 @@ def _finite(v):
 
 
 @njit(cache=True, nogil=True)
-def _winner(logits, begin, end):
-    """First channel of the largest logit, and whether it leads all earlier ones by more than rounding.
+def _winner(logits):
+    """Position of the first largest logit, and whether it leads all earlier ones by more than rounding.
 
     A later channel needs no lead: interpolation never decreases in a logit, so it can at most draw level, and then
     the first one wins.
     """
-    best, earlier, channel = LOWEST, LOWEST, begin
-    for k in range(begin, end):
+    best, earlier, at = LOWEST, LOWEST, 0
+    for k in range(logits.size):
         v = _finite(logits[k])
         if v > best:
-            best, earlier, channel = v, best, k
-    clear = channel == begin or best - earlier > MARGIN * (abs(best) + abs(earlier)) + TINY
-    return channel, clear
+            best, earlier, at = v, best, k
+    clear = at == 0 or best - earlier > MARGIN * (abs(best) + abs(earlier)) + TINY
+    return at, clear
+
+
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _largest(v):
+    """The largest of finite numbers, as vector instructions; no order of comparisons changes it."""
+    top = v[0]
+    for k in range(v.size):
+        top = v[k] if v[k] > top else top
+    return top
 
 
 @njit(cache=True, nogil=True)
-def _candidates(a, b, c, d, begin, end, found):
-    """Channels that may win between four corners, in order, into `found`; returns how many."""
-    level = LOWEST  # some channel is nowhere below this
-    for k in range(begin, end):
-        low = min(min(_finite(a[k]), _finite(b[k])), min(_finite(c[k]), _finite(d[k])))
-        level = max(level, low)
+def _candidates(a, b, c, d, found, low, high):
+    """Positions that may win between four corners, in order, into `found`; returns how many."""
+    for k in range(a.size):
+        p, q, r, s = _finite(a[k]), _finite(b[k]), _finite(c[k]), _finite(d[k])
+        low[k] = min(min(p, q), min(r, s))
+        high[k] = max(max(p, q), max(r, s))
+    level = _largest(low[: a.size])  # some channel is nowhere below this
     level -= MARGIN * abs(level) + TINY
     count = 0
-    for k in range(begin, end):
-        high = max(max(_finite(a[k]), _finite(b[k])), max(_finite(c[k]), _finite(d[k])))
-        if high + MARGIN * abs(high) >= level:
-            found[count] = k
-            count += 1
+    for k in range(a.size):
+        found[count] = k  # kept if counted, which no branch has to guess
+        count += high[k] + MARGIN * abs(high[k]) >= level
     return count
 
 
 @njit(cache=True, nogil=True)
-def _split_cell(z, i, j, ys, xs, down, across, first, begin, end, after, code, pending, found, best, arg):
-    """Walk from the root for every pixel of one cell; `code` (rows, columns) receives where each ends."""
-    h, w = z.shape[0], z.shape[1]
-    a, b = z[i, j], z[i, min(j + 1, w - 1)]
-    c, d = z[min(i + 1, h - 1), j], z[min(i + 1, h - 1), min(j + 1, w - 1)]
+def _occurs(node, code, height, width):
+    for y in range(height):
+        for x in range(width):
+            if code[y, x] == node:
+                return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _split_cell(z, lazy, i, j, start, ys, xs, down, across, first, begin, end, after, code, space):
+    """Walk from the root for every pixel of one cell; `code` (rows, columns) receives where each ends.
+
+    A classifier is asked only if some pixel was given to its node, which may happen between corners of which none was.
+    """
+    pending, found, low, high, best, arg = space
+    right, below = min(j + 1, z.shape[1] - 1), min(i + 1, z.shape[0] - 1)
     height, width = ys[1] - ys[0], xs[1] - xs[0]
     code[:height, :width] = first
     pending[0], count = first, 1
     while count:
         count -= 1
         node = pending[count]
-        channels = _candidates(a, b, c, d, begin[node], end[node], found)
+        if not _occurs(node, code, height, width):
+            continue
+        a, b = _logits(z, lazy, i, j, start, node, begin, end), _logits(z, lazy, i, right, start, node, begin, end)
+        c = _logits(z, lazy, below, j, start, node, begin, end)
+        d = _logits(z, lazy, below, right, start, node, begin, end)
+        channels = _candidates(a, b, c, d, found, low, high)
         for y in range(height):
             wy = down[ys[0] + y]
             best[:width] = LOWEST
             for q in range(channels):
                 k = found[q]
-                left = _finite(a[k]) * (ONE - wy) + _finite(c[k]) * wy
-                right = _finite(b[k]) * (ONE - wy) + _finite(d[k]) * wy
+                west = _finite(a[k]) * (ONE - wy) + _finite(c[k]) * wy
+                east = _finite(b[k]) * (ONE - wy) + _finite(d[k]) * wy
                 for x in range(width):
                     wx = across[xs[0] + x]
-                    v = left * (ONE - wx) + right * wx
+                    v = west * (ONE - wx) + east * wx
                     if v > best[x]:
-                        best[x], arg[x] = v, after[k]
+                        best[x], arg[x] = v, after[begin[node] + k]
             for x in range(width):
                 if code[y, x] == node:
                     code[y, x] = arg[x]
         for q in range(channels):
-            below = after[found[q]]
-            if begin[below] >= 0:
-                pending[count] = below
+            under = after[begin[node] + found[q]]
+            if begin[under] >= 0:
+                pending[count] = under
                 count += 1
 
 
 @njit(cache=True, nogil=True)
-def path_band(z, start, stop, rows, columns, down, across, first, begin, end, after, table, out):
+def path_band(z, lazy, start, stop, rows, columns, down, across, first, begin, end, after, table, out):
     """The path rule: `out` (H, W) receives table[code] for the pixels of cell rows start to stop."""
     h, w = z.shape[0], z.shape[1]
     last = min(stop, h - 1)
@@ -106,8 +166,8 @@ def path_band(z, start, stop, rows, columns, down, across, first, begin, end, af
         for j in range(w):
             node = first
             while begin[node] >= 0:
-                channel, clear = _winner(z[i, j], begin[node], end[node])
-                node = after[channel]
+                k, clear = _winner(_logits(z, lazy, i, j, start, node, begin, end))
+                node = after[begin[node] + k]
                 if not clear:
                     node = -1
                     break
@@ -117,12 +177,9 @@ def path_band(z, start, stop, rows, columns, down, across, first, begin, end, af
         tall = max(tall, rows[i + 1] - rows[i])
     for j in range(w):
         wide = max(wide, columns[j + 1] - columns[j])
-    code, pending, found = (
-        np.empty((tall, wide), np.int32),
-        np.empty(len(begin), np.int32),
-        np.empty(len(after), np.int32),
-    )
-    best, arg = np.empty(wide, np.float32), np.empty(wide, np.int32)
+    code, most = np.empty((tall, wide), np.int32), len(after)
+    bounds = np.empty(most, np.float32), np.empty(most, np.float32)
+    space = (np.empty_like(begin), np.empty_like(after), *bounds, np.empty(wide, np.float32), np.empty(wide, np.int32))
     for i in range(start, stop):
         up, below = i - start, min(i + 1, h - 1) - start
         ys = (rows[i], rows[i + 1])
@@ -135,7 +192,7 @@ def path_band(z, start, stop, rows, columns, down, across, first, begin, end, af
                     for x in range(xs[0], xs[1]):
                         out[y, x] = value
             elif ys[1] > ys[0] and xs[1] > xs[0]:
-                _split_cell(z, i, j, ys, xs, down, across, first, begin, end, after, code, pending, found, best, arg)
+                _split_cell(z, lazy, i, j, start, ys, xs, down, across, first, begin, end, after, code, space)
                 for y in range(ys[0], ys[1]):
                     for x in range(xs[0], xs[1]):
                         out[y, x] = table[code[y - ys[0], x - xs[0]]]
@@ -192,11 +249,11 @@ def _majority(row, first, begin, end, after, v, p):
     while begin[node] >= 0:
         lo, hi = begin[node], end[node]
         _blend_finite(row[lo:hi], row[lo:hi], ONE, np.float32(0), v[lo:hi])
-        channel, _ = _winner(v, lo, hi)
+        k, _ = _winner(v[lo:hi])
         share /= _softmax(v[lo:hi], p[lo:hi])  # e ** 0 for the largest
         if not share > MAJORITY:
             return -1
-        node = after[channel]
+        node = after[lo + k]
     return node
 
 

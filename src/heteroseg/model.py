@@ -25,14 +25,14 @@ from heteroseg.card import model_card, read_history
 from heteroseg.config import ModelConfig, Strict
 from heteroseg.datasets import read_image
 from heteroseg.decision import Rule, leaf_probs, upsample
-from heteroseg.decode import Plan, decode, decode_confident, plan_decode
+from heteroseg.decode import Plan, decode, decode_confident, dense, plan_decode
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import write_text, yaml_text
 from heteroseg.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.models import Network, build_network
 from heteroseg.models.network import portable_config
-from heteroseg.runtimes import FORMATS, Exported
+from heteroseg.runtimes import FORMATS, Exported, LazyLogits
 from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
 BAND = 2**24  # logits that are upsampled at a time
@@ -53,8 +53,13 @@ class Prediction:
     """What the network says about one image of `size` (H, W); everything is worked out when it is asked for."""
 
     model: "Model"
-    logits: Tensor  # (1, C, h, w) at the output stride
+    output: Tensor | LazyLogits  # logits at the output stride, or what they are made of
     size: tuple[int, int]
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(1, C, h, w) logits at the output stride."""
+        return dense(self.output) if isinstance(self.output, LazyLogits) else self.output
 
     def _by_bands(self, answer: Callable[[Tensor], Tensor]) -> np.ndarray:
         """(H, W) answers to upsampled logits, in bands of rows, so that memory does not grow with the image."""
@@ -69,7 +74,7 @@ class Prediction:
         return self.model.network.covers(*self.size)
 
     def _decoded(self, plan: Plan) -> np.ndarray:
-        return decode(self.logits, self.covers, self.size, plan)
+        return decode(self.output, self.covers, self.size, plan)
 
     def positions(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 positions in `space.labels`, -1 outside the space."""
@@ -81,7 +86,7 @@ class Prediction:
 
     def confidence(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) float32 probability of each pixel's answer in a label space; see `decode.decode_confident`."""
-        return decode_confident(self.logits, self.covers, self.size, self.model.plan(space))[1]
+        return decode_confident(self.output, self.covers, self.size, self.model.plan(space))[1]
 
     def nodes(self) -> np.ndarray:
         """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void."""
@@ -209,11 +214,11 @@ class Model:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise HeterosegError(f"expected an RGB image (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
         if isinstance(self.network, Exported):
-            logits = self.network.run(self.network.pad(image))
+            output = self.network.logits(self.network.pad(image))
         else:
             pixels = torch.from_numpy(np.ascontiguousarray(image))[None].permute(0, 3, 1, 2)
-            logits = self.network.eval()(pixels.to(self.network.mean.device)).float()
-        return Prediction(self, logits, (image.shape[0], image.shape[1]))
+            output = self.network.eval()(pixels.to(self.network.mean.device)).float()
+        return Prediction(self, output, (image.shape[0], image.shape[1]))
 
 
 def model_file(model: Model) -> ModelFile:

@@ -1,14 +1,19 @@
 """Exported networks in other runtimes: OpenVINO (.xml with .bin beside it) and ONNX Runtime (.onnx).
 
 The graph maps (B, H, W, 3) uint8 RGB, H and W whole multiples of the network's largest stride, to (B, h, w, C) float32
-logits; normalisation is inside. Sizes are free: an OpenVINO graph is compiled for each size as it comes, because a
+logits, or with a lazy head to (B, h, w, width) float32 features and keeps the head's weights in the metadata;
+normalisation is inside. Sizes are free: an OpenVINO graph is compiled for each size as it comes, because a
 fixed size runs faster, and once for any size when a fifth comes.
 """
 
+import base64
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,10 @@ METADATA = "heteroseg"
 SIZES = 4  # fixed sizes that are compiled before one for any size
 
 
+def _numbers(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
+
+
 def need(name: str) -> None:
     """Tell which extra brings a runtime that is missing."""
     if find_spec(PACKAGES[name]) is None:
@@ -32,8 +41,34 @@ def need(name: str) -> None:
         raise HeterosegError(f"{PACKAGES[name]} is not installed; pip install 'heteroseg[{extra}]'")
 
 
+@dataclass(frozen=True, eq=False)
+class LazyLogits:
+    """Logits of a 1x1 head that nobody has worked out yet: `decode.decode` does so where it needs them.
+
+    `features` (1, width, h, w) float32. Classifier i has channels cuts[i] to cuts[i + 1]; `weight` (width * C,) float32
+    holds for each classifier in turn (width, its channels), `bias` (C,) float32.
+    """
+
+    features: Tensor
+    weight: np.ndarray
+    bias: np.ndarray
+    cuts: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(1, C, h, w), as the logits have."""
+        return (1, len(self.bias), self.features.shape[2], self.features.shape[3])
+
+
+def pack_head(weight: np.ndarray, bias: np.ndarray, cuts: Sequence[int]) -> dict[str, Any]:
+    """The metadata of a lazy head: (C, width) weights and (C,) biases in base64, for `LazyLogits`."""
+    blocks = np.concatenate([weight[low:high].T.ravel() for low, high in pairwise(cuts)])
+    coded = [base64.b64encode(np.ascontiguousarray(a, "<f4").tobytes()).decode() for a in (blocks, bias)]
+    return {"weight": coded[0], "bias": coded[1], "cuts": list(cuts)}
+
+
 class Exported:
-    """A network in a file, called as `models.Network` is."""
+    """A network in a file."""
 
     def __init__(self, path: Path, threads: int | None = None):
         if not path.is_file():
@@ -58,6 +93,8 @@ class Exported:
                 f"{path}: expected an ONNX file that `heteroseg export` wrote, found another"
             ) from None
         self.multiple = int(self.metadata["multiple"])
+        head = self.metadata.get("lazy_head")
+        self._head = (_numbers(head["weight"]), _numbers(head["bias"]), np.array(head["cuts"])) if head else None
 
     def _open(self) -> str:
         """Open the file; returns the metadata text."""
@@ -89,17 +126,23 @@ class Exported:
             image = cv2.copyMakeBorder(image, *border, cv2.BORDER_REPLICATE)
         return np.ascontiguousarray(image)[None]
 
-    def run(self, images: np.ndarray) -> Tensor:
-        """(B, H, W, 3) uint8 of padded size to (B, C, h, w) float32 logits, in channels-last order."""
-        if self.kind == "onnx":
-            logits = self._session.run(None, {"images": images})[0]
-        else:
-            logits = self._request(images.shape).infer([images], share_inputs=True)[0].copy()
-        return torch.from_numpy(logits).permute(0, 3, 1, 2)
+    @property
+    def lazy(self) -> bool:
+        """Whether the graph ends at the features, so that `logits` leaves them lazy."""
+        return self._head is not None
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """(1, 3, H, W) uint8 to logits."""
-        return self.run(self.pad(images[0].permute(1, 2, 0).numpy()))
+    def logits(self, images: np.ndarray) -> Tensor | LazyLogits:
+        """(1, H, W, 3) uint8 of padded size to (1, C, h, w) float32 logits."""
+        out = self.run(images)
+        return LazyLogits(out, *self._head) if self._head else out
+
+    def run(self, images: np.ndarray) -> Tensor:
+        """(B, H, W, 3) uint8 of padded size to what the graph says: (B, C, h, w) float32, in channels-last order."""
+        if self.kind == "onnx":
+            out = self._session.run(None, {"images": images})[0]
+        else:
+            out = self._request(images.shape).infer([images], share_inputs=True)[0].copy()
+        return torch.from_numpy(out).permute(0, 3, 1, 2)
 
     def _request(self, shape: tuple[int, ...]):
         key: tuple[int, ...] | None = shape

@@ -63,16 +63,20 @@ def calibrate(args: argparse.Namespace) -> int:
 def bench(args: argparse.Namespace) -> int:
     import tempfile
 
-    from heteroseg.bench import Settings, in_runtime, random_model, scenes, table
+    from heteroseg.bench import Settings, in_runtime, preset_config, random_model, scenes, table
     from heteroseg.bench import bench as run
     from heteroseg.files import write_json
     from heteroseg.model import load
+    from heteroseg.taxonomy import load_taxonomy
 
     if bool(args.model) == bool(args.preset):
         raise HeterosegError("bench measures a MODEL or a --preset; name one of the two")
     settings = Settings(args.size, args.threads, args.repeats, args.batch)
     args.precision = args.precision or ("int8" if args.preset and args.runtime == "openvino" else "fp32")
-    model = load(args.model) if args.model else random_model(args.preset, args.taxonomy, args.size)
+    if args.model:
+        model = load(args.model)
+    else:
+        model = random_model(preset_config(args.preset), load_taxonomy(args.taxonomy), args.size)
     if args.decision:
         model.decision = args.decision
     with tempfile.TemporaryDirectory() as folder:

@@ -31,7 +31,7 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    from heteroseg.export import calibration_images, compare
+    from heteroseg.export import calibration_images, choose_head, compare
     from heteroseg.export import export as run
     from heteroseg.model import load
 
@@ -40,8 +40,9 @@ def export(args: argparse.Namespace) -> int:
         raise HeterosegError(f"{out}: is there already; remove it or choose another --out")
     model = load(args.model)
     images = calibration_images(args.calibrate, args.images) if args.precision == "int8" and args.calibrate else []
-    run(model, out, args.format, args.precision, images)
-    print(f"{out}: {args.format}, {args.precision}; heteroseg predict {out} IMAGE --out DIR runs it")
+    head = choose_head(model, args.head)
+    run(model, out, args.format, args.precision, images, head)
+    print(f"{out}: {args.format}, {args.precision}, {head} head; heteroseg predict {out} IMAGE --out DIR runs it")
     if args.calibrate and args.calibrate.endswith((".yaml", ".yml")):
         print(compare(model, load(out), args.calibrate, args.limit))
     return 0
@@ -76,6 +77,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
     p.add_argument("--format", required=True, choices=["onnx", "openvino"])
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
+    p.add_argument(
+        "--head", default="auto", choices=["auto", "dense", "lazy"],
+        help="lazy: the file ends at the features, logits are worked out where needed (default: where that is faster)",
+    )  # fmt: skip
     p.add_argument("--out", required=True, metavar="FILE", help="FILE.onnx, or FILE.xml (with FILE.bin beside it)")
     p.add_argument("--calibrate", metavar="DATA", help="for int8: a folder, or an EXPERIMENT, which is also scored")
     p.add_argument("--images", type=count, default=100, metavar="N", help="images to calibrate with (default: 100)")

@@ -1,7 +1,7 @@
 """Backbone, decoder and head. Models know the taxonomy, never the datasets."""
 
 from heteroseg.models.backbone import Backbone, as_backbone, build_backbone
-from heteroseg.models.heads import HierarchicalHead, replace_classifier
+from heteroseg.models.heads import HierarchicalHead, fused_head, replace_classifier
 from heteroseg.models.network import Network, build_network
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "as_backbone",
     "build_backbone",
     "build_network",
+    "fused_head",
     "replace_classifier",
 ]

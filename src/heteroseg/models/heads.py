@@ -53,6 +53,16 @@ class HierarchicalHead(nn.Module):
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
+def fused_head(body: nn.Module) -> nn.Conv2d | None:
+    """The one 1x1 convolution that a network's body ends with, None where its end is something else."""
+    head = body[-1] if isinstance(body, nn.Sequential) else None
+    if not isinstance(head, HierarchicalHead) or head.adapters is not None or head.ups is not None:
+        return None
+    conv = head.logits[0]
+    assert isinstance(conv, nn.Conv2d)
+    return conv
+
+
 def replace_classifier(network: nn.Module, path: str, taxonomy: Taxonomy, **options) -> nn.Module:
     """Put a hierarchical head in the place of another network's last 1x1 convolution, in place.
 

@@ -1,0 +1,185 @@
+"""Frame time and memory as classes and pixels grow: generated taxonomies, the fast preset with random weights.
+
+python benchmarks/growth.py --networks growth --prepare              # writes the networks (minutes)
+python benchmarks/growth.py --networks growth --json growth.json     # measures (under two minutes), draws growth.png
+
+Every taxonomy has leaves of one depth and classifiers of about equal size. With depth 1 there is one classifier, whose
+logits are needed everywhere, so there is nothing to be lazy about. Memory is the peak of the process above what it held
+before the network was opened.
+"""
+
+import argparse
+import gc
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+from heteroseg.bench import COUNTED, frame, preset_config, random_model, scenes, spread
+from heteroseg.export import Head, Precision, export
+from heteroseg.files import write_json, written
+from heteroseg.model import load
+from heteroseg.provenance import facts
+from heteroseg.runtimes import Exported
+from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
+
+CLASSES, DEPTHS, FRAME = (20, 108, 500, 2000), (1, 2, 3), (520, 706)
+SIZES = ((433, 578), (612, 817), (866, 1155), (1225, 1633), (1732, 2310), (2449, 3266))  # 0.25 to 8 megapixels
+
+
+def grown(leaves: int, depth: int) -> Taxonomy:
+    """A tree of `leaves` leaves at `depth`, whose classifiers have about leaves ** (1 / depth) children."""
+    tree: dict[str, list[str]] = {}
+
+    def share(name: str, count: int, below: int) -> None:
+        parts = count if below == 1 else round(count ** (1 / below))
+        tree[name] = [f"{'n' if name == 'root' else name}_{i}" for i in range(parts)]
+        for i, child in enumerate(tree[name]):
+            if below > 1:
+                share(child, (i + 1) * count // parts - i * count // parts, below - 1)
+
+    share("root", leaves, depth)
+    return build_taxonomy(TaxonomyFile(name=f"grown-{leaves}-{depth}", tree=tree))
+
+
+def network_file(folder: Path, classes: int, depth: int, head: Head, precision: Precision) -> Path:
+    return folder / f"{classes}-{depth}-{head}-{precision}.xml"
+
+
+def heads(depth: int) -> tuple[Head, ...]:
+    return ("dense",) if depth == 1 else ("dense", "lazy")
+
+
+def prepare(folder: Path, precision: Precision) -> None:
+    """Export every network that is not in `folder` yet; int8 is calibrated with two scenes, as weights are random."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = scenes(2, FRAME) if precision == "int8" else []
+    for depth in (2, 3, 1):
+        for classes in CLASSES[::-1]:
+            missing = [h for h in heads(depth) if not network_file(folder, classes, depth, h, precision).exists()]
+            if missing:
+                model = random_model(preset_config("fast"), grown(classes, depth), FRAME)
+            for head in missing:
+                path = network_file(folder, classes, depth, head, precision)
+                export(model, path, "openvino", precision, images, head)
+                print(path, flush=True)
+
+
+def _memory(key: str) -> float:
+    """MiB of this process from Linux: VmRSS (now) or VmHWM (the peak since `_forget_peak`)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) / 1024
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def measure(path: Path, size: tuple[int, int], seconds: float, threads: int) -> dict:
+    """Frames of one scene for `seconds` or more, and the peak of memory above what the process held before."""
+    gc.collect()
+    held = _memory("VmRSS")
+    _forget_peak()
+    model = load(path)
+    assert isinstance(model.network, Exported)
+    model.network.threads = threads
+    plan, image = model.plan("leaves", ids=True), scenes(1, size)[0]
+    for _ in range(2):
+        frame(model, image, plan)
+    frames, start = [], time.perf_counter()
+    while len(frames) < 5 or time.perf_counter() - start < seconds:
+        frames.append(frame(model, image, plan)[0])
+    return {
+        "classes": len(model.taxonomy.leaves),
+        "depth": max(map(model.taxonomy.depth, model.taxonomy.leaves)),
+        "head": "lazy" if model.network.lazy else "dense",
+        "size": list(size),
+        "frames": len(frames),
+        "frame_ms": spread([sum(stages.values()) for stages in frames]),
+        "stages_ms": {name: spread([stages[name] for stages in frames])["median"] for name in COUNTED},
+        "memory_mib": _memory("VmHWM") - held,
+    }
+
+
+def _rows(found: Iterable[dict]) -> str:
+    lines = [f"{'classes':>7} {'depth':>5} head  {'size':>9} {'ms':>7} {'p10':>7} {'p90':>7} {'decode':>7} {'MiB':>6}"]
+    for row in found:
+        size, times = "x".join(map(str, row["size"])), row["frame_ms"]
+        lines.append(
+            f"{row['classes']:>7} {row['depth']:>5} {row['head']:<5} {size:>9} {times['median']:>7.1f} "
+            f"{times['p10']:>7.1f} {times['p90']:>7.1f} {row['stages_ms']['decode']:>7.1f} {row['memory_mib']:>6.0f}"
+        )
+    return "\n".join(lines)
+
+
+def draw(found: Sequence[dict], out: Path) -> None:
+    """Two plots side by side: milliseconds by classes, and by megapixels."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    colors = dict(zip(DEPTHS, ("tab:gray", "tab:blue", "tab:orange"), strict=True))
+    for depth in DEPTHS:
+        for head, style in zip(heads(depth), (":", "-"), strict=False):
+            rows = [r for r in found if (r["depth"], r["head"], tuple(r["size"])) == (depth, head, FRAME)]
+            times = [r["frame_ms"] for r in rows]
+            error = [[t["median"] - t["p10"] for t in times], [t["p90"] - t["median"] for t in times]]
+            left.errorbar(
+                [r["classes"] for r in rows], [t["median"] for t in times], error,
+                label=f"depth {depth}, {head}", color=colors[depth], linestyle=style, marker=".",
+            )  # fmt: skip
+    left.set(xscale="log", ylim=(0, None), xlabel="classes", ylabel="ms a frame", title="520x706")
+    left.set_xticks(CLASSES, [f"{n}" for n in CLASSES])
+    left.minorticks_off()
+    left.legend(fontsize=7)
+    for head, style in (("dense", ":"), ("lazy", "-")):
+        rows = [r for r in found if r["head"] == head and tuple(r["size"]) != FRAME]
+        pixels = [r["size"][0] * r["size"][1] / 1e6 for r in rows]
+        right.plot(pixels, [r["frame_ms"]["median"] for r in rows], f"k{style}", marker=".", label=head)
+    right.set(xlabel="megapixels", ylim=(0, None), title="108 classes, depth 2")
+    right.legend(fontsize=7)
+    with written(out) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", type=Path, required=True, help="folder of the exported networks")
+    parser.add_argument("--prepare", action="store_true", help="only write the networks that are missing")
+    parser.add_argument("--precision", default="int8", choices=["fp32", "bf16", "int8"])
+    parser.add_argument("--seconds", type=float, default=1.0, help="of frames for each point")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--json", type=Path, help="figures, and a plot beside them; what is in it is not measured again"
+    )
+    args = parser.parse_args()
+    prepare(args.networks, args.precision)
+    if args.prepare:
+        return
+    torch.set_num_threads(args.threads)
+    points = [(n, d, head, FRAME) for n in CLASSES for d in DEPTHS for head in heads(d)]
+    points += [(108, 2, head, size) for size in SIZES for head in heads(2)]
+    known = json.loads(args.json.read_text())["points"] if args.json and args.json.exists() else []
+    done = {(r["classes"], r["depth"], r["head"], tuple(r["size"])) for r in known}
+    measure(network_file(args.networks, 20, 1, "dense", args.precision), FRAME, 0, args.threads)  # warm-up
+    for classes, depth, head, size in points:
+        if (classes, depth, head, size) not in done:
+            path = network_file(args.networks, classes, depth, head, args.precision)
+            known.append(measure(path, size, args.seconds, args.threads))
+            if args.json:
+                write_json(
+                    args.json,
+                    {"precision": args.precision, "threads": args.threads, "facts": facts(), "points": known},
+                )
+    print(_rows(known))
+    if args.json:
+        draw(known, args.json.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Lazy heads: logits that are worked out where a walk needs them decide as the reference does on all of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import heteroseg
+from heteroseg.bench import scenes
+from heteroseg.cli import main
+from heteroseg.decision import decide
+from heteroseg.decode import decode, decode_confident, dense, plan_decode
+from heteroseg.errors import HeterosegError
+from heteroseg.export import choose_head, export
+from heteroseg.labelspace import own_space
+from heteroseg.model import Model
+from heteroseg.models import build_network
+from heteroseg.runtimes import LazyLogits
+from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
+from test_decode import KINDS, logits_of, reference, spaces, trees
+
+
+def lazy_logits(kind: str, tree: Taxonomy, width: int, h: int, w: int, seed: int) -> LazyLogits:
+    """Features of a kind (also infinite, NaN, tied) under small whole weights, so that logits tie often."""
+    g = np.random.default_rng(seed)
+    weight = g.integers(-2, 3, width * tree.channels).astype(np.float32)
+    cuts = np.array([0, *(c.stop for c in tree.classifiers)])
+    return LazyLogits(
+        logits_of(kind, width, h, w, seed), weight, g.integers(-1, 2, tree.channels).astype(np.float32), cuts
+    )
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_any_tree_any_size_any_features(data):
+    tree = data.draw(trees())
+    asked = data.draw(st.one_of(st.just(tree), spaces(tree)))
+    plan = plan_decode(asked, data.draw(st.sampled_from(["path", "path", "marginal"])))
+    h, w = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
+    covers = (data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40)))
+    size = (data.draw(st.integers(1, covers[0])), data.draw(st.integers(1, covers[1])))
+    kind, width = data.draw(st.sampled_from(KINDS)), data.draw(st.integers(1, 9))
+    lazy = lazy_logits(kind, tree, width, h, w, data.draw(st.integers(0, 999)))
+    expected = reference(dense(lazy), covers, size, tree, plan.space, plan.rule)
+    assert np.array_equal(decode(lazy, covers, size, plan), expected)
+
+
+def test_logits_are_sums_in_order():
+    """The dot product against plain float32 sums, feature by feature; widths that four does not divide, too."""
+    tree = load_taxonomy("streets-108")
+    for width in (1, 3, 4, 6, 64):
+        g = np.random.default_rng(width)
+        lazy = lazy_logits("random", tree, width, 3, 4, width)
+        lazy.weight[:] = g.standard_normal(lazy.weight.shape)
+        x, found = lazy.features[0].numpy(), dense(lazy)[0].numpy()
+        for low, high in zip(lazy.cuts[:-1], lazy.cuts[1:], strict=True):
+            block = lazy.weight[low * width : high * width].reshape(width, high - low)
+            z = np.broadcast_to(lazy.bias[low:high, None, None], found[low:high].shape).copy()
+            for c in range(width):
+                z += block[c][:, None, None] * x[c]
+            assert np.array_equal(found[low:high], z)
+
+
+def test_a_parent_that_wins_only_between_corners():
+    """b wins at no corner, only in the middle; its children are then asked at corners that never chose b."""
+    tree = build_taxonomy(TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "b": ["b1", "b2"]}))
+    # features are the logits themselves: a wins left, c right, and b is second best everywhere
+    rows = {"a": [8, 0], "b": [6, 6], "c": [0, 8], "b1": [1, 3], "b2": [3, 1]}
+    order = [tree.names[child] for c in tree.classifiers for child in c.children]
+    features = torch.tensor([rows[name] for name in order]).float().view(1, len(order), 1, 2)
+    blocks = [np.eye(len(order), dtype=np.float32)[c.start : c.stop].T.ravel() for c in tree.classifiers]
+    cuts = np.array([0, *(c.stop for c in tree.classifiers)])
+    lazy = LazyLogits(features, np.concatenate(blocks), np.zeros(len(order), np.float32), cuts)
+    assert torch.equal(dense(lazy), features)
+    assert tree.index("b") not in decide(features, tree, torch.tensor([name != "root" for name in tree.names]))
+    plan = plan_decode(tree)
+    found = decode(lazy, (8, 16), (8, 16), plan)
+    assert {tree.names[n] for n in np.unique(found)} == {"a", "b1", "b2", "c"}
+    assert np.array_equal(found, reference(features, (8, 16), (8, 16), tree, None, "path"))
+
+
+def test_confidence_and_threads():
+    tree = load_taxonomy("streets-108")
+    plan, lazy = plan_decode(own_space(tree)), lazy_logits("smooth", tree, 8, 20, 21, 0)
+    full, before = dense(lazy), torch.get_num_threads()
+    for ours, theirs in zip(
+        decode_confident(lazy, (80, 84), (80, 84), plan), decode_confident(full, (80, 84), (80, 84), plan), strict=True
+    ):
+        assert np.array_equal(ours, theirs)
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert np.array_equal(decode(lazy, (80, 84), (77, 84), plan), decode(full, (80, 84), (77, 84), plan))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("openvino", "xml"), ("onnx", "onnx")])
+def test_a_lazy_file_answers_as_pytorch(tiny_model, tmp_path, kind, ending):
+    pytest.importorskip({"openvino": "openvino", "onnx": "onnxruntime"}[kind], reason=f"the extra {kind} is missing")
+    image, path = scenes(1, (70, 100))[0], tmp_path / f"lazy.{ending}"
+    export(tiny_model, path, kind, head="lazy")
+    model = heteroseg.load(path)
+    assert model.network.lazy
+    theirs, ours = tiny_model.predict(image), model.predict(image)
+    assert isinstance(ours.output, LazyLogits)
+    assert ours.logits.shape == theirs.logits.shape == ours.output.shape
+    assert (ours.logits - theirs.logits).abs().max() < 1e-3 * theirs.logits.std()
+    for rule in ("path", "marginal"):
+        theirs, ours = (replace(m, decision=rule).predict(image) for m in (tiny_model, model))
+        for space in ("cityscapes", "gtsdb", "leaves"):
+            assert (ours.labels(space) == theirs.labels(space)).mean() > 0.999
+        assert np.abs(ours.confidence("leaves") - theirs.confidence("leaves")).max() < 0.01
+    assert np.abs(ours.probs("traffic sign") - theirs.probs("traffic sign")).max() < 0.01
+
+
+def test_lazy_is_chosen_where_it_pays(tiny_model, tiny_model_config):
+    def chosen(tree: dict[str, list[str]], rule="path", head="auto", **options) -> str:
+        taxonomy = build_taxonomy(TaxonomyFile(name="t", tree=tree))
+        config = tiny_model_config.model_copy(update=options)
+        return choose_head(Model("t", build_network(config, taxonomy), taxonomy, {}, config, rule), head)
+
+    flat = {"root": [f"n{i}" for i in range(900)]}
+    deep = {"root": [f"n{i}" for i in range(30)]} | {f"n{i}": [f"n{i}_{k}" for k in range(30)] for i in range(30)}
+    assert choose_head(tiny_model) == "dense"
+    assert chosen(flat) == "dense"
+    assert chosen(flat, head="lazy") == "lazy"
+    assert chosen(deep) == "lazy"
+    assert chosen(deep, "marginal") == "dense"
+    assert chosen(deep, upsample=True) == "dense"
+    with pytest.raises(HeterosegError, match="head lazy needs"):
+        chosen(deep, head="lazy", adapters=True)
+
+
+def test_commands_tell_the_head(tiny_model_folder, tmp_path, capsys):
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    out = tmp_path / "m.xml"
+    args = ["export", str(tiny_model_folder), "--format", "openvino", "--out", str(out), "--head", "lazy"]
+    assert main(args) == 0
+    assert "lazy head" in capsys.readouterr().out
+    bench = ["bench", str(out), "--size", "64x90", "--decision", "path", "--repeats", "3", "--threads", "1"]
+    assert main(bench) == 0
+    said = capsys.readouterr().out
+    assert "lazy head" in said
+    assert "naive decode" in said
