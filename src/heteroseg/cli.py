@@ -112,7 +112,9 @@ def evaluate(args: argparse.Namespace) -> int:
 
     model = load(args.model, args.device)
     sources = open_sources(experiment, folder, splits=("val",))
-    result = run(model, sources, args.limit, lambda name: print(f"evaluating {name}", file=sys.stderr))
+    result = run(
+        model, sources, args.limit, lambda name: print(f"evaluating {name}", file=sys.stderr), back_off=args.back_off
+    )
     print(score_table(result))
     if args.json:
         write_json(args.json, result)
@@ -120,15 +122,17 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def predict(args: argparse.Namespace) -> int:
-    from heteroseg.inference import list_jobs, predict_files
-    from heteroseg.labelspace import own_space
+    from heteroseg.inference import back_off_space, list_jobs, predict_files
 
     out = Path(args.out)
+    if args.back_off is not None and args.labels:
+        raise HeterosegError("--back-off answers with nodes of the tree, so it does not go with --labels; drop one")
     list_jobs(args.inputs, out)  # wrong inputs are told before the network is loaded
     from heteroseg.model import load
 
     model = load(args.model, args.device)
-    space = model.space(args.labels) if args.labels else own_space(model.taxonomy)
+    backing = args.back_off is not None
+    space = back_off_space(model.taxonomy, args.back_off) if backing else model.space(args.labels or "leaves")
     count = predict_files(
         model,
         args.inputs,
@@ -136,6 +140,7 @@ def predict(args: argparse.Namespace) -> int:
         space,
         args.overlay,
         lambda job, done: print(f"{job.source}: {'kept' if done else job.target}", file=sys.stderr),
+        args.back_off,
     )
     print(f"{count} input{'s' * (count != 1)} in {out}, ids of label space {space.name!r}")
     return 0
@@ -218,18 +223,22 @@ def calibrate(args: argparse.Namespace) -> int:
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources
     from heteroseg.files import write_json
-    from heteroseg.model import load
+    from heteroseg.model import load, save_model
     from heteroseg.reliability import calibrate as run
-    from heteroseg.reliability import calibration_table
+    from heteroseg.reliability import calibrated, calibration_table
 
+    if args.out and Path(args.out).exists():
+        raise HeterosegError(f"{args.out}: is there already; remove it or choose another --out")
     model = load(args.model, args.device)
     sources = open_sources(experiment, folder, splits=("val",))
     result = run(model, sources, args.limit, lambda name: print(f"reading {name}", file=sys.stderr))
     print(calibration_table(result))
     if args.json:
         write_json(args.json, result)
+    if args.out:
+        save_model(calibrated(model, {n: e["temperature"] for n, e in result["classifiers"].items()}), Path(args.out))
+        print(f"MODEL: {args.out}, a calibrated copy of {args.model}")
     return 0
-
 
 
 def relabel(args: argparse.Namespace) -> int:
@@ -266,6 +275,10 @@ def _overrides(parser: argparse.ArgumentParser) -> None:
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="where the network runs: cpu, cuda, cuda:1, mps (default: cpu)")
+
+
+def _back_off(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--back-off", type=_fraction, metavar="P", help=what)
 
 
 def _fraction(text: str) -> float:
@@ -358,6 +371,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML whose val splits are scored")
     p.add_argument("--json", metavar="FILE", help="write the scores there")
     p.add_argument("--limit", type=_count, metavar="N", help="score only the first N images of each dataset")
+    _back_off(p, "also score decisions that stop at the deepest node of probability P or more")
     _device(p)
     _overrides(p)
     p.set_defaults(run=evaluate)
@@ -367,6 +381,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder or video")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for label maps, overlays and JSON files")
     p.add_argument("--labels", metavar="SPACE", help="a label space of the model, or a YAML file (default: leaves)")
+    _back_off(p, "write nodes of the tree: the deepest whose probability is P or more")
     p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
     _device(p)
     p.set_defaults(run=predict)
@@ -410,6 +425,7 @@ def build_parser() -> argparse.ArgumentParser:
     p = commands.add_parser("calibrate", help="find a temperature for every classifier on the val images")
     p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
     p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML whose val splits are used")
+    p.add_argument("--out", metavar="MODEL2", help="write a copy of MODEL with these temperatures there")
     p.add_argument("--json", metavar="FILE", help="write temperatures and figures there")
     p.add_argument("--limit", type=_count, metavar="N", help="use only the first N images of each dataset")
     _device(p)
