@@ -56,7 +56,7 @@ def test_scores_by_hand():
     for label, node, pixels in decided:
         counts[label, at(node)] = pixels
     scores = hierarchical(counts, SPACE)
-    # steps up to the common ancestor: from x to a 1 (3 pixels), 1 for y; from the nearer node of YC, y, to a 1; b to root 1
+    # steps up to the common ancestor: x to a 1 (3 pixels), and 1 for y; y, the nearer part of YC, to a 1; b to root 1
     assert scores["ancestor_error"] == pytest.approx((3 + 1 + 2 + 3) / 20)
     assert scores["coverage"] == pytest.approx(12 / 20)  # u, x, y and c are labels; a and root are not
     assert scores["accuracy"] == pytest.approx(11 / 12)
