@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from heteroseg.cli import main
 from heteroseg.config import load_experiment
@@ -11,7 +12,9 @@ from heteroseg.data import open_sources
 from heteroseg.datasets import read_sample
 from heteroseg.evaluation import truth
 from heteroseg.labelspace import load_label_space
-from heteroseg.reliability import PER_IMAGE, Pixels, _fit, children_of_labels, sample_pixels
+from heteroseg.model import load
+from heteroseg.models import HierarchicalHead
+from heteroseg.reliability import PER_IMAGE, Pixels, _fit, calibrated, children_of_labels, sample_pixels
 from heteroseg.taxonomy import load_taxonomy
 
 
@@ -51,7 +54,7 @@ def test_a_network_that_is_three_times_too_sure():
     p = np.exp(mine) / np.exp(mine).sum(1, keepdims=True)
     child = (p.cumsum(1) > rng.random((len(p), 1))).argmax(1)
     label = np.array([np.flatnonzero(children_of_labels(space, 0) == k)[0] for k in range(7)])[child]
-    found = _fit(tree, [Pixels(space, z * 3, label, np.arange(len(z)) % 2 == 1)])
+    found = _fit(tree, [Pixels(space, z * 3, label, np.arange(len(z)) % 2 == 1, np.ones(len(z)))])
     assert found["root"]["temperature"] == pytest.approx(3, rel=0.05)
     assert found["root"]["ece"][1] < 0.02 < found["root"]["ece"][0]
     assert found["vehicle"] == {"temperature": 1.0, "pixels": 0}
@@ -73,4 +76,68 @@ def test_a_classifier_that_never_errs_keeps_its_temperature():
     label = np.array([np.flatnonzero(children_of_labels(space, 0) == k)[0] for k in range(7)])[child]
     z = np.zeros((400, tree.channels), np.float32)
     z[np.arange(400), tree.classifiers[0].start + child] = 1.0
-    assert _fit(tree, [Pixels(space, z, label, np.arange(400) % 2 == 1)])["root"]["temperature"] == 1.0
+    assert _fit(tree, [Pixels(space, z, label, np.arange(400) % 2 == 1, np.ones(400))])["root"]["temperature"] == 1.0
+
+
+@pytest.mark.parametrize(("adapters", "upsample"), [(False, False), (True, False), (False, True), (True, True)])
+def test_every_head_takes_the_temperatures(adapters, upsample):
+    tree = load_taxonomy("streets-real")
+    head = HierarchicalHead(8, tree, adapters, upsample).eval()
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    features, temperatures = torch.randn(1, 8, 4, 5), [0.5 + i for i in range(len(tree.classifiers))]
+    before = head(features)
+    head.divide(temperatures)
+    after = head(features)
+    for c, t in zip(tree.classifiers, temperatures, strict=True):
+        assert torch.allclose(after[:, c.start : c.stop] * t, before[:, c.start : c.stop], atol=1e-5)
+
+
+def test_a_calibrated_copy(tiny_experiment, tiny_model_folder, tmp_path, capsys):
+    out, command = tmp_path / "calibrated", ["calibrate", str(tiny_model_folder), "--data", str(tiny_experiment)]
+    assert main([*command, "--out", str(out), "--json", str(tmp_path / "c.json")]) == 0
+    assert "a calibrated copy" in capsys.readouterr().out
+    found = json.loads((tmp_path / "c.json").read_text())["classifiers"]
+    old, new = load(tiny_model_folder), load(out)
+    assert new.temperatures == {name: e["temperature"] for name, e in found.items() if e["temperature"] != 1}
+    assert new.temperatures["root"] != 1
+    assert not old.temperatures
+    assert new.digest != old.digest
+    image = np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8)
+    before, after = old.predict(image), new.predict(image)
+    for c in old.taxonomy.classifiers:
+        t = found[old.taxonomy.names[c.node]]["temperature"]
+        assert torch.allclose(after.logits[:, c.start : c.stop] * t, before.logits[:, c.start : c.stop], atol=1e-3)
+    assert (before.nodes() == after.nodes()).mean() > 0.999  # but for rounding, decisions by path stay
+    tops = [old.taxonomy.names[k] for k in old.taxonomy.children[0]]
+    assert max(np.abs(before.probs(n) - after.probs(n)).max() for n in tops) > 0.01
+    twice = calibrated(new, {"root": 2.0}).temperatures
+    assert twice["root"] == 2 * new.temperatures["root"]
+    assert main([*command, "--out", str(out)]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_a_pixel_weighs_what_it_stands_for(tiny_experiment, tiny_model):
+    """The weights of a dataset sum to the labelled part of its images: a few signs are little, a street is all."""
+    sources = {s.name: s for s in open_sources(*load_experiment(tiny_experiment))}
+    for name in ("cityscapes", "gtsdb"):
+        source = sources[name]
+        truths = [truth(read_sample(item, scoring=True), source.space) for item in source.val]
+        part = np.mean([np.append(source.space.evaluated, False)[t].mean() for t in truths])
+        assert sample_pixels(tiny_model, source, None).weight.sum() == pytest.approx(part)
+
+
+def test_a_dataset_of_few_wrong_pixels_does_not_decide():
+    tree, space = load_taxonomy("streets-real"), load_label_space("idd-lite")
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(8000, tree.channels)).astype(np.float32) * 2
+    mine = z[:, : len(tree.classifiers[0].children)].astype(float)
+    p = np.exp(mine) / np.exp(mine).sum(1, keepdims=True)
+    child = (p.cumsum(1) > rng.random((len(p), 1))).argmax(1)
+    label = np.array([np.flatnonzero(children_of_labels(space, 0) == k)[0] for k in range(7)])
+    judge = np.arange(8000) % 2 == 1
+    good = Pixels(space, z, label[child], judge, np.full(8000, 1 / 8000))
+    wrong = Pixels(space, z, label[(mine.argmax(1) + 1) % 7], judge, np.full(8000, 0.001 / 8000))
+    assert _fit(tree, [good, wrong])["root"]["temperature"] == pytest.approx(1, rel=0.05)
+    heavy = Pixels(space, z, wrong.labels, judge, good.weight)
+    assert _fit(tree, [good, heavy])["root"]["temperature"] > 1.5

@@ -21,13 +21,16 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
-def nll(logits: np.ndarray, classes: np.ndarray, temperature: float = 1.0) -> float:
-    """Mean −log p(class) of (N, K) logits / temperature; `classes` (N,) ints."""
-    return float(-log_softmax(logits / temperature)[np.arange(len(classes)), classes].mean())
+def nll(
+    logits: np.ndarray, classes: np.ndarray, temperature: float = 1.0, weights: np.ndarray | None = None
+) -> float:
+    """Mean −log p(class) of (N, K) logits / temperature; `classes` (N,) ints, `weights` (N,) of the mean."""
+    each = -log_softmax(logits / temperature)[np.arange(len(classes)), classes]
+    return float(np.average(each, weights=weights))
 
 
-def fit_temperature(logits: np.ndarray, classes: np.ndarray) -> float:
-    """The temperature with the least nll, to 0.1 %; (N, K) logits, (N,) classes.
+def fit_temperature(logits: np.ndarray, classes: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """The temperature with the least nll, to 0.1 %; (N, K) logits, (N,) classes and weights.
 
     In 1 / temperature the nll is convex, so a golden section search finds it. No pixels raise HeterosegError.
     """
@@ -36,29 +39,32 @@ def fit_temperature(logits: np.ndarray, classes: np.ndarray) -> float:
     ratio = (np.sqrt(5.0) - 1) / 2
     low, high = -np.log(HOTTEST), np.log(HOTTEST)
     a, b = high - ratio * (high - low), low + ratio * (high - low)
-    fa, fb = (nll(logits, classes, float(np.exp(v))) for v in (a, b))
+    fa, fb = (nll(logits, classes, float(np.exp(v)), weights) for v in (a, b))
     while high - low > 1e-3:
         if fa < fb:
             high, b, fb = b, a, fa
             a = high - ratio * (high - low)
-            fa = nll(logits, classes, float(np.exp(a)))
+            fa = nll(logits, classes, float(np.exp(a)), weights)
         else:
             low, a, fa = a, b, fb
             b = low + ratio * (high - low)
-            fb = nll(logits, classes, float(np.exp(b)))
+            fb = nll(logits, classes, float(np.exp(b)), weights)
     return float(np.exp((low + high) / 2))
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+def calibration_error(
+    confidence: np.ndarray, right: np.ndarray, bins: int = 15, weights: np.ndarray | None = None
+) -> float:
     """Expected calibration error: |share right − mean confidence| in equal bins of confidence, weighted by pixels.
 
-    `confidence` (N,) from 0 to 1, `right` (N,) bool.
+    `confidence` (N,) from 0 to 1, `right` (N,) bool, `weights` (N,) of the pixels.
     """
     if not len(confidence):
         raise HeterosegError("expected pixels to find the calibration error of, found none")
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(place, weights=right.astype(np.float64) - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(confidence))
+    weights = np.ones(len(confidence)) if weights is None else weights
+    gap = np.bincount(place, weights=(right.astype(np.float64) - confidence) * weights, minlength=bins)
+    return float(np.abs(gap).sum() / weights.sum())
 
 
 @dataclass(frozen=True)

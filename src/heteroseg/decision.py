@@ -72,6 +72,23 @@ def _only_children(node: int, tree: Taxonomy, known: dict[int, Tensor]) -> None:
         node = child
 
 
+def back_off(logits: Tensor, tree: Taxonomy, least: float) -> Tensor:
+    """(B, C, H, W) fused logits to (B, H, W) int64 nodes: down along the likelier child while its probability, the sum
+    over its leaves, is at least `least`; `heteroseg.calibration.back_off` with fewer arrays.
+    """
+    probs = dict(zip(tree.leaves, leaf_probs(logits, tree).unbind(1), strict=True))
+    for n in reversed(range(len(tree))):
+        if tree.children[n]:
+            probs[n] = torch.stack([probs[k] for k in tree.children[n]]).sum(0)
+    node = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.long, device=logits.device)
+    for n in range(len(tree)):  # depth first: a parent comes before its children
+        here = node == n
+        if tree.children[n] and bool(here.any()):
+            best, at = torch.stack([probs[k][here] for k in tree.children[n]]).max(0)
+            node[here] = torch.where(best >= least, torch.tensor(tree.children[n], device=logits.device)[at], n)
+    return node
+
+
 def decide(logits: Tensor, tree: Taxonomy, stops: Tensor | None = None, assume: dict[int, int] | None = None) -> Tensor:
     """(B, C, H, W) fused logits to (B, H, W) int64 nodes by the path rule.
 

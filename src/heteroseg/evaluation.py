@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from heteroseg.calibration import ancestor_error
 from heteroseg.data import Source
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
@@ -34,13 +35,15 @@ def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
 @dataclass(frozen=True)
 class Tally:
     """Counts over a dataset's val images: `confusion` (labels, labels + 1) int64, and of the pixels without a label
-    how many there are and how many the network calls one of the evaluated labels. `per_image`: scores by image name."""
+    how many there are and how many the network calls one of the evaluated labels. `per_image`: scores by image name.
+    `nodes` (2, labels, nodes) int64 counts decided nodes, down to the leaves and with back-off."""
 
     confusion: np.ndarray
     unlabelled: int
     claimed: int
     images: int
     per_image: dict[str, dict[str, Any]] = field(default_factory=dict)
+    nodes: np.ndarray | None = None
 
 
 def evaluate_source(
@@ -48,6 +51,7 @@ def evaluate_source(
     source: Source,
     limit: int | None = None,
     each: Callable[[Sample, np.ndarray, np.ndarray], None] | None = None,
+    back_off: float | None = None,
 ) -> Tally:
     """Predict and count a dataset's val images (the first `limit`).
 
@@ -56,6 +60,7 @@ def evaluate_source(
     space = in_taxonomy_of(model, source.space)
     counts = np.zeros((len(space.labels), len(space.labels) + 1), np.int64)
     evaluated = np.append(space.evaluated, False)
+    nodes = None if back_off is None else np.zeros((2, len(space.labels), len(space.taxonomy)), np.int64)
     unlabelled = claimed = 0
     per_image = {}
     items = source.val[:limit]
@@ -63,15 +68,21 @@ def evaluate_source(
         sample = read_sample(item, scoring=True)
         sample.name = str(item.scoring_mask or item.mask or item.image)
         expected = truth(sample, space)
-        found = model.predict(sample.image).positions(space)
+        said = model.predict(sample.image)
+        found = said.positions(space)
         here = confusion(expected, found, len(space.labels))
         counts += here
         per_image[item.name] = _image_scores(here, space)
         unlabelled += int((expected < 0).sum())
         claimed += int(evaluated[found[expected < 0]].sum())
+        if nodes is not None:
+            known = expected >= 0
+            for part, least in zip(nodes, (0.0, back_off), strict=True):
+                flat = expected[known].astype(np.int64) * len(space.taxonomy) + said.nodes(least)[known]
+                part += np.bincount(flat, minlength=part.size).reshape(part.shape)
         if each is not None:
             each(sample, expected, found)
-    return Tally(counts, unlabelled, claimed, len(items), per_image)
+    return Tally(counts, unlabelled, claimed, len(items), per_image, nodes)
 
 
 def _image_scores(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
@@ -86,6 +97,35 @@ def _taken_for(counts: np.ndarray, space: LabelSpace) -> dict[str, dict[str, int
     names = [*(label.name for label in space.labels), OUTSIDE]
     rows = ((names[i], counts[i]) for i in np.flatnonzero(space.evaluated & (counts.sum(1) > 0)))
     return {name: {names[j]: int(row[j]) for j in np.flatnonzero(row)} for name, row in rows}
+
+
+def hierarchical(counts: np.ndarray, space: LabelSpace) -> dict[str, float | None]:
+    """Scores of decided nodes, (labels, nodes) int64 counts, over the evaluated labels.
+
+    `ancestor_error`: mean steps from the label up to its lowest common ancestor with the decided node (for a union
+    from the nearest of its nodes). `coverage`: the part decided as far as the labels go; `accuracy`: of this the part
+    that is right. `consistent`: of all the part where the node lies under the label or above all of it.
+    """
+    tree, steps = space.taxonomy, 0
+    total = covered = right = consistent = 0
+    answered, under = space.by_node != -2, [tree.leaves_of(n) for n in range(len(tree))]
+    for i in np.flatnonzero(space.evaluated).tolist():
+        mine, row = space.labels[i].leaves, counts[i]
+        every = np.arange(len(tree))
+        heights = [ancestor_error(tree, np.full(len(tree), n), every) for n in tree.cover(mine)]
+        steps += int(np.min(heights, 0) @ row)
+        total += int(row.sum())
+        covered += int(row[answered].sum())
+        right += int(row[space.by_node == i].sum())
+        consistent += int(row[[leaves <= mine or mine <= leaves for leaves in under]].sum())
+
+    def share(part: int, whole: int) -> float | None:
+        return part / whole if whole else None
+
+    return {
+        "ancestor_error": share(steps, total), "coverage": share(covered, total), "accuracy": share(right, covered),
+        "consistent": share(consistent, total),
+    }
 
 
 def _number(value: float) -> float | None:
@@ -148,10 +188,13 @@ def evaluate(
     limit: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
     each: Callable[[Source, Sample, np.ndarray, np.ndarray], None] | None = None,
+    back_off: float | None = None,
 ) -> dict[str, Any]:
     """Score all datasets that have a val split; the result is what `heteroseg evaluate --json` writes.
 
-    A dataset that was not trained on needs no more than a label space over the model's tree.
+    A dataset that was not trained on needs no more than a label space over the model's tree. With `back_off` each
+    dataset also has the scores of `hierarchical` as [down to the leaves, stopped at the deepest
+    node of that probability].
     """
     result = {}
     concepts = []
@@ -168,7 +211,12 @@ def evaluate(
                 "evaluate with an experiment of the model's taxonomy"
             )
         callback = None if each is None else (lambda *args, source=source: each(source, *args))
-        result[source.name] = summarise(evaluate_source(model, source, limit, callback), source.space)
+        tally = evaluate_source(model, source, limit, callback, back_off)
+        result[source.name] = summarise(tally, source.space)
+        if tally.nodes is not None:
+            leaves, stopped = (hierarchical(part, source.space) for part in tally.nodes)
+            pairs = {key: [leaves[key], stopped[key]] for key in leaves}
+            result[source.name]["back_off"] = {"least": back_off, **pairs}
         concepts.append(concept_ious(source.space, result[source.name]["per_class"]))
     if not result:
         raise HeterosegError("no dataset of the experiment has a val split; set val: to the split to evaluate on")

@@ -12,9 +12,10 @@ import numpy as np
 from heteroseg.datasets import read_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, written
-from heteroseg.labelspace import LabelSpace
-from heteroseg.model import Model
+from heteroseg.labelspace import LabelSpace, node_space
+from heteroseg.model import Model, Prediction
 from heteroseg.pictures import colorise, entries, legend, overlay
+from heteroseg.taxonomy import Taxonomy
 
 IMAGES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
@@ -125,10 +126,19 @@ def _beside(target: Path, ending: str) -> Path:
     return target.with_name(target.name + ending)
 
 
-def _one_image(model: Model, job: Job, space: LabelSpace, with_overlay: bool) -> None:
+def back_off_space(tree: Taxonomy, least: float) -> LabelSpace:
+    """The label space of all nodes; its name tells `least`, so that a folder never mixes two of them."""
+    return node_space(tree, f"nodes of probability {least:g}")
+
+
+def _answer(said: Prediction, space: LabelSpace, back_off: float | None) -> np.ndarray:
+    return said.positions(space) if back_off is None else said.nodes(back_off)
+
+
+def _one_image(model: Model, job: Job, space: LabelSpace, with_overlay: bool, back_off: float | None) -> None:
     """Predict and write; the JSON comes last and tells a later run that this one is done."""
     image = read_image(job.source)
-    positions = model.predict(image).positions(space)
+    positions = _answer(model.predict(image), space, back_off)
     write_ids(_beside(job.target, ".png"), positions, space)
     if with_overlay:
         with written(_beside(job.target, "_overlay.jpg")) as temporary:
@@ -148,7 +158,7 @@ def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(frame[..., ::-1])
 
 
-def _one_video(model: Model, job: Job, space: LabelSpace, with_overlay: bool) -> None:
+def _one_video(model: Model, job: Job, space: LabelSpace, with_overlay: bool, back_off: float | None) -> None:
     """Frames to TARGET/000000.png ..., and with an overlay to TARGET_overlay.mp4 at the speed of the source."""
     video = cv2.VideoCapture(str(job.source))
     size = (int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(video.get(cv2.CAP_PROP_FRAME_WIDTH)))
@@ -162,7 +172,7 @@ def _one_video(model: Model, job: Job, space: LabelSpace, with_overlay: bool) ->
         if writer and not writer.isOpened():
             raise HeterosegError(f"{job.target}_overlay.mp4: this OpenCV cannot write videos; leave out --overlay")
         for frames, frame in enumerate(_frames(video), 1):
-            positions = model.predict(frame).positions(space)
+            positions = _answer(model.predict(frame), space, back_off)
             write_ids(job.target / f"{frames - 1:06d}.png", positions, space)
             counts += count_labels(positions, space)
             if writer:
@@ -200,8 +210,12 @@ def predict_files(
     space: LabelSpace,
     with_overlay: bool = False,
     progress: Callable[[Job, bool], None] = lambda job, done_before: None,
+    back_off: float | None = None,
 ) -> int:
     """Predict every input into `out`: NAME.png (native ids of `space`), NAME.json, with an overlay NAME_overlay.jpg.
+
+    With `back_off`, the least probability of a decision, the answers are nodes, and `space` is what `back_off_space`
+    gives.
 
     What is there from an earlier run of the same model is kept and not worked out again. Returns the number of inputs.
     """
@@ -217,5 +231,5 @@ def predict_files(
         )
         progress(job, done)
         if not done:
-            (_one_video if is_video else _one_image)(model, job, space, with_overlay)
+            (_one_video if is_video else _one_image)(model, job, space, with_overlay, back_off)
     return len(jobs)

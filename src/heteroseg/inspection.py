@@ -134,6 +134,14 @@ def score_table(result: dict) -> str:
         free = d["unlabelled"]
         claimed = f"; of the rest {100 * free['claimed'] / free['pixels']:.1f} are claimed" if free["pixels"] else ""
         rows.append(f"{name:<16}{d['label_space']:<22}{d['images']:>7}  {numbers}   {split}{claimed}")
+    backed = {name: d["back_off"] for name, d in result["datasets"].items() if "back_off" in d}
+    for i, (name, b) in enumerate(backed.items()):
+        if not i:
+            titles = "  ancestor error     coverage, %      accuracy, %   consistent, %"
+            rows.append(f"at leaves -> stopped at {b['least']:<4g}: {titles}")
+        steps = " -> ".join("n/a" if v is None else f"{v:.2f}" for v in b["ancestor_error"])
+        shares = (" ->".join(map(percent, b[key])) for key in ("coverage", "accuracy", "consistent"))
+        rows.append(f"{name:<30}{steps:>16}  {''.join(f'{s:>17}' for s in shares)}")
     k = result["knowledge"]
     rows.append(f"concepts seen {k['concepts']}, with IoU >= 0.5 {k['half']}, sum of IoUs {k['sum']:.1f}")
     return "\n".join(rows)

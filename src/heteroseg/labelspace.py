@@ -167,6 +167,15 @@ def own_space(taxonomy: Taxonomy) -> LabelSpace:
     return build_label_space(LabelSpaceFile(name="leaves", taxonomy=taxonomy.name, outside=0, labels=entries), taxonomy)
 
 
+def node_space(taxonomy: Taxonomy, name: str) -> LabelSpace:
+    """Every node as a label, in the tree's order: ids 1, 2, ... (the root is 1), 0 where nothing is decided."""
+    entries = [
+        LabelEntry(id=n + 1, name=node, nodes=node, color=taxonomy.colors[n], evaluate=not taxonomy.children[n])
+        for n, node in enumerate(taxonomy.names)
+    ]
+    return build_label_space(LabelSpaceFile(name=name, taxonomy=taxonomy.name, outside=0, labels=entries), taxonomy)
+
+
 def build_label_space(file: LabelSpaceFile, taxonomy: Taxonomy, document: Document | None = None) -> LabelSpace:
     """Tie labels to a taxonomy; every fault is collected and raised in one HeterosegError."""
 

@@ -9,18 +9,19 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from heteroseg import decision
 from heteroseg.card import model_card, read_history
 from heteroseg.config import ModelConfig, Strict
 from heteroseg.datasets import read_image
@@ -46,6 +47,7 @@ class ModelFile(Strict):
     model: ModelConfig
     decision: Rule = "marginal"
     label_spaces: list[str]
+    temperatures: dict[str, float] = Field({}, description="by node; the weights are divided by them already")
 
 
 @dataclass
@@ -88,9 +90,14 @@ class Prediction:
         """(H, W) float32 probability of each pixel's answer in a label space; see `decode.decode_confident`."""
         return decode_confident(self.output, self.covers, self.size, self.model.plan(space))[1]
 
-    def nodes(self) -> np.ndarray:
-        """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void."""
-        return self._decoded(self.model.plan(None))
+    def nodes(self, back_off: float | None = None) -> np.ndarray:
+        """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void.
+
+        With `back_off` the decision stops at the deepest node whose probability is at least that, the root at worst.
+        """
+        if back_off is None:
+            return self._decoded(self.model.plan(None))
+        return self._by_bands(lambda logits: decision.back_off(logits, self.model.taxonomy, back_off))
 
     def probs(self, node: str) -> np.ndarray:
         """(H, W) float32 probability of a node: the sum over its leaves."""
@@ -110,6 +117,7 @@ class Model:
     config: ModelConfig
     decision: Rule = "marginal"
     origin: Path | None = None  # the folder that it was loaded from
+    temperatures: dict[str, float] = field(default_factory=dict)  # as in ModelFile: what the weights were divided by
 
     @classmethod
     def from_pretrained(
@@ -226,7 +234,10 @@ def model_file(model: Model) -> ModelFile:
     if not isinstance(model.network, Network):
         raise HeterosegError("an exported network cannot be saved as a MODEL; it is a file already")
     config = portable_config(model.config, model.network)
-    return ModelFile(name=model.name, model=config, decision=model.decision, label_spaces=list(model.spaces))
+    spaces = list(model.spaces)
+    return ModelFile(
+        name=model.name, model=config, decision=model.decision, label_spaces=spaces, temperatures=model.temperatures
+    )
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -300,7 +311,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise HeterosegError(f"{folder / 'model.safetensors'}: not the weights of this network, {reason}") from None
-    return Model(file.name, _placed(network.eval(), device), taxonomy, spaces, config, file.decision, folder)
+    network = _placed(network.eval(), device)
+    return Model(file.name, network, taxonomy, spaces, config, file.decision, folder, file.temperatures)
 
 
 def _exported(network: Exported) -> Model:
@@ -311,7 +323,7 @@ def _exported(network: Exported) -> Model:
         name: build_label_space(LabelSpaceFile.model_validate(entry), taxonomy)
         for name, entry in data["label_spaces"].items()
     }
-    return Model(file.name, network, taxonomy, spaces, file.model, file.decision)
+    return Model(file.name, network, taxonomy, spaces, file.model, file.decision, temperatures=file.temperatures)
 
 
 def _placed(network: Network, device: str | torch.device) -> Network:

@@ -1,8 +1,11 @@
 """A temperature for every classifier of a network from validation data, and what it does to its confidence.
 
-Every second image of each dataset fits, the others judge. The network itself is not changed.
+Every second image of each dataset fits, the others judge. A sampled pixel weighs as the part of an image that it stands
+for, so all images of a dataset together count as much as those of any other, but where a dataset labels only little of
+its images (signs), this little does not decide about the classifiers of everything.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +21,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import in_taxonomy_of, truth
 from heteroseg.labelspace import LabelSpace
 from heteroseg.model import Model
+from heteroseg.models import HierarchicalHead, Network
 from heteroseg.taxonomy import Taxonomy
 
 PER_IMAGE = 400  # labelled pixels that are looked at in an image
@@ -27,25 +31,27 @@ FEWEST = 50  # pixels that a classifier needs, in each half, to get a temperatur
 @dataclass(frozen=True)
 class Pixels:
     """Random labelled pixels of one dataset: `logits` (N, channels) float32, `labels` (N,) positions in `space.labels`,
-    `judge` (N,) bool those of the images that judge.
+    `judge` (N,) bool those of the images that judge, `weight` (N,) the part of the images that each stands for.
     """
 
     space: LabelSpace
     logits: np.ndarray
     labels: np.ndarray
     judge: np.ndarray
+    weight: np.ndarray
 
 
 def sample_pixels(model: Model, source: Source, limit: int | None, seed: int = 0) -> Pixels:
     """Up to PER_IMAGE evaluated pixels of each val image."""
     space, rng = in_taxonomy_of(model, source.space), np.random.default_rng(seed)
     evaluated = np.append(space.evaluated, False)
-    logits, labels, judge = [], [], []
+    logits, labels, judge, weight = [], [], [], []
     for number, item in enumerate(source.val[:limit]):
         sample = read_sample(item, scoring=True)
         sample.name = str(item.scoring_mask or item.mask or item.image)
         expected = truth(sample, space)
         places = np.flatnonzero(evaluated[expected].ravel())
+        share = len(places) / expected.size
         places = np.sort(rng.permutation(places)[:PER_IMAGE])
         rows, columns = np.divmod(places, expected.shape[1])
         said = model.predict(sample.image)
@@ -56,9 +62,11 @@ def sample_pixels(model: Model, source: Source, limit: int | None, seed: int = 0
         logits.append(found[0, :, 0].T.cpu().numpy())
         labels.append(expected.ravel()[places].astype(np.int64))
         judge.append(np.full(len(places), number % 2 == 1))
+        weight.append(np.full(len(places), share / max(len(places), 1)))
     if not sum(map(len, labels)):
         raise HeterosegError(f"datasets.{source.name}: its val images have no labelled pixel to calibrate on")
-    return Pixels(space, np.concatenate(logits), np.concatenate(labels), np.concatenate(judge))
+    weights = np.concatenate(weight) / len(weight)
+    return Pixels(space, np.concatenate(logits), np.concatenate(labels), np.concatenate(judge), weights)
 
 
 def children_of_labels(space: LabelSpace, classifier: int) -> np.ndarray:
@@ -68,9 +76,9 @@ def children_of_labels(space: LabelSpace, classifier: int) -> np.ndarray:
     return np.array([next((i for i, k in enumerate(kids) if b.leaves and b.leaves <= k), -1) for b in space.labels])
 
 
-def _error(logits: np.ndarray, classes: np.ndarray, temperature: float) -> float:
+def _error(logits: np.ndarray, classes: np.ndarray, temperature: float, weights: np.ndarray) -> float:
     probs = np.exp(log_softmax(logits / temperature))
-    return calibration_error(probs.max(1), probs.argmax(1) == classes)
+    return calibration_error(probs.max(1), probs.argmax(1) == classes, weights=weights)
 
 
 def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, float]:
@@ -91,22 +99,23 @@ def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, float]:
 def _fit(tree: Taxonomy, parts: Sequence[Pixels]) -> dict[str, dict[str, Any]]:
     result = {}
     for index, c in enumerate(tree.classifiers):
-        logits, classes, judge = [], [], []
+        logits, classes, judge, weight = [], [], [], []
         for part in parts:
             child = children_of_labels(part.space, index)[part.labels]
             known = child >= 0
             logits.append(part.logits[known, c.start : c.stop])
             classes.append(child[known])
             judge.append(part.judge[known])
-        z, y, j = np.concatenate(logits), np.concatenate(classes), np.concatenate(judge)
+            weight.append(part.weight[known])
+        z, y, j, w = map(np.concatenate, (logits, classes, judge, weight))
         entry: dict[str, Any] = {"temperature": 1.0, "pixels": len(y)}
         wrong = (z[~j].argmax(1) != y[~j]).any()  # where it never errs, ever lower temperatures are ever likelier
         if min((~j).sum(), j.sum()) >= FEWEST and wrong:
-            t = fit_temperature(z[~j], y[~j])
+            t = fit_temperature(z[~j], y[~j], w[~j])
             entry |= {
                 "temperature": t,
-                "nll": [nll(z[j], y[j]), nll(z[j], y[j], t)],
-                "ece": [_error(z[j], y[j], 1.0), _error(z[j], y[j], t)],
+                "nll": [nll(z[j], y[j], u, w[j]) for u in (1.0, t)],
+                "ece": [_error(z[j], y[j], u, w[j]) for u in (1.0, t)],
             }
         result[tree.names[c.node]] = entry
     return result
@@ -137,6 +146,23 @@ def calibrate(
             before, after = _of_labels(part, np.ones_like(temperatures)), _of_labels(part, temperatures)
             datasets[name] = {key: [before[key], after[key]] for key in before}
     return {"model_digest": model.digest, "classifiers": classifiers, "datasets": datasets}
+
+
+def calibrated(model: Model, temperatures: dict[str, float]) -> Model:
+    """A copy of a model whose classifiers, by node name, are divided by temperatures (those not named stay).
+
+    The division goes into the last layer's weights: exports, decisions and confidences need not know of it, the digest
+    tells it, and no pixel takes longer. Decisions of the path rule stay as they were.
+    """
+    if not isinstance(model.network, Network):
+        raise HeterosegError("an exported network cannot be calibrated; calibrate its MODEL and export that again")
+    tree, network = model.taxonomy, copy.deepcopy(model.network)
+    names = [tree.names[c.node] for c in tree.classifiers]
+    head = next(m for m in network.modules() if isinstance(m, HierarchicalHead))
+    head.divide([temperatures.get(name, 1.0) for name in names])
+    total = {n: temperatures.get(n, 1.0) * model.temperatures.get(n, 1.0) for n in names}
+    total = {n: t for n, t in total.items() if t != 1}
+    return Model(model.name, network, tree, model.spaces, model.config, model.decision, temperatures=total)
 
 
 def calibration_table(result: dict[str, Any]) -> str:

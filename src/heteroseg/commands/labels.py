@@ -1,4 +1,4 @@
-"""Commands for what labels mean: taxonomy, data, masks, relabel."""
+"""Commands for what labels mean: taxonomy, data, masks, relabel, blobs."""
 
 import argparse
 from pathlib import Path
@@ -107,6 +107,35 @@ def relabel(args: argparse.Namespace) -> int:
     return 0
 
 
+def blobs_find(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.experiment, args.overrides)
+    from heteroseg.blobs import find_blobs
+    from heteroseg.data import open_sources
+    from heteroseg.model import load
+
+    sources = open_sources(experiment, folder)
+    model = load(args.model, args.device)
+    find_blobs(model, sources, args.dataset, args.label, model.space(args.labels), Path(args.out), args.least, print)
+    return 0
+
+
+def blobs_apply(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.experiment, args.overrides)
+    from heteroseg.blobs import apply_blobs
+    from heteroseg.data import open_sources, source_named
+    from heteroseg.relabelling import experiment_part
+
+    sources, out = open_sources(experiment, folder), Path(args.out)
+    dataset = apply_blobs(sources, Path(args.blobs), out, print)
+    part = experiment_part(source_named(sources, dataset), out)
+    print(f"{out}: to train on it, add to datasets of an experiment:\n{part}")
+    return 0
+
+
 def add(commands: argparse._SubParsersAction) -> None:
     taxonomy = commands.add_parser("taxonomy", help="check or show a taxonomy or a label space")
     actions = taxonomy.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -169,3 +198,23 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_device(p)
     add_overrides(p)
     p.set_defaults(run=relabel)
+
+    blobs = commands.add_parser("blobs", help="give subclasses to the regions of a coarse label, one by one")
+    actions = blobs.add_subparsers(dest="action", required=True, metavar="ACTION")
+    p = actions.add_parser("find", help="list the regions of a label with a proposal for each, and contact sheets")
+    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML that has the dataset")
+    p.add_argument("--dataset", required=True, metavar="NAME", help="which dataset of the experiment")
+    p.add_argument("--label", required=True, metavar="NAME", help="the coarse label, as its label space calls it")
+    p.add_argument("--model", required=True, metavar="MODEL", help="MODEL or RUN folder of the network that proposes")
+    p.add_argument("--labels", required=True, metavar="SPACE", help="label space with the subclasses, as for predict")
+    p.add_argument("--least", type=count, default=100, metavar="N", help="leave out smaller regions (100 pixels)")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for blobs.csv and the sheets")
+    add_device(p)
+    add_overrides(p)
+    p.set_defaults(run=blobs_find)
+    p = actions.add_parser("apply", help="write the dataset with the confirmed subclasses in its masks")
+    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML that has the dataset")
+    p.add_argument("--blobs", required=True, metavar="DIR", help="what find wrote, with `confirmed` filled in")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for the new dataset")
+    add_overrides(p)
+    p.set_defaults(run=blobs_apply)

@@ -17,6 +17,10 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="where the network runs: cpu, cuda, cuda:1, mps (default: cpu)")
 
 
+def add_back_off(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--back-off", type=fraction, metavar="P", help=what)
+
+
 def fraction(text: str) -> float:
     try:
         value = float(text)

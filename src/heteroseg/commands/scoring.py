@@ -4,7 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from heteroseg.commands.options import add_device, add_images, add_overrides, count, file_option, size, write_run_report
+from heteroseg.commands.options import (
+    add_back_off,
+    add_device,
+    add_images,
+    add_overrides,
+    count,
+    file_option,
+    size,
+    write_run_report,
+)
 from heteroseg.errors import HeterosegError
 
 
@@ -21,7 +30,9 @@ def evaluate(args: argparse.Namespace) -> int:
 
     model = load(args.model, args.device)
     sources = open_sources(experiment, folder, splits=("train", "val") if page else ("val",))
-    result = run(model, sources, args.limit, lambda name: print(f"evaluating {name}", file=sys.stderr))
+    result = run(
+        model, sources, args.limit, lambda name: print(f"evaluating {name}", file=sys.stderr), back_off=args.back_off
+    )
     print(score_table(result))
     if scores:
         write_json(scores, result)
@@ -47,16 +58,21 @@ def calibrate(args: argparse.Namespace) -> int:
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources
     from heteroseg.files import write_json
-    from heteroseg.model import load
+    from heteroseg.model import load, save_model
     from heteroseg.reliability import calibrate as run
-    from heteroseg.reliability import calibration_table
+    from heteroseg.reliability import calibrated, calibration_table
 
+    if args.out and Path(args.out).exists():
+        raise HeterosegError(f"{args.out}: is there already; remove it or choose another --out")
     model = load(args.model, args.device)
     sources = open_sources(experiment, folder, splits=("val",))
     result = run(model, sources, args.limit, lambda name: print(f"reading {name}", file=sys.stderr))
     print(calibration_table(result))
     if args.json:
         write_json(args.json, result)
+    if args.out:
+        save_model(calibrated(model, {n: e["temperature"] for n, e in result["classifiers"].items()}), Path(args.out))
+        print(f"MODEL: {args.out}, a calibrated copy of {args.model}")
     return 0
 
 
@@ -97,6 +113,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--report", metavar="FILE", help="write a page with scores, pictures and confusions there (.html)")
     add_images(p)
     p.add_argument("--limit", type=count, metavar="N", help="score only the first N images of each dataset")
+    add_back_off(p, "also score decisions that stop at the deepest node of probability P or more")
     add_device(p)
     add_overrides(p)
     p.set_defaults(run=evaluate)
@@ -111,6 +128,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     p = commands.add_parser("calibrate", help="find a temperature for every classifier on the val images")
     p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
     p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML whose val splits are used")
+    p.add_argument("--out", metavar="MODEL2", help="write a copy of MODEL with these temperatures there")
     p.add_argument("--json", metavar="FILE", help="write temperatures and figures there")
     p.add_argument("--limit", type=count, metavar="N", help="use only the first N images of each dataset")
     add_device(p)

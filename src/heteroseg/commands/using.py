@@ -4,20 +4,22 @@ import argparse
 import sys
 from pathlib import Path
 
-from heteroseg.commands.options import add_device, count
+from heteroseg.commands.options import add_back_off, add_device, count
 from heteroseg.errors import HeterosegError
 
 
 def predict(args: argparse.Namespace) -> int:
-    from heteroseg.inference import list_jobs, predict_files
-    from heteroseg.labelspace import own_space
+    from heteroseg.inference import back_off_space, list_jobs, predict_files
 
     out = Path(args.out)
+    if args.back_off is not None and args.labels:
+        raise HeterosegError("--back-off answers with nodes of the tree, so it does not go with --labels; drop one")
     list_jobs(args.inputs, out)  # wrong inputs are told before the network is loaded
     from heteroseg.model import load
 
     model = load(args.model, args.device)
-    space = model.space(args.labels) if args.labels else own_space(model.taxonomy)
+    backing = args.back_off is not None
+    space = back_off_space(model.taxonomy, args.back_off) if backing else model.space(args.labels or "leaves")
     written = predict_files(
         model,
         args.inputs,
@@ -25,6 +27,7 @@ def predict(args: argparse.Namespace) -> int:
         space,
         args.overlay,
         lambda job, done: print(f"{job.source}: {'kept' if done else job.target}", file=sys.stderr),
+        args.back_off,
     )
     print(f"{written} input{'s' * (written != 1)} in {out}, ids of label space {space.name!r}")
     return 0
@@ -69,6 +72,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     p.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder or video")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for label maps, overlays and JSON files")
     p.add_argument("--labels", metavar="SPACE", help="a label space of the model, or a YAML file (default: leaves)")
+    add_back_off(p, "write nodes of the tree: the deepest whose probability is P or more")
     p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
     add_device(p)
     p.set_defaults(run=predict)

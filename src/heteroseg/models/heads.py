@@ -1,5 +1,7 @@
 """The hierarchical classification stage: one fused logits map with a slice for each classifier of the taxonomy."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +53,21 @@ class HierarchicalHead(nn.Module):
                 parts = list(parts[0].split(self.sizes, dim=1))
             parts = [up(p) for up, p in zip(self.ups, parts, strict=True)]
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    @torch.no_grad()
+    def divide(self, temperatures: Sequence[float]) -> None:
+        """Divide the logits of each classifier by its temperature, in place.
+
+        The head ends in a linear layer, so its weights and biases take the division and nothing else has to know.
+        """
+        chosen = self.ups if self.ups is not None else self.logits
+        modules = [m for m in chosen if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+        each = torch.tensor(temperatures).repeat_interleave(torch.tensor(self.sizes)).to(modules[0].weight)
+        for module, own in zip(modules, each.split([m.out_channels for m in modules]), strict=True):
+            transposed = isinstance(module, nn.ConvTranspose2d)  # whose weight has its outputs second
+            module.weight.div_(own[:, None, None] if transposed else own[:, None, None, None])
+            assert module.bias is not None  # as __init__ makes them
+            module.bias.div_(own)
 
 
 def fused_head(body: nn.Module) -> nn.Conv2d | None:

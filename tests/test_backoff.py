@@ -1,0 +1,103 @@
+"""Decisions that stop where the network is not sure: on arrays, on images, in scores and in files."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from heteroseg import calibration
+from heteroseg.cli import main
+from heteroseg.decision import back_off, leaf_probs
+from heteroseg.evaluation import hierarchical
+from heteroseg.labelspace import LabelSpaceFile, build_label_space
+from heteroseg.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
+
+TREE = build_taxonomy(TaxonomyFile(name="t", tree={
+    "root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"], "b": ["only"],
+}))
+SPACE = build_label_space(LabelSpaceFile.model_validate({"name": "s", "taxonomy": "t", "labels": [
+    {"id": 1, "name": "X", "nodes": "x"}, {"id": 2, "name": "YC", "nodes": ["y", "c"]},
+    {"id": 3, "name": "B", "nodes": "b"},
+]}), TREE)
+
+
+@pytest.mark.parametrize("tree", [TREE, load_taxonomy("streets-real"), load_taxonomy("streets-108", void=True)])
+@pytest.mark.parametrize("least", [0.0, 0.3, 0.7, 0.95])
+def test_equals_the_reference(tree, least):
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(2, tree.channels, 9, 11)
+    found = back_off(logits, tree, least)
+    for image, nodes in zip(leaf_probs(logits, tree), found, strict=True):
+        flat = image.flatten(1).numpy()
+        wanted = calibration.back_off(tree, flat, least)
+        sure = np.abs(calibration.node_probs(tree, flat) - least).min(0) > 1e-5  # rounding may turn the others round
+        assert sure.mean() > 0.9 or least == 0
+        assert (nodes.flatten().numpy() == wanted)[sure | (least == 0)].all()
+
+
+def test_of_an_image(tiny_model):
+    image = np.random.default_rng(1).integers(0, 255, (40, 56, 3), np.uint8)
+    said, tree = tiny_model.predict(image), tiny_model.taxonomy
+    nodes = said.nodes(back_off=0.8)
+    assert nodes.shape == (40, 56)
+    assert len(np.unique(nodes)) > 1
+    for n in np.unique(nodes).tolist():
+        assert (said.probs(tree.names[n])[nodes == n] >= 0.8 - 1e-4).all() or n == 0
+        for child in tree.children[n]:
+            assert (said.probs(tree.names[child])[nodes == n] < 0.8 + 1e-4).all()
+
+
+def test_scores_by_hand():
+    counts = np.zeros((3, len(TREE)), np.int64)
+    at = TREE.index
+    decided = [(0, "u", 5), (0, "x", 2), (0, "a", 3), (0, "y", 1), (1, "c", 4), (1, "a", 2), (2, "root", 3)]
+    for label, node, pixels in decided:
+        counts[label, at(node)] = pixels
+    scores = hierarchical(counts, SPACE)
+    # steps up to the common ancestor: x to a 1 (3 pixels), and 1 for y; y, the nearer part of YC, to a 1; b to root 1
+    assert scores["ancestor_error"] == pytest.approx((3 + 1 + 2 + 3) / 20)
+    assert scores["coverage"] == pytest.approx(12 / 20)  # u, x, y and c are labels; a and root are not
+    assert scores["accuracy"] == pytest.approx(11 / 12)
+    assert scores["consistent"] == pytest.approx((5 + 2 + 3 + 4 + 3) / 20)  # a holds only a part of YC
+    empty = hierarchical(np.zeros_like(counts), SPACE)
+    assert set(empty.values()) == {None}
+
+
+def test_evaluate_from_the_command_line(tiny_experiment, tiny_model_folder, tmp_path, capsys):
+    command = ["evaluate", str(tiny_model_folder), "--data", str(tiny_experiment), "--limit", "1"]
+    assert main([*command, "--back-off", "0.9", "--json", str(tmp_path / "s.json")]) == 0
+    told = capsys.readouterr().out
+    assert "stopped at 0.9" in told
+    result = json.loads((tmp_path / "s.json").read_text())["datasets"]
+    for d in result.values():
+        b = d["back_off"]
+        assert b["least"] == 0.9
+        assert b["coverage"][1] < b["coverage"][0] == 1
+        assert b["consistent"][1] >= b["consistent"][0]
+    assert main([*command, "--json", str(tmp_path / "plain.json")]) == 0
+    plain = json.loads((tmp_path / "plain.json").read_text())["datasets"]
+    assert all("back_off" not in d for d in plain.values())
+    assert {n: d["miou"] for n, d in plain.items()} == {n: d["miou"] for n, d in result.items()}
+
+
+def test_predict_from_the_command_line(tiny_model, tiny_model_folder, tmp_path, capsys):
+    image = np.random.default_rng(1).integers(0, 255, (40, 56, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "i.png"), image[..., ::-1])
+    command = ["predict", str(tiny_model_folder), str(tmp_path / "i.png"), "--out", str(tmp_path / "out"), "--overlay"]
+    assert main([*command, "--back-off", "0.8"]) == 0
+    ids = cv2.imread(str(tmp_path / "out" / "i.png"), cv2.IMREAD_UNCHANGED)
+    assert (ids == tiny_model.predict(image).nodes(0.8) + 1).all()
+    told = json.loads((tmp_path / "out" / "i.json").read_text())
+    assert {e["id"] for e in told["labels"].values()} == set(np.unique(ids).tolist())
+    assert all(tiny_model.taxonomy.names[e["id"] - 1] == name for name, e in told["labels"].items())
+    for wrong, said in [(["--back-off", "0.7"], "choose another --out"), ([], "choose another --out"),
+                        (["--back-off", "0.8", "--labels", "vistas"], "does not go with --labels"),
+                        (["--back-off", "2"], "a number from 0 to 1")]:
+        try:
+            code = main([*command, *wrong])
+        except SystemExit as stop:
+            code = stop.code
+        assert code == 2
+        assert said in capsys.readouterr().err
