@@ -19,12 +19,12 @@ import numpy as np
 from heteroseg.data import Source, source_named
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.writing import write_ids, write_image
-from heteroseg.drafting import is_shipped, taxonomy_yaml
+from heteroseg.drafting import taxonomy_reference, write_taxonomy
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.files import read_text, write_json, write_text, write_yaml, written
+from heteroseg.evaluation import require_tree_of
+from heteroseg.files import read_text, require_empty, write_json, write_text, write_yaml, written
 from heteroseg.labelspace import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.model import Model, Prediction
-from heteroseg.probmaps import leaf_bands
 from heteroseg.structures import Item
 
 COLUMNS = ("number", "image", "x", "y", "width", "height", "pixels", "proposal", "probability", "confirmed")
@@ -70,7 +70,7 @@ def proposals(
     """
     size = int(regions.max()) + 1
     sums = np.zeros((len(said.model.taxonomy.leaves), size))
-    for rows, probs in leaf_bands(said):
+    for rows, probs in said.leaf_bands():
         for leaf in label.leaves:
             sums[leaf] += np.bincount(regions[rows].ravel(), weights=probs[leaf].ravel(), minlength=size)
     shares = np.array([sums[sorted(c.leaves)].sum(0) for c in choices]) / np.maximum(sums.sum(0), 1e-12)
@@ -120,11 +120,6 @@ def _write_sheet(path: Path, tiles: Sequence[np.ndarray]) -> None:
         write_image(temporary, page)
 
 
-def _empty(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise HeterosegError(f"{out}: expected a new or empty folder, found something in it; choose another --out")
-
-
 def find_blobs(
     model: Model, sources: Sequence[Source], dataset: str, name: str, fine: LabelSpace, out: Path, least: int,
     say: Callable[[str], None] = lambda _: None,
@@ -134,17 +129,13 @@ def find_blobs(
     """
     source = source_named(sources, dataset)
     space = source.space
-    if (space.taxonomy.names, space.taxonomy.parents) != (model.taxonomy.names, model.taxonomy.parents):
-        raise HeterosegError(
-            f"datasets.{dataset}: its label space belongs to taxonomy {space.taxonomy.name!r}, the model to "
-            f"{model.taxonomy.name!r}; use an experiment of the model's taxonomy"
-        )
+    require_tree_of(model, source, "use")
     label = next((b for b in space.labels if b.name == name), None)
     if label is None:
         names = [b.name for b in space.labels]
         raise HeterosegError(f"label space {space.name!r} has no label {name!r}{nearest(name, names)}")
     choices = subclasses(label, fine)
-    _empty(out)
+    require_empty(out)
     rows: list[list] = []
     tiles: list[np.ndarray] = []
     sheets = 0
@@ -237,7 +228,7 @@ def apply_blobs(sources: Sequence[Source], folder: Path, out: Path, say: Callabl
     wanted = _confirmed(folder, [e.name for e in entries])
     numbers = {e.name: e.id for e in entries}
     space = _extended(source.space, label, entries)
-    _empty(out)
+    require_empty(out)
     masks, faults = {}, []
     for image_name, item in _parts(source):
         left = dict(wanted.pop(image_name, {}))
@@ -262,11 +253,10 @@ def apply_blobs(sources: Sequence[Source], folder: Path, out: Path, say: Callabl
         with written(out / "images" / f"{image_name}{item.image.suffix}") as temporary:
             shutil.copyfile(item.image, temporary)
     tree, file = space.taxonomy, space.file
-    if not is_shipped(tree):
-        own = tree.to_file()
-        write_text(out / "taxonomy.yaml", taxonomy_yaml(own.name, own.tree, own.colors, (), own.description))
-    file = file.model_copy(update={"taxonomy": tree.name if is_shipped(tree) else "taxonomy.yaml"})
-    write_yaml(out / "label_space.yaml", file.model_dump(exclude_defaults=True, mode="json"))
+    taxonomy = taxonomy_reference(tree)
+    if taxonomy == "taxonomy.yaml":
+        write_taxonomy(tree, out / taxonomy)
+    write_yaml(out / "label_space.yaml", file.model_copy(update={"taxonomy": taxonomy}))
     say(f"{out}: {len(masks)} images with confirmed blobs, {len(_parts(source))} in all")
     return dataset
 

@@ -46,10 +46,10 @@ def open_base(experiment: Experiment, folder: Path) -> Base:
 
 def write_part(part: Part, folder: Path) -> None:
     """The part's experiment, tree and label spaces as files that `heteroseg train` takes."""
-    write_yaml(folder / "taxonomy.yaml", part.tree.model_dump(exclude_defaults=True, mode="json"))
+    write_yaml(folder / "taxonomy.yaml", part.tree)
     for dataset, space in part.spaces.items():
-        write_yaml(folder / "label_spaces" / f"{dataset}.yaml", space.model_dump(exclude_defaults=True, mode="json"))
-    write_yaml(folder / "experiment.yaml", part.experiment.model_dump(exclude_defaults=True, mode="json"))
+        write_yaml(folder / "label_spaces" / f"{dataset}.yaml", space)
+    write_yaml(folder / "experiment.yaml", part.experiment)
 
 
 def rarest_third(entry: dict[str, Any]) -> float | None:
@@ -260,6 +260,7 @@ def compare(
     for way in ways:
         for part in parts[way]:
             write_part(part, places[part.name])
+    table: dict[str, Any] = {}
     for seed in seeds:
         for way in ways:
             for part in parts[way]:
@@ -271,5 +272,5 @@ def compare(
                     if not (run / "best").exists():  # without scoring it is written at the very end
                         train_part(place, run, seed, list(part.spaces))
                     write_json(scored, score_part(part, place, run, base.spaces))
-            write_table(out, experiment, ways, seeds)
-    return write_table(out, experiment, ways, seeds)
+            table = write_table(out, experiment, ways, seeds)
+    return table

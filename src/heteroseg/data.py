@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from heteroseg.config import DatasetConfig, Experiment, dataset_root
-from heteroseg.datasets import list_items, read_sample
+from heteroseg.datasets import list_items, read_labelled, read_sample
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.labelspace import LabelSpace, load_label_space
 from heteroseg.structures import Item
@@ -176,9 +176,7 @@ class Draws(Dataset):
         owner, item, label = self.item(index)
         source = self.sources[owner]
         rng = np.random.default_rng([self.seed, 1_000_003, index])
-        sample = read_sample(item)
-        # so that a wrong id is told with the file that holds it
-        sample.name = str(item.mask or item.image)
+        sample = read_labelled(item)
         c = source.config
         near = None if label is None else point_of(sample, label, rng)
         view = augment(sample, self.crop, rng, scale=c.scale, flip=c.flip, focus=c.focus, color=self.color, near=near)

@@ -4,9 +4,10 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from heteroseg.errors import HeterosegError
-from heteroseg.files import parse_yaml
+from heteroseg.files import parse_yaml, write_text
 from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.taxonomy import ROOT, Color, Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
@@ -98,7 +99,17 @@ def is_shipped(tree: Taxonomy) -> bool:
         shipped = load_taxonomy(tree.name)
     except HeterosegError:
         return False
-    return (shipped.names, shipped.parents) == (tree.names, tree.parents)
+    return shipped.same_tree(tree)
+
+
+def taxonomy_reference(tree: Taxonomy) -> str:
+    """How a label space file names the tree: as it ships, else as `taxonomy.yaml` beside it."""
+    return tree.name if is_shipped(tree) else "taxonomy.yaml"
+
+
+def write_taxonomy(tree: Taxonomy, path: Path) -> None:
+    file = tree.to_file()
+    write_text(path, taxonomy_yaml(file.name, file.tree, file.colors, (), file.description))
 
 
 def checked_space(text: str, path, taxonomy: Taxonomy) -> LabelSpace:

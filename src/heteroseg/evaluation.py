@@ -8,7 +8,7 @@ import numpy as np
 
 from heteroseg.calibration import ancestor_error
 from heteroseg.data import Source
-from heteroseg.datasets import read_sample
+from heteroseg.datasets import read_labelled
 from heteroseg.errors import HeterosegError
 from heteroseg.labelspace import LabelSpace
 from heteroseg.metrics import Scores, concept_ious, confusion, groups_at_depth, knowledge, merge, scores
@@ -22,6 +22,18 @@ OUTSIDE = "(outside)"  # in `confusion`, what a pixel is taken for that is predi
 def in_taxonomy_of(model: Model, space: LabelSpace) -> LabelSpace:
     """The space over the model's tree: the nodes are the same, but an experiment may say nothing of void logits."""
     return space if space.taxonomy == model.taxonomy else replace(space, taxonomy=model.taxonomy)
+
+
+def require_tree_of(model: Model, source: Source, advice: str) -> None:
+    """A dataset of another tree than the model's raises; `advice` says what to do with one of the right tree."""
+    theirs, ours = source.space.taxonomy, model.taxonomy
+    if not theirs.same_tree(ours):
+        other = ", another tree of that name" * (theirs.name == ours.name)
+        raise HeterosegError(
+            f"datasets.{source.name}: its label space belongs to taxonomy {theirs.name!r}, "
+            f"the model to {ours.name!r}{other}; "
+            f"{advice} an experiment of the model's taxonomy"
+        )
 
 
 def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
@@ -65,8 +77,7 @@ def evaluate_source(
     per_image = {}
     items = source.val[:limit]
     for item in items:
-        sample = read_sample(item, scoring=True)
-        sample.name = str(item.scoring_mask or item.mask or item.image)
+        sample = read_labelled(item, scoring=True)
         expected = truth(sample, space)
         said = model.predict(sample.image)
         found = said.positions(space)
@@ -108,10 +119,10 @@ def hierarchical(counts: np.ndarray, space: LabelSpace) -> dict[str, float | Non
     """
     tree, steps = space.taxonomy, 0
     total = covered = right = consistent = 0
+    every = np.arange(len(tree))
     answered, under = space.by_node != -2, [tree.leaves_of(n) for n in range(len(tree))]
     for i in np.flatnonzero(space.evaluated).tolist():
         mine, row = space.labels[i].leaves, counts[i]
-        every = np.arange(len(tree))
         heights = [ancestor_error(tree, np.full(len(tree), n), every) for n in tree.cover(mine)]
         steps += int(np.min(heights, 0) @ row)
         total += int(row.sum())
@@ -202,14 +213,7 @@ def evaluate(
         if not source.val:
             continue
         progress(source.name)
-        theirs, ours = source.space.taxonomy, model.taxonomy
-        if (theirs.names, theirs.parents) != (ours.names, ours.parents):
-            other = ", another tree of that name" * (theirs.name == ours.name)
-            raise HeterosegError(
-                f"datasets.{source.name}: its label space belongs to taxonomy {theirs.name!r}, "
-                f"the model to {ours.name!r}{other}; "
-                "evaluate with an experiment of the model's taxonomy"
-            )
+        require_tree_of(model, source, "evaluate with")
         callback = None if each is None else (lambda *args, source=source: each(source, *args))
         tally = evaluate_source(model, source, limit, callback, back_off)
         result[source.name] = summarise(tally, source.space)

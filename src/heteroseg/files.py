@@ -148,7 +148,16 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def require_empty(out: Path) -> None:
+    """A place for a new dataset: a file, or a folder with something in it, raises."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise HeterosegError(f"{out}: expected a new or empty folder, found something in it; choose another --out")
+
+
 def yaml_text(data: Any) -> str:
+    """Data as YAML; of a pydantic model what is not its default."""
+    if isinstance(data, BaseModel):
+        data = data.model_dump(exclude_defaults=True, mode="json")
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from heteroseg.config import Experiment
 from heteroseg.data import Source, open_sources
-from heteroseg.datasets import read_sample
+from heteroseg.datasets import read_labelled
 from heteroseg.errors import HeterosegError
 from heteroseg.labelspace import LabelSpace, load_label_space
 from heteroseg.structures import Item
@@ -73,11 +73,8 @@ def show_spec_file(name: str) -> str:
 def _count(item: Item, space: LabelSpace, scoring: bool) -> np.ndarray | list[str]:
     """Labelled pixels of one image by label position, or its faults; `scoring` reads its mask for scoring."""
     try:
-        sample = read_sample(item, scoring)
-        scored = scoring and item.scoring_mask is not None
-        sample.name = str(item.scoring_mask if scored else item.mask or item.image)
-        target = encode(sample, space, 0)
-        if scored:
+        target = encode(read_labelled(item, scoring), space, 0)
+        if scoring and item.scoring_mask is not None:
             return np.bincount(target.mask[target.mask >= 0], minlength=len(space.labels))
         known = np.concatenate([target.mask.ravel(), target.boxes.ravel()])
         return np.bincount(known[known >= 0], minlength=space.targets)[: len(space.labels)]

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,12 +63,22 @@ class Prediction:
         """(1, C, h, w) logits at the output stride."""
         return dense(self.output) if isinstance(self.output, LazyLogits) else self.output
 
-    def _by_bands(self, answer: Callable[[Tensor], Tensor]) -> np.ndarray:
-        """(H, W) answers to upsampled logits, in bands of rows, so that memory does not grow with the image."""
+    def _bands(self) -> Iterator[tuple[slice, Tensor]]:
+        """Rows and their upsampled logits (1, C, rows, W), from top to bottom: memory does not grow with the image."""
         height, width = self.size
         rows = max(1, BAND // (self.logits.shape[1] * width))
-        bands = [(start, min(start + rows, height)) for start in range(0, height, rows)]
-        return torch.cat([answer(upsample(self.logits, self.covers, b, width))[0] for b in bands]).cpu().numpy()
+        for start in range(0, height, rows):
+            stop = min(start + rows, height)
+            yield slice(start, stop), upsample(self.logits, self.covers, (start, stop), width)
+
+    def _by_bands(self, answer: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """(H, W) answers to upsampled logits."""
+        return torch.cat([answer(logits)[0] for _, logits in self._bands()]).cpu().numpy()
+
+    def leaf_bands(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """(rows, probabilities) from top to bottom; probabilities are (leaves, rows, W) float32."""
+        for rows, logits in self._bands():
+            yield rows, leaf_probs(logits, self.model.taxonomy)[0].cpu().numpy()
 
     @property
     def covers(self) -> tuple[int, int]:
@@ -267,8 +277,7 @@ def save_model(model: Model, folder: Path) -> None:
 
 
 def _dump(path: Path, file) -> None:
-    data = file.model_dump(exclude_defaults=True, mode="json")
-    path.write_text(yaml_text(data), encoding="utf-8")
+    path.write_text(yaml_text(file), encoding="utf-8")
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:

@@ -15,12 +15,12 @@ import numpy as np
 from heteroseg.data import Source, source_named
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.writing import write_ids
-from heteroseg.drafting import Entry, checked_space, is_shipped, space_yaml, taxonomy_yaml
+from heteroseg.drafting import Entry, checked_space, space_yaml, taxonomy_reference, write_taxonomy
 from heteroseg.errors import HeterosegError
-from heteroseg.files import write_json, write_text, written
+from heteroseg.evaluation import require_tree_of
+from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.labelspace import LabelSpace
 from heteroseg.model import Model, Prediction
-from heteroseg.probmaps import leaf_bands
 from heteroseg.structures import Item
 from heteroseg.targets import encode_ids
 
@@ -67,7 +67,7 @@ def refined(prediction: Prediction, given: np.ndarray, refinement: Refinement) -
     possible) and (H, W) float32 p(fine | coarse); a coarse label that is a fine one gives 1.
     """
     fine, sure = np.full(given.shape, -1, np.int16), np.zeros(given.shape, np.float32)
-    for rows, probs in leaf_bands(prediction):
+    for rows, probs in prediction.leaf_bands():
         for label in np.unique(given[rows]).tolist():
             if label < 0 or not refinement.choices[label]:
                 continue
@@ -177,22 +177,16 @@ def relabel(
     """
     source = source_named(sources, dataset)
     coarse = source.space
-    if (coarse.taxonomy.names, coarse.taxonomy.parents) != (model.taxonomy.names, model.taxonomy.parents):
-        raise HeterosegError(
-            f"datasets.{dataset}: its label space belongs to taxonomy {coarse.taxonomy.name!r}, the model to "
-            f"{model.taxonomy.name!r}; relabel with an experiment of the model's taxonomy"
-        )
+    require_tree_of(model, source, "relabel with")
     refinement = refine(coarse, fine)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise HeterosegError(f"{out}: expected a new or empty folder, found something in it; choose another --out")
-    taxonomy = fine.taxonomy.name if is_shipped(fine.taxonomy) else "taxonomy.yaml"
+    require_empty(out)
+    taxonomy = taxonomy_reference(fine.taxonomy)
     name = f"{dataset}-{fine.name}"
     text, kept = combined_space(coarse, fine, refinement, name, taxonomy)
     checked_space(text, out / "label_space.yaml", fine.taxonomy)
     true_items = _truth_items(sources, truth, fine)
     if taxonomy == "taxonomy.yaml":
-        file = fine.taxonomy.to_file()
-        write_text(out / taxonomy, taxonomy_yaml(file.name, file.tree, file.colors, (), file.description))
+        write_taxonomy(fine.taxonomy, out / taxonomy)
     write_text(out / "label_space.yaml", text)
     curve = Curve(fine, confidence) if truth else None
     real = np.array([len(c) > 1 for c in refinement.choices] + [False])

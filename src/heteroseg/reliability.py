@@ -15,8 +15,8 @@ import torch
 
 from heteroseg.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
 from heteroseg.data import Source
-from heteroseg.datasets import read_sample
-from heteroseg.decision import leaf_probs
+from heteroseg.datasets import read_labelled
+from heteroseg.decision import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import in_taxonomy_of, truth
 from heteroseg.labelspace import LabelSpace
@@ -47,19 +47,15 @@ def sample_pixels(model: Model, source: Source, limit: int | None, seed: int = 0
     evaluated = np.append(space.evaluated, False)
     logits, labels, judge, weight = [], [], [], []
     for number, item in enumerate(source.val[:limit]):
-        sample = read_sample(item, scoring=True)
-        sample.name = str(item.scoring_mask or item.mask or item.image)
+        sample = read_labelled(item, scoring=True)
         expected = truth(sample, space)
         places = np.flatnonzero(evaluated[expected].ravel())
         share = len(places) / expected.size
         places = np.sort(rng.permutation(places)[:PER_IMAGE])
         rows, columns = np.divmod(places, expected.shape[1])
         said = model.predict(sample.image)
-        tall, wide = model.network.covers(*said.size)
-        grid = np.stack([(columns + 0.5) / wide, (rows + 0.5) / tall], 1) * 2 - 1  # bilinear, as the decisions upsample
-        at = torch.from_numpy(grid[None, None]).to(said.logits)
-        found = torch.nn.functional.grid_sample(said.logits, at, padding_mode="border", align_corners=False)
-        logits.append(found[0, :, 0].T.cpu().numpy())
+        at = [torch.from_numpy(a).to(said.logits.device) for a in (rows, columns)]
+        logits.append(upsample_at(said.logits, said.covers, *at)[0, :, 0].T.cpu().numpy())
         labels.append(expected.ravel()[places].astype(np.int64))
         judge.append(np.full(len(places), number % 2 == 1))
         weight.append(np.full(len(places), share / max(len(places), 1)))

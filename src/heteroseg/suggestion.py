@@ -17,7 +17,6 @@ from heteroseg.errors import HeterosegError
 from heteroseg.files import write_text
 from heteroseg.labellists import Listed
 from heteroseg.model import Model
-from heteroseg.probmaps import leaf_bands
 from heteroseg.structures import Sample
 from heteroseg.targets import draw_shape
 from heteroseg.taxonomy import Taxonomy
@@ -76,7 +75,7 @@ def collect(model: Model, labels: Sequence[Listed], reader: str, root: Path, spl
     for item in (items[i] for i in places):
         sample = read_sample(item)
         rows = _rows(sample, row, str(item.mask or item.image))
-        for band, probs in leaf_bands(model.predict(sample.image)):
+        for band, probs in model.predict(sample.image).leaf_bands():
             known = rows[band] >= 0
             mine, seen = rows[band][known], probs[:, known]
             pixels += np.bincount(mine, minlength=len(pixels))

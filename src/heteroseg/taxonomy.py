@@ -78,6 +78,10 @@ class Taxonomy:
         except KeyError:
             raise HeterosegError(f"taxonomy {self.name!r} has no node {name!r}{nearest(name, self.names)}") from None
 
+    def same_tree(self, other: "Taxonomy") -> bool:
+        """Whether the nodes are the same; colours, descriptions and void logits may differ."""
+        return (self.names, self.parents) == (other.names, other.parents)
+
     def __contains__(self, name: str) -> bool:
         return name in self._index
 

@@ -37,7 +37,7 @@ def compare(args: argparse.Namespace) -> int:
     from heteroseg.provenance import facts
     from heteroseg.report import write_comparison
 
-    text = yaml_text(experiment.model_dump(exclude_defaults=True, mode="json"))
+    text = yaml_text(experiment)
     write_comparison(Path(args.out) / "report.html", f"Ways to train {experiment.name}", table, text, facts(folder))
     print(f"table: {args.out}/table.md, .csv, .json, .png; report: {args.out}/report.html")
     return 0

@@ -29,6 +29,13 @@ def read_sample(item: Item, scoring: bool = False) -> Sample:
     return Sample(item.name, image, mask, _clipped(item, *image.shape[:2]), item.box_ids, item.tags)
 
 
+def read_labelled(item: Item, scoring: bool = False) -> Sample:
+    """`read_sample`, named after the file that holds the ids, so that a wrong one is told with it."""
+    sample = read_sample(item, scoring)
+    sample.name = str((scoring and item.scoring_mask) or item.mask or item.image)
+    return sample
+
+
 def _mask_of(item: Item, scoring: bool, size: tuple[int, int]) -> np.ndarray | None:
     """(H, W) int32 ids of the file that counts, None where there is none; a mask of another size raises."""
     path = item.scoring_mask if scoring and item.scoring_mask is not None else item.mask

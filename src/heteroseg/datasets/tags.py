@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.boxes import integer
+from heteroseg.datasets.boxes import MOST, integer
 from heteroseg.datasets.listing import tell
 from heteroseg.errors import HeterosegError
 from heteroseg.structures import Item
-
-MOST = 50  # faults that are told
 
 
 def tagged(

@@ -12,7 +12,7 @@ import numpy as np
 
 from heteroseg import pictures
 from heteroseg.data import Source
-from heteroseg.datasets import read_sample
+from heteroseg.datasets import read_labelled
 from heteroseg.evaluation import in_taxonomy_of, truth
 from heteroseg.labelspace import LabelSpace
 from heteroseg.model import Model
@@ -90,8 +90,7 @@ def collect_examples(
         entry = evaluation["datasets"].get(source.name, {})
         space = in_taxonomy_of(model, source.space)
         for item, why in choose(source.val[: entry.get("images")], entry.get("per_image", {}), count):
-            sample = read_sample(item, scoring=True)
-            sample.name = str(item.scoring_mask or item.mask or item.image)
+            sample = read_labelled(item, scoring=True)
             said = model.predict(sample.image)
             acc = entry.get("per_image", {}).get(item.name, {}).get("acc")
             result.append(

@@ -67,7 +67,7 @@ def spec_texts(taxonomy: Taxonomy, spaces: dict[str, LabelSpace]) -> dict[str, s
     unique = {space.name: space for space in spaces.values()}
     files: dict[str, Any] = {f"taxonomy {taxonomy.name}": taxonomy.to_file()}
     files |= {f"label space {name}": space.file for name, space in unique.items()}
-    return {title: yaml_text(file.model_dump(exclude_defaults=True, mode="json")) for title, file in files.items()}
+    return {title: yaml_text(file) for title, file in files.items()}
 
 
 def _class_rows(table: dict[str, Any], colors: dict[str, str], more: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from heteroseg.data import Source
-from heteroseg.datasets import read_sample
+from heteroseg.datasets import read_labelled
 from heteroseg.evaluation import truth
 
 SAMPLE = 60  # training images that are decoded for the shares of the labels
@@ -32,8 +32,7 @@ def count(source: Source) -> Statistics:
     pixels = np.zeros(len(space.labels), np.int64)
     sizes = set()
     for item in items:
-        sample = read_sample(item)
-        sample.name = str(item.mask or item.image)
+        sample = read_labelled(item)
         sizes.add(sample.image.shape[:2])
         positions = truth(sample, space)
         pixels += np.bincount(positions[positions >= 0], minlength=len(pixels))
