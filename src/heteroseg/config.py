@@ -127,6 +127,7 @@ class Experiment(Strict):
     name: str
     taxonomy: str
     data_root: str = Field("", description="dataset roots that are not absolute start here")
+    hold_out: list[str] = Field([], description="nodes whose labels are ignored, to see how novel things are met")
     datasets: dict[str, DatasetConfig] = Field(min_length=1)
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from heteroseg.config import DatasetConfig, Experiment, dataset_root
 from heteroseg.datasets import list_items, read_labelled, read_sample
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.labelspace import LabelSpace, load_label_space
+from heteroseg.labelspace import LabelSpace, load_label_space, without
 from heteroseg.structures import Item
 from heteroseg.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
 from heteroseg.taxonomy import Taxonomy, load_taxonomy
@@ -40,10 +40,16 @@ def open_spaces(experiment: Experiment, folder: Path) -> tuple[Taxonomy, list[La
     """The taxonomy and the label space of each dataset; all faults of all files are raised together."""
     tree = load_taxonomy(experiment.taxonomy, folder, experiment.model.void)
     spaces: list[LabelSpace] = []
-    faults: list[str] = []
+    faults = [
+        f"hold_out: {n!r} is no node of taxonomy {tree.name!r}{nearest(n, tree.names)}"
+        for n in experiment.hold_out if n not in tree
+    ]  # fmt: skip
+    if faults:
+        raise HeterosegError(*faults)
     for config in experiment.datasets.values():
         try:
-            spaces.append(load_label_space(config.label_space, tree, folder))
+            space = load_label_space(config.label_space, tree, folder)
+            spaces.append(without(space, experiment.hold_out))
         except HeterosegError as error:
             faults.extend(error.faults)
     if faults:

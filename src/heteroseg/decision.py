@@ -4,6 +4,7 @@ Two rules. `path` (the paper's): from the root along the larger child. `marginal
 that it covers, and the largest wins; a pixel lies outside the space where more than half of the mass does.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -14,6 +15,8 @@ from heteroseg.labelspace import LabelSpace
 from heteroseg.taxonomy import Taxonomy
 
 Rule = Literal["path", "marginal"]
+Score = Literal["probability", "entropy", "logit"]
+SCORES: tuple[Score, ...] = ("probability", "entropy", "logit")
 VOID = -1  # a classifier answered "not a child of this node"
 OUTSIDE = -1  # not a label of the space
 LARGE = 1e30  # logits beyond it are held there
@@ -87,6 +90,29 @@ def back_off(logits: Tensor, tree: Taxonomy, least: float) -> Tensor:
             best, at = torch.stack([probs[k][here] for k in tree.children[n]]).max(0)
             node[here] = torch.where(best >= least, torch.tensor(tree.children[n], device=logits.device)[at], n)
     return node
+
+
+def novelty(logits: Tensor, tree: Taxonomy, score: Score) -> Tensor:
+    """(B, C, H, W) fused logits to (B, H, W) float32: the larger, the less a pixel fits anything that was trained.
+
+    `probability`: 1 - p(likeliest leaf) (Hendrycks & Gimpel, ICLR 2017). `entropy`: that of the leaves, over that of
+    equal leaves. `logit`: minus the least of the largest logits on the decided path, after the largest logit of
+    Hendrycks et al. (ICML 2022): one classifier that recognises nothing is enough, at whatever depth. What goes to
+    void logits counts as one more leaf, and a pixel decided void is as novel as can be.
+    """
+    if score == "logit":
+        nodes = decide(logits, tree)
+        least = torch.full(nodes.shape, LARGE, device=logits.device)
+        for c in tree.classifiers:
+            inside = torch.tensor([c.node in tree.path(n) for n in range(len(tree))], device=logits.device)
+            largest = logits[:, c.start : c.start + len(c.children)].amax(1)
+            least = torch.where(inside[nodes], torch.minimum(least, largest), least)
+        return torch.where(nodes == VOID, LARGE, -least)
+    probs = leaf_probs(logits, tree)
+    if score == "probability":
+        return 1 - probs.amax(1)
+    rest = (1 - probs.sum(1, keepdim=True)).clamp(min=0) if tree.void else probs[:, :0]
+    return torch.special.entr(torch.cat([probs, rest], 1)).sum(1) / math.log(max(len(tree.leaves) + tree.void, 2))
 
 
 def decide(logits: Tensor, tree: Taxonomy, stops: Tensor | None = None, assume: dict[int, int] | None = None) -> Tensor:

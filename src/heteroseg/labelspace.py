@@ -4,6 +4,7 @@ Each label names one node, several nodes (a union, also across the tree) or is i
 the leaves that a label covers are all that training, decisions and evaluation need to know about it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -273,6 +274,16 @@ def build_label_space(file: LabelSpaceFile, taxonomy: Taxonomy, document: Docume
     if faults:
         raise HeterosegError(*faults)
     return space
+
+
+def without(space: LabelSpace, nodes: Sequence[str]) -> LabelSpace:
+    """The space in which labels for these nodes, or for parts of them, are ignored; wider labels stay as they are."""
+    tree = space.taxonomy
+    held = frozenset[int]().union(*(tree.leaves_of(tree.index(n)) for n in nodes))
+    gone = {label.id for label in space.labels if label.leaves and label.leaves <= held}
+    ignored = {"nodes": None, "ignore": True, "evaluate": False}
+    labels = [e.model_copy(update=ignored) if e.id in gone else e for e in space.file.labels]
+    return build_label_space(space.file.model_copy(update={"labels": labels}), tree) if gone else space
 
 
 def load_label_space(name: str, taxonomy: Taxonomy | None = None, beside: Path | None = None) -> LabelSpace:

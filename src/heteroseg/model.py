@@ -109,6 +109,10 @@ class Prediction:
             return self._decoded(self.model.plan(None))
         return self._by_bands(lambda logits: decision.back_off(logits, self.model.taxonomy, back_off))
 
+    def novelty(self, score: decision.Score = "probability") -> np.ndarray:
+        """(H, W) float32, the larger the less a pixel fits anything that was trained; see `decision.novelty`."""
+        return self._by_bands(lambda logits: decision.novelty(logits, self.model.taxonomy, score))
+
     def probs(self, node: str) -> np.ndarray:
         """(H, W) float32 probability of a node: the sum over its leaves."""
         tree = self.model.taxonomy

@@ -41,8 +41,10 @@ class Pixels:
     weight: np.ndarray
 
 
-def sample_pixels(model: Model, source: Source, limit: int | None, seed: int = 0) -> Pixels:
-    """Up to PER_IMAGE evaluated pixels of each val image."""
+def sample_pixels(
+    model: Model, source: Source, limit: int | None, per_image: int = PER_IMAGE, seed: int = 0
+) -> Pixels:
+    """Up to `per_image` evaluated pixels of each val image, chosen at random."""
     space, rng = in_taxonomy_of(model, source.space), np.random.default_rng(seed)
     evaluated = np.append(space.evaluated, False)
     logits, labels, judge, weight = [], [], [], []
@@ -51,7 +53,7 @@ def sample_pixels(model: Model, source: Source, limit: int | None, seed: int = 0
         expected = truth(sample, space)
         places = np.flatnonzero(evaluated[expected].ravel())
         share = len(places) / expected.size
-        places = np.sort(rng.permutation(places)[:PER_IMAGE])
+        places = np.sort(rng.permutation(places)[:per_image])
         rows, columns = np.divmod(places, expected.shape[1])
         said = model.predict(sample.image)
         at = [torch.from_numpy(a).to(said.logits.device) for a in (rows, columns)]
@@ -60,7 +62,7 @@ def sample_pixels(model: Model, source: Source, limit: int | None, seed: int = 0
         judge.append(np.full(len(places), number % 2 == 1))
         weight.append(np.full(len(places), share / max(len(places), 1)))
     if not sum(map(len, labels)):
-        raise HeterosegError(f"datasets.{source.name}: its val images have no labelled pixel to calibrate on")
+        raise HeterosegError(f"datasets.{source.name}: its val images have no labelled pixel")
     weights = np.concatenate(weight) / len(weight)
     return Pixels(space, np.concatenate(logits), np.concatenate(labels), np.concatenate(judge), weights)
 

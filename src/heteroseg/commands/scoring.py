@@ -1,4 +1,4 @@
-"""Commands for how good a network is: evaluate, report, calibrate, bench."""
+"""Commands for how good a network is: evaluate, report, calibrate, novelty, bench."""
 
 import argparse
 import sys
@@ -76,6 +76,28 @@ def calibrate(args: argparse.Namespace) -> int:
     return 0
 
 
+def novelty(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.data, args.overrides)
+    from heteroseg.data import open_sources
+    from heteroseg.files import write_json
+    from heteroseg.model import load
+    from heteroseg.novelty import judge_novelty, novelty_table
+
+    scores = file_option("--json", args.json)
+    model = load(args.model, args.device)
+    whole = experiment.model_copy(update={"hold_out": []})  # what was ignored in training is what is looked for now
+    sources = open_sources(whole, folder, splits=("val",))
+    result = judge_novelty(
+        model, sources, experiment.hold_out, args.limit, lambda name: print(f"reading {name}", file=sys.stderr)
+    )
+    print(novelty_table(result))
+    if scores:
+        write_json(scores, result)
+    return 0
+
+
 def bench(args: argparse.Namespace) -> int:
     import tempfile
 
@@ -134,6 +156,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_device(p)
     add_overrides(p)
     p.set_defaults(run=calibrate)
+
+    p = commands.add_parser("novelty", help="how well things stand out that the network was not taught")
+    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, trained with `hold_out`")
+    p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML with `hold_out: [NODE, ...]`")
+    p.add_argument("--json", metavar="FILE", help="write the figures there")
+    p.add_argument("--limit", type=count, metavar="N", help="use only the first N val images of each dataset")
+    add_device(p)
+    add_overrides(p)
+    p.set_defaults(run=novelty)
 
     p = commands.add_parser("bench", help="time every stage of a prediction on this machine")
     p.add_argument("model", nargs="?", metavar="MODEL", help="MODEL or RUN folder, or an exported file")
