@@ -3,11 +3,13 @@
 # make test    the test suite
 # make lint    ruff, mypy, import layers
 # make docs    the documentation site, in site/
+# make compare       all ways to join the four real datasets, two seeds, short (about 15 minutes a way and seed, 2 cores)
+# make compare-full  the same at length, for a GPU
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint docs real
+.PHONY: setup demo test lint docs real compare compare-full
 
 setup: $(STAMP)
 
@@ -35,3 +37,12 @@ docs: setup
 # One network from the four real datasets (see ../shared/data), about 80 minutes on 2 cores.
 real: setup
 	$(BIN)/heteroseg train experiments/real.yaml --out runs/real
+
+# See docs/results.md. Both go on where they were stopped.
+compare: setup
+	$(BIN)/heteroseg compare experiments/real.yaml --out runs/compare --seeds 2 \
+		train.steps=600 train.batch=8 train.ema=0.99 optimiser.warmup=50
+
+compare-full: setup
+	$(BIN)/heteroseg compare experiments/real.yaml --out runs/compare-full --seeds 3 \
+		train.steps=10000 train.batch=24 'train.crop=[384, 384]' train.workers=8 train.precision=bf16

@@ -68,6 +68,10 @@ def test_from_the_command_line(tiny_experiment, tiny_model_folder, tmp_path, cap
     assert all(e["temperature"] > 0 for e in result["classifiers"].values())
     assert result["classifiers"]["root"]["nll"][1] <= result["classifiers"]["root"]["nll"][0]
     assert "AURC" in capsys.readouterr().out
+    for entry in result["datasets"].values():
+        for risk, acc in zip(entry["risk"], entry["acc"], strict=True):
+            assert len(risk) == 20
+            assert risk[-1] == pytest.approx(1 - acc)
 
 
 def test_a_classifier_that_never_errs_keeps_its_temperature():

@@ -79,8 +79,9 @@ def _error(logits: np.ndarray, classes: np.ndarray, temperature: float, weights:
     return calibration_error(probs.max(1), probs.argmax(1) == classes, weights=weights)
 
 
-def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, float]:
-    """Confidence of the largest label among those that judge: calibration error, AURC and accuracy."""
+def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, Any]:
+    """Confidence of the largest label among those that judge: calibration error, AURC, accuracy, and `risk`: the part
+    that is wrong among the surest 5, 10, ... 100 %."""
     space, mine = pixels.space, pixels.judge
     logits = torch.from_numpy(pixels.logits[mine] / temperatures).T[None, :, :, None]
     leaf = leaf_probs(logits, space.taxonomy)[0, :, :, 0].numpy()
@@ -88,9 +89,11 @@ def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, float]:
     inside = space.by_leaf >= 0
     np.add.at(labels, space.by_leaf[inside], leaf[inside])
     confidence, right = labels.max(0).clip(0, 1), labels.argmax(0) == pixels.labels[mine]
+    curve = risk_coverage(confidence, right)
+    at = np.minimum(np.searchsorted(curve.coverage, np.arange(1, 21) / 20 - 1e-9), len(curve.coverage) - 1)
     return {
-        "acc": float(right.mean()), "ece": calibration_error(confidence, right),
-        "aurc": risk_coverage(confidence, right).aurc,
+        "acc": float(right.mean()), "ece": calibration_error(confidence, right), "aurc": curve.aurc,
+        "risk": curve.risk[at].tolist(),
     }
 
 
@@ -123,7 +126,7 @@ def calibrate(
     model: Model, sources: Sequence[Source], limit: int | None = None, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """`classifiers` by node name: temperature (1 where there were too few pixels), pixels, and [before, after] of nll
-    and ece on the images that judge; `datasets`: [before, after] of the labels' ece and aurc, and of their accuracy.
+    and ece on the images that judge; `datasets`: [before, after] of the labels' ece, aurc, accuracy and risk.
     """
     parts, names = [], []
     for source in sources:
@@ -173,4 +176,6 @@ def calibration_table(result: dict[str, Any]) -> str:
     lines.append(f"{'dataset':<24}labels' ECE       AURC              acc")
     for name, e in result["datasets"].items():
         lines.append(f"{name:<24}" + "   ".join(f"{e[k][0]:.3f} -> {e[k][1]:.3f}" for k in ("ece", "aurc", "acc")))
+        parts = [f"{share} %: {100 * e['risk'][1][share // 5 - 1]:.1f} %" for share in (25, 50, 75, 100)]
+        lines.append(f"{'':<24}wrong among the surest " + ", ".join(parts))
     return "\n".join(lines)
