@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from heteroseg import calibration
 from heteroseg.cli import main
-from heteroseg.decision import back_off, leaf_probs
+from heteroseg.decision import back_off, leaf_probs, least_cost
 from heteroseg.evaluation import hierarchical
 from heteroseg.labelspace import LabelSpaceFile, build_label_space
 from heteroseg.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
@@ -23,18 +22,69 @@ SPACE = build_label_space(LabelSpaceFile.model_validate({"name": "s", "taxonomy"
 ]}), TREE)
 
 
-@pytest.mark.parametrize("tree", [TREE, load_taxonomy("streets-real"), load_taxonomy("streets-108", void=True)])
+TREES = [TREE, load_taxonomy("streets-real"), load_taxonomy("streets-108", void=True)]
+
+
+def node_probs(tree, leaf: np.ndarray) -> np.ndarray:
+    """(leaves, N) probabilities to (nodes, N)."""
+    return np.stack([leaf[sorted(tree.leaves_of(n))].astype(np.float64).sum(0) for n in range(len(tree))])
+
+
+def walk(tree, probs: np.ndarray, least: float) -> int:
+    """One pixel, (nodes,) probabilities: down along the likelier child while it is likely enough."""
+    node = 0
+    while tree.children[node]:
+        best = max(tree.children[node], key=lambda k: probs[k])
+        if probs[best] < least:
+            break
+        node = best
+    return node
+
+
+@pytest.mark.parametrize("tree", TREES)
 @pytest.mark.parametrize("least", [0.0, 0.3, 0.7, 0.95])
 def test_equals_the_reference(tree, least):
     torch.manual_seed(0)
     logits = 3 * torch.randn(2, tree.channels, 9, 11)
     found = back_off(logits, tree, least)
     for image, nodes in zip(leaf_probs(logits, tree), found, strict=True):
-        flat = image.flatten(1).numpy()
-        wanted = calibration.back_off(tree, flat, least)
-        sure = np.abs(calibration.node_probs(tree, flat) - least).min(0) > 1e-5  # rounding may turn the others round
+        probs = node_probs(tree, image.flatten(1).numpy())
+        wanted = np.array([walk(tree, p, least) for p in probs.T])
+        sure = np.abs(probs - least).min(0) > 1e-5  # rounding may turn the others round
         assert sure.mean() > 0.9 or least == 0
         assert (nodes.flatten().numpy() == wanted)[sure | (least == 0)].all()
+
+
+@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize("vague", [0.0, 0.2, 0.5, 0.9])
+def test_least_cost_equals_a_search(tree, vague):
+    torch.manual_seed(1)
+    logits = 3 * torch.randn(1, tree.channels, 7, 9)
+    found = least_cost(logits, tree, vague)[0].flatten().numpy()
+    leaf = leaf_probs(logits, tree)[0].flatten(1).numpy().astype(np.float64)
+    sizes = np.array([len(tree.leaves_of(n)) for n in range(len(tree))])
+    inside = node_probs(tree, leaf)
+    costs = inside * (vague * np.log(sizes) / np.log(len(tree.leaves)))[:, None] + 1 - inside
+    assert costs[found, np.arange(len(found))] == pytest.approx(costs.min(0), abs=1e-5)
+    if vague == 0:
+        assert (found == 0).all() or tree.void
+
+
+def test_back_off_stops_where_it_is_not_sure():
+    leaves = [TREE.names[n] for n in TREE.leaves]
+    assert leaves == ["u", "v", "w", "y", "only", "c"]
+    rows = np.array([[0.5, 0.2, 0.1, 0.1, 0.05, 0.05], [0.05, 0.05, 0.001, 0.1, 0.7, 0.099],
+                     [0.24, 0.2, 0.2, 0.001, 0.18, 0.179]])  # fmt: skip
+    logits = torch.zeros(1, TREE.channels, 1, 3)
+    for c in TREE.classifiers:  # the logits that give these probabilities
+        for i, child in enumerate(c.children):
+            logits[0, c.start + i, 0] = torch.from_numpy(np.log(rows[:, sorted(TREE.leaves_of(child))].sum(1)))
+    names = {t: [TREE.names[n] for n in back_off(logits, TREE, t)[0, 0]] for t in (0.0, 0.6, 0.75, 0.85, 1.0)}
+    assert names[0.0] == ["u", "only", "u"]
+    assert names[0.6] == ["x", "only", "x"]
+    assert names[0.75] == ["x", "root", "root"]
+    assert names[0.85] == ["a", "root", "root"]
+    assert names[1.0] == ["root"] * 3
 
 
 def test_of_an_image(tiny_model):

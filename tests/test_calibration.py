@@ -7,13 +7,10 @@ from hypothesis import strategies as st
 
 from heteroseg.calibration import (
     ancestor_error,
-    back_off,
     calibration_error,
     detection,
     fit_temperature,
-    least_cost,
     nll,
-    node_probs,
     risk_coverage,
 )  # fmt: skip
 from heteroseg.errors import HeterosegError
@@ -88,40 +85,6 @@ def test_ancestor_error():
              ("x", "u", 0), ("c", "u", 1), ("a", "only", 1), ("only", "u", 2)]
     true, decided = (np.array([at(case[i]) for case in cases]) for i in (0, 1))
     assert ancestor_error(TREE, true, decided).tolist() == [c[2] for c in cases]
-
-
-def probs_of(*rows):
-    return np.array(rows, float).T
-
-
-def test_back_off_stops_where_it_is_not_sure():
-    leaves = [TREE.names[n] for n in TREE.leaves]
-    assert leaves == ["u", "v", "w", "y", "only", "c"]
-    p = probs_of([0.5, 0.2, 0.1, 0.1, 0.05, 0.05], [0.05, 0.05, 0.0, 0.1, 0.7, 0.1], [0.24, 0.2, 0.2, 0.0, 0.18, 0.18])
-    names = {t: [TREE.names[n] for n in back_off(TREE, p, t)] for t in (0.0, 0.6, 0.75, 0.85, 1.0)}
-    assert names[0.0] == ["u", "only", "u"]
-    assert names[0.6] == ["x", "only", "x"]
-    assert names[0.75] == ["x", "root", "root"]
-    assert names[0.85] == ["a", "root", "root"]
-    assert names[1.0] == ["root"] * 3
-
-
-def test_node_probs_and_least_cost_equal_a_search():
-    rng = np.random.default_rng(1)
-    p = rng.dirichlet(np.full(len(TREE.leaves), 0.5), 200).T
-    nodes = node_probs(TREE, p)
-    for n in range(len(TREE)):
-        assert np.allclose(nodes[n], p[sorted(TREE.leaves_of(n))].sum(0))
-    for vague in (0.0, 0.2, 0.5, 0.9):
-        found = least_cost(TREE, p, vague)
-        for i in range(p.shape[1]):
-            costs = []
-            for n in range(len(TREE)):
-                mine = TREE.leaves_of(n)
-                open_ = vague * np.log(len(mine)) / np.log(6)
-                costs.append(sum(p[k, i] * (open_ if k in mine else 1.0) for k in range(6)))
-            assert costs[found[i]] == pytest.approx(min(costs), abs=1e-9)
-    assert (least_cost(TREE, p, 0.0) == 0).all()
 
 
 @pytest.mark.parametrize("call", [

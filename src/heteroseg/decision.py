@@ -77,12 +77,9 @@ def _only_children(node: int, tree: Taxonomy, known: dict[int, Tensor]) -> None:
 
 def back_off(logits: Tensor, tree: Taxonomy, least: float) -> Tensor:
     """(B, C, H, W) fused logits to (B, H, W) int64 nodes: down along the likelier child while its probability, the sum
-    over its leaves, is at least `least`; `heteroseg.calibration.back_off` with fewer arrays.
+    over its leaves, is at least `least`. With 0 every pixel ends at a leaf.
     """
-    probs = dict(zip(tree.leaves, leaf_probs(logits, tree).unbind(1), strict=True))
-    for n in reversed(range(len(tree))):
-        if tree.children[n]:
-            probs[n] = torch.stack([probs[k] for k in tree.children[n]]).sum(0)
+    probs = _node_probs(logits, tree)
     node = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.long, device=logits.device)
     for n in range(len(tree)):  # depth first: a parent comes before its children
         here = node == n
@@ -90,6 +87,31 @@ def back_off(logits: Tensor, tree: Taxonomy, least: float) -> Tensor:
             best, at = torch.stack([probs[k][here] for k in tree.children[n]]).max(0)
             node[here] = torch.where(best >= least, torch.tensor(tree.children[n], device=logits.device)[at], n)
     return node
+
+
+def least_cost(logits: Tensor, tree: Taxonomy, vague: float) -> Tensor:
+    """(B, C, H, W) fused logits to (B, H, W) int64 nodes of least expected cost.
+
+    A node costs 1 where the truth is not under it, and where it is, what it leaves open: `vague` times the log of the
+    number of its leaves over the log of all. `vague` 0 always answers the root; the larger, the deeper the answers.
+    """
+    probs = _node_probs(logits, tree)
+    node = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.long, device=logits.device)
+    least = torch.full(node.shape, torch.inf, device=logits.device)
+    for n in reversed(range(len(tree))):  # of equal cost the deeper one
+        start, stop = tree.spans[n]
+        cost = 1 - probs[n] * (1 - vague * math.log(stop - start) / max(math.log(len(tree.leaves)), 1e-12))
+        node, least = torch.where(cost < least, n, node), torch.minimum(cost, least)
+    return node
+
+
+def _node_probs(logits: Tensor, tree: Taxonomy) -> dict[int, Tensor]:
+    """(B, H, W) by node: the sum over its leaves."""
+    probs = dict(zip(tree.leaves, leaf_probs(logits, tree).unbind(1), strict=True))
+    for n in reversed(range(len(tree))):
+        if tree.children[n]:
+            probs[n] = torch.stack([probs[k] for k in tree.children[n]]).sum(0)
+    return probs
 
 
 def novelty(logits: Tensor, tree: Taxonomy, score: Score) -> Tensor:
