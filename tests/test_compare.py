@@ -29,14 +29,14 @@ def test_table_holds_what_evaluate_says(compared, tiny_experiment, capsys):
     wanted = evaluate(load(compared / "hierarchical" / "seed-0"), open_sources(experiment, folder))["datasets"]
     for dataset, entry in wanted.items():
         cell = table["hierarchical"]["datasets"][dataset]
-        for metric in ("miou", "macc", "acc"):
+        for metric in ("miou", "macc", "acc", "strict_miou"):
             assert cell[metric] == [entry[metric]]
         assert cell["levels"] == {depth: [level["miou"]] for depth, level in entry["levels"].items()}
         assert cell["rare_miou"] == [rarest_third(entry)]
     assert table["concat"]["parameters"] > 0
     assert table["hierarchical"]["train_seconds"][0] >= 0
     rows = list(csv.DictReader((compared / "table.csv").open()))
-    assert len(rows) == 2 * 3 * 5
+    assert len(rows) == 2 * 3 * 6
     value = next(r for r in rows if (r["way"], r["dataset"], r["metric"]) == ("concat", "vistas", "macc"))["value"]
     assert float(value) == pytest.approx(table["concat"]["datasets"]["vistas"]["macc"][0], abs=1e-6)
     page = (compared / "table.md").read_text()
@@ -87,7 +87,7 @@ def test_rarest_third():
 
 def test_spread_over_seeds_and_gains(tmp_path):
     def score(miou: float) -> dict:
-        entry = dict.fromkeys(("miou", "macc", "acc"), miou) | {"rare_miou": None, "claimed": None}
+        entry = dict.fromkeys(("miou", "macc", "acc"), miou) | {"rare_miou": None, "strict_miou": None, "claimed": None}
         entry |= {"levels": {}, "concepts": {"a": miou}}
         return {"parameters": 10, "train_seconds": 60.0, "datasets": {"d": entry}}
 

@@ -12,7 +12,7 @@ from heteroseg.data import Source, open_sources
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import OUTSIDE, evaluate, evaluate_source, truth
-from heteroseg.labelspace import load_label_space
+from heteroseg.labelspace import AroundBoxes, build_label_space, load_label_space
 from heteroseg.model import Model
 from heteroseg.targets import encode
 from heteroseg.taxonomy import load_taxonomy
@@ -170,6 +170,22 @@ def test_claims_on_unlabelled_pixels_are_told(tiny_model, sources):
     for position, claimed in ((sign, free), (-1, 0), (0, 0)):  # position 0 is "unlabeled", which nothing claims
         d = evaluate(Says(tiny_model.taxonomy, position), [source])["datasets"]["gtsdb"]
         assert d["unlabelled"] == {"pixels": free, "claimed": claimed}
+
+
+def test_claims_are_false_alarms_where_silence_means_something(tiny_model, sources):
+    source = gtsdb_of(sources)
+    masks = labelled(source)
+    sign = int(masks[0].max())
+    saying = Says(tiny_model.taxonomy, sign)
+    assert evaluate(saying, [source])["datasets"]["gtsdb"]["strict_miou"] is None
+    file = source.space.file.model_copy(update={"around_boxes": AroundBoxes(excludes="traffic sign (front)")})
+    spoken = replace(source, space=build_label_space(file, source.space.taxonomy))
+    d = evaluate(saying, [spoken])["datasets"]["gtsdb"]
+    pixels = sum(m.size for m in masks)
+    present = {int(v) for m in masks for v in np.unique(m) if v >= 0}
+    iou = sum(int((m == sign).sum()) for m in masks) / pixels  # it says the sign everywhere
+    assert d["strict_miou"] == pytest.approx(iou / len(present))
+    assert d["strict_miou"] < d["miou"]
 
 
 def test_shapes_of_boxes_are_the_truth_where_no_mask_is(tiny_model, sources):

@@ -207,7 +207,7 @@ def report_of(space: LabelSpace, counts: np.ndarray, path, dataset: str = "d", s
     sure = np.full((4, 4), 0.5, np.float32)
     example = Example(dataset, f"{dataset}/a.png", image, truth, predicted, nodes, sure, space, "worst 1 of 1", 0.5)
     log = [*LOG, (10, f"{HOSTILE}/mask", 1.0), (20, f"{dataset}/miou", 0.25)]
-    evaluation = {"datasets": {dataset: summarise(Tally(counts, 4, 4, 1), space)}}
+    evaluation = {"datasets": {dataset: summarise(Tally(counts, 4, np.array([4] + [0] * (len(counts) - 1)), 1), space)}}
     examples = [example] if shown else []
     contents = Contents(
         HOSTILE, space.taxonomy, {dataset: space}, evaluation, examples, log, settings={HOSTILE: HOSTILE},
@@ -294,7 +294,7 @@ def test_report_without_data_or_scores_tells_so(trained, tiny_data, tmp_path):
 
 def test_a_page_of_a_comparison(tmp_path):
     cell = {"levels": {"1": [0.5, 0.7]}, "macc": [0.4, 0.6], "acc": [0.9, 0.8], "rare_miou": [None, None],
-            "claimed": [0.0, 0.1]}  # fmt: skip
+            "strict_miou": [None, None], "claimed": [0.0, 0.1]}  # fmt: skip
     row = {"seeds": [0, 1], "parameters": 3_200_000, "train_seconds": [60.0, 120.0]}
     table = {HOSTILE: row | {"datasets": {HOSTILE: cell | {"miou": [0.25, 0.35]}}},
              "flat": row | {"datasets": {"b": cell | {"miou": [None, 0.5]}}}}  # fmt: skip

@@ -82,7 +82,7 @@ COUNTS = [  # sky car bus stop give vehicle outside
 def test_a_node_counts_all_that_lies_under_it():
     space, counts = deep_space(), np.array(COUNTS)
     tree = space.taxonomy
-    entry = summarise(Tally(counts, 0, 0, 1), space)
+    entry = summarise(Tally(counts, 0, np.zeros(len(space.labels), np.int64), 1), space)
     assert (counts_of(entry, space) == counts).all()
     found = {tree.names[n]: s for n, s in node_scores("d", counts, space).items()}
     assert set(found) == {"sky", "vehicle", "car", "bus", "sign", "stop"}  # give has no true pixel

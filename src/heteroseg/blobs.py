@@ -25,11 +25,11 @@ from heteroseg.evaluation import require_tree_of
 from heteroseg.files import read_text, require_empty, write_json, write_text, write_yaml, written
 from heteroseg.labelspace import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.model import Model, Prediction
+from heteroseg.pictures import cut_out
 from heteroseg.structures import Item
 
 COLUMNS = ("number", "image", "x", "y", "width", "height", "pixels", "proposal", "probability", "confirmed")
 TILE, ACROSS, DOWN = 180, 6, 5  # contact sheets: pixels of a cut-out, cut-outs in a row, rows
-CONTEXT = 0.25  # shown around a blob, in sizes of it
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,11 @@ def proposals(
     """For each region number (0 is the background) the likeliest of `choices`, int64, and p(choice | label): the mean
     probability over the region divided by that of the label.
     """
-    size = int(regions.max()) + 1
-    sums = np.zeros((len(said.model.taxonomy.leaves), size))
-    for rows, probs in said.leaf_bands():
-        for leaf in label.leaves:
-            sums[leaf] += np.bincount(regions[rows].ravel(), weights=probs[leaf].ravel(), minlength=size)
-    shares = np.array([sums[sorted(c.leaves)].sum(0) for c in choices]) / np.maximum(sums.sum(0), 1e-12)
+    means = said.mean_probs(regions)
+    whole = means[:, sorted(label.leaves)].sum(1)
+    shares = np.array([means[:, sorted(c.leaves)].sum(1) for c in choices]) / np.maximum(whole, 1e-12)
     best = shares.argmax(0)
-    return best, shares[best, np.arange(size)]
+    return best, shares[best, np.arange(len(means))]
 
 
 def _native(item: Item) -> tuple[np.ndarray, np.ndarray]:
@@ -93,19 +90,9 @@ def _parts(source: Source) -> list[tuple[str, Item]]:
 
 def _tile(image: np.ndarray, region: np.ndarray, blob: Blob, text: str) -> np.ndarray:
     """(TILE, TILE, 3) uint8: the blob with some of its surroundings, outlined, with a line of text under it."""
-    x, y, w, h = blob.window
-    side = round(max(w, h) * (1 + 2 * CONTEXT)) + 2
-    left, top = max(x + w // 2 - side // 2, 0), max(y + h // 2 - side // 2, 0)
-    cut, inside = (a[top : top + side, left : left + side] for a in (image, region.astype(np.uint8)))
-    room = TILE - 22
-    scale = min(TILE / cut.shape[1], room / cut.shape[0])
-    shown = (max(round(cut.shape[1] * scale), 1), max(round(cut.shape[0] * scale), 1))
-    picture = cv2.resize(cut, shown, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    outline = cv2.findContours(cv2.resize(inside, shown, interpolation=cv2.INTER_NEAREST), cv2.RETR_EXTERNAL,
-                               cv2.CHAIN_APPROX_NONE)[0]
-    cv2.drawContours(picture, outline, -1, (255, 60, 220), 1)
+    picture = cut_out(image, region, blob.window, TILE, TILE - 22)
     tile = np.full((TILE, TILE, 3), 250, np.uint8)
-    tile[: shown[1], : shown[0]] = picture
+    tile[: picture.shape[0], : picture.shape[1]] = picture
     plain = text.encode("ascii", "replace").decode()
     cv2.putText(tile, plain[:27], (3, TILE - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (20, 20, 20), 1, cv2.LINE_AA)
     return tile

@@ -28,7 +28,7 @@ from heteroseg.models import Network
 from heteroseg.provenance import facts
 from heteroseg.ways import WAYS, Base, Part
 
-METRICS = ("miou", "macc", "acc", "rare_miou", "claimed")
+METRICS = ("miou", "macc", "acc", "rare_miou", "strict_miou", "claimed")
 
 
 def open_base(experiment: Experiment, folder: Path) -> Base:
@@ -120,7 +120,7 @@ def collect(out: Path, ways: Sequence[str], seeds: Sequence[int]) -> dict[str, A
                 for dataset, entry in score["datasets"].items():
                     cell = row["datasets"].setdefault(dataset, {"levels": {}} | {m: [] for m in METRICS})
                     for metric in METRICS:
-                        cell[metric].append(entry[metric])
+                        cell[metric].append(entry.get(metric))  # scores of an older version lack the newest
                     for depth, level in entry["levels"].items():
                         cell["levels"].setdefault(depth, []).append(level["miou"])
     return table
@@ -147,7 +147,8 @@ def markdown(table: dict[str, Any]) -> str:
         depths = list(
             dict.fromkeys(k for row in table.values() for k in row["datasets"].get(dataset, {"levels": {}})["levels"])
         )
-        heads = ["way", "seeds", "mIoU", "macc", "acc", "mIoU of the rarest third", "unlabelled, claimed",
+        heads = ["way", "seeds", "mIoU", "macc", "acc", "mIoU of the rarest third", "mIoU, claims counted",
+                 "unlabelled, claimed",
                  *(f"mIoU at depth {d}" for d in depths)]  # fmt: skip
         lines += [f"### {dataset}", "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
         for way, row in table.items():

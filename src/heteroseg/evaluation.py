@@ -47,12 +47,12 @@ def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
 @dataclass(frozen=True)
 class Tally:
     """Counts over a dataset's val images: `confusion` (labels, labels + 1) int64, and of the pixels without a label
-    how many there are and how many the network calls one of the evaluated labels. `per_image`: scores by image name.
+    how many there are and how many the network calls each label (labels,). `per_image`: scores by image name.
     `nodes` (2, labels, nodes) int64 counts decided nodes, down to the leaves and with back-off."""
 
     confusion: np.ndarray
     unlabelled: int
-    claimed: int
+    claimed: np.ndarray
     images: int
     per_image: dict[str, dict[str, Any]] = field(default_factory=dict)
     nodes: np.ndarray | None = None
@@ -71,9 +71,9 @@ def evaluate_source(
     """
     space = in_taxonomy_of(model, source.space)
     counts = np.zeros((len(space.labels), len(space.labels) + 1), np.int64)
-    evaluated = np.append(space.evaluated, False)
+    claimed = np.zeros(len(space.labels), np.int64)
     nodes = None if back_off is None else np.zeros((2, len(space.labels), len(space.taxonomy)), np.int64)
-    unlabelled = claimed = 0
+    unlabelled = 0
     per_image = {}
     items = source.val[:limit]
     for item in items:
@@ -85,7 +85,8 @@ def evaluate_source(
         counts += here
         per_image[item.name] = _image_scores(here, space)
         unlabelled += int((expected < 0).sum())
-        claimed += int(evaluated[found[expected < 0]].sum())
+        free = found[expected < 0]
+        claimed += np.bincount(free[free >= 0], minlength=len(claimed))
         if nodes is not None:
             known = expected >= 0
             for part, least in zip(nodes, (0.0, back_off), strict=True):
@@ -160,9 +161,10 @@ def summarise(tally: Tally, space: LabelSpace) -> dict[str, Any]:
     """The JSON entry of one dataset: its own labels, and `levels`: the same counts at every depth of the tree.
 
     `decided` splits the labelled pixels into right, wrong and outside; `unlabelled` tells how many of the pixels
-    without a label are claimed for one; `confusion` tells what every true label is taken for, `per_image` the scores of
-    each image. Where only a part of the world is ever labelled (signs in boxes), a network
-    may score well by seeing that part everywhere, and only the claims show it.
+    without a label are claimed for one; `strict_miou` counts the claims as false alarms and is None unless the label
+    space says what is around boxes, so that silence means something; `confusion` tells what every true label is taken
+    for, `per_image` the scores of each image. Where only a part of the world is ever labelled (signs in boxes), a
+    network may score well by seeing that part everywhere, and only the claims show it.
     """
     counts, evaluated = tally.confusion, space.evaluated
     result = {
@@ -170,6 +172,8 @@ def summarise(tally: Tally, space: LabelSpace) -> dict[str, Any]:
         "images": tally.images,
         **_table([label.name for label in space.labels], scores(counts, evaluated), evaluated),
     }
+    silence = space.file.around_boxes is not None
+    result["strict_miou"] = scores(counts, evaluated, tally.claimed).miou if silence else None
     levels = {}
     deepest = max(space.taxonomy.depth(leaf) for leaf in space.taxonomy.leaves)
     for depth in range(1, deepest):
@@ -187,7 +191,7 @@ def summarise(tally: Tally, space: LabelSpace) -> dict[str, Any]:
         "outside": outside,
         "right_of_inside": right / inside if inside else None,
     }
-    result["unlabelled"] = {"pixels": tally.unlabelled, "claimed": tally.claimed}
+    result["unlabelled"] = {"pixels": tally.unlabelled, "claimed": int(tally.claimed[evaluated].sum())}
     result["confusion"] = _taken_for(counts, space)
     result["per_image"] = tally.per_image
     return result

@@ -1,18 +1,13 @@
 """Looking at what users wrote and have: specs, data on disk, score tables, as plain text."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
+from heteroseg.auditing import Audit, count_split
 from heteroseg.config import Experiment
 from heteroseg.data import Source, open_sources
-from heteroseg.datasets import read_labelled
 from heteroseg.errors import HeterosegError
 from heteroseg.labelspace import LabelSpace, load_label_space
-from heteroseg.structures import Item
-from heteroseg.targets import encode
 from heteroseg.taxonomy import Taxonomy, find_spec, load_taxonomy
 
 MOST_FAULTS = 20  # told per dataset
@@ -70,31 +65,15 @@ def show_spec_file(name: str) -> str:
     return "\n".join(lines)
 
 
-def _count(item: Item, space: LabelSpace, scoring: bool) -> np.ndarray | list[str]:
-    """Labelled pixels of one image by label position, or its faults; `scoring` reads its mask for scoring."""
-    try:
-        target = encode(read_labelled(item, scoring), space, 0)
-        if scoring and item.scoring_mask is not None:
-            return np.bincount(target.mask[target.mask >= 0], minlength=len(space.labels))
-        known = np.concatenate([target.mask.ravel(), target.boxes.ravel()])
-        return np.bincount(known[known >= 0], minlength=space.targets)[: len(space.labels)]
-    except HeterosegError as error:
-        return list(error.faults)
-
-
-def _check_split(source: Source, split: str, items: list[Item], say: Callable[[str], None]) -> list[str]:
-    with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
-        results = list(pool.map(lambda item: _count(item, source.space, split == "val"), items))
-    faults = [fault for r in results if isinstance(r, list) for fault in r]
-    counts = [r for r in results if not isinstance(r, list)]
-    pixels = np.sum(counts, 0) if counts else np.zeros(len(source.space.labels), int)
-    images = np.sum([c > 0 for c in counts], 0) if counts else pixels
-    boxes = sum(len(item.boxes) for item in items)
-    say(f"{source.name} {split}: {len(items)} images, {pixels.sum()} labelled pixels{f', {boxes} boxes' * bool(boxes)}")
+def _check_split(source: Source, split: str, say: Callable[[str], None]) -> list[str]:
+    counts = count_split(source, split)
+    labelled, boxes = counts.pixels.sum(), counts.boxes.sum()
+    say(f"{source.name} {split}: {counts.total} images, {labelled} labelled pixels{f', {boxes} boxes' * bool(boxes)}")
     for i, label in enumerate(source.space.labels):
         if label.leaves:
-            share = pixels[i] / max(pixels.sum(), 1)
-            say(f"  {label.id:6d}  {label.name:<28} {pixels[i]:>12}  {share:8.3%}  in {images[i]} images")
+            share = counts.pixels[i] / max(labelled, 1)
+            say(f"  {label.id:6d}  {label.name:<28} {counts.pixels[i]:>12}  {share:8.3%}  in {counts.images[i]} images")
+    faults = list(counts.faults)
     if len(faults) > MOST_FAULTS:
         faults = [*faults[:MOST_FAULTS], f"{source.name} {split}: {len(faults) - MOST_FAULTS} more faults like these"]
     return faults
@@ -109,7 +88,7 @@ def check_data(experiment: Experiment, folder: Path, say: Callable[[str], None])
     for source in open_sources(experiment, folder):
         for split, items in (("train", source.train), ("val", source.val)):
             if items:
-                faults.extend(_check_split(source, split, items, say))
+                faults.extend(_check_split(source, split, say))
     if faults:
         raise HeterosegError(*faults)
     say("all sound")
@@ -130,6 +109,8 @@ def score_table(result: dict) -> str:
         numbers = "  ".join(percent(d[k]) for k in ("miou", "macc", "acc"))
         free = d["unlabelled"]
         claimed = f"; of the rest {100 * free['claimed'] / free['pixels']:.1f} are claimed" if free["pixels"] else ""
+        if d["strict_miou"] is not None:
+            claimed += f", mIoU with these as false alarms{percent(d['strict_miou'])}"
         rows.append(f"{name:<16}{d['label_space']:<22}{d['images']:>7}  {numbers}   {split}{claimed}")
     backed = {name: d["back_off"] for name, d in result["datasets"].items() if "back_off" in d}
     for i, (name, b) in enumerate(backed.items()):
@@ -142,3 +123,19 @@ def score_table(result: dict) -> str:
     k = result["knowledge"]
     rows.append(f"concepts seen {k['concepts']}, with IoU >= 0.5 {k['half']}, sum of IoUs {k['sum']:.1f}")
     return "\n".join(rows)
+
+
+def audit_table(audit: Audit) -> str:
+    """What an audit found, one line for each dataset."""
+    lines = []
+    for name, splits in audit.counts.items():
+        parts = [f"{c.total} {split} images" for split, c in splits.items()]
+        parts += [f"{sum(len(c.faults) for c in splits.values())} faults"]
+        if view := audit.views.get(name):
+            found = view.found
+            parts += [
+                f"{found['region']} regions and {found['box']} boxes in dispute, {found['no box']} seen without a box"
+            ]
+        lines.append(f"{name}: {', '.join(parts)}")
+    odd = f"{len(audit.relations)} pairs of labels with names at odds"
+    return "\n".join([*lines, odd + (f", {len(audit.conflicts)} seen at odds" if audit.views else "")])

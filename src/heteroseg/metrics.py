@@ -32,10 +32,11 @@ class Scores:
     pixel_acc: float | None
 
 
-def scores(counts: np.ndarray, evaluated: np.ndarray | None = None) -> Scores:
+def scores(counts: np.ndarray, evaluated: np.ndarray | None = None, alarms: np.ndarray | None = None) -> Scores:
     """Scores of (classes, classes + 1) counts; `evaluated` (classes,) bool leaves classes out as truth.
 
-    A pixel of a class that is not evaluated is neither hit nor miss nor false alarm, as in cityscapesScripts.
+    A pixel of a class that is not evaluated is neither hit nor miss nor false alarm, as in cityscapesScripts. `alarms`
+    (classes,) int64 are false alarms on pixels without a label.
     """
     counts = counts.astype(np.int64)
     if evaluated is not None:
@@ -43,7 +44,7 @@ def scores(counts: np.ndarray, evaluated: np.ndarray | None = None) -> Scores:
     pixels = counts.sum(1)
     hit = np.diagonal(counts)
     present = pixels > 0
-    union = pixels + counts[:, :-1].sum(0) - hit
+    union = pixels + counts[:, :-1].sum(0) - hit + (0 if alarms is None else alarms)
     iou = np.where(present, hit / np.maximum(union, 1), np.nan)
     acc = np.where(present, hit / np.maximum(pixels, 1), np.nan)
     if not present.any():

@@ -80,6 +80,19 @@ class Prediction:
         for rows, logits in self._bands():
             yield rows, leaf_probs(logits, self.model.taxonomy)[0].cpu().numpy()
 
+    def mean_probs(self, regions: np.ndarray) -> np.ndarray:
+        """(R + 1, leaves) float64 mean probabilities of the pixels of each number in `regions` (H, W) int, 0 to R.
+
+        A number without pixels has zeros.
+        """
+        count, flat = int(regions.max()) + 1, regions.reshape(self.size)
+        sums = np.zeros((len(self.model.taxonomy.leaves), count))
+        for rows, probs in self.leaf_bands():
+            numbers = flat[rows].ravel()
+            for leaf, values in enumerate(probs):
+                sums[leaf] += np.bincount(numbers, weights=values.ravel(), minlength=count)
+        return sums.T / np.maximum(np.bincount(flat.ravel(), minlength=count), 1)[:, None]
+
     @property
     def covers(self) -> tuple[int, int]:
         """The padded image size that the logits stand for."""

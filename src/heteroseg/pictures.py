@@ -108,3 +108,27 @@ def legend(image_width: int, entries: Sequence[Entry]) -> np.ndarray:
         cv2.rectangle(strip, (x, y), (x + box, y + box), _INK, 1)
         cv2.putText(strip, text, (x + box + gap, y + round(box * 0.92)), _FONT, scale, _INK, 1, cv2.LINE_AA)
     return strip
+
+
+CONTEXT = 0.25  # shown around a region, in sizes of it
+OUTLINE: Color = (255, 60, 220)
+
+
+def cut_out(
+    image: np.ndarray, region: np.ndarray, window: tuple[int, int, int, int], wide: int, tall: int
+) -> np.ndarray:
+    """A region with some of its surroundings, outlined, as large as fits into `tall` x `wide` pixels: (h, w, 3) uint8.
+
+    `region` (H, W) bool, `window` its x, y, width and height in pixels.
+    """
+    x, y, w, h = window
+    side = round(max(w, h) * (1 + 2 * CONTEXT)) + 2
+    left, top = max(x + w // 2 - side // 2, 0), max(y + h // 2 - side // 2, 0)
+    cut, inside = (a[top : top + side, left : left + side] for a in (image, region.astype(np.uint8)))
+    scale = min(wide / cut.shape[1], tall / cut.shape[0])
+    shown = (max(round(cut.shape[1] * scale), 1), max(round(cut.shape[0] * scale), 1))
+    picture = cv2.resize(cut, shown, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    grown = cv2.resize(inside, shown, interpolation=cv2.INTER_NEAREST)
+    outline = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    cv2.drawContours(picture, outline, -1, OUTLINE, 1)
+    return picture

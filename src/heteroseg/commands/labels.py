@@ -1,6 +1,7 @@
 """Commands for what labels mean: taxonomy, data, masks, relabel, blobs."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from heteroseg.commands.options import add_device, add_overrides, count, fraction, pair
@@ -71,6 +72,30 @@ def data_check(args: argparse.Namespace) -> int:
     from heteroseg.inspection import check_data
 
     check_data(*load_experiment(args.experiment, args.overrides), print)
+    return 0
+
+
+def data_audit(args: argparse.Namespace) -> int:
+    from heteroseg.config import load_experiment
+
+    experiment, folder = load_experiment(args.experiment, args.overrides)
+    from heteroseg.auditing import audit
+    from heteroseg.data import open_sources
+    from heteroseg.files import require_empty
+    from heteroseg.inspection import audit_table
+    from heteroseg.model import load
+    from heteroseg.provenance import facts
+    from heteroseg.report import write_audit
+
+    out = Path(args.out)
+    require_empty(out)
+    model = load(args.model, args.device) if args.model else None
+    sources = open_sources(experiment, folder)
+    result = audit(sources, model, args.images, args.sure, args.least, lambda text: print(text, file=sys.stderr))
+    told = facts() | ({"model": f"{model.name}, weights {model.digest}"} if model else {})
+    write_audit(out, f"Annotation of {experiment.name}", sources, result, args.sure, args.least, told)
+    print(audit_table(result))
+    print(f"page: {out / 'audit.html'}")
     return 0
 
 
@@ -170,12 +195,22 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_device(p)
     p.set_defaults(run=taxonomy_suggest)
 
-    data = commands.add_parser("data", help="check the data of an experiment")
+    data = commands.add_parser("data", help="check or audit the data of an experiment")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     p = actions.add_parser("check", help="read every image and label, and count them")
     p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
     add_overrides(p)
     p.set_defaults(run=data_check)
+    p = actions.add_parser("audit", help="a page about the annotation: counts, conflicts, likely errors with pictures")
+    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
+    p.add_argument("--out", required=True, metavar="DIR", help="a new folder for audit.html and audit.json")
+    p.add_argument("--model", metavar="MODEL", help="also look where this network surely sees something else")
+    p.add_argument("--images", type=count, default=100, metavar="N", help="images of each split to look at (100)")
+    p.add_argument("--sure", type=fraction, default=0.9, metavar="P", help="least probability of its answer (0.9)")
+    p.add_argument("--least", type=count, default=200, metavar="N", help="least pixels of a region (200)")
+    add_device(p)
+    add_overrides(p)
+    p.set_defaults(run=data_audit)
 
     masks = commands.add_parser("masks", help="draw masks from boxes")
     actions = masks.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -9,7 +9,7 @@ import numpy as np
 from heteroseg.files import write_text
 from heteroseg.report.page import environment
 
-METRICS = ("miou", "macc", "acc", "rare_miou", "claimed")
+METRICS = ("miou", "macc", "acc", "rare_miou", "strict_miou", "claimed")
 
 
 def _cell(values: Sequence[float | None]) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""The page about an audit of annotation."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from heteroseg.auditing import PICTURE, Audit, Counts, Kind
+from heteroseg.data import Source
+from heteroseg.files import write_json, write_text
+from heteroseg.report.examples import photo_uri, rgb
+from heteroseg.report.page import environment
+
+KINDS: dict[Kind, str] = {
+    "region": "Regions in dispute",
+    "box": "Boxes in dispute",
+    "no box": "Seen, but without a box",
+}
+RARE = 20  # training images; with fewer a label is called rare
+
+
+def _rows(source: Source, counts: dict[str, Counts]) -> list[dict[str, Any]]:
+    rows = []
+    for i, label in enumerate(source.space.labels):
+        if label.leaves:
+            cells = {
+                split: {"pixels": int(c.pixels[i]), "images": int(c.images[i]), "boxes": int(c.boxes[i]),
+                        "share": float(c.pixels[i] / max(c.pixels.sum(), 1))}
+                for split, c in counts.items()
+            }  # fmt: skip
+            train, val = (cells[s]["images"] if s in cells else None for s in ("train", "val"))
+            notes = []
+            if train == 0:
+                notes.append("never in training")
+            elif train is not None and train < RARE:
+                notes.append(f"in only {train} training image{'s' * (train != 1)}")
+            if val == 0:
+                notes.append("cannot be scored: not in val")
+            rows.append({"id": label.id, "name": label.name, "color": rgb(label.color), "notes": "; ".join(notes),
+                         "cells": cells})  # fmt: skip
+    return rows
+
+
+def audit_data(audit: Audit) -> dict[str, Any]:
+    """All that the audit found as plain data, without pictures."""
+    return {
+        "datasets": {
+            name: {
+                split: {"images": c.total, "faults": list(c.faults)}
+                for split, c in splits.items()
+            }
+            for name, splits in audit.counts.items()
+        },
+        "relations": [asdict(r) for r in audit.relations],
+        "conflicts": [asdict(c) for c in audit.conflicts],
+        "findings": [
+            {k: v for k, v in vars(f).items() if k != "picture"} for v in audit.views.values() for f in v.findings
+        ],
+        "boxes": {name: [asdict(b) for b in view.boxes] for name, view in audit.views.items()},
+    }  # fmt: skip
+
+
+def write_audit(
+    out: Path, title: str, sources: Sequence[Source], audit: Audit, sure: float, least: int, facts: dict[str, str]
+) -> None:
+    """Write OUT/audit.html, alone and self-contained, and OUT/audit.json with the same findings for programs."""
+    datasets = []
+    for source in sources:
+        counts, view = audit.counts[source.name], audit.views.get(source.name)
+        kinds = []
+        for kind, heading in KINDS.items():
+            found = [f for f in view.findings if f.kind == kind] if view else []
+            shown = [{"finding": f, "photo": photo_uri(f.picture, PICTURE)} for f in found]
+            if shown and view:
+                kinds.append({"kind": kind, "heading": heading, "count": view.found[kind], "shown": shown})
+        datasets.append(
+            {
+                "name": source.name, "space": source.space.name, "counts": counts, "view": view, "kinds": kinds,
+                "rows": _rows(source, counts), "boxed": any(c.boxes.any() for c in counts.values()),
+                "complete": source.space.file.around_boxes is not None,
+                "faults": [f for c in counts.values() for f in c.faults],
+            }
+        )  # fmt: skip
+    page = environment().get_template("audit.html").render(
+        title=title, datasets=datasets, audit=audit, sure=sure, least=least, facts=facts
+    )
+    write_json(out / "audit.json", audit_data(audit) | {"facts": facts})
+    write_text(out / "audit.html", page)
