@@ -1,7 +1,9 @@
-"""Commands for handing a network on: predict, export, share."""
+"""Commands for handing a network on: predict, export, share, serve."""
 
 import argparse
+import socket
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
 from heteroseg.commands.options import add_back_off, add_device, count
@@ -66,6 +68,56 @@ def share(args: argparse.Namespace) -> int:
     return 0
 
 
+def serve(args: argparse.Namespace) -> int:
+    if len(args.models) > 2:
+        raise HeterosegError(f"serve: expected one or two MODELs, found {len(args.models)}")
+    try:
+        import uvicorn
+
+        from heteroseg.app.page import build_app
+        from heteroseg.app.views import Limits
+    except ImportError as error:
+        raise HeterosegError(
+            f"heteroseg serve needs the package {error.name or error}; pip install 'heteroseg[app]'"
+        ) from None
+    from heteroseg.model import load
+
+    loaded = [load(m, args.device) for m in args.models]
+    distinct = len({model.name for model in loaded}) == len(loaded)
+    models = {model.name if distinct else f"{model.name} ({i})": model for i, model in enumerate(loaded, 1)}
+    limits = Limits(args.max_megapixels, args.max_megabytes, args.max_seconds, args.queue)
+    app = build_app(models, limits)
+    with free_port(args.host, args.port) as door:
+        host, port = door.getsockname()[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        print(f"{address}/ for people, {address}/v1/openapi.json for programs; stop it with Ctrl-C", flush=True)
+        if not ip_address(host).is_loopback:
+            print("heteroseg: every machine that reaches this one can use it", file=sys.stderr)
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_keep_alive=15)).run([door])
+    return 0
+
+
+def free_port(host: str, port: int) -> socket.socket:
+    """A listening socket; a port in use or a wrong host raises."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise HeterosegError(
+            f"--host {host} --port {port}: cannot listen there, {error.strerror or error}; choose another --port"
+        ) from None
+
+
+def positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return value
+
+
 def add(commands: argparse._SubParsersAction) -> None:
     p = commands.add_parser("predict", help="label images, folders of images and videos")
     p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, an exported file, or hf://owner/name")
@@ -99,3 +151,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--license", metavar="ID", help="of the weights, as hubs write it: cc-by-nc-4.0")
     p.add_argument("--private", action="store_true", help="a new repository is private")
     p.set_defaults(run=share)
+
+    p = commands.add_parser("serve", help="a web page and an HTTP endpoint for one or two models")
+    p.add_argument("models", nargs="+", metavar="MODEL", help="one or two, side by side: as for predict")
+    p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    p.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: 7860)")
+    p.add_argument("--max-megapixels", type=positive, default=16.0, metavar="N", help="largest image (16)")
+    p.add_argument("--max-megabytes", type=positive, default=64.0, metavar="N", help="largest upload (64)")
+    p.add_argument("--max-seconds", type=positive, default=60.0, metavar="N", help="for a video, and to wait (60)")
+    p.add_argument("--queue", type=count, default=8, metavar="N", help="requests that may wait, more are refused (8)")
+    add_device(p)
+    p.set_defaults(run=serve)

@@ -1,0 +1,1 @@
+"""A trained network behind a web page for people and an HTTP endpoint for programs (`heteroseg serve`)."""

@@ -1,0 +1,195 @@
+"""What the page and the endpoint show of a network's answer, and the bounds of both; nothing here knows of the web."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from heteroseg.datasets import read_image
+from heteroseg.decision import leaf_probs, upsample_at
+from heteroseg.errors import HeterosegError
+from heteroseg.files import written
+from heteroseg.labelspace import LabelSpace, node_space
+from heteroseg.model import Model, Prediction
+from heteroseg.pictures import colorise, overlay
+from heteroseg.taxonomy import Taxonomy
+
+TREE = "tree"  # instead of the name of a label space: nodes, cut at any depth
+ALTERNATIVES = 3  # other children of a node that are told beside the one on the path
+
+
+class Refused(HeterosegError):
+    """A request that is turned away, with its HTTP status."""
+
+    def __init__(self, status: int, fault: str):
+        super().__init__(fault)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a request: image size, upload size, seconds it may wait and a video may take, and requests at once."""
+
+    megapixels: float = 16.0
+    megabytes: float = 64.0
+    seconds: float = 60.0
+    waiting: int = 8
+
+
+class Turns:
+    """One request runs at a time, a few wait; more are refused, and so is who has waited too long."""
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self._places = threading.BoundedSemaphore(limits.waiting + 1)
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
+            raise Refused(429, f"{self.limits.waiting} requests are waiting already; try again in a moment")
+        try:
+            if not self._turn.acquire(timeout=self.limits.seconds):
+                raise Refused(503, f"no turn within {self.limits.seconds:g} seconds; try again when it is less busy")
+            try:
+                yield
+            finally:
+                self._turn.release()
+        finally:
+            self._places.release()
+
+
+def check_image(path: Path, limits: Limits) -> None:
+    """Refuse what is no image or too large, by its header: nothing is decoded yet."""
+    size = path.stat().st_size / 1e6
+    if size > limits.megabytes:
+        raise Refused(413, f"the file has {size:.1f} MB, at most {limits.megabytes:g} are taken; send a smaller one")
+    try:
+        with Image.open(path) as header:
+            width, height = header.size
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        raise Refused(415, "expected an image (JPEG, PNG, WebP, BMP, TIFF), found something else") from None
+    if width * height > limits.megapixels * 1e6:
+        raise Refused(
+            413,
+            f"the image has {width} x {height} pixels, at most {limits.megapixels:g} megapixels are taken; "
+            "send a smaller one",
+        )
+
+
+def open_image(path: Path, limits: Limits) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an uploaded file, after `check_image`."""
+    check_image(path, limits)
+    try:
+        return read_image(path)
+    except HeterosegError:
+        raise Refused(415, "the image is cut off or damaged, or of a kind that cannot be read") from None
+
+
+def cut(nodes: np.ndarray, tree: Taxonomy, depth: int) -> np.ndarray:
+    """(H, W) int64 decided nodes, each replaced by the one above it at `depth` (0 is the root); -1 stays."""
+    table = [tree.path(n)[min(depth, tree.depth(n))] for n in range(len(tree))]
+    return np.array([*table, -1])[nodes]
+
+
+@dataclass(frozen=True)
+class View:
+    """What is asked of an answer: a label space or TREE, and for nodes the depth and the least probability."""
+
+    labels: str = TREE
+    depth: int | None = None
+    back_off: float = 0.0
+
+
+def positions(said: Prediction, view: View) -> tuple[np.ndarray, LabelSpace]:
+    """(H, W) int64 positions in the labels of the space that comes with them, -1 outside."""
+    model, tree = said.model, said.model.taxonomy
+    space = space_named(model, view.labels)
+    if view.labels == TREE:
+        nodes = said.nodes(view.back_off or None)
+        return nodes if view.depth is None else cut(nodes, tree, view.depth), space
+    if view.depth is not None or view.back_off:
+        raise Refused(422, f"depth and back_off go with labels={TREE}, found labels={view.labels}; leave them out")
+    return said.positions(space), space
+
+
+def spaces(model: Model) -> list[str]:
+    """The names that a view may have; label space files of the server's disk are not among them."""
+    return [TREE, *model.spaces, "leaves"]
+
+
+def space_named(model: Model, name: str) -> LabelSpace:
+    if name not in spaces(model):
+        raise Refused(422, f"there is no label space {name!r}; there are {', '.join(spaces(model))}")
+    return node_space(model.taxonomy, TREE) if name == TREE else model.space(name)
+
+
+def deepest(tree: Taxonomy) -> int:
+    return max(map(tree.depth, tree.leaves))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node on the path of a pixel, its probability, and the likeliest other children of its parent."""
+
+    node: str
+    probability: float
+    instead: tuple[tuple[str, float], ...]
+
+
+def path_at(said: Prediction, x: int, y: int) -> list[Step]:
+    """The path down from the root along the likelier child, at column `x` and row `y` of the image."""
+    height, width = said.size
+    if not (0 <= x < width and 0 <= y < height):
+        raise Refused(422, f"the pixel x {x}, y {y} is not in the image of {width} x {height} pixels")
+    tree = said.model.taxonomy
+    at = [said.logits.new_tensor([v]).long() for v in (y, x)]
+    leaves = leaf_probs(upsample_at(said.logits, said.covers, *at), tree)[0, :, 0, 0].cpu().numpy()
+    probs = [float(leaves[slice(*tree.spans[n])].sum()) for n in range(len(tree))]
+    node, steps = 0, [Step(tree.names[0], probs[0], ())]
+    while tree.children[node]:
+        first, *rest = sorted(tree.children[node], key=lambda n: -probs[n])
+        others = tuple((tree.names[n], probs[n]) for n in rest[:ALTERNATIVES])
+        steps.append(Step(tree.names[first], probs[first], others))
+        node = first
+    return steps
+
+
+def film(model: Model, source: Path, target: Path, view: View, limits: Limits) -> str:
+    """Write a video with the answers laid over it as WebM (VP8, which browsers play) to `target`, as far as
+    `limits.seconds` go; returns a sentence about how far that was."""
+    if source.stat().st_size > limits.megabytes * 1e6:
+        raise Refused(413, f"the video has more than {limits.megabytes:g} MB; send a shorter one")
+    video = cv2.VideoCapture(str(source))
+    size = (int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+    if not video.isOpened() or not all(size):
+        raise Refused(415, "expected a video, found a file that cannot be decoded")
+    if size[0] * size[1] > limits.megapixels * 1e6:
+        raise Refused(413, f"a frame has {size[0]} x {size[1]} pixels, at most {limits.megapixels:g} megapixels")
+    rate, total = video.get(cv2.CAP_PROP_FPS) or 25.0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    begin, frames, more = time.monotonic(), 0, True
+    with written(target) as temporary:
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"VP80"), rate, size)
+        if not writer.isOpened():
+            raise Refused(501, "this server's OpenCV cannot write videos; send single images")
+        while time.monotonic() - begin < limits.seconds:
+            more, frame = video.read()
+            if not more:
+                break
+            image = np.ascontiguousarray(frame[..., ::-1])
+            found, space = positions(model.predict(image), view)
+            writer.write(np.ascontiguousarray(overlay(image, colorise(found, space))[..., ::-1]))
+            frames += 1
+        writer.release()
+        video.release()
+        if not frames:
+            raise Refused(415, "expected a video, found no frame in it")
+    if more:
+        return f"the first {frames} of about {total} frames, all that {limits.seconds:g} seconds allow"
+    return f"{frames} frames"

@@ -1,0 +1,240 @@
+"""The endpoint keeps its schema and its bounds; the page works in a real browser and asks no other host."""
+
+import base64
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from heteroseg.app.service import build_service
+from heteroseg.app.views import TREE, Limits, Refused, Turns, View, cut, film, path_at, positions, spaces
+from heteroseg.cli import main
+from heteroseg.scenes import draw_scene
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    return draw_scene(np.random.default_rng(7), (64, 128)).image
+
+
+@pytest.fixture(scope="module")
+def photo(scene) -> bytes:
+    return cv2.imencode(".png", scene[..., ::-1])[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def client(tiny_model) -> TestClient:
+    limits = Limits(megapixels=0.1, megabytes=0.2)
+    return TestClient(build_service({"tiny": tiny_model, "same": tiny_model}, limits, Turns(limits)))
+
+
+def ids_of(data: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def test_models_tell_their_label_spaces(client, tiny_model):
+    told = client.get("/v1/models").json()
+    assert [m["name"] for m in told] == ["tiny", "same"]
+    assert told[0]["digest"] == tiny_model.digest
+    assert list(told[0]["label_spaces"]) == spaces(tiny_model)
+    names = {b["name"] for b in told[0]["label_spaces"]["vistas"]}
+    assert names == {b.name for b in tiny_model.spaces["vistas"].labels}
+
+
+@pytest.mark.parametrize("labels", ["cityscapes", "leaves", TREE])
+def test_an_image_is_answered_as_predict_does(client, tiny_model, scene, photo, labels):
+    answer = client.post("/v1/predict", params={"labels": labels}, content=photo).json()
+    found, space = positions(tiny_model.predict(scene), View(labels))
+    wanted = np.append(space.ids, space.outside)[found]
+    ids = ids_of(base64.b64decode(answer["label_map"]))
+    assert ids.dtype == (np.uint8 if wanted.max() < 256 else np.uint16)
+    np.testing.assert_array_equal(ids, wanted)
+    assert (answer["width"], answer["height"], answer["label_space"]) == (128, 64, space.name)
+    assert sum(b["pixels"] for b in answer["labels"]) + answer["outside"] == 64 * 128
+    for b in answer["labels"]:
+        assert (wanted == b["id"]).sum() == b["pixels"]
+    alone = client.post("/v1/predict", params={"labels": labels}, content=photo, headers={"accept": "image/png"})
+    assert alone.headers["content-type"] == "image/png"
+    np.testing.assert_array_equal(ids_of(alone.content), ids)
+
+
+def test_depth_cuts_the_tree(client, tiny_model, scene, photo):
+    tree = tiny_model.taxonomy
+    nodes = tiny_model.predict(scene).nodes()
+    for depth in (0, 1, 2, 9):
+        cropped = cut(nodes, tree, depth)
+        for node in np.unique(nodes):
+            path = tree.path(node)
+            assert (cropped[nodes == node] == path[min(depth, len(path) - 1)]).all()
+        answer = client.post("/v1/predict", params={"labels": TREE, "depth": depth}, content=photo).json()
+        assert {b["name"] for b in answer["labels"]} == {tree.names[n] for n in np.unique(cropped)}
+
+
+def test_path_of_a_pixel(client, tiny_model, scene, photo):
+    tree, said = tiny_model.taxonomy, tiny_model.predict(scene)
+    told = client.post("/v1/path", params={"x": 90, "y": 11}, content=photo).json()
+    path = told["path"]
+    assert path[0] == {"node": "root", "probability": pytest.approx(1, abs=1e-4), "instead": []}
+    for above, step in itertools.pairwise(path):
+        assert tree.names[tree.parents[tree.index(step["node"])]] == above["node"]
+        assert step["probability"] == pytest.approx(said.probs(step["node"])[11, 90], abs=1e-4)
+        assert all(p <= step["probability"] + 1e-6 for _, p in step["instead"])
+    assert not tree.children[tree.index(path[-1]["node"])]
+    assert [s.node for s in path_at(said, 90, 11)] == [s["node"] for s in path]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "told"),
+    [
+        ("predict", b"no picture", 415, "expected an image"),
+        ("predict", b"", 415, "expected an image"),
+        ("predict", b"0" * 300_000, 413, "more than 0.2 MB"),
+        ("predict", "large", 413, "500 x 400 pixels, at most 0.1 megapixels"),
+        ("predict", "cut off", 415, "cut off or damaged"),
+        ("predict?labels=nothing", None, 422, "no label space 'nothing'; there are tree, "),
+        ("predict?labels=/etc/passwd.yaml", None, 422, "no label space"),
+        ("predict?labels=leaves&depth=1", None, 422, "go with labels=tree"),
+        ("predict?labels=tree&depth=-1", None, 422, "depth: input should be greater than or equal to 0, found '-1'"),
+        ("predict?labels=tree&back_off=2", None, 422, "back_off: input should be less than or equal to 1, found '2'"),
+        ("predict?model=other", None, 404, "there is no model 'other'; there are tiny, same"),
+        ("path?x=1", None, 422, "y: field required"),
+        ("path?x=128&y=0", None, 422, "x 128, y 0 is not in the image of 128 x 64"),
+    ],
+)
+def test_bad_requests_get_one_sentence(client, photo, path, content, status, told):
+    if content == "large":
+        content = cv2.imencode(".png", np.zeros((400, 500), np.uint8))[1].tobytes()
+    if content == "cut off":
+        content = photo[: len(photo) // 2]
+    reply = client.post(f"/v1/{path}", content=photo if content is None else content)
+    assert reply.status_code == status
+    assert list(reply.json()) == ["error"]
+    assert told in reply.json()["error"]
+
+
+def test_the_schema_names_what_comes(client, photo):
+    schema = client.get("/v1/openapi.json").json()
+    answer = client.post("/v1/predict", content=photo).json()
+    assert set(schema["components"]["schemas"]["Answer"]["properties"]) == set(answer)
+    assert set(schema["paths"]) == {"/v1/models", "/v1/predict", "/v1/path"}
+    for page in ("/docs", "/redoc"):  # they would load scripts from elsewhere
+        assert client.get(page).status_code == 404
+
+
+def test_more_than_may_wait_are_refused(tiny_model, photo):
+    limits = Limits(waiting=1, seconds=0.2)
+    turns = Turns(limits)
+    client = TestClient(build_service({"tiny": tiny_model}, limits, turns))
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with turns.one():
+            inside.set()
+            leave.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    inside.wait(30)
+    late = client.post("/v1/predict", content=photo)
+    assert (late.status_code, "no turn within 0.2 seconds" in late.json()["error"]) == (503, True)
+    assert turns._places.acquire(blocking=False)  # as if one more were waiting
+    full = client.post("/v1/predict", content=photo)
+    assert (full.status_code, "1 requests are waiting" in full.json()["error"]) == (429, True)
+    turns._places.release()
+    leave.set()
+    holder.join()
+    assert client.post("/v1/predict", content=photo).status_code == 200
+
+
+def test_films(tiny_model, scene, tmp_path):
+    source, target = tmp_path / "film.mp4", tmp_path / "overlay.webm"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"mp4v"), 10, (128, 64))
+    for _ in range(5):
+        writer.write(np.ascontiguousarray(scene[..., ::-1]))
+    writer.release()
+    assert film(tiny_model, source, target, View(), Limits()) == "5 frames"
+    video = cv2.VideoCapture(str(target))
+    assert sum(video.read()[0] for _ in range(9)) == 5
+    (tmp_path / "no.mp4").write_bytes(b"nothing")
+    with pytest.raises(Refused, match="expected a video"):
+        film(tiny_model, tmp_path / "no.mp4", target, View(), Limits())
+    with pytest.raises(Refused, match=r"at most 0\.001 megapixels"):
+        film(tiny_model, source, target, View(), Limits(megapixels=0.001))
+
+
+def test_faults_of_the_command(tiny_model_folder, capsys):
+    model = str(tiny_model_folder)
+    assert main(["serve", model, model, model]) == 2
+    assert "expected one or two MODELs, found 3" in capsys.readouterr().err
+    assert main(["serve", model, "--host", "192.0.2.1"]) == 2
+    assert "cannot listen there" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["serve", model, "--queue", "0"])
+
+
+@pytest.fixture
+def served(tiny_model_folder):
+    """The address of `heteroseg serve MODEL MODEL` in a process of its own."""
+    command = [sys.executable, "-m", "heteroseg.cli", "serve", str(tiny_model_folder), str(tiny_model_folder)]
+    process = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    yield re.match(r"(http://127\.0\.0\.1:\d+)/ for people", process.stdout.readline())[1]
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path; Debian's package is called chromium")
+def test_the_page_in_a_browser(served, photo, tiny_model, scene, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    picture = tmp_path / "scene.png"
+    picture.write_bytes(photo)
+    tree = tiny_model.taxonomy
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        page.set_default_timeout(120_000)
+        asked, faults = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(served)
+        page.locator("#source input[type=file]").set_input_files(str(picture))
+        for i in (0, 1):
+            page.locator(f"#answer-{i} img").wait_for()
+        first = page.locator("#found-0")
+        names = {tree.names[n] for n in np.unique(tiny_model.predict(scene).nodes())}
+        assert any(name in first.inner_text() for name in names)
+
+        image = page.locator("#answer-0 img")
+        box = image.bounding_box()
+        image.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+        for i in (0, 1):
+            page.locator(f"#path-{i} table").wait_for()
+        wanted = path_at(tiny_model.predict(scene), 64, 32)
+        found = [row.split("\t")[1].strip() for row in page.locator("#path-0 tbody").inner_text().splitlines()[1:]]
+        assert found == [step.node for step in wanted]
+
+        page.locator("#depth input[type=range]").focus()
+        page.keyboard.press("Home")  # the root alone
+        page.wait_for_function("document.querySelector('#found-0').innerText.trim().startsWith('root')")
+        page.wait_for_function("document.querySelectorAll('#found-1 tr').length == 1")
+        (tmp_path / "broken.png").write_bytes(photo[: len(photo) // 2])
+        page.get_by_label("Remove Image").click()
+        page.locator("#source input[type=file]").set_input_files(str(tmp_path / "broken.png"))
+        page.get_by_text("cut off or damaged").first.wait_for()
+        page.screenshot(path=str(tmp_path / "page.png"))
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        browser.close()
+    assert not faults
+    foreign = [url for url in asked if not url.startswith((served, "data:", "blob:"))]
+    assert not foreign
