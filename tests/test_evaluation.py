@@ -188,6 +188,23 @@ def test_claims_are_false_alarms_where_silence_means_something(tiny_model, sourc
     assert d["strict_miou"] < d["miou"]
 
 
+def test_what_was_left_out_of_training_is_missed_not_forgotten(tiny_model, sources):
+    """As the way `drop` is scored: its label spaces ignore labels that the annotation has."""
+    source = next(s for s in sources if s.name == "cityscapes")
+    masks = labelled(source)
+    most = int(np.bincount(np.concatenate([m[m >= 0] for m in masks])).argmax())
+    entries = [
+        e.model_copy(update={"nodes": None, "ignore": True, "evaluate": False}) if i == most else e
+        for i, e in enumerate(source.space.file.labels)
+    ]
+    narrow = build_label_space(source.space.file.model_copy(update={"labels": entries}), source.space.taxonomy)
+    poorer = replace(source, space=narrow)
+    assert evaluate_source(tiny_model, poorer).confusion[most].sum() == 0
+    counts = evaluate_source(tiny_model, poorer, truths=source.space).confusion
+    assert counts[most].sum() == sum(int((m == most).sum()) for m in masks) > 0
+    assert counts[:, most].sum() == 0
+
+
 def test_shapes_of_boxes_are_the_truth_where_no_mask_is(tiny_model, sources):
     source = gtsdb_of(sources)
     items = [replace(i, scoring_mask=None) for i in source.val]

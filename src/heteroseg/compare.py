@@ -86,11 +86,12 @@ def score_part(part: Part, folder: Path, run: Path, spaces: dict[str, LabelSpace
     experiment, _ = load_experiment(folder / "experiment.yaml")
     for source in open_sources(experiment, folder, splits=("val",)):
         if source.val:
-            entry = summarise(evaluate_source(model, source), spaces[source.name])
+            space = spaces[source.name]
+            entry = summarise(evaluate_source(model, source, truths=space), space)
             entry["rare_miou"] = rarest_third(entry)
             free = entry["unlabelled"]
             entry["claimed"] = free["claimed"] / free["pixels"] if free["pixels"] else None
-            entry["concepts"] = concept_ious(spaces[source.name], entry["per_class"])
+            entry["concepts"] = concept_ious(space, entry["per_class"])
             result["datasets"][source.name] = entry
     return result
 

@@ -64,10 +64,13 @@ def evaluate_source(
     limit: int | None = None,
     each: Callable[[Sample, np.ndarray, np.ndarray], None] | None = None,
     back_off: float | None = None,
+    truths: LabelSpace | None = None,
 ) -> Tally:
     """Predict and count a dataset's val images (the first `limit`).
 
-    `each` is called with every sample, its truth and its prediction (positions in the label space).
+    `truths` reads the annotation where the network was trained on less than that: the same labels in the same order, of
+    which the source's space may ignore some; their pixels are misses. `each` is called with every sample, its truth and
+    its prediction (positions in the label space).
     """
     space = in_taxonomy_of(model, source.space)
     counts = np.zeros((len(space.labels), len(space.labels) + 1), np.int64)
@@ -78,7 +81,7 @@ def evaluate_source(
     items = source.val[:limit]
     for item in items:
         sample = read_labelled(item, scoring=True)
-        expected = truth(sample, space)
+        expected = truth(sample, truths or space)
         said = model.predict(sample.image)
         found = said.positions(space)
         here = confusion(expected, found, len(space.labels))

@@ -105,15 +105,25 @@ def write_map(path: Path, ids: np.ndarray) -> None:
         _encode(path, temporary, ids)
 
 
-def write_ids(path: Path, positions: np.ndarray, space: LabelSpace) -> None:
-    """Native ids of a label map as a grey PNG: 8 bits where all ids of the space fit, else 16."""
+def native_ids(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """(H, W) native ids of a label map: uint8 where all ids of the space fit, else uint16."""
     largest = max(int(space.ids.max()), space.outside)
     if largest > 65535:
         raise HeterosegError(
             f"label space {space.name!r}: id {largest} does not fit into a 16-bit PNG; choose a space of smaller ids"
         )
     table = np.append(space.ids, space.outside).astype(np.uint8 if largest < 256 else np.uint16)
-    write_map(path, table[positions])  # -1, outside, is its last entry
+    return table[positions]  # -1, outside, is its last entry
+
+
+def write_ids(path: Path, positions: np.ndarray, space: LabelSpace) -> None:
+    """Native ids of a label map as a grey PNG: 8 bits where all ids of the space fit, else 16."""
+    write_map(path, native_ids(positions, space))
+
+
+def encode_ids(positions: np.ndarray, space: LabelSpace) -> bytes:
+    """The bytes of the file that `write_ids` writes."""
+    return cv2.imencode(".png", native_ids(positions, space))[1].tobytes()
 
 
 def picture(image: np.ndarray, positions: np.ndarray, space: LabelSpace) -> np.ndarray:

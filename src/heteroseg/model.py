@@ -111,7 +111,11 @@ class Prediction:
 
     def confidence(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) float32 probability of each pixel's answer in a label space; see `decode.decode_confident`."""
-        return decode_confident(self.output, self.covers, self.size, self.model.plan(space))[1]
+        return self.confident_positions(space)[1]
+
+    def confident_positions(self, space: str | LabelSpace) -> tuple[np.ndarray, np.ndarray]:
+        """`positions` and `confidence` for the price of one."""
+        return decode_confident(self.output, self.covers, self.size, self.model.plan(space))
 
     def nodes(self, back_off: float | None = None) -> np.ndarray:
         """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void.

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
-import numpy as np
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
@@ -31,7 +29,7 @@ from heteroseg.app.views import (
     spaces,
 )
 from heteroseg.errors import HeterosegError
-from heteroseg.inference import count_labels
+from heteroseg.inference import count_labels, encode_ids
 from heteroseg.labelspace import LabelSpace
 from heteroseg.model import Model, Prediction
 
@@ -106,13 +104,6 @@ def label_infos(space: LabelSpace) -> list[LabelInfo]:
     return [LabelInfo(id=b.id, name=b.name, color=b.color) for b in space.labels]
 
 
-def encode_map(found: np.ndarray, space: LabelSpace) -> bytes:
-    """(H, W) positions to a grey PNG of native ids, 8 bits where all fit."""
-    wide = max(int(space.ids.max()), space.outside) > 255
-    ids = np.append(space.ids, space.outside).astype(np.uint16 if wide else np.uint8)[found]
-    return cv2.imencode(".png", ids)[1].tobytes()
-
-
 def answer(model: str, said: Prediction, view: View, begin: float) -> Answer:
     found, space = positions(said, view)
     counts = count_labels(found, space)
@@ -123,7 +114,7 @@ def answer(model: str, said: Prediction, view: View, begin: float) -> Answer:
     return Answer(
         model=model, label_space=space.name, width=found.shape[1], height=found.shape[0],
         labels=sorted(labels, key=lambda b: -b.pixels), outside=int(counts[-1]), outside_id=space.outside,
-        label_map=base64.b64encode(encode_map(found, space)).decode(), seconds=round(time.monotonic() - begin, 4),
+        label_map=base64.b64encode(encode_ids(found, space)).decode(), seconds=round(time.monotonic() - begin, 4),
     )  # fmt: skip
 
 
@@ -194,7 +185,7 @@ def build_service(models: Mapping[str, Model], limits: Limits, turns: Turns) -> 
                 begin = time.monotonic()
                 said = predict(network, data)
                 if request.headers.get("accept") == "image/png":
-                    return Response(encode_map(*positions(said, view)), media_type="image/png")
+                    return Response(encode_ids(*positions(said, view)), media_type="image/png")
                 return answer(model, said, view, begin)
 
         return await run_in_threadpool(work)

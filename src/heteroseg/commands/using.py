@@ -35,6 +35,30 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
+def predict_many(args: argparse.Namespace) -> int:
+    try:
+        import fsspec  # noqa: F401
+        import ray.data  # noqa: F401
+
+        from heteroseg.collection import predict_collection
+    except ImportError as error:
+        raise HeterosegError(
+            f"heteroseg predict-many needs the package {error.name or error}; pip install 'heteroseg[ray]'"
+        ) from None
+    result = predict_collection(
+        args.model, args.source, args.out, args.labels or "leaves", args.workers, args.batch, args.device, args.address,
+        lambda text: print(text, file=sys.stderr),
+    )  # fmt: skip
+    speed = f", {result['images_per_second']} a second" if result["new"] else ""
+    print(f"{result['images']} images in {args.out}, {result['new']} of them new{speed}; see summary.json there")
+    if result["faults"]:
+        first, fault = next(iter(result["faults"].items()))
+        raise HeterosegError(
+            f"{len(result['faults'])} files could not be labelled, the next start tries them again; {first}: {fault}"
+        )
+    return 0
+
+
 def export(args: argparse.Namespace) -> int:
     from heteroseg.export import calibration_images, choose_head, compare
     from heteroseg.export import export as run
@@ -128,6 +152,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
     add_device(p)
     p.set_defaults(run=predict)
+
+    p = commands.add_parser("predict-many", help="label a large collection with Ray, here or on a cluster, resumable")
+    p.add_argument("model", metavar="MODEL", help="as for predict; workers elsewhere must reach it too")
+    p.add_argument("source", metavar="SOURCE", help="folder of images: a path, or s3://, gs://, ... (fsspec)")
+    p.add_argument("--out", required=True, metavar="DEST", help="folder for label maps and manifest: a path or address")
+    p.add_argument("--labels", metavar="SPACE", help="a label space of the model, or a YAML file (default: leaves)")
+    p.add_argument("--workers", type=count, default=2, metavar="N", help="processes that hold the model (2)")
+    p.add_argument("--batch", type=count, default=32, metavar="N", help="images that are noted as done together (32)")
+    p.add_argument("--address", metavar="CLUSTER", help="a Ray cluster, as auto or ray://HOST:10001 (default: here)")
+    add_device(p)
+    p.set_defaults(run=predict_many)
 
     p = commands.add_parser("export", help="write a model as one ONNX file or an OpenVINO pair")
     p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")

@@ -24,13 +24,15 @@ from heteroseg.datasets.listing import require_folder, tell
 from heteroseg.datasets.mtsd import mtsd, write_mtsd
 from heteroseg.datasets.nuimages import nuimages, write_nuimages
 from heteroseg.datasets.open_images import open_images, write_open_images
-from heteroseg.datasets.reading import read_image, read_labelled, read_mask, read_sample
+from heteroseg.datasets.reading import decode_image, read_image, read_labelled, read_mask, read_sample
 from heteroseg.datasets.vistas import vistas, write_vistas
 from heteroseg.datasets.yolo import write_yolo, yolo
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.structures import Item
 
-__all__ = ["READERS", "WRITERS", "list_items", "read_image", "read_labelled", "read_mask", "read_sample"]
+__all__ = [
+    "READERS", "WRITERS", "decode_image", "list_items", "read_image", "read_labelled", "read_mask", "read_sample"
+]  # fmt: skip
 
 READERS: dict[str, Callable[..., list[Item]]] = {
     "cityscapes": cityscapes,

@@ -93,7 +93,12 @@ def _from_segments(path: Path, segments: dict[int, int], background: int) -> np.
 def read_image(path: Path | str) -> np.ndarray:
     """(H, W, 3) uint8 RGB. Grey becomes three channels, alpha is dropped, 16 bits become 8, EXIF is not heeded."""
     path = Path(path)
-    pixels = _decoded(path, _bytes(path))
+    return decode_image(_bytes(path), path)
+
+
+def decode_image(data: bytes, path: Path) -> np.ndarray:
+    """As `read_image`, of the bytes of a file; `path` is told where they are no image."""
+    pixels = _decoded(path, data)
     if pixels.dtype == np.uint16:
         pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
     return cv2.cvtColor(_bgr(path, pixels), cv2.COLOR_BGR2RGB)

@@ -1,0 +1,241 @@
+"""Predictions over large collections on Ray Data: local or on a cluster, from and to any fsspec path, resumable.
+
+DEST holds `job.json` (what is predicted how), `labels/PATH.png` (native ids) for every image of SOURCE, and
+`manifest/*.parquet`, one file for each batch, written after the label maps of the batch: a file is done when a manifest
+names it, so a killed job begins again at the first batch that has none. At the end `manifest.parquet` has one row for
+each file, and `summary.json` tells what was seen.
+"""
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from heteroseg.datasets import decode_image
+from heteroseg.errors import HeterosegError
+from heteroseg.files import written
+from heteroseg.inference import IMAGES, count_labels, encode_ids
+from heteroseg.model import load
+
+SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),  # path below SOURCE
+        ("labels", pa.string()),  # path of the label map below DEST
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("confidence", pa.float32()),  # mean probability of the answers
+        ("pixels", pa.map_(pa.string(), pa.int64())),  # by name of the label; "(outside)" is none of them
+        ("error", pa.string()),
+    ]
+)
+LEAST_SURE = 20  # images that the summary names
+OUTSIDE = "(outside)"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder on any file system that fsspec knows."""
+
+    url: str
+
+    def __post_init__(self) -> None:
+        self.open()  # tells a wrong address at once
+
+    def open(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        try:
+            return fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise HeterosegError(f"{self.url}: cannot be opened, {str(error).splitlines()[0]}") from None
+
+    @property
+    def local(self) -> bool:
+        return "file" in self.open()[0].protocol
+
+    def names(self) -> list[str]:
+        """All files below, as paths from here, sorted."""
+        fs, root = self.open()
+        if not fs.exists(root):
+            return []
+        return sorted(name[len(root.rstrip("/")) + 1 :] for name in fs.find(root))
+
+    def read(self, name: str) -> bytes:
+        fs, root = self.open()
+        return fs.cat_file(f"{root.rstrip('/')}/{name}")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Whole or not at all: a rename on disks, one put on object stores."""
+        fs, root = self.open()
+        path = f"{root.rstrip('/')}/{name}"
+        if self.local:
+            with written(path) as temporary:
+                temporary.write_bytes(data)
+        else:
+            fs.pipe_file(path, data)
+
+    def remove(self, names: Sequence[str]) -> None:
+        fs, root = self.open()
+        for name in names:
+            fs.rm_file(f"{root.rstrip('/')}/{name}")
+
+
+class Labeller:
+    """What runs in every worker: the model is loaded once, then batches of paths come."""
+
+    def __init__(self, model: str, labels: str, source: str, dest: str, device: str, threads: int):
+        import torch
+
+        cv2.setNumThreads(threads)
+        if device == "cpu":
+            torch.set_num_threads(threads)
+        self.model = load(model, device)
+        self.space = self.model.space(labels)
+        self.source, self.dest = Place(source), Place(dest)
+
+    def row(self, name: str) -> dict[str, Any]:
+        target = f"labels/{name}.png"
+        try:
+            image = decode_image(self.source.read(name), Path(name))
+            found, sure = self.model.predict(image).confident_positions(self.space)
+            self.dest.write(target, encode_ids(found, self.space))
+        except (HeterosegError, OSError) as error:
+            return {"source": name, "error": str(error)}
+        counts = count_labels(found, self.space)
+        names = [*(label.name for label in self.space.labels), OUTSIDE]
+        pixels = [(n, int(c)) for n, c in zip(names, counts, strict=True) if c]
+        return {
+            "source": name, "labels": target, "width": found.shape[1], "height": found.shape[0],
+            "confidence": float(sure.mean()), "pixels": pixels,
+        }  # fmt: skip
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        rows = [self.row(str(name)) for name in batch["source"]]
+        key = hashlib.sha256("\n".join(str(name) for name in batch["source"]).encode()).hexdigest()[:24]
+        self.dest.write(f"manifest/{key}.parquet", parquet(rows))
+        return {"error": np.array(["error" in row for row in rows])}
+
+
+def parquet(rows: Sequence[dict[str, Any]]) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([{k: row.get(k) for k in SCHEMA.names} for row in rows], SCHEMA), buffer)
+    return buffer.getvalue()
+
+
+def read_rows(dest: Place, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """One row for each source in the manifests; one without a fault counts more than one with."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if name.startswith("manifest/") and name.endswith(".parquet"):
+            for row in pq.read_table(io.BytesIO(dest.read(name)), schema=SCHEMA).to_pylist():
+                if row["source"] not in rows or row["error"] is None:
+                    rows[row["source"]] = row
+    return rows
+
+
+def begin(dest: Place, names: Sequence[str], job: dict[str, str]) -> None:
+    """Note what is done here, or make sure that it is the same as before."""
+    if "job.json" in names:
+        before = json.loads(dest.read("job.json"))
+        for key, value in job.items():
+            if before.get(key) != value:
+                raise HeterosegError(
+                    f"{dest.url}: holds predictions with {key} {before.get(key)!r}, now {value!r} is asked for; "
+                    "choose another --out"
+                )
+    elif names:
+        raise HeterosegError(f"{dest.url}: expected a new or empty folder, or one of this command; choose another")
+    else:
+        dest.write("job.json", json.dumps(job, indent=2).encode())
+
+
+def summarise(rows: Sequence[dict[str, Any]], seconds: float, new: int) -> dict[str, Any]:
+    """Totals over all rows, and the images that the network is least sure of."""
+    good = [row for row in rows if row["error"] is None]
+    totals: dict[str, int] = {}
+    for row in good:
+        for name, pixels in row["pixels"]:
+            totals[name] = totals.get(name, 0) + pixels
+    unsure = sorted(good, key=lambda row: row["confidence"])[:LEAST_SURE]
+    return {
+        "images": len(good),
+        "faults": {row["source"]: row["error"] for row in rows if row["error"] is not None},
+        "new": new,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(new / seconds, 2) if seconds else None,
+        "pixels": dict(sorted(totals.items(), key=lambda pair: -pair[1])),
+        "least_sure": {row["source"]: round(row["confidence"], 4) for row in unsure},
+    }
+
+
+def predict_collection(
+    model: str, source: str, dest: str, labels: str = "leaves", workers: int = 2, batch: int = 32, device: str = "cpu",
+    address: str | None = None, say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Label every image below `source` into `dest`; what is done there already is kept. Returns the summary.
+
+    `workers` processes hold the model, on a cluster at `address` or here; `batch` images are done or not done
+    together. One job at a time may write to `dest`.
+    """
+    loaded = load(model, "cpu")
+    space = loaded.space(labels)
+    inputs, outputs = Place(source), Place(dest)
+    images = [name for name in inputs.names() if Path(name).suffix.lower() in IMAGES]
+    if not images:
+        raise HeterosegError(f"{source}: expected images ({', '.join(sorted(IMAGES))}) below it, found none")
+    if inputs.local and outputs.local:
+        where, to = (Path(place.open()[1]).resolve() for place in (inputs, outputs))
+        if where == to or where in to.parents:
+            raise HeterosegError(f"{dest}: lies in the folder of the images; choose another --out")
+    names = outputs.names()
+    begin(outputs, names, {"model": loaded.digest, "label_space": space.name, "source": source})
+    outputs.remove([name for name in names if Path(name).name.startswith(".part-")])  # of a killed job
+    before = read_rows(outputs, names)
+    left = [name for name in images if name not in before or before[name]["error"] is not None]
+    say(f"{len(images)} images, {len(images) - len(left)} done before")
+    started = time.monotonic()
+    if left:
+        _run(left, (model, labels, source, dest, device), workers, batch, address)
+    seconds = time.monotonic() - started
+    rows = read_rows(outputs, outputs.names())
+    kept = [rows[name] for name in images]
+    outputs.write("manifest.parquet", parquet([row | {"pixels": list(row["pixels"] or ())} for row in kept]))
+    result = summarise(kept, seconds, len(left))
+    outputs.write("summary.json", json.dumps(result, indent=2).encode())
+    return result
+
+
+def _run(names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody; read when Ray starts
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    model, labels, source, dest, device = job
+    here = address is None
+    local = {"num_cpus": workers, "include_dashboard": False} if here else {}
+    ray.init(address="local" if here else address, log_to_driver=False, logging_level="ERROR", **local)
+    try:
+        DataContext.get_current().enable_progress_bars = False
+        threads = max(1, (os.cpu_count() or 1) // workers) if here else 1
+        options = {"num_gpus": 1} if device.startswith("cuda") else {"num_cpus": 1}
+        data = ray.data.from_items([{"source": n} for n in names], override_num_blocks=-(-len(names) // batch))
+        done = data.map_batches(
+            Labeller, batch_size=batch, compute=ActorPoolStrategy(size=workers), **options,
+            fn_constructor_args=(model, labels, source, dest, device, threads),
+        )  # fmt: skip
+        with tqdm(total=len(names), unit="image", dynamic_ncols=True) as bar:
+            for part in done.iter_batches(batch_size=None, prefetch_batches=0):
+                bar.update(len(part["error"]))
+    finally:
+        ray.shutdown()
