@@ -81,6 +81,7 @@ LAYOUTS = {
     "nuimages": ("nuimages", ["CAM_FRONT/b", "CAM_BACK/a"], [0, 1, 23, 24, 31], {}, True),
     "coco_panoptic": ("coco_panoptic", PLAIN, [0, 1, 200], {}, False),
     "huggingface": ("huggingface", ["000000", "000001"], [0, 255, 700], {}, False),
+    "webdataset": ("webdataset", ["b", "s/1/a", "c"], [0, 255, 700], {}, True),
 }
 # readers whose layouts hold boxes, or masks of shapes, have tests of their own
 ELSEWHERE = {"gtsdb", "open_images", "mtsd", "gtsrb", "yolo", "cvat", "label_studio"}

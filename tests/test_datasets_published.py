@@ -1,6 +1,9 @@
 """Published layouts: those that the folder reader knows by its patterns, and faults in those of other readers."""
 
+import io
 import json
+import tarfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -298,3 +301,42 @@ def test_huggingface_arrow_files(tmp_path):
         else:
             (item,) = list_items("huggingface", tmp_path, "train", {"mask": "image"})
             assert read_sample(item).mask.shape == SIZE
+
+
+# ---- WebDataset
+
+
+def add(tar: Path, members: dict[str, bytes]) -> None:
+    tar.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(tar, "w") as file:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+
+
+def test_webdataset_faults_and_endings(tmp_path):
+    grey = cv2.imencode(".png", np.full(SIZE, 3, np.uint8))[1].tobytes()
+    color = cv2.imencode(".jpg", np.zeros((*SIZE, 3), np.uint8))[1].tobytes()
+    options = {"mask": "seg.png"}
+    first = {"x/a.jpg": color, "x/a.seg.png": grey, "x/a.json": b"{}"}
+    add(tmp_path / "train/00.tar", first)
+    add(tmp_path / "train/01.tar", {"b.v.jpg": color, "y.jpg": color, "y.seg.png": grey})
+    items = list_items("webdataset", tmp_path, "train", options)
+    assert [i.name for i in items] == ["x/a", "y"]
+    assert (read_sample(items[0]).mask == 3).all()
+    stamp = items[0].image.stat().st_mtime_ns
+    assert list_items("webdataset", tmp_path, "train", options)[0].image.stat().st_mtime_ns == stamp, "unpacked once"
+    assert "jpg, json, seg.png, v.jpg; set" in faults_of(
+        list_items, "webdataset", tmp_path, "train", {"image": "png", "mask": "tif"})[0]  # fmt: skip
+    assert "'train' " not in faults_of(list_items, "webdataset", tmp_path, "val")[0]
+    assert "both 'png'" in faults_of(list_items, "webdataset", tmp_path, "train", {"image": "png"})[0]
+    add(tmp_path / "train/01.tar", {"y.jpg": color})
+    assert "'y' has no member ending in seg.png" in faults_of(list_items, "webdataset", tmp_path, "train", options)[0]
+    add(tmp_path / "train/01.tar", first)
+    assert "'x/a' stands twice" in faults_of(list_items, "webdataset", tmp_path, "train", options)[0]
+    add(tmp_path / "train/01.tar", {"../a.jpg": color})
+    assert "points out of the folder" in faults_of(list_items, "webdataset", tmp_path, "train", options)[0]
+    (tmp_path / "train/01.tar").write_bytes(b"no tar" * 200)
+    assert "01.tar: cannot be read as tar" in faults_of(list_items, "webdataset", tmp_path, "train", options)[0]
+    assert not list((tmp_path / ".heteroseg").glob(".part-*"))

@@ -26,6 +26,7 @@ from heteroseg.datasets.nuimages import nuimages, write_nuimages
 from heteroseg.datasets.open_images import open_images, write_open_images
 from heteroseg.datasets.reading import decode_image, read_image, read_labelled, read_mask, read_sample
 from heteroseg.datasets.vistas import vistas, write_vistas
+from heteroseg.datasets.webdataset import webdataset, write_webdataset
 from heteroseg.datasets.yolo import write_yolo, yolo
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.structures import Item
@@ -53,6 +54,7 @@ READERS: dict[str, Callable[..., list[Item]]] = {
     "cvat": cvat,
     "label_studio": label_studio,
     "huggingface": huggingface,
+    "webdataset": webdataset,
 }
 WRITERS: dict[str, Callable[..., None]] = {
     "cityscapes": write_cityscapes,
@@ -73,6 +75,7 @@ WRITERS: dict[str, Callable[..., None]] = {
     "cvat": write_cvat,
     "label_studio": write_label_studio,
     "huggingface": write_huggingface,
+    "webdataset": write_webdataset,
 }
 
 

@@ -1,29 +1,21 @@
 """Hugging Face datasets on disk: Parquet files as on the Hub, or the Arrow files of `save_to_disk`.
 
 Parquet: SPLIT-*.parquet in any folder (a download of a dataset repository); Arrow: SPLIT/*.arrow. Image columns hold
-the bytes of image files. The files are unpacked once, as they are, into a hidden folder beside them, because training
-reads images in random order, which these formats are not made for. Needs the extra `huggingface` (pyarrow); nothing of
-a dataset is run.
+the bytes of image files. Needs the extra `huggingface` (pyarrow); nothing of a dataset is run.
 """
 
-import hashlib
-import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from heteroseg.datasets.listing import find_files, tell
-from heteroseg.datasets.reading import JPEG, PNG
+from heteroseg.datasets.listing import tell
+from heteroseg.datasets.unpacking import Record, unpacked
 from heteroseg.datasets.writing import encoded, mask_of
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import written
 from heteroseg.structures import Item, Sample
-
-CACHE = ".heteroseg"
 
 
 def huggingface(
@@ -40,38 +32,16 @@ def huggingface(
     )
     if not shards:
         raise HeterosegError(f"{root}: expected {split}-*.parquet or {split}/*.arrow, found none; check the split")
-    stamp = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in shards]
-    key = hashlib.sha256(json.dumps([stamp, image, mask]).encode()).hexdigest()[:12]
-    folder = Path(cache or root / CACHE) / f"{split}-{key}"
-    if not folder.is_dir():
-        _unpack(shards, image, mask, folder)
-    images = find_files(folder, "image/{name}.*")
-    masks = find_files(folder, "mask/{name}.*")
-    return [Item(name, path, masks[name]) for name, path in images.items()]
+    return unpacked(root, split, shards, [image, mask], cache, lambda: _rows(shards, {"image": image, "mask": mask}))
 
 
-def _unpack(shards: list[Path], image: str, mask: str, folder: Path) -> None:
-    """Write image/ROW and mask/ROW to `folder`, which is there only when it is complete."""
-    columns = (("image", image), ("mask", mask))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
-    except OSError as error:
-        raise HeterosegError(f"{folder.parent}: cannot be written, {error.strerror}; set `cache` to a folder") from None
-    try:
-        row = 0
-        for path in shards:
-            for record in _records(path, [column for _, column in columns]):
-                for kind, column in columns:
-                    data = _bytes(record[column], f"{path}: row {row}, column {column!r}", path.parent)
-                    target = partial / kind / f"{row:06d}{_suffix(data)}"
-                    target.parent.mkdir(exist_ok=True)
-                    target.write_bytes(data)
-                row += 1
-        if not folder.is_dir():  # another process may have been faster
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _rows(shards: list[Path], columns: dict[str, str]) -> Iterator[Record]:
+    row = 0
+    for path in shards:
+        for record in _records(path, list(columns.values())):
+            for kind, column in columns.items():
+                yield f"{row:06d}", kind, _bytes(record[column], f"{path}: row {row}, column {column!r}", path.parent)
+            row += 1
 
 
 def _records(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
@@ -120,11 +90,6 @@ def _bytes(cell: Any, where: str, folder: Path) -> bytes:
     ):
         return (folder / path).read_bytes()
     raise HeterosegError(f"{where}: expected the bytes of an image, found {cell!r:.60}; embed the files in the dataset")
-
-
-def _suffix(data: bytes) -> str:
-    known = {PNG: ".png", JPEG: ".jpg", b"RIFF": ".webp", b"BM": ".bmp"}
-    return next((suffix for start, suffix in known.items() if data.startswith(start)), ".tif")
 
 
 def write_huggingface(root: Path | str, split: str, samples: list[Sample]) -> None:

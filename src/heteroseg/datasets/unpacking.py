@@ -1,0 +1,58 @@
+"""Shards (Parquet, Arrow, tar) unpacked once, as they are: training reads images in random order, which shards are not
+made for."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from heteroseg.datasets.listing import find_files
+from heteroseg.datasets.reading import JPEG, PNG
+from heteroseg.errors import HeterosegError
+from heteroseg.structures import Item
+
+CACHE = ".heteroseg"
+
+Record = tuple[str, str, bytes]  # name of the sample, "image" or "mask", content of the file
+
+
+def unpacked(
+    root: Path, split: str, shards: list[Path], settings: list[str], cache: str | None,
+    records: Callable[[], Iterator[Record]],
+) -> list[Item]:
+    """Items whose files lie in `cache` (default: .heteroseg in the root), written there where they are not yet.
+
+    Other shards, or other `settings` that decide what is read of them, get another folder.
+    """
+    stamp = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in shards]
+    key = hashlib.sha256(json.dumps([stamp, *settings]).encode()).hexdigest()[:12]
+    folder = Path(cache or root / CACHE) / f"{split}-{key}"
+    if not folder.is_dir():
+        _unpack(folder, records())
+    images, masks = find_files(folder, "image/{name}.*"), find_files(folder, "mask/{name}.*")
+    return [Item(name, path, masks[name]) for name, path in images.items()]
+
+
+def _unpack(folder: Path, records: Iterator[Record]) -> None:
+    """Write image/NAME and mask/NAME to `folder`, which is there only when it is complete."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
+    except OSError as error:
+        raise HeterosegError(f"{folder.parent}: cannot be written, {error.strerror}; set `cache` to a folder") from None
+    try:
+        for name, kind, data in records:
+            target = partial / kind / f"{name}{_suffix(data)}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        if not folder.is_dir():  # another process may have been faster
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _suffix(data: bytes) -> str:
+    known = {PNG: ".png", JPEG: ".jpg", b"RIFF": ".webp", b"BM": ".bmp"}
+    return next((suffix for start, suffix in known.items() if data.startswith(start)), ".tif")
