@@ -9,6 +9,7 @@ each file, and `summary.json` tells what was seen.
 import hashlib
 import io
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -223,12 +224,12 @@ def _run(names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, a
 
     model, labels, source, dest, device = job
     here = address is None
-    local = {"num_cpus": workers, "include_dashboard": False} if here else {}
-    ray.init(address="local" if here else address, log_to_driver=False, logging_level="ERROR", **local)
+    local: Any = {"num_cpus": workers, "include_dashboard": False} if here else {}
+    ray.init(address="local" if here else address, log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
         DataContext.get_current().enable_progress_bars = False
         threads = max(1, (os.cpu_count() or 1) // workers) if here else 1
-        options = {"num_gpus": 1} if device.startswith("cuda") else {"num_cpus": 1}
+        options: Any = {"num_gpus": 1} if device.startswith("cuda") else {"num_cpus": 1}
         data = ray.data.from_items([{"source": n} for n in names], override_num_blocks=-(-len(names) // batch))
         done = data.map_batches(
             Labeller, batch_size=batch, compute=ActorPoolStrategy(size=workers), **options,
