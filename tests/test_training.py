@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -231,3 +232,22 @@ def test_averaging():
     assert a.weight.item() == pytest.approx(0.01)
     average(a, b, 0.99, 0)  # young: nine tenths of the new
     assert a.weight.item() == pytest.approx(1 - 0.99 * 0.1)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the options")
+@pytest.mark.parametrize("kept", [False, True])
+def test_freed_memory_is_kept(kept):
+    code = f"""
+import numpy as np
+from heteroseg.training import keep_freed_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+if {kept}:
+    assert keep_freed_memory()
+block = np.ones(2**26, np.uint8)
+full = resident()
+del block
+print(full - resident() > 2**25)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == str(not kept), done.stderr
