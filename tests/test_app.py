@@ -1,9 +1,13 @@
 """The endpoint keeps its schema and its bounds; the page works in a real browser and asks no other host."""
 
+import asyncio
 import base64
+import io
 import itertools
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -12,9 +16,24 @@ import cv2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image, ImageOps
 
 from heteroseg.app.service import build_service
-from heteroseg.app.views import TREE, Limits, Refused, Turns, View, cut, film, path_at, positions, spaces
+from heteroseg.app.views import (
+    ORIENTATION,
+    TREE,
+    Limits,
+    Refused,
+    Turns,
+    View,
+    cut,
+    film,
+    open_image,
+    path_at,
+    positions,
+    recolored,
+    spaces,
+)
 from heteroseg.cli import main
 from heteroseg.scenes import draw_scene
 
@@ -100,6 +119,7 @@ def test_path_of_a_pixel(client, tiny_model, scene, photo):
         ("predict", b"no picture", 415, "expected an image"),
         ("predict", b"", 415, "expected an image"),
         ("predict", b"0" * 300_000, 413, "more than 0.2 MB"),
+        ("predict", b"0" * 220_000, 413, "the file has 0.2 MB, at most 0.2 are taken"),
         ("predict", "large", 413, "500 x 400 pixels, at most 0.1 megapixels"),
         ("predict", "cut off", 415, "cut off or damaged"),
         ("predict?labels=nothing", None, 422, "no label space 'nothing'; there are tree, "),
@@ -108,6 +128,8 @@ def test_path_of_a_pixel(client, tiny_model, scene, photo):
         ("predict?labels=tree&depth=-1", None, 422, "depth: input should be greater than or equal to 0, found '-1'"),
         ("predict?labels=tree&back_off=2", None, 422, "back_off: input should be less than or equal to 1, found '2'"),
         ("predict?model=other", None, 404, "there is no model 'other'; there are tiny, same"),
+        ("predict?label=leaves", None, 422, "there is no parameter 'label' here; did you mean 'labels'?"),
+        ("nothing", None, 404, "there is no POST /v1/nothing; see /v1/openapi.json"),
         ("path?x=1", None, 422, "y: field required"),
         ("path?x=128&y=0", None, 422, "x 128, y 0 is not in the image of 128 x 64"),
     ],
@@ -123,6 +145,22 @@ def test_bad_requests_get_one_sentence(client, photo, path, content, status, tol
     assert told in reply.json()["error"]
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_upright(orientation, photo, tmp_path):
+    picture = Image.open(io.BytesIO(photo))
+    exif = picture.getexif()
+    exif[ORIENTATION] = orientation
+    picture.save(tmp_path / "a.png", exif=exif)
+    wanted = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
+    np.testing.assert_array_equal(open_image(tmp_path / "a.png", Limits()), wanted)
+
+
+def test_what_accepts_a_png_gets_one(client, photo):
+    for accept, kind in (("image/png;q=0.9, */*", "image/png"), ("*/*", "application/json"), ("", "application/json")):
+        reply = client.post("/v1/predict", content=photo, headers={"accept": accept})
+        assert reply.headers["content-type"] == kind
+
+
 def test_the_schema_names_what_comes(client, photo):
     schema = client.get("/v1/openapi.json").json()
     answer = client.post("/v1/predict", content=photo).json()
@@ -132,6 +170,50 @@ def test_the_schema_names_what_comes(client, photo):
         assert client.get(page).status_code == 404
 
 
+def test_a_body_that_does_not_come_keeps_its_place_only_for_the_time_limit(tiny_model, photo):
+    limits = Limits(waiting=1, seconds=1)
+    service = build_service({"tiny": tiny_model}, limits, Turns(limits))
+
+    async def sent(receive) -> tuple[int, str]:
+        scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": []}
+        messages: list = []
+
+        async def send(message):
+            messages.append(message)
+
+        await service(scope, receive, send)
+        return messages[0]["status"], messages[1]["body"].decode()
+
+    async def never():
+        await asyncio.Event().wait()
+
+    async def left():
+        return {"type": "http.disconnect"}
+
+    async def at_once():
+        return {"type": "http.request", "body": photo, "more_body": False}
+
+    async def story():
+        slow = [asyncio.create_task(sent(never)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        assert (await sent(at_once))[0] == 429
+        for status, told in await asyncio.gather(*slow):
+            assert (status, "did not come within 1 seconds" in told) == (408, True)
+        assert (await sent(left))[0] == 499
+        assert (await sent(at_once))[0] == 200
+
+    asyncio.run(story())
+
+
+def test_equal_names_have_equal_colours(tiny_model):
+    space = tiny_model.space("leaves")
+    name = space.labels[3].name
+    again = recolored(space, {name: (1, 2, 3), "no such label": (4, 5, 6)})
+    assert again.labels[3].color == (1, 2, 3)
+    assert [b.color for b in again.labels[4:]] == [b.color for b in space.labels[4:]]
+    np.testing.assert_array_equal(again.ids, space.ids)
+
+
 def test_more_than_may_wait_are_refused(tiny_model, photo):
     limits = Limits(waiting=1, seconds=0.2)
     turns = Turns(limits)
@@ -139,7 +221,7 @@ def test_more_than_may_wait_are_refused(tiny_model, photo):
     inside, leave = threading.Event(), threading.Event()
 
     def hold():
-        with turns.one():
+        with turns.place(), turns.turn():
             inside.set()
             leave.wait(30)
 
@@ -181,16 +263,24 @@ def test_faults_of_the_command(tiny_model_folder, capsys):
     assert "cannot listen there" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["serve", model, "--queue", "0"])
+    with pytest.raises(SystemExit):
+        main(["serve", model, "--port", "99999"])
+    assert "from 0 to 65535, found '99999'" in capsys.readouterr().err
 
 
 @pytest.fixture
-def served(tiny_model_folder):
-    """The address of `heteroseg serve MODEL MODEL` in a process of its own."""
+def served(tiny_model_folder, tmp_path):
+    """The address of `heteroseg serve MODEL MODEL` in a process of its own, which ends by Ctrl-C and leaves no file."""
+    room = tmp_path / "room"
+    room.mkdir()
     command = [sys.executable, "-m", "heteroseg.cli", "serve", str(tiny_model_folder), str(tiny_model_folder)]
-    process = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--port", "0"], stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(room)}
+    )
     yield re.match(r"(http://127\.0\.0\.1:\d+)/ for people", process.stdout.readline())[1]
-    process.terminate()
-    process.wait(30)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert not list(room.iterdir())
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path; Debian's package is called chromium")
@@ -215,12 +305,13 @@ def test_the_page_in_a_browser(served, photo, tiny_model, scene, tmp_path):
         names = {tree.names[n] for n in np.unique(tiny_model.predict(scene).nodes())}
         assert any(name in first.inner_text() for name in names)
 
-        image = page.locator("#answer-0 img")
-        box = image.bounding_box()
-        image.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+        page.locator("#answer-0 img").click()  # in its middle
         for i in (0, 1):
             page.locator(f"#path-{i} table").wait_for()
-        wanted = path_at(tiny_model.predict(scene), 64, 32)
+        x, y = map(int, re.findall(r"Pixel x (\d+), y (\d+)", page.locator("#path-0").inner_text())[0])
+        assert abs(x - 64) <= 1
+        assert abs(y - 32) <= 1
+        wanted = path_at(tiny_model.predict(scene), x, y)
         found = [row.split("\t")[1].strip() for row in page.locator("#path-0 tbody").inner_text().splitlines()[1:]]
         assert found == [step.node for step in wanted]
 
@@ -228,10 +319,11 @@ def test_the_page_in_a_browser(served, photo, tiny_model, scene, tmp_path):
         page.keyboard.press("Home")  # the root alone
         page.wait_for_function("document.querySelector('#found-0').innerText.trim().startsWith('root')")
         page.wait_for_function("document.querySelectorAll('#found-1 tr').length == 1")
-        (tmp_path / "broken.png").write_bytes(photo[: len(photo) // 2])
-        page.get_by_label("Remove Image").click()
-        page.locator("#source input[type=file]").set_input_files(str(tmp_path / "broken.png"))
-        page.get_by_text("cut off or damaged").first.wait_for()
+        for data, told in ((photo[: len(photo) // 2], "cut off or damaged"), (b"no picture", "expected an image")):
+            (tmp_path / "broken.png").write_bytes(data)
+            page.get_by_label("Remove Image").click()
+            page.locator("#source input[type=file]").set_input_files(str(tmp_path / "broken.png"))
+            page.get_by_text(told).first.wait_for()
         page.screenshot(path=str(tmp_path / "page.png"))
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         browser.close()

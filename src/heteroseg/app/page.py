@@ -3,11 +3,13 @@
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import wraps
+from dataclasses import replace
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nothing is told to anybody; read when gradio is imported
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing is told to anybody; both are read when gradio is imported
+os.environ["GRADIO_RUN_HISTORY"] = "False"  # nor are pictures kept in the browser or offered to a hub
 
 import gradio as gr
 import numpy as np
@@ -25,6 +27,7 @@ from heteroseg.app.views import (
     open_image,
     path_at,
     positions,
+    recolored,
     spaces,
 )
 from heteroseg.errors import HeterosegError
@@ -32,8 +35,10 @@ from heteroseg.inference import count_labels
 from heteroseg.labelspace import LabelSpace
 from heteroseg.model import Model, Prediction
 from heteroseg.pictures import colorise, overlay, share_text
+from heteroseg.taxonomy import Color
 
-KEPT = 900  # seconds that an answer is kept for looking at it
+KEPT = 4  # images whose answers are kept for looking at them; others are worked out again
+FILES_KEPT = 3600  # seconds
 SHOWN = 24  # labels in the list under a picture
 CSS = """
 footer { display: none !important; }
@@ -89,60 +94,60 @@ def path_table(steps: list[Step], x: int, y: int) -> str:
 def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.Blocks:
     """Image or video in, for each model: the picture under its labels, what occurs, and the path of a clicked pixel."""
 
-    @told
-    def look(path: str | None) -> list[Prediction | None]:
-        if path is None:
-            return [None] * len(models)
+    @lru_cache(maxsize=KEPT)
+    def seen(path: str) -> tuple[np.ndarray, list[Prediction]]:
+        """An uploaded image, whose path tells its content, and what each network says: memory is that of a few images,
+        however many people look."""
         image = open_image(Path(path), limits)
-        with turns.one():
-            return [model.predict(image) for model in models.values()]
+        return image, [model.predict(image) for model in models.values()]
 
     @told
-    def show(path: str | None, alpha: float, depth: float, least: float, *rest: Any) -> list[Any]:
-        said, names = rest[: len(models)], rest[len(models) :]
-        if path is None or said[0] is None:
+    def show(path: str | None, alpha: float, depth: float, least: float, *names: str) -> list[Any]:
+        if path is None:
             return [None, ""] * len(models)
-        image, result = open_image(Path(path), limits), []
-        with turns.one():
+        result: list[Any] = []
+        colors: dict[str, Color] = {}
+        with turns.place(), turns.turn():
+            image, said = seen(path)
             for one, labels in zip(said, names, strict=True):
                 view = View(labels, int(depth), least) if labels == TREE else View(labels)
                 found, space = positions(one, view)
+                space = recolored(space, colors)
+                colors |= {b.name: b.color for b in space.labels}
                 result += [overlay(image, colorise(found, space), alpha), found_table(found, space)]
         return result
 
     @told
-    def point(event: gr.SelectData, *said: Prediction | None) -> list[str]:
-        if said[0] is None:
+    def point(path: str | None, event: gr.SelectData) -> list[str]:
+        if path is None:
             return [""] * len(models)
         x, y = (int(v) for v in event.index)
-        with turns.one():
-            return [path_table(path_at(one, x, y), x, y) for one in said if one is not None]
+        with turns.place(), turns.turn():
+            return [path_table(path_at(one, x, y), x, y) for one in seen(path)[1]]
 
     @told
     def play(path: str | None, depth: float, least: float, *names: str) -> list[Any]:
         if path is None:
             return [None, ""] * len(models)
         result: list[Any] = []
-        with turns.one():
+        shared = replace(limits, seconds=limits.seconds / len(models))
+        with turns.place(), turns.turn():
             for model, labels in zip(models.values(), names, strict=True):
-                target = Path(tempfile.mkdtemp(prefix="heteroseg-")) / "overlay.webm"
+                target = Path(tempfile.mkdtemp(dir=Path(path).parent)) / "overlay.webm"  # goes with the upload
                 view = View(labels, int(depth), least) if labels == TREE else View(labels)
-                said = film(model, Path(path), target, view, limits)
+                said = film(model, Path(path), target, view, shared)
                 result += [str(target), said]
         return result
 
     most = max(deepest(model.taxonomy) for model in models.values())
-    with gr.Blocks(title="heteroseg", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
+    with gr.Blocks(title="heteroseg", analytics_enabled=False, delete_cache=(FILES_KEPT, FILES_KEPT)) as page:
         gr.Markdown(
             f"# {' and '.join(map(escaped, models))}\nDrop in an image, choose what to be told, and click into "
             "a picture for the path and the probabilities of that pixel."
         )
-        states = [gr.State(time_to_live=KEPT) for _ in models]
         with gr.Row():
             depth = gr.Slider(0, most, value=most, step=1, label="Depth of the tree", elem_id="depth")
-            least = gr.Slider(
-                0, 1, value=0, step=0.05, label="Stop at the deepest node of this probability", elem_id="back-off"
-            )
+            least = gr.Slider(0, 1, value=0, step=0.05, label="Least probability of a node", elem_id="back-off")
             alpha = gr.Slider(0, 1, value=0.5, step=0.05, label="Strength of the colours", elem_id="alpha")
         with gr.Row():
             asked = [
@@ -157,13 +162,15 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
                 type="filepath", label="Image", sources=["upload", "clipboard"], height=300, buttons=["fullscreen"],
                 elem_id="source",
             )  # fmt: skip
+            # Gradio would open and convert the upload, without our bounds and messages. (A subclass writes files on import.)
+            source.preprocess = lambda payload: payload and payload.path  # type: ignore[method-assign]
             pictures, lists, paths = [], [], []
             with gr.Row():
                 for i, name in enumerate(models):
                     with gr.Column():
                         pictures.append(
                             gr.Image(
-                                label=f"{name} (click a pixel)", interactive=False, format="png",
+                                label=f"{name} (click a pixel)", interactive=False, format="jpeg",
                                 buttons=["fullscreen", "download"], elem_id=f"answer-{i}",
                             )
                         )  # fmt: skip
@@ -178,22 +185,20 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
             with gr.Row():
                 for i, name in enumerate(models):
                     with gr.Column():
-                        films.append(
-                            gr.Video(label=name, interactive=False, buttons=["download"], elem_id=f"film-{i}")
-                        )
+                        films.append(gr.Video(label=name, interactive=False, buttons=["download"], elem_id=f"film-{i}"))
                         notes.append(gr.Markdown())
         shown = [part for pair in zip(pictures, lists, strict=True) for part in pair]
-        inputs = [source, alpha, depth, least, *states, *asked]
-        looked = source.change(look, source, states, api_visibility="private")
-        looked.success(show, inputs, shown, api_visibility="private", show_progress="minimal")
+        inputs = [source, alpha, depth, least, *asked]
+        looked = source.change(show, inputs, shown, api_visibility="private", show_progress="minimal")
         looked.failure(lambda: [None, ""] * len(models), None, shown, api_visibility="private")
+        source.change(lambda: [""] * len(models), None, paths, api_visibility="private", show_progress="hidden")
         controls: list[Any] = [depth, least, alpha, *asked]
         for control in controls:  # of what is dragged past only the last counts
             control.change(
                 show, inputs, shown, api_visibility="private", show_progress="minimal", trigger_mode="always_last"
             )
         for picture in pictures:
-            picture.select(point, states, paths, api_visibility="private", show_progress="hidden")
+            picture.select(point, source, paths, api_visibility="private", show_progress="hidden")
         start.click(
             play, [film_in, depth, least, *asked],
             [part for pair in zip(films, notes, strict=True) for part in pair], api_visibility="private",

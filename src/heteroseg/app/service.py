@@ -1,9 +1,10 @@
 """The HTTP endpoint for programs: an image as the body of a POST, JSON or a PNG back."""
 
+import asyncio
 import base64
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,9 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heteroseg import __version__
 from heteroseg.app.views import (
@@ -28,7 +31,7 @@ from heteroseg.app.views import (
     space_named,
     spaces,
 )
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, nearest
 from heteroseg.inference import count_labels, encode_ids
 from heteroseg.labelspace import LabelSpace
 from heteroseg.model import Model, Prediction
@@ -83,21 +86,70 @@ class PathAnswer(BaseModel):
     path: list[PathStep]
 
 
+class Asked(BaseModel):
+    """What goes with every image."""
+
+    model_config = ConfigDict(extra="forbid")  # a parameter that is misspelt must not be passed over
+    model: str | None = Field(None, description="name of a served model; default: the first")
+
+
+class Labels(Asked):
+    labels: str = Field("leaves", description=f"a label space, or {TREE!r} for nodes")
+    depth: int | None = Field(None, ge=0, description=f"with {TREE!r}: cut it here; 0 is the root")
+    back_off: float = Field(0, ge=0, le=1, description=f"with {TREE!r}: stop at the deepest node of this probability")
+
+
+class Pixel(Asked):
+    x: int = Field(description="column from the left, from 0")
+    y: int = Field(description="row from the top, from 0")
+
+
 class Fault(BaseModel):
     error: str = Field(description="one sentence: what was expected, what came, what to do")
 
 
 FAULTS: dict[int | str, dict[str, Any]] = {
     404: {"model": Fault, "description": "no such model"},
+    408: {"model": Fault, "description": "the body did not come within the time limit"},
     413: {"model": Fault, "description": "too large"},
     415: {"model": Fault, "description": "not an image"},
     422: {"model": Fault, "description": "a wrong parameter"},
     429: {"model": Fault, "description": "too many requests are waiting"},
     503: {"model": Fault, "description": "no turn within the time limit"},
 }
+FRAME = 2**16  # bytes that a form takes beside the file in it
 IMAGE_BODY = {
     "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 }
+
+
+class Bounded:
+    """Reads no more of a body than the limit, whatever its header says; the uploads of the page are bounded too."""
+
+    def __init__(self, app: ASGIApp, limits: Limits):
+        self.app, self.limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self.limits.megabytes * 1e6 + FRAME:
+                raise Refused(413, f"the body has more than {self.limits.megabytes:g} MB; send a smaller one")
+            return message
+
+        await self.app(scope, counted, send)
+
+
+def sentence(fault: Mapping[str, Any]) -> str:
+    """A fault that pydantic found in the parameters."""
+    name = fault["loc"][-1]
+    if fault["type"] == "extra_forbidden":
+        known = [*Labels.model_fields, *Pixel.model_fields]
+        return f"there is no parameter {name!r} here{nearest(name, known)}; see /v1/openapi.json"
+    return f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
 
 
 def label_infos(space: LabelSpace) -> list[LabelInfo]:
@@ -123,27 +175,27 @@ def build_service(models: Mapping[str, Model], limits: Limits, turns: Turns) -> 
     service = FastAPI(
         title="heteroseg", version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json"
     )
-    first = next(iter(models))
+    service.add_middleware(Bounded, limits=limits)
 
-    def chosen(name: str) -> Model:
+    async def answered(request: Request, asked: Asked, work: Callable[[str, Prediction, float], Any]) -> Any:
+        """What `work` makes of the name of the model, its prediction for the image in the body, and when it began."""
+        name = asked.model or next(iter(models))
         if name not in models:
             raise Refused(404, f"there is no model {name!r}; there are {', '.join(models)}")
-        return models[name]
 
-    async def body(request: Request) -> bytes:
-        """Read no more than the limit, whatever the header says."""
-        data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > limits.megabytes * 1e6:
-                raise Refused(413, f"the body has more than {limits.megabytes:g} MB; send a smaller image")
-        return bytes(data)
+        def in_turn(data: bytes) -> Any:
+            with tempfile.TemporaryDirectory() as folder, turns.turn():
+                begin, path = time.monotonic(), Path(folder) / "image"
+                path.write_bytes(data)
+                return work(name, models[name].predict(open_image(path, limits)), begin)
 
-    def predict(model: Model, data: bytes) -> Prediction:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "image"
-            path.write_bytes(data)
-            return model.predict(open_image(path, limits))
+        with turns.place():
+            try:
+                async with asyncio.timeout(limits.seconds):
+                    data = await request.body()
+            except TimeoutError:
+                raise Refused(408, f"the body did not come within {limits.seconds:g} seconds; send it again") from None
+            return await run_in_threadpool(in_turn, data)
 
     @service.exception_handler(HeterosegError)
     async def refused(_: Request, error: HeterosegError) -> JSONResponse:
@@ -151,8 +203,11 @@ def build_service(models: Mapping[str, Model], limits: Limits, turns: Turns) -> 
 
     @service.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        faults = (f"{e['loc'][-1]}: {e['msg'][0].lower()}{e['msg'][1:]}, found {e['input']!r}" for e in error.errors())
-        return JSONResponse({"error": "; ".join(faults)}, 422)
+        return JSONResponse({"error": "; ".join(map(sentence, error.errors()))}, 422)
+
+    @service.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # nobody reads it
 
     @service.get("/v1/models", responses=FAULTS)
     def list_models() -> list[ModelInfo]:
@@ -169,37 +224,30 @@ def build_service(models: Mapping[str, Model], limits: Limits, turns: Turns) -> 
         "/v1/predict", response_model=Answer, openapi_extra=IMAGE_BODY,
         responses=FAULTS | {200: {"model": Answer, "content": {"image/png": {}}}},
     )  # fmt: skip
-    async def predict_image(
-        request: Request,
-        model: str = first,
-        labels: Annotated[str, Query(description=f"a label space, or {TREE!r} for nodes")] = "leaves",
-        depth: Annotated[int | None, Query(ge=0, description="cut the tree here; 0 is the root")] = None,
-        back_off: Annotated[float, Query(ge=0, le=1, description="stop at the deepest node of this probability")] = 0,
-    ) -> Any:
+    async def predict_image(request: Request, asked: Annotated[Labels, Query()]) -> Any:
         """Label an image. With `Accept: image/png` the answer is the label map alone."""
-        network, data = chosen(model), await body(request)
-        view = View(labels, depth, back_off)
+        view = View(asked.labels, asked.depth, asked.back_off)
+        kind = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower()
 
-        def work() -> Any:
-            with turns.one():
-                begin = time.monotonic()
-                said = predict(network, data)
-                if request.headers.get("accept") == "image/png":
-                    return Response(encode_ids(*positions(said, view)), media_type="image/png")
-                return answer(model, said, view, begin)
+        def work(name: str, said: Prediction, begin: float) -> Any:
+            if kind == "image/png":
+                return Response(encode_ids(*positions(said, view)), media_type="image/png")
+            return answer(name, said, view, begin)
 
-        return await run_in_threadpool(work)
+        return await answered(request, asked, work)
 
     @service.post("/v1/path", openapi_extra=IMAGE_BODY, responses=FAULTS)
-    async def path_of_pixel(request: Request, x: int, y: int, model: str = first) -> PathAnswer:
+    async def path_of_pixel(request: Request, asked: Annotated[Pixel, Query()]) -> PathAnswer:
         """How the pixel at column x and row y is decided, from the root down."""
-        network, data = chosen(model), await body(request)
 
-        def work() -> PathAnswer:
-            with turns.one():
-                steps = path_at(predict(network, data), x, y)
-            return PathAnswer(model=model, x=x, y=y, path=[PathStep(**asdict(s)) for s in steps])
+        def work(name: str, said: Prediction, _: float) -> PathAnswer:
+            steps = path_at(said, asked.x, asked.y)
+            return PathAnswer(model=name, x=asked.x, y=asked.y, path=[PathStep(**asdict(s)) for s in steps])
 
-        return await run_in_threadpool(work)
+        return await answered(request, asked, work)
+
+    @service.api_route("/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    def unknown(request: Request) -> None:
+        raise Refused(404, f"there is no {request.method} {request.url.path}; see /v1/openapi.json")
 
     return service

@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -18,9 +18,19 @@ from heteroseg.files import written
 from heteroseg.labelspace import LabelSpace, node_space
 from heteroseg.model import Model, Prediction
 from heteroseg.pictures import colorise, overlay
-from heteroseg.taxonomy import Taxonomy
+from heteroseg.taxonomy import Color, Taxonomy
 
 TREE = "tree"  # instead of the name of a label space: nodes, cut at any depth
+ORIENTATION = 0x0112  # of EXIF: how the camera was held; data sets ignore it, photographs from phones depend on it
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
 ALTERNATIVES = 3  # other children of a node that are told beside the one on the path
 
 
@@ -43,7 +53,10 @@ class Limits:
 
 
 class Turns:
-    """One request runs at a time, a few wait; more are refused, and so is who has waited too long."""
+    """One request runs at a time, a few wait; more are refused, and so is who has waited too long.
+
+    A request has its place from the moment that its body is read, and its turn while the network works for it.
+    """
 
     def __init__(self, limits: Limits):
         self.limits = limits
@@ -51,22 +64,28 @@ class Turns:
         self._turn = threading.Lock()
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def place(self) -> Iterator[None]:
         if not self._places.acquire(blocking=False):
             raise Refused(429, f"{self.limits.waiting} requests are waiting already; try again in a moment")
         try:
-            if not self._turn.acquire(timeout=self.limits.seconds):
-                raise Refused(503, f"no turn within {self.limits.seconds:g} seconds; try again when it is less busy")
-            try:
-                yield
-            finally:
-                self._turn.release()
+            yield
         finally:
             self._places.release()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=self.limits.seconds):
+            raise Refused(503, f"no turn within {self.limits.seconds:g} seconds; try again when it is less busy")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
 
 def check_image(path: Path, limits: Limits) -> None:
     """Refuse what is no image or too large, by its header: nothing is decoded yet."""
+    if not path.is_file():
+        raise Refused(410, "the image is not kept any longer; drop it in again")
     size = path.stat().st_size / 1e6
     if size > limits.megabytes:
         raise Refused(413, f"the file has {size:.1f} MB, at most {limits.megabytes:g} are taken; send a smaller one")
@@ -84,12 +103,15 @@ def check_image(path: Path, limits: Limits) -> None:
 
 
 def open_image(path: Path, limits: Limits) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an uploaded file, after `check_image`."""
+    """(H, W, 3) uint8 RGB of an uploaded file, after `check_image`; upright, as browsers show it."""
     check_image(path, limits)
     try:
-        return read_image(path)
+        image = read_image(path)
     except HeterosegError:
         raise Refused(415, "the image is cut off or damaged, or of a kind that cannot be read") from None
+    with Image.open(path) as header:
+        turned = UPRIGHT.get(header.getexif().get(ORIENTATION, 1))
+    return image if turned is None else np.ascontiguousarray(turned(image))
 
 
 def cut(nodes: np.ndarray, tree: Taxonomy, depth: int) -> np.ndarray:
@@ -128,6 +150,11 @@ def space_named(model: Model, name: str) -> LabelSpace:
     if name not in spaces(model):
         raise Refused(422, f"there is no label space {name!r}; there are {', '.join(spaces(model))}")
     return node_space(model.taxonomy, TREE) if name == TREE else model.space(name)
+
+
+def recolored(space: LabelSpace, colors: Mapping[str, Color]) -> LabelSpace:
+    """The space with the given colours, by name: of two models beside each other, equal names have equal colours."""
+    return replace(space, labels=tuple(replace(b, color=colors.get(b.name, b.color)) for b in space.labels))
 
 
 def deepest(tree: Taxonomy) -> int:
