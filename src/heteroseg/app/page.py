@@ -162,7 +162,7 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
                 type="filepath", label="Image", sources=["upload", "clipboard"], height=300, buttons=["fullscreen"],
                 elem_id="source",
             )  # fmt: skip
-            # Gradio would open and convert the upload, without our bounds and messages. (A subclass writes files on import.)
+            # Gradio would open and convert the upload, without our bounds and messages; a subclass would write files.
             source.preprocess = lambda payload: payload and payload.path  # type: ignore[method-assign]
             pictures, lists, paths = [], [], []
             with gr.Row():
