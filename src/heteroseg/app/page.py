@@ -91,6 +91,11 @@ def path_table(steps: list[Step], x: int, y: int) -> str:
     return f'<div class="found"><p>Pixel x {x}, y {y}</p><table>{head}{"".join(rows)}</table></div>'
 
 
+def uploaded(payload: Any) -> Any:
+    """The path of an upload, as it is."""
+    return payload and payload.path
+
+
 def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.Blocks:
     """Image or video in, for each model: the picture under its labels, what occurs, and the path of a clicked pixel."""
 
@@ -163,7 +168,7 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
                 elem_id="source",
             )  # fmt: skip
             # Gradio would open and convert the upload, without our bounds and messages; a subclass would write files.
-            source.preprocess = lambda payload: payload and payload.path  # type: ignore[method-assign]
+            source.preprocess = uploaded  # type: ignore[method-assign]
             pictures, lists, paths = [], [], []
             with gr.Row():
                 for i, name in enumerate(models):
