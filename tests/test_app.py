@@ -32,6 +32,7 @@ from heteroseg.app.views import (
     path_at,
     positions,
     recolored,
+    space_named,
     spaces,
 )
 from heteroseg.cli import main
@@ -240,19 +241,19 @@ def test_more_than_may_wait_are_refused(tiny_model, photo):
 
 
 def test_films(tiny_model, scene, tmp_path):
-    source, target = tmp_path / "film.mp4", tmp_path / "overlay.webm"
+    source, target, space = tmp_path / "film.mp4", tmp_path / "overlay.webm", space_named(tiny_model, TREE)
     writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"mp4v"), 10, (128, 64))
     for _ in range(5):
         writer.write(np.ascontiguousarray(scene[..., ::-1]))
     writer.release()
-    assert film(tiny_model, source, target, View(), Limits()) == "5 frames"
+    assert film(tiny_model, source, target, View(), space, Limits()) == "5 frames"
     video = cv2.VideoCapture(str(target))
     assert sum(video.read()[0] for _ in range(9)) == 5
     (tmp_path / "no.mp4").write_bytes(b"nothing")
     with pytest.raises(Refused, match="expected a video"):
-        film(tiny_model, tmp_path / "no.mp4", target, View(), Limits())
+        film(tiny_model, tmp_path / "no.mp4", target, View(), space, Limits())
     with pytest.raises(Refused, match=r"at most 0\.001 megapixels"):
-        film(tiny_model, source, target, View(), Limits(megapixels=0.001))
+        film(tiny_model, source, target, View(), space, Limits(megapixels=0.001))
 
 
 def test_faults_of_the_command(tiny_model_folder, capsys):

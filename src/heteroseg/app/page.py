@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -28,6 +28,7 @@ from heteroseg.app.views import (
     path_at,
     positions,
     recolored,
+    space_named,
     spaces,
 )
 from heteroseg.errors import HeterosegError
@@ -42,6 +43,7 @@ FILES_KEPT = 3600  # seconds
 SHOWN = 24  # labels in the list under a picture
 CSS = """
 footer { display: none !important; }
+#film [aria-label^=Trim] { display: none; }
 [id^=answer-] img { cursor: crosshair; }
 .found table { font-size: .9rem; } .found td, .found th { padding: .1rem .6rem !important; }
 .swatch { display: inline-block; width: .9em; height: .9em; border: 1px solid #8888; margin-right: .4em; }
@@ -91,8 +93,8 @@ def path_table(steps: list[Step], x: int, y: int) -> str:
     return f'<div class="found"><p>Pixel x {x}, y {y}</p><table>{head}{"".join(rows)}</table></div>'
 
 
-def uploaded(payload: Any) -> Any:
-    """The path of an upload, as it is."""
+def as_it_is(payload: Any) -> Any:
+    """The path of an upload; gradio would open and convert the image, without our bounds and our messages."""
     return payload and payload.path
 
 
@@ -106,19 +108,25 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
         image = open_image(Path(path), limits)
         return image, [model.predict(image) for model in models.values()]
 
+    def shown_as(names: Sequence[str]) -> list[LabelSpace]:
+        """What each picture is painted in: equal names have equal colours in all of them."""
+        result: list[LabelSpace] = []
+        colors: dict[str, Color] = {}
+        for model, name in zip(models.values(), names, strict=True):
+            result.append(recolored(space_named(model, name), colors))
+            colors |= {b.name: b.color for b in result[-1].labels}
+        return result
+
     @told
     def show(path: str | None, alpha: float, depth: float, least: float, *names: str) -> list[Any]:
         if path is None:
             return [None, ""] * len(models)
         result: list[Any] = []
-        colors: dict[str, Color] = {}
         with turns.place(), turns.turn():
             image, said = seen(path)
-            for one, labels in zip(said, names, strict=True):
+            for one, labels, space in zip(said, names, shown_as(names), strict=True):
                 view = View(labels, int(depth), least) if labels == TREE else View(labels)
-                found, space = positions(one, view)
-                space = recolored(space, colors)
-                colors |= {b.name: b.color for b in space.labels}
+                found = positions(one, view)[0]
                 result += [overlay(image, colorise(found, space), alpha), found_table(found, space)]
         return result
 
@@ -137,10 +145,10 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
         result: list[Any] = []
         shared = replace(limits, seconds=limits.seconds / len(models))
         with turns.place(), turns.turn():
-            for model, labels in zip(models.values(), names, strict=True):
+            for model, labels, space in zip(models.values(), names, shown_as(names), strict=True):
                 target = Path(tempfile.mkdtemp(dir=Path(path).parent)) / "overlay.webm"  # goes with the upload
                 view = View(labels, int(depth), least) if labels == TREE else View(labels)
-                said = film(model, Path(path), target, view, shared)
+                said = film(model, Path(path), target, view, space, shared)
                 result += [str(target), said]
         return result
 
@@ -167,8 +175,7 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
                 type="filepath", label="Image", sources=["upload", "clipboard"], height=300, buttons=["fullscreen"],
                 elem_id="source",
             )  # fmt: skip
-            # Gradio would open and convert the upload, without our bounds and messages; a subclass would write files.
-            source.preprocess = uploaded  # type: ignore[method-assign]
+            source.preprocess = as_it_is  # type: ignore[method-assign]  # a subclass would write files on import
             pictures, lists, paths = [], [], []
             with gr.Row():
                 for i, name in enumerate(models):

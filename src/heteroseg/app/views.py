@@ -188,9 +188,9 @@ def path_at(said: Prediction, x: int, y: int) -> list[Step]:
     return steps
 
 
-def film(model: Model, source: Path, target: Path, view: View, limits: Limits) -> str:
-    """Write a video with the answers laid over it as WebM (VP8, which browsers play) to `target`, as far as
-    `limits.seconds` go; returns a sentence about how far that was."""
+def film(model: Model, source: Path, target: Path, view: View, space: LabelSpace, limits: Limits) -> str:
+    """Write a video with the answers laid over it to `target`, as far as `limits.seconds` go; returns a sentence about
+    how far that was. It is WebM (VP8), which browsers play, in the colours of `space`."""
     if source.stat().st_size > limits.megabytes * 1e6:
         raise Refused(413, f"the video has more than {limits.megabytes:g} MB; send a shorter one")
     video = cv2.VideoCapture(str(source))
@@ -210,7 +210,7 @@ def film(model: Model, source: Path, target: Path, view: View, limits: Limits) -
             if not more:
                 break
             image = np.ascontiguousarray(frame[..., ::-1])
-            found, space = positions(model.predict(image), view)
+            found = positions(model.predict(image), view)[0]
             writer.write(np.ascontiguousarray(overlay(image, colorise(found, space))[..., ::-1]))
             frames += 1
         writer.release()
