@@ -280,7 +280,7 @@ def served(tiny_model_folder, tmp_path):
     )
     yield re.match(r"(http://127\.0\.0\.1:\d+)/ for people", process.stdout.readline())[1]
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(60) in (0, 130)  # 0 where whoever runs the tests has interrupts ignored
     assert not list(room.iterdir())
 
 

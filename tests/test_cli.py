@@ -145,7 +145,7 @@ def test_data_check_names_every_bad_file(run, tiny_data, tiny_experiment, tmp_pa
 
 # ---- train, evaluate, predict ----
 
-TOP = {"label_space", "images", "miou", "macc", "acc", "per_class"}
+TOP = {"label_space", "images", "miou", "macc", "acc", "strict_miou", "per_class"}
 
 
 def fraction(value) -> bool:
