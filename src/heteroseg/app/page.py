@@ -160,7 +160,7 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
         )
         with gr.Row():
             depth = gr.Slider(0, most, value=most, step=1, label="Depth of the tree", elem_id="depth")
-            least = gr.Slider(0, 1, value=0, step=0.05, label="Least probability of a node", elem_id="back-off")
+            least = gr.Slider(0, 1, value=0, step=0.05, label="Least probability", elem_id="back-off")
             alpha = gr.Slider(0, 1, value=0.5, step=0.05, label="Strength of the colours", elem_id="alpha")
         with gr.Row():
             asked = [
@@ -190,8 +190,9 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
                         lists.append(gr.HTML(elem_id=f"found-{i}"))
         with gr.Tab("Video"):
             film_in = gr.Video(
-                label=f"Video (at most {limits.seconds:g} s of work)", sources=["upload"], buttons=[], elem_id="film"
-            )
+                label=f"Video (at most {limits.seconds:g} s of work)", sources=["upload"], buttons=[], height=300,
+                elem_id="film",
+            )  # fmt: skip
             films, notes = [], []
             start = gr.Button("Label the video", elem_id="start")
             with gr.Row():
