@@ -59,6 +59,31 @@ def test_what_is_done_is_kept_and_the_rest_is_made(compared, tiny_experiment, tm
     assert (out / "concat" / "seed-0.json").exists()
 
 
+def test_several_at_once_give_the_same(compared, tiny_experiment, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["compare", str(tiny_experiment), "--out", str(out), "--ways", "hierarchical,concat"]
+    assert main([*arguments, "--jobs", "2"]) == 0
+    said = capsys.readouterr().err
+    assert "hierarchical, seed 0: done" in said
+    assert "concat, seed 0: done" in said
+    assert "step" in (out / "concat" / "seed-0.log").read_text(), "what the training says is kept"
+    one, several = (json.loads((d / "table.json").read_text())["ways"] for d in (compared, out))
+    assert list(one) == list(several)
+    for way, row in one.items():
+        for dataset, cell in row["datasets"].items():
+            assert several[way]["datasets"][dataset]["macc"] == pytest.approx(cell["macc"], abs=0.02), (way, dataset)
+
+
+def test_a_training_that_fails_among_several_names_its_log(tiny_experiment, tmp_path, capsys):
+    arguments = ["compare", str(tiny_experiment), "--out", str(tmp_path / "out"), "--ways", "hierarchical,concat"]
+    assert main([*arguments, "--jobs", "2", "train.crop=[33, 33]"]) == 2
+    told = capsys.readouterr().err
+    assert "seed-0.log" in told
+    assert "Traceback" not in told
+    log = next((tmp_path / "out").glob("*/seed-0.log"))
+    assert "expected multiples" in log.read_text()
+
+
 def test_parts_can_be_trained_by_hand(compared, tmp_path):
     run = tmp_path / "run"
     assert main(["train", str(compared / "concat" / "experiment.yaml"), "--out", str(run), "train.steps=1"]) == 0

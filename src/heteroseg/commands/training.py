@@ -31,7 +31,8 @@ def compare(args: argparse.Namespace) -> int:
     from heteroseg.ways import WAYS
 
     ways = args.ways.split(",") if args.ways else [way for way in WAYS if way != "unseen"]
-    table = run(experiment, folder, Path(args.out), ways, range(args.seeds), lambda line: print(line, file=sys.stderr))
+    seeds = range(args.seeds)
+    table = run(experiment, folder, Path(args.out), ways, seeds, lambda t: print(t, file=sys.stderr), args.jobs)
     print(markdown(table))
     from heteroseg.files import yaml_text
     from heteroseg.provenance import facts
@@ -64,6 +65,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen"
     p.add_argument("--ways", metavar="A,B", help=f"some of {ways} (default: all but unseen)")
     p.add_argument("--seeds", type=count, default=1, metavar="N", help="train with seeds 0 to N-1 (default: 1)")
+    p.add_argument("--jobs", type=count, default=1, metavar="N", help="train N networks at once (default: 1)")
     add_overrides(p)
     p.set_defaults(run=compare)
 
