@@ -16,7 +16,8 @@ SMALL = ["train.steps=2", "train.batch=2", "train.crop=[64,64]", "train.workers=
 
 
 def blocks(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", PAGE, flags=re.DOTALL)
+    """Texts of the page's blocks, but those that say why they are not run."""
+    return re.findall(rf"(?<!-->\n)```{kind}\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,18 @@ import pytest
 import torch
 
 import heteroseg
-from heteroseg.bench import scenes
+from heteroseg.bench import random_model, scenes
 from heteroseg.cli import main
+from heteroseg.config import ModelConfig
 from heteroseg.errors import HeterosegError
-from heteroseg.export import calibration_images, export
+from heteroseg.export import ENDINGS, calibration_images, export
 from heteroseg.model import save_model
 from heteroseg.runtimes import SIZES
+from heteroseg.taxonomy import load_taxonomy
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+TINY_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 IMAGE = scenes(1, (70, 100))[0]  # no multiple of 32, so it is padded
 
 
@@ -69,6 +72,20 @@ def test_any_image_size(tiny_model, exported):
     for i in range(SIZES + 2):
         image = scenes(1, (40 + 32 * i, 50))[0]
         theirs, ours = tiny_model.predict(image), model.predict(image)
+        assert (ours.nodes() == theirs.nodes()).mean() > 0.999
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+def test_images_are_shrunk_in_a_file_too(tmp_path, kind):
+    torch.manual_seed(0)
+    config = ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, stride=12, scale=0.6667)
+    model = random_model(config, load_taxonomy("streets-108"), (64, 96))
+    path = tmp_path / f"small{ENDINGS[kind]}"
+    export(model, path, kind)
+    for size in ((70, 100), (200, 130)):
+        image = scenes(1, size)[0]
+        theirs, ours = model.predict(image), heteroseg.load(path).predict(image)
+        assert (ours.logits - theirs.logits).abs().max() < 1e-3 * theirs.logits.std()
         assert (ours.nodes() == theirs.nodes()).mean() > 0.999
 
 

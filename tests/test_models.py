@@ -21,6 +21,7 @@ TINY_SEGFORMER = {"hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "deco
 CATALOGUE = [
     ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16),
     ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, stride=8),
+    ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, stride=12, scale=0.6667),
     ModelConfig(backbone="hf:convnext", backbone_options=TINY_CONVNEXT, width=16),
     ModelConfig(backbone="hf:swin", backbone_options=TINY_SWIN, width=16),
     ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, adapters=True, upsample=True),
@@ -149,6 +150,23 @@ def test_a_wrong_stride_is_told():
         build_network(ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, stride=2), tree)
     with pytest.raises(HeterosegError, match=r"set model\.stride=32"):
         build_network(ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, decoder="reduction"), tree)
+
+
+def test_a_shrunk_image_makes_wider_strides():
+    torch.manual_seed(0)
+    whole = build_backbone("hf:resnet", options=TINY_RESNET).eval()
+    small = build_backbone("hf:resnet", options=TINY_RESNET, scale=2 / 3).eval()
+    small.body = whole.body
+    assert small.maps.strides == (6, 12, 24, 48)
+    image = torch.rand(1, 3, 8, 12).repeat_interleave(12, 2).repeat_interleave(12, 3)  # constant over 12 x 12 pixels
+    shrunk = torch.nn.functional.interpolate(image, (64, 96), mode="bilinear", align_corners=False)
+    for ours, theirs in zip(small(image), whole(shrunk), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    with pytest.raises(HeterosegError, match=r"to whole numbers \(0\.8, 0\.667, 0\.5\), found 0\.75"):
+        build_backbone("hf:resnet", options=TINY_RESNET, scale=0.75)
+    segformer = ModelConfig(backbone="hf-seg:segformer", backbone_options=TINY_SEGFORMER, scale=0.5)
+    with pytest.raises(HeterosegError, match=r"takes images as they are, found 0\.5"):
+        build_network(segformer, load_taxonomy("streets-real"))
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ class ModelConfig(Strict):
     backbone: str = "lite0"
     pretrained: bool = False
     backbone_options: dict[str, Any] = {}
+    scale: float = Field(1.0, gt=0, le=1, description="images are shrunk by this first; the strides grow with it")
     decoder: Literal["fpn", "reduction"] = "fpn"
     width: Positive = 128
     stride: Positive = Field(4, description="output stride of the decoder")

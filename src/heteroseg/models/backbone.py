@@ -5,11 +5,12 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec as module_spec
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heteroseg.errors import HeterosegError, nearest
@@ -29,14 +30,29 @@ class Maps:
 
 
 class Backbone(nn.Module):
-    """A module that maps (B, 3, H, W) normalised images to feature maps as `maps` describes them."""
+    """A module that maps (B, 3, H, W) normalised images to feature maps as `maps` describes them.
 
-    def __init__(self, body: nn.Module, maps: Maps):
+    With `scale` below 1 images are shrunk bilinearly before they enter `body`, so the strides in `maps` are the body's
+    divided by it; they must stay whole (4 at a scale of 2/3 is 6), and H and W be multiples of the largest.
+    """
+
+    def __init__(self, body: nn.Module, maps: Maps, scale: float = 1.0):
         super().__init__()
+        strides = [s / scale for s in maps.strides]
+        if any(abs(s - round(s)) > 0.01 for s in strides):
+            raise HeterosegError(
+                f"model.scale: expected a scale that divides the backbone's strides {list(maps.strides)} to whole "
+                f"numbers (0.8, 0.667, 0.5), found {scale}"
+            )
         self.body = body
-        self.maps = maps
+        self.maps = replace(maps, strides=tuple(round(s) for s in strides))
+        self.coarsest = maps.strides[-1], self.maps.strides[-1]  # one stride, in pixels of the body and of the image
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        inner, outer = self.coarsest
+        if inner != outer:
+            size = images.shape[-2] // outer * inner, images.shape[-1] // outer * inner
+            images = F.interpolate(images, size, mode="bilinear", align_corners=False)
         return _feature_maps(self.body(images))
 
 
@@ -175,12 +191,17 @@ def told_by_name(name: str) -> Iterator[None]:
         raise HeterosegError(f"model.backbone: {name!r} could not be built, {reason}") from error
 
 
-def build_backbone(name: str, pretrained: bool = False, options: dict | None = None) -> Backbone:
-    """A backbone by name.
+def build_backbone(name: str, pretrained: bool = False, options: dict | None = None, scale: float = 1.0) -> Backbone:
+    """A backbone by name, that shrinks images by `scale` first.
 
     'lite0' (small, ImageNet weights from a package), 'paper' (the paper's ResNet-50), 'hf:NAME' (any AutoBackbone
     of transformers), 'timm:NAME'. `pretrained` loads weights, from the network for the hubs.
     """
+    found = _by_name(name, pretrained, options)
+    return Backbone(found.body, found.maps, scale)
+
+
+def _by_name(name: str, pretrained: bool, options: dict | None) -> Backbone:
     family, _, rest = name.partition(":")
     options = options or {}
     with told_by_name(name):

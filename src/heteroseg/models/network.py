@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heteroseg.config import ModelConfig
+from heteroseg.errors import HeterosegError
 from heteroseg.models.backbone import IMAGENET, build_backbone, told_by_name
 from heteroseg.models.decoder import DECODERS
 from heteroseg.models.heads import HierarchicalHead, replace_classifier
@@ -64,6 +65,11 @@ def _segmenter(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     """A whole segmentation network of transformers whose last 1x1 convolution becomes the hierarchical head."""
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
+    if config.scale != 1:
+        raise HeterosegError(
+            f"model.scale: a whole network of transformers takes images as they are, found {config.scale}; leave it "
+            "out, or take a backbone"
+        )
     name = config.backbone.partition(":")[2]
     with told_by_name(config.backbone):
         if config.pretrained:
@@ -79,7 +85,7 @@ def build_network(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     """Build a network for a taxonomy (its `void` decides about void logits) from its configuration."""
     if config.backbone.startswith("hf-seg:"):
         return _segmenter(config, taxonomy)
-    backbone = build_backbone(config.backbone, config.pretrained, config.backbone_options)
+    backbone = build_backbone(config.backbone, config.pretrained, config.backbone_options, config.scale)
     maps = backbone.maps
     decoder = DECODERS[config.decoder](maps.channels, maps.strides, config.width, config.stride)
     head = HierarchicalHead(config.width, taxonomy, config.adapters, config.upsample)
