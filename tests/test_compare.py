@@ -57,6 +57,8 @@ def test_what_is_done_is_kept_and_the_rest_is_made(compared, tiny_experiment, tm
     assert "hierarchical, seed 0" not in said
     assert [w.stat().st_mtime_ns for w in weights] == before, "scored again, not trained again"
     assert (out / "concat" / "seed-0.json").exists()
+    arguments = ["compare", str(tiny_experiment), "--out", str(out), "--ways", "concat", "loss.weights={root: 0.5}"]
+    assert main(arguments) == 0, "a weight of the tree's classifiers means nothing to this way"
 
 
 def test_several_at_once_give_the_same(compared, tiny_experiment, tmp_path, capsys):
@@ -97,7 +99,8 @@ def test_faults(compared, tiny_experiment, tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "there is no way 'flatt'; did you mean 'flat'" in refused("--out", str(tmp_path / "a"), "--ways", "flatt")
-    assert "another experiment" in refused("--out", str(compared), "--ways", "flat", "train.steps=3")
+    assert "another experiment (train differ)" in refused("--out", str(compared), "--ways", "flat", "train.steps=3")
+    assert "begun with other settings" in refused("--out", str(compared), "--ways", "hierarchical", "loss.balance=0.1")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("mine")
     assert "holds no comparison" in refused("--out", str(tmp_path / "b"))

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 
 from heteroseg.config import Experiment, load_experiment
 from heteroseg.data import open_sources, slots
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation import evaluate_source, summarise
-from heteroseg.files import write_json, write_text, write_yaml, written
+from heteroseg.files import write_json, write_text, write_yaml, written, yaml_text
 from heteroseg.labelspace import LabelSpace
 from heteroseg.metrics import concept_ious, knowledge
 from heteroseg.model import load
@@ -48,12 +49,26 @@ def open_base(experiment: Experiment, folder: Path) -> Base:
     )
 
 
+def part_files(part: Part) -> dict[str, BaseModel]:
+    """The part's tree, label spaces and experiment by file name, as `heteroseg train` takes them."""
+    spaces = {f"label_spaces/{dataset}.yaml": space for dataset, space in part.spaces.items()}
+    return {"taxonomy.yaml": part.tree, **spaces, "experiment.yaml": part.experiment}
+
+
 def write_part(part: Part, folder: Path) -> None:
-    """The part's experiment, tree and label spaces as files that `heteroseg train` takes."""
-    write_yaml(folder / "taxonomy.yaml", part.tree)
-    for dataset, space in part.spaces.items():
-        write_yaml(folder / "label_spaces" / f"{dataset}.yaml", space)
-    write_yaml(folder / "experiment.yaml", part.experiment)
+    for name, content in part_files(part).items():
+        write_yaml(folder / name, content)
+
+
+def require_same(part: Part, folder: Path) -> None:
+    """HeterosegError if `folder` holds this part with another loss; ways that a change does not touch go on."""
+    for name, new in part_files(part).items():
+        path = folder / name
+        if path.exists() and path.read_text(encoding="utf-8") != yaml_text(new):
+            raise HeterosegError(
+                f"{path}: this way was begun with other settings than it would have now; choose another --out, or "
+                f"remove {folder} to train it anew"
+            )
 
 
 def rarest_third(entry: dict[str, Any]) -> float | None:
@@ -319,17 +334,23 @@ def compare(
         if way not in WAYS:
             raise HeterosegError(f"--ways: there is no way {way!r}{nearest(way, WAYS)}; there are {', '.join(WAYS)}")
     base = open_base(experiment, folder)
+    parts = {way: WAYS[way](base) for way in ways}
+    places = {p.name: out / way / p.name if len(parts[way]) > 1 else out / way for way in ways for p in parts[way]}
     begun = out / "experiment.json"
     mine = json.loads(base.experiment.model_dump_json())
     if begun.exists():
-        if json.loads(begun.read_text(encoding="utf-8")) != mine:
-            raise HeterosegError(f"{out}: holds a comparison of another experiment; choose another --out")
+        old = json.loads(begun.read_text(encoding="utf-8"))
+        differ = [k for k in mine if k != "loss" and mine[k] != old.get(k)]  # equal for all ways; the loss may not be
+        if differ:
+            raise HeterosegError(
+                f"{out}: holds a comparison of another experiment ({', '.join(differ)} differ); choose another --out"
+            )
     elif out.exists() and any(out.iterdir()):
         raise HeterosegError(f"{out}: the folder is not empty and holds no comparison; choose another --out")
-    else:
-        write_json(begun, mine)
-    parts = {way: WAYS[way](base) for way in ways}
-    places = {p.name: out / way / p.name if len(parts[way]) > 1 else out / way for way in ways for p in parts[way]}
+    for way in ways:
+        for part in parts[way]:
+            require_same(part, places[part.name])
+    write_json(begun, mine)
     for way in ways:
         for part in parts[way]:
             write_part(part, places[part.name])
