@@ -41,7 +41,7 @@ real: setup
 # See docs/results.md. Both go on where they were stopped.
 compare: setup
 	$(BIN)/heteroseg compare experiments/real.yaml --out runs/compare --seeds 2 \
-		train.steps=500 train.batch=8 'train.crop=[192, 192]' train.ema=0.99 optimiser.warmup=50
+		train.steps=400 train.batch=8 'train.crop=[192, 192]' train.ema=0.99 optimiser.warmup=50
 
 compare-full: setup
 	$(BIN)/heteroseg compare experiments/real.yaml --out runs/compare-full --seeds 3 \
