@@ -1,0 +1,136 @@
+"""Accuracy against speed: networks trained alike on the real data, as int8 files.
+
+python benchmarks/front.py --out DIR --prepare [--only A,B] [key=value ...]   # trains, exports and scores (hours)
+python benchmarks/front.py --out DIR                                         # times all in one run, front.md and .png
+
+Every network is trained on `experiments/real.yaml`, scored on its val parts in torch, exported as OpenVINO int8
+(calibrated on 32 training images) and scored again; then it is timed at 520x706 as `heteroseg bench` does. What lies
+in DIR is kept, so a call goes on where the last one was stopped. Only EfficientNet-Lite0 starts from ImageNet weights,
+which a package carries; HGNetV2-B0 starts from nothing.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heteroseg.bench import Settings, bench
+from heteroseg.config import PRESETS, ModelConfig, load_experiment
+from heteroseg.data import open_sources
+from heteroseg.evaluation import evaluate
+from heteroseg.export import calibration_images, export
+from heteroseg.files import write_json, write_text, written
+from heteroseg.model import load
+from heteroseg.provenance import facts
+from heteroseg.runtimes import Exported
+from heteroseg.training import train
+
+REAL = Path(__file__).parents[1] / "experiments" / "real.yaml"
+LITE0 = ModelConfig(backbone="lite0", pretrained=True, width=64)
+NETWORKS = {
+    "Lite0, stride 4, width 128": ModelConfig(backbone="lite0", pretrained=True, width=128, stride=4),
+    "Lite0, stride 8": LITE0.model_copy(update={"stride": 8}),
+    "Lite0, image x 2/3, stride 6": LITE0.model_copy(update={"scale": 0.6667, "stride": 6}),
+    "Lite0, image x 1/2, stride 8": LITE0.model_copy(update={"scale": 0.5, "stride": 8}),
+    "HGNetV2-B0, stride 8": PRESETS["fast"],
+}
+METRICS = ("miou", "macc", "strict_miou")
+
+
+def folder_of(out: Path, name: str) -> Path:
+    return out / "".join(c if c.isalnum() else "-" for c in name.lower())
+
+
+def scores(model, sources) -> dict[str, Any]:
+    found = evaluate(model, sources)["datasets"]
+    return {dataset: {m: entry[m] for m in METRICS} for dataset, entry in found.items()}
+
+
+def prepare(out: Path, name: str, overrides: Sequence[str]) -> None:
+    folder = folder_of(out, name)
+    experiment, home = load_experiment(REAL, overrides)
+    experiment = experiment.model_copy(update={"model": NETWORKS[name]})
+    sources = open_sources(experiment, home, splits=("val",))
+    run, file, told = folder / "run", folder / "int8.xml", folder / "scores.json"
+    if not (run / "best").exists():
+        blind = {d: c.model_copy(update={"val": None}) for d, c in experiment.datasets.items()}  # scored below
+        train(experiment.model_copy(update={"datasets": blind}), home, run, resume=(run / "state.pt").exists())
+    model = load(run / "last")
+    if not file.exists():
+        export(model, file, "openvino", "int8", calibration_images(str(REAL), 32))
+    if not told.exists():
+        write_json(told, {"fp32": scores(model, sources), "int8": scores(load(file), sources), "facts": facts()})
+
+
+def measure(out: Path, name: str, repeats: int) -> dict[str, Any]:
+    folder = folder_of(out, name)
+    model = load(folder / "int8.xml")
+    assert isinstance(model.network, Exported)
+    model.network.threads = 2
+    timing = bench(model, "leaves", Settings((520, 706), 2, repeats, naive=False))
+    return {"network": name, "timing": timing} | json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    datasets = list(rows[0]["fp32"])
+    heads = ["network", "ms", "frames a second", *(f"{d}: mIoU fp32, int8" for d in datasets), "mean of int8"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for row in rows:
+        pairs = [" ".join(f"{100 * row[p][d]['miou']:.1f}" for p in ("fp32", "int8")) for d in datasets]
+        time = row["timing"]
+        cells = [row["network"], f"{time['ms']:.1f}", f"{time['fps']:.1f}", *pairs, f"{100 * mean(row, 'int8'):.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def mean(row: dict[str, Any], precision: str) -> float:
+    """Mean over datasets of mIoU; where claims on unlabelled pixels can be counted (boxes), they are."""
+    entries = [e["miou"] if e["strict_miou"] is None else e["strict_miou"] for e in row[precision].values()]
+    return sum(entries) / len(entries)
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for row, marker in zip(rows, "osD^vP*X", strict=False):
+        spread = row["timing"]["spread_ms"]["frame"]
+        x, y = row["timing"]["ms"], 100 * mean(row, "int8")
+        axes.errorbar([x], [y], xerr=[[x - spread["p10"]], [spread["p90"] - x]], marker=marker, label=row["network"])
+    axes.set(xlabel="ms a frame of 520x706, int8, 2 threads", ylabel="mean of mIoU over the datasets, %")
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    with written(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--prepare", action="store_true", help="only train, export and score what is missing")
+    p.add_argument("--only", help="numbers of networks, as 0,3")
+    p.add_argument("--repeats", type=int, default=30)
+    p.add_argument("overrides", nargs="*", metavar="key=value")
+    args = p.parse_args()
+    names = list(NETWORKS)
+    names = [names[int(i)] for i in args.only.split(",")] if args.only else names
+    if args.prepare:
+        for name in names:
+            prepare(args.out, name, args.overrides)
+        return
+    torch.set_num_threads(2)
+    ready = [name for name in names if (folder_of(args.out, name) / "scores.json").exists()]
+    rows = [measure(args.out, name, args.repeats) for name in ready]
+    write_json(args.out / "front.json", rows)
+    write_text(args.out / "front.md", table(rows))
+    draw(rows, args.out / "front.png")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
