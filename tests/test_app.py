@@ -320,6 +320,11 @@ def test_the_page_in_a_browser(served, photo, tiny_model, scene, tmp_path):
         page.keyboard.press("Home")  # the root alone
         page.wait_for_function("document.querySelector('#found-0').innerText.trim().startsWith('root')")
         page.wait_for_function("document.querySelectorAll('#found-1 tr').length == 1")
+        assert cv2.imwrite(str(tmp_path / "scene.ppm"), scene[..., ::-1])
+        page.get_by_label("Remove Image").click()
+        page.locator("#source input[type=file]").set_input_files(str(tmp_path / "scene.ppm"))
+        page.wait_for_function("document.querySelector('#source img')?.naturalWidth > 0")  # browsers show no PPM
+        page.wait_for_function("document.querySelectorAll('#found-1 tr').length == 1")
         for data, told in ((photo[: len(photo) // 2], "cut off or damaged"), (b"no picture", "expected an image")):
             (tmp_path / "broken.png").write_bytes(data)
             page.get_by_label("Remove Image").click()

@@ -11,6 +11,7 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing is told to anybody; both are read when gradio is imported
 os.environ["GRADIO_RUN_HISTORY"] = "False"  # nor are pictures kept in the browser or offered to a hub
 
+import cv2
 import gradio as gr
 import numpy as np
 from fastapi import FastAPI
@@ -40,6 +41,7 @@ from heteroseg.taxonomy import Color
 
 KEPT = 4  # images whose answers are kept for looking at them; others are worked out again
 FILES_KEPT = 3600  # seconds
+SHOWN_BY_BROWSERS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif"}
 SHOWN = 24  # labels in the list under a picture
 CSS = """
 footer { display: none !important; }
@@ -131,6 +133,15 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
         return result
 
     @told
+    def viewable(path: str | None) -> str | None:
+        """The upload, or a PNG beside it where browsers do not show its format, such as PPM or TIFF."""
+        if path is None or Path(path).suffix.lower() in SHOWN_BY_BROWSERS:
+            return path  # gr.skip() would have gradio make the component anew, without our preprocess
+        copy = Path(path).with_suffix(".png")
+        cv2.imwrite(str(copy), open_image(Path(path), limits)[..., ::-1])
+        return str(copy)
+
+    @told
     def point(path: str | None, event: gr.SelectData) -> list[str]:
         if path is None:
             return [""] * len(models)
@@ -204,6 +215,7 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
         inputs = [source, alpha, depth, least, *asked]
         looked = source.change(show, inputs, shown, api_visibility="private", show_progress="minimal")
         looked.failure(lambda: [None, ""] * len(models), None, shown, api_visibility="private")
+        source.upload(viewable, source, source, api_visibility="private", show_progress="hidden")
         source.change(lambda: [""] * len(models), None, paths, api_visibility="private", show_progress="hidden")
         controls: list[Any] = [depth, least, alpha, *asked]
         for control in controls:  # of what is dragged past only the last counts
