@@ -3,7 +3,7 @@
 # make test    the test suite
 # make lint    ruff, mypy, import layers
 # make docs    the documentation site, in site/
-# make compare       all ways to join the four real datasets, two seeds, short (about 10 minutes a way and seed, 2 cores)
+# make compare       all ways to join the four real datasets, two seeds, short (80 minutes and more, 2 cores)
 # make compare-full  the same at length, for a GPU
 PYTHON ?= python3
 BIN := .venv/bin
@@ -40,8 +40,8 @@ real: setup
 
 # See docs/results.md. Both go on where they were stopped.
 compare: setup
-	$(BIN)/heteroseg compare experiments/real.yaml --out runs/compare --seeds 2 \
-		train.steps=400 train.batch=8 'train.crop=[192, 192]' train.ema=0.99 optimiser.warmup=50
+	$(BIN)/heteroseg compare experiments/real.yaml --out runs/compare --seeds 2 --jobs 2 \
+		train.steps=400 train.batch=8 'train.crop=[192, 192]' train.ema=0.99 optimiser.warmup=50 train.workers=0
 
 compare-full: setup
 	$(BIN)/heteroseg compare experiments/real.yaml --out runs/compare-full --seeds 3 \
