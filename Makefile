@@ -8,6 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 # Ray and the exported networks' runtimes get a process of their own: see docs/log.md, 2026-11-27
 APART := tests/test_collection.py tests/test_export.py
 
@@ -26,8 +27,8 @@ demo: setup
 	$(BIN)/heteroseg demo
 
 test: setup
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 $(APART:%=--ignore=%)
-	for file in $(APART); do OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $$file || exit 1; done
+	$(PYTEST) -n 2 $(APART:%=--ignore=%)
+	for file in $(APART); do $(PYTEST) $$file || exit 1; done
 
 lint: setup
 	$(BIN)/ruff check src tests

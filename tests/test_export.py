@@ -9,7 +9,6 @@ import torch
 import heteroseg
 from heteroseg.bench import random_model, scenes
 from heteroseg.cli import main
-from heteroseg.config import ModelConfig
 from heteroseg.errors import HeterosegError
 from heteroseg.export import ENDINGS, calibration_images, export
 from heteroseg.model import save_model
@@ -18,7 +17,6 @@ from heteroseg.taxonomy import load_taxonomy
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-TINY_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 IMAGE = scenes(1, (70, 100))[0]  # no multiple of 32, so it is padded
 
 
@@ -76,9 +74,8 @@ def test_any_image_size(tiny_model, exported):
 
 
 @pytest.mark.parametrize("kind", ["openvino", "onnx"])
-def test_images_are_shrunk_in_a_file_too(tmp_path, kind):
-    torch.manual_seed(0)
-    config = ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, stride=12, scale=0.6667)
+def test_images_are_shrunk_in_a_file_too(tiny_model_config, tmp_path, kind):
+    config = tiny_model_config.model_copy(update={"stride": 12, "scale": 0.6667})
     model = random_model(config, load_taxonomy("streets-108"), (64, 96))
     path = tmp_path / f"small{ENDINGS[kind]}"
     export(model, path, kind)

@@ -277,15 +277,18 @@ class Job:
         return f"{self.part.name}, seed {self.seed}"
 
     @property
+    def run(self) -> Path:
+        return self.place / f"seed-{self.seed}"
+
+    @property
     def scored(self) -> Path:
-        return self.place / f"seed-{self.seed}.json"
+        return self.run.with_suffix(".json")
 
 
 def do_job(job: Job, output: Path | None = None) -> None:
-    run = job.place / f"seed-{job.seed}"
-    if not (run / "best").exists():  # without scoring it is written at the very end
-        train_part(job.place, run, job.seed, list(job.part.spaces), output)
-    write_json(job.scored, score_part(job.part, job.place, run, job.spaces))
+    if not (job.run / "best").exists():  # without scoring it is written at the very end
+        train_part(job.place, job.run, job.seed, list(job.part.spaces), output)
+    write_json(job.scored, score_part(job.part, job.place, job.run, job.spaces))
 
 
 def _use_threads(threads: int) -> None:
@@ -309,7 +312,7 @@ def do_jobs(todo: Sequence[Job], processes: int, say: Callable[[str], None]) -> 
     threads = max(1, (os.cpu_count() or 1) // processes)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, _use_threads, (threads,)) as pool:
-        futures = {pool.submit(do_job, job, job.place / f"seed-{job.seed}.log"): job for job in todo}
+        futures = {pool.submit(do_job, job, job.run.with_suffix(".log")): job for job in todo}
         try:
             for future in as_completed(futures):
                 future.result()
@@ -334,8 +337,8 @@ def compare(
         if way not in WAYS:
             raise HeterosegError(f"--ways: there is no way {way!r}{nearest(way, WAYS)}; there are {', '.join(WAYS)}")
     base = open_base(experiment, folder)
-    parts = {way: WAYS[way](base) for way in ways}
-    places = {p.name: out / way / p.name if len(parts[way]) > 1 else out / way for way in ways for p in parts[way]}
+    ways_parts = {way: WAYS[way](base) for way in ways}
+    parts = {out / way / p.name if len(ps) > 1 else out / way: p for way, ps in ways_parts.items() for p in ps}
     begun = out / "experiment.json"
     mine = json.loads(base.experiment.model_dump_json())
     if begun.exists():
@@ -347,14 +350,12 @@ def compare(
             )
     elif out.exists() and any(out.iterdir()):
         raise HeterosegError(f"{out}: the folder is not empty and holds no comparison; choose another --out")
-    for way in ways:
-        for part in parts[way]:
-            require_same(part, places[part.name])
+    for place, part in parts.items():
+        require_same(part, place)
     write_json(begun, mine)
-    for way in ways:
-        for part in parts[way]:
-            write_part(part, places[part.name])
-    jobs = [Job(p, places[p.name], seed, base.spaces) for seed in seeds for way in ways for p in parts[way]]
+    for place, part in parts.items():
+        write_part(part, place)
+    jobs = [Job(part, place, seed, base.spaces) for seed in seeds for place, part in parts.items()]
     for _ in do_jobs([job for job in jobs if not job.scored.exists()], processes, say):
         write_table(out, experiment, ways, seeds)
     return write_table(out, experiment, ways, seeds)
