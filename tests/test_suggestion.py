@@ -1,23 +1,31 @@
 """Names and sight place labels; the floor on the real data is that of the issue, with the mapping hidden."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from heteroseg import wording
 from heteroseg.cli import main
 from heteroseg.drafting import is_shipped
 from heteroseg.labellists import Listed, read_label_list
 from heteroseg.labelspace import load_label_space
 from heteroseg.suggestion import Evidence, claims, collect, divide, name_scores, propose
 from heteroseg.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
-from heteroseg.wording import relation
+from heteroseg.wording import MEANING, NEAR, RELATED, relation
 
-TREE = build_taxonomy(TaxonomyFile(name="t", tree={
-    "root": ["road", "person", "vehicle", "sky"], "person": ["pedestrian", "rider"],
-    "vehicle": ["car", "truck or bus", "bicycle"],
-}))
+TREE = build_taxonomy(
+    TaxonomyFile(
+        name="t",
+        tree={
+            "root": ["road", "person", "vehicle", "sky"],
+            "person": ["pedestrian", "rider"],
+            "vehicle": ["car", "truck or bus", "bicycle"],
+        },
+    )
+)
 REAL = Path(__file__).parents[2] / "shared"
 
 
@@ -43,12 +51,36 @@ def test_relations_of_names(label, node, kind):
     assert score <= 1
 
 
+def test_word_vectors_relate_names_that_the_table_does_not_know(monkeypatch):
+    pytest.importorskip("tokenizers")
+    if find_spec("wordllama") is None:
+        pytest.skip("the extra words is not installed")
+    for label, node in (("ocean", "sea"), ("toddler", "child"), ("ship", "boat")):
+        score, found = relation(label, node)
+        assert found == "meaning"
+        assert NEAR * MEANING <= score < RELATED, "below whatever the table knows"
+    assert relation("ocean", "drivable") == relation("road", "d_uneven_road") == (0.0, "")
+    assert np.linalg.norm(wording._vector("sea salt")) == pytest.approx(1, abs=1e-6)
+    monkeypatch.setattr(wording, "_vectors", lambda: None)
+    assert relation.__wrapped__("ocean", "sea") == (0.0, "")
+
+
 def test_names_alone():
-    labels = [Listed(0, "Road"), Listed(1, "human"), Listed(2, "automobile"), Listed(3, "void", ignore=True),
-              Listed(4, "vehicle"), Listed(5, "xyzzy")]
+    labels = [
+        Listed(0, "Road"),
+        Listed(1, "human"),
+        Listed(2, "automobile"),
+        Listed(3, "void", ignore=True),
+        Listed(4, "vehicle"),
+        Listed(5, "xyzzy"),
+    ]
     found = propose(labels, TREE)
     assert [p[0].leaves if p else None for p in found] == [
-        leaves("road"), leaves("person"), leaves("car"), leaves("truck or bus", "bicycle"), None
+        leaves("road"),
+        leaves("person"),
+        leaves("car"),
+        leaves("truck or bus", "bicycle"),
+        None,
     ]
     assert found[0][0].kind == "by name"
     assert all(len(p) <= 3 for p in found)
@@ -66,7 +98,10 @@ def test_sight_alone_finds_unions_and_parts():
     labels = [Listed(i, f"q{i}") for i in range(4)]
     found = propose(labels, TREE, seen(rows, [0, 0.6, 0, 0, 0, 0, 0]))
     assert [p[0].leaves for p in found] == [
-        leaves("road"), leaves("rider", "bicycle"), leaves("car", "truck or bus"), leaves("sky")
+        leaves("road"),
+        leaves("rider", "bicycle"),
+        leaves("car", "truck or bus"),
+        leaves("sky"),
     ]
     assert [p[0].kind for p in found] == ["equal to", "equal to", "equal to", "union of more than"]
     assert found[0][0].seen == pytest.approx(0.9)
@@ -101,8 +136,13 @@ def test_draft_from_the_command_line(tmp_path, capsys):
     space = load_label_space(str(out))
     tree = space.taxonomy
     cover = {b.name: [tree.names[n] for n in tree.cover(b.leaves)] for b in space.labels}
-    assert cover == {"Pavement": ["sidewalk"], "Roadway": ["drivable"], "cyclist": ["bicycle rider", "bicycle"],
-                     "xyzzy": [], "void": []}
+    assert cover == {
+        "Pavement": ["sidewalk"],
+        "Roadway": ["drivable"],
+        "cyclist": ["bicycle rider", "bicycle"],
+        "xyzzy": [],
+        "void": [],
+    }
     assert "# 1. by name" in out.read_text()
     assert main(command) == 2  # not overwritten
     assert "stands there already" in capsys.readouterr().err
@@ -116,8 +156,12 @@ def test_draft_from_the_command_line(tmp_path, capsys):
 def test_sight_from_the_command_line(tiny_data, tiny_model_folder, tmp_path, capsys):
     labels = tmp_path / "l.json"
     space = load_label_space("cityscapes")
-    labels.write_text(str([{"id": b.id, "name": b.name, "ignore": not b.leaves} for b in space.labels])
-                      .replace("'", '"').replace("True", "true").replace("False", "false"))
+    labels.write_text(
+        str([{"id": b.id, "name": b.name, "ignore": not b.leaves} for b in space.labels])
+        .replace("'", '"')
+        .replace("True", "true")
+        .replace("False", "false")
+    )
     command = ["taxonomy", "suggest", str(labels), "--model", str(tiny_model_folder), "--reader", "cityscapes",
                "--root", str(tiny_data / "cityscapes"), "--images", "2"]  # fmt: skip
     assert main([*command, "--out", str(tmp_path / "a.yaml")]) == 0
@@ -149,8 +193,9 @@ def test_hidden_labels_are_placed_by_name():
         pytest.skip(f"the reference tables are not part of the repository: {source} is absent")
     tree, right = load_taxonomy("streets-real"), 0
     space = load_label_space("camvid11")
-    listed = [b if b.name != "Void" else Listed(b.id, b.name, ignore=True)
-              for b in read_label_list(source, table="camvid11")]
+    listed = [
+        b if b.name != "Void" else Listed(b.id, b.name, ignore=True) for b in read_label_list(source, table="camvid11")
+    ]
     truth = {b.id: b.leaves for b in space.labels}
     found = propose(listed, tree)
     right += sum(p[0].leaves == truth[b.id] for b, p in zip([b for b in listed if not b.ignore], found, strict=True))

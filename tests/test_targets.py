@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 
 from heteroseg.datasets import list_items, read_mask, read_sample
 from heteroseg.errors import HeterosegError
@@ -25,8 +26,13 @@ SHAPES = ["rectangle", "disc", "triangle_up", "triangle_down", "diamond", "octag
 
 def space_of(ids, nodes, gate=None, shapes=None, name="s") -> LabelSpace:
     labels = [
-        {"id": i, "name": f"l{i}", "evaluate": False, **({"nodes": n} if n else {"ignore": True}),
-         "shape": shapes[k] if shapes else "rectangle"}
+        {
+            "id": i,
+            "name": f"l{i}",
+            "evaluate": False,
+            **({"nodes": n} if n else {"ignore": True}),
+            "shape": shapes[k] if shapes else "rectangle",
+        }
         for k, (i, n) in enumerate(zip(ids, nodes, strict=True))
     ]
     return build_label_space(LabelSpaceFile(name=name, taxonomy="t", labels=labels, gate=gate), TREE)
@@ -93,57 +99,98 @@ def test_encode_gives_running_numbers():
 # ---- shapes
 
 
-def inside(shape, px, py, box) -> bool:
-    """Whether a point lies in the shape inscribed in a box, by cross products with the corners."""
+def inside(shape, px, py, box, grow=(0.0, 0.0)) -> bool:
+    """Whether the pixel with this centre belongs to the shape in a box, by cross products with a polygon's corners.
+
+    `grow` moves the sides of the box and of the shape outwards.
+    """
     x1, y1, x2, y2 = map(float, box)
     cx, cy, rx, ry = (x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2, (y2 - y1) / 2
+    if abs(px - cx) > rx + grow[0] or abs(py - cy) > ry + grow[1]:
+        return False
+    if shape == "rectangle":
+        return True
     if shape == "disc":
-        return math.hypot((px - cx) / rx, (py - cy) / ry) <= 1
+        if rx == int(rx):
+            cx -= 0.5
+        if ry == int(ry):
+            cy -= 0.5
+        return math.hypot((px - cx) / (rx + grow[0]), (py - cy) / (ry + grow[1])) <= 1
+    rx, ry = max(rx - 0.5, 0.25) + grow[0], max(ry - 0.5, 0.25) + grow[1]
     k = 0.5  # half an octagon's straight side, on a box of half-width 1
     corners = {
-        "rectangle": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
         "triangle_up": [(0, -1), (1, 1), (-1, 1)],
         "triangle_down": [(-1, -1), (1, -1), (0, 1)],
         "diamond": [(0, -1), (1, 0), (0, 1), (-1, 0)],
         "octagon": [(-k, -1), (k, -1), (1, -k), (1, k), (k, 1), (-k, 1), (-1, k), (-1, -k)],
     }[shape]
     points = [(cx + rx * a, cy + ry * b) for a, b in corners]
-    pairs = zip(points, points[1:] + points[:1], strict=True)
-    return all((bx - ax) * (py - ay) - (by - ay) * (px - ax) >= 0 for (ax, ay), (bx, by) in pairs)
+    pairs = list(zip(points, points[1:] + points[:1], strict=True))
+    return any(
+        all((bx - ax) * (qy - ay) - (by - ay) * (qx - ax) >= 0 for (ax, ay), (bx, by) in pairs)
+        for qx, qy in [(px, py), (px - 0.5, py), (px + 0.5, py), (px, py - 0.5), (px, py + 0.5)]
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(SHAPES), st.floats(-8, 20), st.floats(-8, 16), st.floats(0.3, 25), st.floats(0.3, 25)
+    st.sampled_from(SHAPES), st.floats(-8, 20), st.floats(-8, 16), st.floats(0.3, 25), st.floats(0.3, 25), st.booleans()
 )
-def test_a_pixel_belongs_to_a_shape_when_its_centre_does(shape, x, y, w, h):
+def test_pixels_of_shapes(shape, x, y, w, h, whole):
     box = np.array([x, y, x + w, y + h])
+    if whole:
+        box = box.round() + [0, 0, 1, 1]
     image = np.full((13, 17), -1, np.int16)
     draw_shape(image, box, shape, 5)
     near = 1e-6  # a centre on the outline may go either way
     for i, j in np.ndindex(*image.shape):
         # wider still to the sides, so that the sharp corners of a flat triangle move outwards too
-        grown, shrunk = box + [-200 * near, -near, 200 * near, near], box - [-near, -near, near, near]
-        if inside(shape, j + 0.5, i + 0.5, shrunk):
+        if inside(shape, j + 0.5, i + 0.5, box, (-near, -near)):
             assert image[i, j] == 5
-        elif not inside(shape, j + 0.5, i + 0.5, grown):
+        elif not inside(shape, j + 0.5, i + 0.5, box, (200 * near, near)):
             assert image[i, j] == -1
+
+
+def test_shapes_are_drawn_as_outlined_polygons_are():
+    """PIL draws a polygon with its outline, as the released masks seem to be made; here and there a pixel differs."""
+    corners = {
+        "diamond": [(0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)],
+        "triangle_up": [(0, 1), (0.5, 0), (1, 1)],
+        "triangle_down": [(0, 0), (0.5, 1), (1, 0)],
+        "octagon": [(0.25, 0), (0.75, 0), (1, 0.25), (1, 0.75), (0.75, 1), (0.25, 1), (0, 0.75), (0, 0.25)],
+    }
+    rng = np.random.default_rng(3)
+    for shape, points in corners.items():
+        wrong = total = 0
+        for w, h in rng.integers(20, 70, (40, 2)).tolist():
+            picture = Image.new("L", (80, 80))
+            ImageDraw.Draw(picture).polygon([(5 + a * (w - 1), 6 + b * (h - 1)) for a, b in points], fill=1, outline=1)
+            wanted, found = np.asarray(picture), np.zeros((80, 80), np.int16)
+            draw_shape(found, np.array([5, 6, 5 + w, 6 + h]), shape, 1)
+            wrong, total = wrong + (wanted != found).sum(), total + wanted.sum()
+        assert wrong / total < 0.03, shape  # 0.01 to 0.02; without the outline 0.04 to 0.07
 
 
 @pytest.mark.parametrize(
     ("shape", "share"),
-    [("rectangle", 1.0), ("disc", math.pi / 4), ("triangle_up", 0.5), ("triangle_down", 0.5), ("diamond", 0.5),
-     ("octagon", 0.875)],
+    [
+        ("rectangle", 1.0),
+        ("disc", math.pi / 4),
+        ("triangle_up", 0.5),
+        ("triangle_down", 0.5),
+        ("diamond", 0.5),
+        ("octagon", 0.875),
+    ],
 )
 def test_areas(shape, share):
     image = np.zeros((230, 330), np.int16)
-    draw_shape(image, np.array([10, 20, 310, 220]), shape, 1)
-    assert image.sum() / (300 * 200) == pytest.approx(share, abs=0.01)
+    draw_shape(image, np.array([10, 20, 311, 221]), shape, 1)
+    assert image.sum() / (301 * 201) == pytest.approx(share, abs=0.01)
     turned = {"triangle_up": "triangle_down", "triangle_down": "triangle_up"}.get(shape, shape)
     other = np.zeros_like(image)
-    draw_shape(other, np.array([10, 10, 310, 210]), turned, 1)
+    draw_shape(other, np.array([10, 9, 311, 210]), turned, 1)
     assert np.array_equal(image[::-1], other)
-    assert np.array_equal(image[:, 10:310], image[:, 309:9:-1])
+    assert np.array_equal(image[:, 10:311], image[:, 310:9:-1])
 
 
 def test_smaller_boxes_lie_on_top_and_ignored_ones_draw_nothing():
@@ -181,7 +228,7 @@ def test_shapes_equal_the_released_fine_masks():
     assert set(ious) == {"disc", "triangle_up", "triangle_down", "diamond", "octagon"}
     means = {shape: (round(float(np.mean(v)), 3), len(v)) for shape, v in ious.items()}
     print(means)
-    assert all(mean >= 0.85 for mean, _ in means.values()), means
+    assert all(mean >= 0.87 for mean, _ in means.values()), means
 
 
 # ---- tables

@@ -40,13 +40,16 @@ NAIVE_MOST = 2**30  # logits that the naive decode may upsample; beyond, it is l
 
 @dataclass(frozen=True)
 class Settings:
-    """`size` (H, W); `naive` also times the decode that upsamples every logit, where they fit into 4 GiB."""
+    """`size` (H, W); `image`, scaled to it, takes the place of a drawn scene (answers that change often take longer to
+    decode); `naive` also times the decode that upsamples every logit, where they fit into 4 GiB.
+    """
 
     size: tuple[int, int] = (520, 706)
     threads: int = 2
     repeats: int = 50
     batch: int = 1
     naive: bool = True
+    image: Path | None = None
 
 
 def scenes(count: int, size: tuple[int, int]) -> list[np.ndarray]:
@@ -158,10 +161,14 @@ def frame(model: Model, image: np.ndarray, plan: Plan) -> tuple[dict[str, float]
 
 @torch.inference_mode()
 def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
-    """Time frames of a drawn scene of `settings.size`; the dictionary is what `--json` writes.
+    """Time frames of one image of `settings.size`; the dictionary is what `--json` writes.
 
-    Frames follow each other as in a video; reading the scene from a JPEG file and writing its labels are timed apart.
+    Frames follow each other as in a video; reading the image from a JPEG file and writing its labels are timed apart.
     """
+    if settings.image is None:
+        picture = scenes(1, settings.size)[0]
+    else:
+        picture = cv2.resize(read_image(settings.image), settings.size[::-1], interpolation=cv2.INTER_AREA)
     if not isinstance(model.network, Exported):
         model.network.eval()
     before = torch.get_num_threads()
@@ -169,8 +176,8 @@ def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
     plan = model.plan(labels, ids=True)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            source, target = Path(folder) / "scene.jpg", Path(folder) / "ids.png"
-            cv2.imwrite(str(source), scenes(1, settings.size)[0][..., ::-1])
+            source, target = Path(folder) / "image.jpg", Path(folder) / "ids.png"
+            cv2.imwrite(str(source), picture[..., ::-1])
             reads, image = timed(lambda: read_image(source), settings.repeats)
             for _ in range(5):
                 frame(model, image, plan)

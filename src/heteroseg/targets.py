@@ -60,25 +60,38 @@ def encode_ids(ids: np.ndarray, space: LabelSpace, where: str) -> np.ndarray:
 def draw_shape(image: np.ndarray, box: np.ndarray, shape: Shape, value: int) -> None:
     """Fill the shape inscribed in a box (x1, y1, x2, y2, pixels, right and bottom exclusive) with `value`, in place.
 
-    A pixel belongs to the shape when its centre does. Shapes follow the sign types of GTSDB's released fine masks.
+    As in GTSDB's released fine masks a polygon has its corners at the centres of the box's outermost pixels, and a
+    pixel belongs to it when its centre does or is within half a pixel, sideways or up and down. The centre of a disc
+    that is an even number of pixels wide (high) is half a pixel further left (up), so that it is a pixel's centre.
     """
     height, width = image.shape
     x1, y1 = max(int(np.floor(box[0])), 0), max(int(np.floor(box[1])), 0)
     x2, y2 = min(int(np.ceil(box[2])), width), min(int(np.ceil(box[3])), height)
     if x2 <= x1 or y2 <= y1:
         return
-    # coordinates of pixel centres, -1 to 1 across the box
-    x = ((np.arange(x1, x2) + 0.5 - box[0]) / (box[2] - box[0]) * 2 - 1)[None, :]
-    y = ((np.arange(y1, y2) + 0.5 - box[1]) / (box[3] - box[1]) * 2 - 1)[:, None]
-    inside = {
-        "rectangle": lambda: (np.abs(x) <= 1) & (np.abs(y) <= 1),
-        "disc": lambda: x**2 + y**2 <= 1,
-        "diamond": lambda: np.abs(x) + np.abs(y) <= 1,
-        "triangle_up": lambda: (np.abs(x) <= (y + 1) / 2) & (y <= 1),
-        "triangle_down": lambda: (np.abs(x) <= (1 - y) / 2) & (y >= -1),
-        "octagon": lambda: (np.abs(x) <= 1) & (np.abs(y) <= 1) & (np.abs(x) + np.abs(y) <= OCTAGON),
-    }[shape]()
+    w, h = (box[2:] - box[:2]) / 2
+    # pixel centres from the middle of the box
+    x = (np.arange(x1, x2) + 0.5 - box[0] - w)[None, :]
+    y = (np.arange(y1, y2) + 0.5 - box[1] - h)[:, None]
+    inside = (np.abs(x) <= w) & (np.abs(y) <= h)
+    if shape == "disc":
+        inside &= ((x + 0.5 * (w % 1 == 0)) / w) ** 2 + ((y + 0.5 * (h % 1 == 0)) / h) ** 2 <= 1
+    elif shape != "rectangle":
+        a, b = max(w - 0.5, 0.25), max(h - 0.5, 0.25)
+        moves = ((0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))
+        inside &= np.logical_or.reduce([_in_polygon(shape, (x + dx) / a, (y + dy) / b) for dx, dy in moves])
     image[y1:y2, x1:x2][inside] = value
+
+
+def _in_polygon(shape: Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Whether points are in a polygon with corners at -1 and 1."""
+    side = {
+        "diamond": lambda: np.abs(x) + np.abs(y) <= 1,
+        "triangle_up": lambda: np.abs(x) <= (y + 1) / 2,
+        "triangle_down": lambda: np.abs(x) <= (1 - y) / 2,
+        "octagon": lambda: np.abs(x) + np.abs(y) <= OCTAGON,
+    }[shape]()
+    return side & (np.abs(x) <= 1) & (np.abs(y) <= 1)
 
 
 def rasterise(boxes: np.ndarray, labels: np.ndarray, space: LabelSpace, size: tuple[int, int]) -> np.ndarray:

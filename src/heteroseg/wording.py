@@ -1,5 +1,5 @@
-"""How near the names of a label and of a node are: tokens, a shipped table of words, and the spelling. Offline,
-and without embeddings.
+"""How near the names of a label and of a node are: tokens, a shipped table of words, the spelling, and word vectors
+where the extra `words` is installed. Offline.
 """
 
 import re
@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
 from importlib.resources import files as package_files
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
 
 from heteroseg.files import parse_yaml
 
-SAME, KIND, PART, RELATED, SPELLING = 1.0, 0.75, 0.6, 0.4, 0.6
+SAME, KIND, PART, RELATED, SPELLING, MEANING = 1.0, 0.75, 0.6, 0.4, 0.6, 0.4
 FARTHER = 0.9  # factor for each further step of `broader`
 ALIKE, LONG = 0.8, 6  # least similarity of spelling that counts, and length of the names
+NEAR = 0.4  # least cosine of word vectors that counts
 Phrase = tuple[str, ...]
 
 
@@ -91,7 +97,8 @@ def _above(meaning: tuple[Phrase, ...]) -> dict[Phrase, int]:
 @cache
 def relation(label: str, node: str) -> tuple[float, str]:
     """Score from 0 to 1 and a word for it: `same`, `kind` (the node is a kind or part of the label), `part` (the label
-    is one of the node), `related` (kinds of one thing), `spelling`, or 0 and an empty word.
+    is one of the node), `related` (kinds of one thing), `spelling`, `meaning` (near as word vectors), or 0 and an empty
+    word.
     """
     best = (0.0, "")
     for a in meanings(label):
@@ -119,5 +126,37 @@ def _compared(a: tuple[Phrase, ...], b: tuple[Phrase, ...]) -> tuple[float, str]
     if shared:
         return RELATED * FARTHER ** max(min(shared) - 1, 0), "related"
     one, two = (" ".join(w for p in m for w in p) for m in (a, b))
-    ratio = SequenceMatcher(None, one, two).ratio() if ("non-" in one) == ("non-" in two) else 0.0
-    return (SPELLING * ratio, "spelling") if ratio >= ALIKE and min(len(one), len(two)) >= LONG else (0.0, "")
+    if ("non-" in one) != ("non-" in two):
+        return 0.0, ""
+    ratio = SequenceMatcher(None, one, two).ratio()
+    if ratio >= ALIKE and min(len(one), len(two)) >= LONG:
+        return SPELLING * ratio, "spelling"
+    cosine = float(_vector(one) @ _vector(two)) if _vectors() else 0.0
+    return (MEANING * cosine, "meaning") if cosine >= NEAR else (0.0, "")
+
+
+@cache
+def _vectors() -> tuple[Any, np.ndarray] | None:
+    """The tokenizer and the (tokens, 256) vectors that the package wordllama carries, if it is installed.
+
+    Read without importing it, since its import reconfigures logging.
+    """
+    found = find_spec("wordllama")
+    if found is None or found.origin is None:
+        return None
+    from tokenizers import Tokenizer
+
+    folder = Path(found.origin).parent
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+    weights = load_file(folder / "weights" / "l2_supercat_256.safetensors")
+    return tokenizer, next(iter(weights.values())).astype(np.float32)
+
+
+@cache
+def _vector(words: str) -> np.ndarray:
+    """(256,) the mean of the words' vectors, of length 1."""
+    loaded = _vectors()
+    assert loaded is not None
+    tokenizer, table = loaded
+    mean = table[tokenizer.encode(words, add_special_tokens=False).ids].mean(0)
+    return mean / np.linalg.norm(mean)

@@ -109,7 +109,7 @@ def bench(args: argparse.Namespace) -> int:
 
     if bool(args.model) == bool(args.preset):
         raise HeterosegError("bench measures a MODEL or a --preset; name one of the two")
-    settings = Settings(args.size, args.threads, args.repeats, args.batch)
+    settings = Settings(args.size, args.threads, args.repeats, args.batch, image=args.image)
     args.precision = args.precision or ("int8" if args.preset and args.runtime == "openvino" else "fp32")
     if args.model:
         model = load(args.model)
@@ -171,6 +171,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--preset", metavar="NAME", help="instead of a MODEL: random weights (fast, fast-lite0)")
     p.add_argument("--taxonomy", default="streets-108", metavar="NAME", help="its taxonomy (default: streets-108)")
     p.add_argument("--size", type=size, default=(520, 706), metavar="HxW", help="image size (default: 520x706)")
+    p.add_argument("--image", type=Path, metavar="FILE", help="time this image, scaled to the size, not a drawn scene")
     p.add_argument("--runtime", default="openvino", choices=["torch", "openvino", "onnx"])
     p.add_argument("--precision", choices=["fp32", "bf16", "int8"], help="default: fp32; for a preset in openvino int8")
     p.add_argument("--decision", choices=["path", "marginal"], help="default: as the model says (preset: path)")

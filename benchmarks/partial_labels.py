@@ -1,6 +1,6 @@
 """What it does to say what a dataset's silence means: CamVid as if it labelled one child of `drivable` only.
 
-python benchmarks/coverage.py --out DIR [--steps 300] [--seeds 1] [key=value ...]
+python benchmarks/partial_labels.py --out DIR [--steps 300] [--seeds 1] [key=value ...]
 
 CamVid's road, shoulders and other markings are taken together as `drivable`; its lane markings keep their label.
 IDD-Lite knows `drivable` alone. The network is trained with `coverage: {lane marking: ...}` as `complete` (true here:
