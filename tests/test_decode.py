@@ -16,6 +16,7 @@ from heteroseg.decision import (
     OUTSIDE,
     decide,
     granted,
+    in_lanes,
     label_map,
     label_probs,
     leaf_probs,
@@ -28,6 +29,7 @@ from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxo
 from test_decision import SPACES, deep, unions
 
 KINDS = ["random", "smooth", "ties", "constant", "huge", "infinite", "nan", "alternating", "close", "tiny", "certain"]
+KINDS.append("unsure")
 
 
 def logits_of(kind: str, channels: int, h: int, w: int, seed: int) -> torch.Tensor:
@@ -54,6 +56,8 @@ def logits_of(kind: str, channels: int, h: int, w: int, seed: int) -> torch.Tens
             + torch.randint(0, 3, z.shape, generator=g) * 2.0**-23
             + (z > 0) * 100.0 * (torch.rand(1, generator=g) < 0.5)
         )
+    elif kind == "unsure":  # no majority, little change: what bounds decide
+        z = F.interpolate(z[:, :, :2, :2] / 4, (h, w), mode="bilinear") + z / 60
     elif kind == "tiny":
         z = z * 1e-38
     elif kind == "certain":
@@ -95,6 +99,27 @@ def test_every_shipped_label_space(name, void, rule):
         found = decode(z, (48, 56), (45, 50), ids)
         assert found.dtype.itemsize == (1 if max(*space.ids, space.outside) < 256 else 2)
         assert np.array_equal(found, native_ids(positions, space).numpy())
+
+
+@pytest.mark.parametrize("cell", [1, 3, 4, 5, 8, 9, 12, 13, 31])
+def test_blocks_of_cells_of_any_size(cell):
+    for name in ("camvid32", "camvid11", "gtsdb-real"):  # single nodes, unions, most of it outside
+        space = load_label_space(name)
+        for seed, kind in enumerate(("unsure", "smooth", "random")):
+            z = logits_of(kind, space.taxonomy.channels, 4, 5, seed)
+            agrees(z, (4 * cell, 5 * cell), (4 * cell - cell // 2, 5 * cell), plan_decode(space, "marginal"))
+
+
+def test_probabilities_of_a_pixel_have_the_same_bits_anywhere():
+    space = load_label_space("camvid32")
+    z = logits_of("random", space.taxonomy.channels, 45, 50, 4)
+    labels, _ = label_probs(in_lanes(z), space)
+    full, inside = labels[0, :, 0, : 45 * 50], labels.sum(1)[0, 0, : 45 * 50]
+    for count in (1, 3, 17, 70, 1000):
+        at = torch.randperm(45 * 50)[:count]
+        some, _ = label_probs(in_lanes(z.flatten(2)[:, :, None, at]), space)
+        assert torch.equal(some[0, :, 0, :count], full[:, at])
+        assert torch.equal(some.sum(1)[0, 0, :count], inside[at])
 
 
 @pytest.mark.parametrize("void", [False, True])

@@ -8,6 +8,7 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from heteroseg.bilinear import neighbours
@@ -20,6 +21,7 @@ SCORES: tuple[Score, ...] = ("probability", "entropy", "logit")
 VOID = -1  # a classifier answered "not a child of this node"
 OUTSIDE = -1  # not a label of the space
 LARGE = 1e30  # logits beyond it are held there
+LANES = 64  # a whole number of vector registers on any machine
 
 
 def finite(logits: Tensor) -> Tensor:
@@ -51,6 +53,16 @@ def upsample_at(logits: Tensor, covers: tuple[int, int], rows: Tensor, columns: 
     left, right, across = neighbours(columns.float(), covers[1], logits.shape[3])
     sides = [_between(finite(logits[:, :, top, at]), finite(logits[:, :, bottom, at]), down) for at in (left, right)]
     return _between(sides[0], sides[1], across)[:, :, None]
+
+
+def in_lanes(logits: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, C, 1, N): H * W pixels and zeros up to a multiple of LANES.
+
+    Torch's softmax and sums round differently for the last few pixels that fill no vector register. Without such a rest
+    the probabilities of a pixel have the same bits in any image and at any place, which `heteroseg.decode` relies on.
+    """
+    flat = logits.flatten(2)
+    return F.pad(flat, (0, -flat.shape[2] % LANES))[:, :, None]
 
 
 def leaf_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
@@ -173,8 +185,10 @@ def label_map(logits: Tensor, space: LabelSpace, rule: Rule = "marginal") -> Ten
         nodes = decide(logits, space.taxonomy, torch.from_numpy(space.stops), granted(space))
         table = torch.from_numpy(space.by_node).to(logits.device)
         return torch.where(nodes == VOID, OUTSIDE, table[nodes.clamp(min=0)])
-    labels, total = label_probs(logits, space)
-    return torch.where(labels.sum(1) >= 0.5 * total, labels.argmax(1), OUTSIDE)
+    batch, _, height, width = logits.shape
+    labels, total = label_probs(in_lanes(logits), space)
+    found = torch.where(labels.sum(1) >= 0.5 * total, labels.argmax(1), OUTSIDE)
+    return found[:, 0, : height * width].reshape(batch, height, width)
 
 
 def label_probs(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:

@@ -8,10 +8,12 @@ classifiers only where the parent was chosen. The result equals `upsample` + `de
 - Rounding: interpolation is two products and a sum, which never decreases in a logit. So a channel that is largest at
   all corners stays so between them; it can at most be drawn level. Where the lead over an *earlier* channel (which
   would win the tie) is not larger than what rounding can eat, the pixels are interpolated.
-- `marginal` is no convex matter, but the probability of a node is log-concave in the logits (a sum of log-softmaxes),
-  so {p(node) > 1/2} is convex: a node with more than half at four corners has it everywhere between, and so has its
-  label. The other pixels get their probabilities in the loop; those that rounding could turn round are left to the
-  reference.
+- `marginal` is no convex matter, but the probability of a node is log-concave in the logits (a sum of log-softmaxes).
+  So {p(node) > 1/2} is convex: a node with more than half at four corners has it everywhere between, and so has its
+  label. And p(node) is nowhere below the least of its corners: a label has at least the sum of its nodes' least and at
+  most what the others' leave, so where little changes the winner is sure without a majority. What is not sure is tried
+  again in blocks of a cell. The other pixels get their probabilities in the loop; those that rounding could turn round
+  are left to the reference, which gives a pixel the same bits wherever it lies (`decision.in_lanes`).
 
 Where a network ends at the features of a 1x1 head (`LazyLogits`), the path rule works out a classifier's logits only at
 the cells where its node is reached; with 2,000 classes that is a few of a hundred. The result equals the reference on
@@ -29,7 +31,7 @@ import torch
 from torch import Tensor
 
 from heteroseg.bilinear import neighbours
-from heteroseg.decision import OUTSIDE, VOID, Rule, finite, granted, label_probs, upsample_at
+from heteroseg.decision import OUTSIDE, VOID, Rule, finite, granted, in_lanes, label_probs, upsample_at
 from heteroseg.labelspace import LabelSpace
 from heteroseg.runtimes import LazyLogits
 from heteroseg.taxonomy import Taxonomy
@@ -251,13 +253,13 @@ def _marginal(z, logits: Tensor, covers: Size, size: Size, plan: Plan, grid, cha
 
 
 def _best_label(logits: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    """The reference's marginal rule with its probability: (1, C, H, W) to (1, H, W) labels and float32."""
+    """The reference's marginal rule with its probability: (1, C, 1, N) to (1, 1, N) labels and float32."""
     assert plan.space is not None
-    labels, total = label_probs(logits, plan.space)
-    inside = labels.sum(1)
-    best, label = labels.amax(1), labels.argmax(1)
+    labels, total = label_probs(in_lanes(logits), plan.space)
+    inside, best, label = labels.sum(1), labels.amax(1), labels.argmax(1)
     out = inside < 0.5 * total
-    return torch.where(out, OUTSIDE, label), torch.where(out, total - inside, best)
+    found, share = torch.where(out, OUTSIDE, label), torch.where(out, total - inside, best)
+    return found[..., : logits.shape[3]], share[..., : logits.shape[3]]
 
 
 def _walk(z: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,6 +20,9 @@ MARGIN, TINY = np.float32(2.0**-20), np.float32(1e-37)  # rounding in two interp
 ONE, HALF = np.float32(1), np.float32(0.5)
 MAJORITY = np.float32(0.5001)
 NEAR = np.float32(1e-5)  # relative distance of two probabilities that rounding could turn round
+RARE, SURE = np.float32(2.0**-9), np.float32(1e-3)  # least share that is looked into; what rounding could add to bounds
+TAME = np.float32(64)  # logits up to here are interpolated with errors far below SURE
+FINE = 4  # height and width in pixels of the blocks that are tried before single pixels
 LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 E5, E4, E3 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
 E2, E1, E0 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
@@ -258,20 +261,22 @@ def _majority(row, first, begin, end, after, v, p):
 
 
 @njit(cache=True, nogil=True)
-def _pixel(left, right, wx, whole, first, begin, end, after, label, frontier, share, v, p, mass):
+def _pixel(left, right, wx, whole, single, closed, first, begin, end, after, label, frontier, share, v, p, mass):
     """The most probable label of a pixel from its left and right sides, its probability, and whether rounding could
     turn it round; the label is -1 outside.
 
     Classifiers are asked in the order of their nodes' probability, until (not with `whole`) what is left in the others
-    can change nothing. `mass` (labels,), `frontier` and `share` (codes,), `v` and `p` (C,) are work space.
+    can change nothing: all of it together, or, where every label is one node (`single`), the largest part of it. In a
+    `closed` space nothing lies outside. `mass` (labels,), `frontier` and `share` (codes,), `v` and `p` (C,) are work
+    space.
     """
     if begin[first] < 0:  # one label covers everything
         return label[first], ONE, False
     mass[:] = 0
     outside, inside, best, second, winner = np.float32(0), np.float32(0), np.float32(0), np.float32(0), -1
     frontier[0], share[first], count = first, ONE, 1
-    rest = ONE
-    while count and (whole or best - second <= NEAR + rest or abs(inside - outside) <= NEAR + rest):
+    rest, rival = ONE, ONE  # what is left; the most that another label could come to
+    while count and (whole or best - rival <= NEAR or not (closed or abs(inside - outside) > NEAR + rest)):
         at = 0
         for q in range(count):
             if share[frontier[q]] > share[frontier[at]]:
@@ -300,13 +305,79 @@ def _pixel(left, right, wx, whole, first, begin, end, after, label, frontier, sh
                     second = m
             elif label[below] == -1:
                 outside += part
-        rest = np.float32(0)
+        rest, most = np.float32(0), np.float32(0)
         for q in range(count):
             rest += share[frontier[q]]
-    close = best - second <= NEAR * best + rest or abs(inside - outside) <= NEAR + rest
+            most = max(most, share[frontier[q]])
+        rival = max(second, most) if single else second + rest
+    close = best - rival <= NEAR * best or not (closed or abs(inside - outside) > NEAR + rest)
     if inside < outside:
         return -1, outside, close
     return winner, best, close
+
+
+@njit(cache=True, nogil=True)
+def _bounds(v, first, begin, end, after, share, stack, p, q):
+    """`q` (C,) receives for each channel that ends a walk a lower bound of its probability: 0 below nodes that are
+    RARE, else the probability. Returns the largest size of a logit."""
+    q[:] = 0
+    stack[0], share[first], count = first, ONE, 1
+    size = np.float32(0)
+    while count:
+        count -= 1
+        node = stack[count]
+        lo, hi = begin[node], end[node]
+        scale = share[node] / _softmax(v[lo:hi], p[lo:hi])
+        for k in range(lo, hi):
+            size = max(size, abs(v[k]))
+            below, part = after[k], p[k] * scale
+            if begin[below] < 0:
+                q[k] = part
+            elif part > RARE:
+                share[below] = part
+                stack[count] = below
+                count += 1
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _certain(a, b, c, d, meaning, mass):
+    """The label that wins everywhere between four corners with bounds `a` to `d` (C,), -1 outside; -2 if none surely.
+
+    The logarithm of a node's probability is concave in the logits, so between the corners it is nowhere below the least
+    of theirs. A label has at least the sum of its channels' least, and at most what the others leave.
+    """
+    mass[:] = 0
+    inside, outside, void = np.float32(0), np.float32(0), np.float32(0)
+    for k in range(a.size):
+        least = min(min(a[k], b[k]), min(c[k], d[k]))
+        if meaning[k] >= 0:
+            mass[meaning[k]] += least
+            inside += least
+        elif meaning[k] == -1:
+            outside += least
+        else:
+            void += least
+    open_ = ONE - inside - outside - void + SURE
+    if outside - inside > open_:
+        return -1
+    if inside - outside <= open_:
+        return -2
+    best, second, winner = np.float32(0), np.float32(0), -2
+    for label in range(mass.size):
+        m = mass[label]
+        if m > best:
+            best, second, winner = m, best, label
+        elif m > second:
+            second = m
+    return winner if best - second > open_ else -2
+
+
+@njit(cache=True, nogil=True)
+def _fill(out, value, top, bottom, left, right):
+    for y in range(top, bottom):
+        for x in range(left, right):
+            out[y, x] = value
 
 
 @njit(cache=True, nogil=True)
@@ -318,6 +389,9 @@ def marginal_band(
     `label` (codes,) is the label of each code, -1 outside the space, -2 void. Pixels that rounding could turn round go
     as row * W + column into `open_`; returns how many.
     `chance` (H, W) float32, or empty, receives the label's probability.
+
+    A cell whose corners agree by majority, or whose answer is `_certain`, is filled; else the same is tried for the
+    blocks of a lattice in it, since between four points of a cell interpolation is a convex combination too.
     """
     h, w, channels = z.shape
     last, every = min(stop, h - 1), chance.size > 0
@@ -326,6 +400,23 @@ def marginal_band(
     share, mass = np.empty(len(begin), np.float32), np.empty(labels, np.float32)
     frontier = np.empty(len(begin), np.int32)
     at = np.full((last - start + 1, w), -1, np.int32)
+    meaning = np.full(channels, -2, np.int64)
+    for k in range(channels):
+        if after[k] >= 0 and begin[after[k]] < 0:
+            meaning[k] = label[after[k]]
+    mass[:] = 0
+    single, closed = True, True
+    for k in range(channels):
+        if meaning[k] >= 0:
+            mass[meaning[k]] += ONE
+            single &= mass[meaning[k]] < 2
+        closed &= meaning[k] != -1
+    grid, sizes = np.empty((2, w, channels), np.float32), np.empty((2, w), np.float32)  # of rows i and i + 1, in turn
+    known = np.full((2, w), -1, np.int64)  # the row that `grid` holds
+    wide = 1
+    for j in range(w):
+        wide = max(wide, columns[j + 1] - columns[j])
+    lattice = np.empty((2, wide // FINE + 2, channels), np.float32)  # bounds at two rows of points in a cell, in turn
     if not every:
         for i in range(start, last + 1):
             for j in range(w):
@@ -337,27 +428,75 @@ def marginal_band(
             k = min(j + 1, w - 1)
             node = at[up, j]
             if node >= 0 and node == at[up, k] and node == at[below, j] and node == at[below, k] and label[node] >= -1:
-                value = table[label[node]]
-                for y in range(rows[i], rows[i + 1]):
-                    for x in range(columns[j], columns[j + 1]):
-                        out[y, x] = value
+                _fill(out, table[label[node]], rows[i], rows[i + 1], columns[j], columns[j + 1])
                 continue
-            if columns[j + 1] == columns[j]:
+            if columns[j + 1] == columns[j] or rows[i + 1] == rows[i]:
                 continue
-            for y in range(rows[i], rows[i + 1]):
-                wy = down[y]
-                _blend_finite(z[i, j], z[start + below, j], ONE - wy, wy, left)
-                _blend_finite(z[i, k], z[start + below, k], ONE - wy, wy, right)
-                for x in range(columns[j], columns[j + 1]):
-                    found, prob, close = _pixel(
-                        left, right, across[x], every, first, begin, end, after, label, frontier, share, v, p, mass
-                    )
-                    out[y, x] = table[found]
-                    if every:
-                        chance[y, x] = prob
-                    if close:
-                        open_[count] = y * out.shape[1] + x
-                        count += 1
+            bounded = not every and begin[first] >= 0
+            if bounded:
+                size = np.float32(0)
+                for y in (i, start + below):
+                    for x in (j, k):
+                        if known[y % 2, x] != y:
+                            known[y % 2, x] = y
+                            _blend_finite(z[y, x], z[y, x], ONE, np.float32(0), v)
+                            sizes[y % 2, x] = _bounds(v, first, begin, end, after, share, frontier, p, grid[y % 2, x])
+                        size = max(size, sizes[y % 2, x])
+                bounded = size <= TAME
+                if bounded:
+                    one, two = grid[i % 2], grid[(start + below) % 2]
+                    found = _certain(one[j], one[k], two[j], two[k], meaning, mass)
+                    if found > -2:
+                        _fill(out, table[found], rows[i], rows[i + 1], columns[j], columns[j + 1])
+                        continue
+            tall = -(-(rows[i + 1] - rows[i]) // FINE) if bounded else 1
+            broad = -(-(columns[j + 1] - columns[j]) // FINE) if bounded else 1
+            tried = bounded and tall * broad > 1
+            top = rows[i]
+            for m in range(tall):
+                bottom = top
+                while bottom < rows[i + 1] and (m == tall - 1 or down[bottom] * tall < m + 1):
+                    bottom += 1
+                for edge in range(m if m == 0 else m + 1, m + 2):
+                    if tried:
+                        wy = np.float32(edge / tall)
+                        _blend_finite(z[i, j], z[start + below, j], ONE - wy, wy, left)
+                        _blend_finite(z[i, k], z[start + below, k], ONE - wy, wy, right)
+                        for n in range(broad + 1):
+                            if edge % tall == 0 and n % broad == 0:  # a corner of the cell
+                                lattice[edge % 2, n] = grid[(start + below if edge else i) % 2, k if n else j]
+                                continue
+                            wx = np.float32(n / broad)
+                            _blend(left, right, ONE - wx, wx, v)
+                            _bounds(v, first, begin, end, after, share, frontier, p, lattice[edge % 2, n])
+                west = columns[j]
+                for n in range(broad):
+                    east = west
+                    while east < columns[j + 1] and (n == broad - 1 or across[east] * broad < n + 1):
+                        east += 1
+                    found = -2
+                    if tried:
+                        one, two = lattice[m % 2], lattice[(m + 1) % 2]
+                        found = _certain(one[n], one[n + 1], two[n], two[n + 1], meaning, mass)
+                    if found > -2:
+                        _fill(out, table[found], top, bottom, west, east)
+                    else:
+                        for y in range(top, bottom):
+                            _blend_finite(z[i, j], z[start + below, j], ONE - down[y], down[y], left)
+                            _blend_finite(z[i, k], z[start + below, k], ONE - down[y], down[y], right)
+                            for x in range(west, east):
+                                found, prob, close = _pixel(
+                                    left, right, across[x], every, single, closed, first, begin, end, after, label,
+                                    frontier, share, v, p, mass,
+                                )  # fmt: skip
+                                out[y, x] = table[found]
+                                if every:
+                                    chance[y, x] = prob
+                                if close:
+                                    open_[count] = y * out.shape[1] + x
+                                    count += 1
+                    west = east
+                top = bottom
     return count
 
 
