@@ -54,7 +54,8 @@ class ModelConfig(Strict):
 
 
 PRESETS = {
-    "fast": ModelConfig(  # HGNetV2-B0
+    "fast": ModelConfig(backbone="lite0", scale=0.5, width=128, stride=8),
+    "fast-hgnet": ModelConfig(  # HGNetV2-B0
         backbone="hf:hgnet_v2",
         backbone_options={
             "embedding_size": 16,
@@ -71,8 +72,7 @@ PRESETS = {
         width=64,
         stride=8,
     ),
-    "fast-lite0": ModelConfig(backbone="lite0", width=64, stride=8),
-}  # small networks at output stride 8, for `heteroseg bench --preset` and as a start for experiments
+}  # small networks at output stride 8, for `heteroseg bench --preset` and as a start for experiments; see docs/speed.md
 
 
 class LossConfig(Strict):

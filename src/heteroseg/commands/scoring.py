@@ -168,7 +168,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
     p = commands.add_parser("bench", help="time every stage of a prediction on this machine")
     p.add_argument("model", nargs="?", metavar="MODEL", help="MODEL or RUN folder, or an exported file")
-    p.add_argument("--preset", metavar="NAME", help="instead of a MODEL: random weights (fast, fast-lite0)")
+    p.add_argument("--preset", metavar="NAME", help="instead of a MODEL: random weights (fast, fast-hgnet)")
     p.add_argument("--taxonomy", default="streets-108", metavar="NAME", help="its taxonomy (default: streets-108)")
     p.add_argument("--size", type=size, default=(520, 706), metavar="HxW", help="image size (default: 520x706)")
     p.add_argument("--image", type=Path, metavar="FILE", help="time this image, scaled to the size, not a drawn scene")
