@@ -33,17 +33,35 @@ def _load_spec(name: str) -> Taxonomy | LabelSpace:
 
 
 def check_spec_file(name: str) -> str:
-    """One line that says what a sound file holds; faults raise HeterosegError."""
+    """One line that says what a sound file holds, and notes on what it leaves open; faults raise HeterosegError."""
     spec = _load_spec(name)
     if isinstance(spec, Taxonomy):
         sizes = f"{len(spec.leaves)} leaves, {len(spec.classifiers)} classifiers, {spec.channels} logits"
         return f"{name}: taxonomy {spec.name!r}, {sizes}"
     mapped = int((~spec.ignored).sum())
     unions = sum(len(spec.taxonomy.cover(label.leaves)) > 1 for label in spec.labels)
-    return (
+    head = (
         f"{name}: label space {spec.name!r} of taxonomy {spec.taxonomy.name!r}, {len(spec.labels)} labels "
         f"({mapped} mapped, {unions} unions, {len(spec.labels) - mapped} ignored)"
     )
+    return "\n".join([head, *_undeclared(spec)])
+
+
+def _undeclared(space: LabelSpace) -> list[str]:
+    """A note for each label that may also be what others say, where the space does not tell if these are complete."""
+    tree, notes = space.taxonomy, []
+    for i, wide in enumerate(space.labels):
+        may = space.training_leaves(i) if wide.evaluate else frozenset()
+        inside = [b for b in space.labels if b.evaluate and b.leaves < wide.leaves and b.leaves <= may]
+        nodes = [tree.names[n] for b in inside for n in tree.cover(b.leaves)]
+        if nodes and not set(nodes) & set(space.file.coverage):
+            said = ", ".join(f"{n}: complete" for n in nodes[:3]) + (", ..." if nodes[3:] else "")
+            notes.append(
+                f"  note: training takes {wide.name!r} for all that may also be {inside[0].name!r}"
+                f"{' and others' if inside[1:] else ''}; if these are labelled wherever they occur, add "
+                f"'coverage: {{{said}}}'"
+            )
+    return notes
 
 
 def show_spec_file(name: str) -> str:
