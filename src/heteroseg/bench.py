@@ -70,7 +70,7 @@ def random_model(config: ModelConfig, tree: Taxonomy, size: tuple[int, int]) -> 
     network's do (a fresh one says the same everywhere, which is no work).
 
     Its logits are scaled to deviation 4 on a drawn scene. Then every class gets a random constant, of the deviation
-    with which a share of MIXED of the cells is mixed; with none, all classes are as frequent, and nearly all cells mixed.
+    with which a share of MIXED of the cells is mixed; with none, all classes are as frequent and nearly all are mixed.
     """
     torch.manual_seed(0)
     network = build_network(config, tree)
