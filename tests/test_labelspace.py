@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from heteroseg.errors import HeterosegError
+from heteroseg.inspection import check_spec_file
 from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 
 TREE = """\
@@ -153,6 +154,15 @@ def test_coverage(tmp_path, head, ground, parking):
     assert leaf_names(tied, tied.training_leaves(1)) == parking
     assert leaf_names(tied, tied.training_leaves(2)) == {"sky"}, "other labels are not touched"
     assert leaf_names(tied, tied.labels[1].leaves) == {"parking"}, "coverage changes training, not meaning"
+
+
+def test_check_notes_where_silence_is_not_declared(tmp_path):
+    labels = "  - {id: 0, name: ground, nodes: ground}\n  - {id: 1, name: parking, nodes: parking}\n"
+    said = check_spec_file(write(tmp_path, f"{HEAD}labels:\n{labels}"))
+    assert "'ground' for all that may also be 'parking'" in said
+    assert "'coverage: {parking: complete}'" in said
+    for kind in ("positives", "complete", "none"):
+        assert "  note:" not in check_spec_file(write(tmp_path, f"{HEAD}coverage: {{parking: {kind}}}\nlabels:\n{labels}"))
 
 
 def test_coverage_of_an_inner_node(tmp_path):

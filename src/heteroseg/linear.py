@@ -12,17 +12,17 @@ def linear(x, weight, bias, out):
     """Logits `out` (n,) of features `x` (width,): bias + x[0] * weight[0] + x[1] * weight[1] + ..., in this order.
 
     `weight` (width * n,) has n numbers for each feature. Every product and sum is rounded, none is fused or moved, so
-    a logit has the same bits wherever it is worked out. Four features at a time save loads and stores.
+    a logit has the same bits wherever it is worked out. Eight features at a time save loads and stores.
     """
-    n, even = out.size, x.size // 4 * 4
+    n, even = out.size, x.size // 8 * 8
     for k in range(n):
         out[k] = bias[k]
-    for c in range(0, even, 4):
-        x0, x1, x2, x3 = x[c], x[c + 1], x[c + 2], x[c + 3]
-        w0, w1 = weight[c * n : (c + 1) * n], weight[(c + 1) * n : (c + 2) * n]
-        w2, w3 = weight[(c + 2) * n : (c + 3) * n], weight[(c + 3) * n : (c + 4) * n]
+    for c in range(0, even, 8):
+        x0, x1, x2, x3, x4, x5, x6, x7 = x[c], x[c + 1], x[c + 2], x[c + 3], x[c + 4], x[c + 5], x[c + 6], x[c + 7]
+        w = weight[c * n : (c + 8) * n]
         for k in range(n):
-            out[k] = out[k] + x0 * w0[k] + x1 * w1[k] + x2 * w2[k] + x3 * w3[k]
+            first = out[k] + x0 * w[k] + x1 * w[n + k] + x2 * w[2 * n + k] + x3 * w[3 * n + k]
+            out[k] = first + x4 * w[4 * n + k] + x5 * w[5 * n + k] + x6 * w[6 * n + k] + x7 * w[7 * n + k]
     for c in range(even, x.size):
         row = weight[c * n : (c + 1) * n]
         for k in range(n):
