@@ -162,7 +162,8 @@ def test_check_notes_where_silence_is_not_declared(tmp_path):
     assert "'ground' for all that may also be 'parking'" in said
     assert "'coverage: {parking: complete}'" in said
     for kind in ("positives", "complete", "none"):
-        assert "  note:" not in check_spec_file(write(tmp_path, f"{HEAD}coverage: {{parking: {kind}}}\nlabels:\n{labels}"))
+        declared = write(tmp_path, f"{HEAD}coverage: {{parking: {kind}}}\nlabels:\n{labels}")
+        assert "  note:" not in check_spec_file(declared)
 
 
 def test_coverage_of_an_inner_node(tmp_path):
