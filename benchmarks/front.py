@@ -20,6 +20,7 @@ import torch
 from heteroseg.bench import Settings, bench
 from heteroseg.config import PRESETS, ModelConfig, load_experiment
 from heteroseg.data import open_sources
+from heteroseg.decision import Rule
 from heteroseg.evaluation import evaluate
 from heteroseg.export import calibration_images, export
 from heteroseg.files import write_json, write_text, written
@@ -39,6 +40,7 @@ NETWORKS = {
     "HGNetV2-B0, stride 8": PRESETS["fast-hgnet"],
 }
 METRICS = ("miou", "macc", "strict_miou")
+RULES: tuple[Rule, ...] = ("path", "marginal")
 
 
 def folder_of(out: Path, name: str) -> Path:
@@ -72,7 +74,7 @@ def measure(out: Path, name: str, repeats: int, image: Path) -> dict[str, Any]:
     assert isinstance(model.network, Exported)
     model.network.threads = 2
     timing = {}
-    for rule in ("path", "marginal"):
+    for rule in RULES:
         model.decision = rule
         timing[rule] = bench(model, "leaves", Settings((520, 706), 2, repeats, naive=False, image=image))
     return {"network": name, "timing": timing} | json.loads((folder / "scores.json").read_text(encoding="utf-8"))
@@ -85,7 +87,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for row in rows:
         pairs = [" ".join(f"{100 * row[p][d]['miou']:.1f}" for p in ("fp32", "int8")) for d in datasets]
-        times = [" ".join(f"{row['timing'][rule][k]:.1f}" for rule in ("path", "marginal")) for k in ("ms", "fps")]
+        times = [" ".join(f"{row['timing'][rule][k]:.1f}" for rule in RULES) for k in ("ms", "fps")]
         cells = [row["network"], *times, *pairs, f"{100 * mean(row, 'int8'):.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

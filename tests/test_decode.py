@@ -28,8 +28,10 @@ from heteroseg.labelspace import LabelSpaceFile, build_label_space, load_label_s
 from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from test_decision import SPACES, deep, unions
 
-KINDS = ["random", "smooth", "ties", "constant", "huge", "infinite", "nan", "alternating", "close", "tiny", "certain"]
-KINDS.append("unsure")
+KINDS = [
+    "random", "smooth", "ties", "constant", "huge", "infinite", "nan", "alternating", "close", "tiny", "certain",
+    "unsure",
+]  # fmt: skip
 
 
 def logits_of(kind: str, channels: int, h: int, w: int, seed: int) -> torch.Tensor:

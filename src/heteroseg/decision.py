@@ -185,10 +185,19 @@ def label_map(logits: Tensor, space: LabelSpace, rule: Rule = "marginal") -> Ten
         nodes = decide(logits, space.taxonomy, torch.from_numpy(space.stops), granted(space))
         table = torch.from_numpy(space.by_node).to(logits.device)
         return torch.where(nodes == VOID, OUTSIDE, table[nodes.clamp(min=0)])
+    return best_label(logits, space)[0]
+
+
+def best_label(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
+    """(B, C, H, W) fused logits to (B, H, W) by the marginal rule: int64 positions in `space.labels`, OUTSIDE where it
+    is none, and the float32 probability of that label, or of all that lies outside."""
     batch, _, height, width = logits.shape
     labels, total = label_probs(in_lanes(logits), space)
-    found = torch.where(labels.sum(1) >= 0.5 * total, labels.argmax(1), OUTSIDE)
-    return found[:, 0, : height * width].reshape(batch, height, width)
+    inside = labels.sum(1)
+    fits = inside >= 0.5 * total
+    found, share = torch.where(fits, labels.argmax(1), OUTSIDE), torch.where(fits, labels.amax(1), total - inside)
+    pixels = height * width
+    return found[:, 0, :pixels].view(batch, height, width), share[:, 0, :pixels].view(batch, height, width)
 
 
 def label_probs(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:

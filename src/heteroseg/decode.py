@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from heteroseg.bilinear import neighbours
-from heteroseg.decision import OUTSIDE, VOID, Rule, finite, granted, in_lanes, label_probs, upsample_at
+from heteroseg.decision import OUTSIDE, VOID, Rule, best_label, finite, granted, upsample_at
 from heteroseg.labelspace import LabelSpace
 from heteroseg.runtimes import LazyLogits
 from heteroseg.taxonomy import Taxonomy
@@ -47,7 +47,8 @@ class Plan:
 
     `order` are the codes of the classifiers that are asked, parents first. `above` and `channel` (codes,) lead back:
     the code above and the channel between, -1 where there is none. `label` (codes,) is what a code means: a node, or
-    a position in `space.labels` (OUTSIDE where it is none, -2 void). `answer` is what is written, by code for the
+    a position in `space.labels` (OUTSIDE where it is none, -2 void); `meaning` (C,) the same of the code that a channel
+    leads to, if the walk ends there, else -2. `answer` is what is written, by code for the
     path rule and by label for the marginal one (OUTSIDE last).
     """
 
@@ -62,6 +63,7 @@ class Plan:
     above: np.ndarray
     channel: np.ndarray
     label: np.ndarray
+    meaning: np.ndarray
     answer: np.ndarray
 
 
@@ -96,12 +98,13 @@ def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = F
     label = np.full(codes, -2, np.int64)
     label[: len(tree)] = np.arange(len(tree)) if space is None else space.by_node
     order = np.array([c.node for c in tree.classifiers if begin[c.node] >= 0], np.int32)
+    meaning = np.where(begin[after] < 0, label[after], -2)
     answer = (
         np.maximum(label, VOID) if rule == "path" or space is None else np.append(np.arange(len(space.labels)), OUTSIDE)
     )
     if ids and space is not None:
         answer = _native(answer, space)
-    return Plan(tree, space, rule, down(0), order, begin, end, after, above, channel, label, answer)
+    return Plan(tree, space, rule, down(0), order, begin, end, after, above, channel, label, meaning, answer)
 
 
 def _native(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
@@ -235,8 +238,11 @@ def _compiled(logits: Tensor, covers: Size, size: Size, plan: Plan, confident: b
 def _marginal(z, logits: Tensor, covers: Size, size: Size, plan: Plan, grid, chance: np.ndarray) -> np.ndarray:
     from heteroseg import kernels
 
+    assert plan.space is not None
     out, near = np.empty(size, plan.answer.dtype), []
-    walk = (plan.first, plan.begin, plan.end, plan.after, plan.label, len(plan.answer) - 1)
+    single = np.bincount(plan.meaning[plan.meaning >= 0]).max(initial=0) < 2
+    kind = (plan.label, plan.meaning, bool(single), OUTSIDE not in plan.meaning, len(plan.answer) - 1)
+    walk = (plan.first, plan.begin, plan.end, plan.after, *kind)
 
     def band(start: int, stop: int) -> None:
         found = np.empty((grid[0][stop] - grid[0][start]) * size[1], np.int64)
@@ -247,19 +253,9 @@ def _marginal(z, logits: Tensor, covers: Size, size: Size, plan: Plan, grid, cha
     pixels = torch.from_numpy(np.concatenate(near))
     for part in pixels.split(max(1, CHUNK // z.shape[2])) if len(pixels) else ():
         at = upsample_at(logits, covers, part // size[1], part % size[1])
-        labels, _ = _best_label(at, plan)
+        labels, _ = best_label(at, plan.space)
         out.reshape(-1)[part] = plan.answer[labels[0, 0]]
     return out
-
-
-def _best_label(logits: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    """The reference's marginal rule with its probability: (1, C, 1, N) to (1, 1, N) labels and float32."""
-    assert plan.space is not None
-    labels, total = label_probs(in_lanes(logits), plan.space)
-    inside, best, label = labels.sum(1), labels.amax(1), labels.argmax(1)
-    out = inside < 0.5 * total
-    found, share = torch.where(out, OUTSIDE, label), torch.where(out, total - inside, best)
-    return found[..., : logits.shape[3]], share[..., : logits.shape[3]]
 
 
 def _walk(z: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
@@ -306,7 +302,8 @@ def decode_torch(
     for y, x in zip(rows.split(step), columns.split(step), strict=True):
         at = upsample_at(logits, covers, y, x)
         if marginal:
-            best, share = _best_label(at, plan)
+            assert plan.space is not None
+            best, share = best_label(at, plan.space)
         else:
             best, _, share = _walk(at, plan)
         found[y, x] = best[0, 0]

@@ -160,6 +160,13 @@ def _split_cell(z, lazy, i, j, start, ys, xs, down, across, first, begin, end, a
 
 
 @njit(cache=True, nogil=True)
+def _fill(out, value, top, bottom, left, right):
+    for y in range(top, bottom):
+        for x in range(left, right):
+            out[y, x] = value
+
+
+@njit(cache=True, nogil=True)
 def path_band(z, lazy, start, stop, rows, columns, down, across, first, begin, end, after, table, out):
     """The path rule: `out` (H, W) receives table[code] for the pixels of cell rows start to stop."""
     h, w = z.shape[0], z.shape[1]
@@ -175,11 +182,7 @@ def path_band(z, lazy, start, stop, rows, columns, down, across, first, begin, e
                     node = -1
                     break
             at[i - start, j] = node
-    tall, wide = 1, 1
-    for i in range(h):
-        tall = max(tall, rows[i + 1] - rows[i])
-    for j in range(w):
-        wide = max(wide, columns[j + 1] - columns[j])
+    tall, wide = np.diff(rows).max(), np.diff(columns).max()
     code, most = np.empty((tall, wide), np.int32), len(after)
     bounds = np.empty(most, np.float32), np.empty(most, np.float32)
     space = (np.empty_like(begin), np.empty_like(after), *bounds, np.empty(wide, np.float32), np.empty(wide, np.int32))
@@ -190,10 +193,7 @@ def path_band(z, lazy, start, stop, rows, columns, down, across, first, begin, e
             k, xs = min(j + 1, w - 1), (columns[j], columns[j + 1])
             node = at[up, j]
             if node >= 0 and node == at[up, k] and node == at[below, j] and node == at[below, k]:
-                value = table[node]
-                for y in range(ys[0], ys[1]):
-                    for x in range(xs[0], xs[1]):
-                        out[y, x] = value
+                _fill(out, table[node], ys[0], ys[1], xs[0], xs[1])
             elif ys[1] > ys[0] and xs[1] > xs[0]:
                 _split_cell(z, lazy, i, j, start, ys, xs, down, across, first, begin, end, after, code, space)
                 for y in range(ys[0], ys[1]):
@@ -374,19 +374,35 @@ def _certain(a, b, c, d, meaning, mass):
 
 
 @njit(cache=True, nogil=True)
-def _fill(out, value, top, bottom, left, right):
+def _pixels(corners, block, down, across, every, walk, table, out, chance, open_, count):
+    """Work out a block of one cell pixel by pixel, from the logits at its corners; `walk` are the last twelve arguments
+    of `_pixel`, all others as in `marginal_band`. Returns the new `count` of pixels in `open_`."""
+    a, b, c, d = corners
+    top, bottom, west, east = block
+    left, right = np.empty_like(a), np.empty_like(a)
     for y in range(top, bottom):
-        for x in range(left, right):
-            out[y, x] = value
+        _blend_finite(a, c, ONE - down[y], down[y], left)
+        _blend_finite(b, d, ONE - down[y], down[y], right)
+        for x in range(west, east):
+            found, prob, close = _pixel(left, right, across[x], every, *walk)
+            out[y, x] = table[found]
+            if every:
+                chance[y, x] = prob
+            if close:
+                open_[count] = y * out.shape[1] + x
+                count += 1
+    return count
 
 
 @njit(cache=True, nogil=True)
 def marginal_band(
-    z, start, stop, rows, columns, down, across, first, begin, end, after, label, labels, table, out, chance, open_
-):
+    z, start, stop, rows, columns, down, across, first, begin, end, after, label, meaning, single, closed, labels,
+    table, out, chance, open_,
+):  # fmt: skip
     """The marginal rule: `out` (H, W) receives table[label] of the most probable label, its last entry for outside.
 
-    `label` (codes,) is the label of each code, -1 outside the space, -2 void. Pixels that rounding could turn round go
+    `label` (codes,) is the label of each code, -1 outside the space, -2 void; `meaning` (C,) that of the code where the
+    walk ends after a channel, else -2. `single` and `closed` as in `_pixel`. Pixels that rounding could turn round go
     as row * W + column into `open_`; returns how many.
     `chance` (H, W) float32, or empty, receives the label's probability.
 
@@ -400,27 +416,14 @@ def marginal_band(
     share, mass = np.empty(len(begin), np.float32), np.empty(labels, np.float32)
     frontier = np.empty(len(begin), np.int32)
     at = np.full((last - start + 1, w), -1, np.int32)
-    meaning = np.full(channels, -2, np.int64)
-    for k in range(channels):
-        if after[k] >= 0 and begin[after[k]] < 0:
-            meaning[k] = label[after[k]]
-    mass[:] = 0
-    single, closed = True, True
-    for k in range(channels):
-        if meaning[k] >= 0:
-            mass[meaning[k]] += ONE
-            single &= mass[meaning[k]] < 2
-        closed &= meaning[k] != -1
     grid, sizes = np.empty((2, w, channels), np.float32), np.empty((2, w), np.float32)  # of rows i and i + 1, in turn
     known = np.full((2, w), -1, np.int64)  # the row that `grid` holds
-    wide = 1
-    for j in range(w):
-        wide = max(wide, columns[j + 1] - columns[j])
-    lattice = np.empty((2, wide // FINE + 2, channels), np.float32)  # bounds at two rows of points in a cell, in turn
+    lattice = np.empty((2, np.diff(columns).max() // FINE + 2, channels), np.float32)  # two rows of points in a cell
     if not every:
         for i in range(start, last + 1):
             for j in range(w):
                 at[i - start, j] = _majority(z[i, j], first, begin, end, after, v, p)
+    walk = (single, closed, first, begin, end, after, label, frontier, share, v, p, mass)
     count = 0
     for i in range(start, stop):
         up, below = i - start, min(i + 1, h - 1) - start
@@ -457,7 +460,7 @@ def marginal_band(
                 bottom = top
                 while bottom < rows[i + 1] and (m == tall - 1 or down[bottom] * tall < m + 1):
                     bottom += 1
-                for edge in range(m if m == 0 else m + 1, m + 2):
+                for edge in range(m + (m > 0), m + 2):  # the block's lower edge, and at the top the upper one
                     if tried:
                         wy = np.float32(edge / tall)
                         _blend_finite(z[i, j], z[start + below, j], ONE - wy, wy, left)
@@ -481,20 +484,9 @@ def marginal_band(
                     if found > -2:
                         _fill(out, table[found], top, bottom, west, east)
                     else:
-                        for y in range(top, bottom):
-                            _blend_finite(z[i, j], z[start + below, j], ONE - down[y], down[y], left)
-                            _blend_finite(z[i, k], z[start + below, k], ONE - down[y], down[y], right)
-                            for x in range(west, east):
-                                found, prob, close = _pixel(
-                                    left, right, across[x], every, single, closed, first, begin, end, after, label,
-                                    frontier, share, v, p, mass,
-                                )  # fmt: skip
-                                out[y, x] = table[found]
-                                if every:
-                                    chance[y, x] = prob
-                                if close:
-                                    open_[count] = y * out.shape[1] + x
-                                    count += 1
+                        block = (top, bottom, west, east)
+                        corners = (z[i, j], z[i, k], z[start + below, j], z[start + below, k])
+                        count = _pixels(corners, block, down, across, every, walk, table, out, chance, open_, count)
                     west = east
                 top = bottom
     return count
