@@ -33,7 +33,7 @@ from torch import Tensor
 from heteroseg.bilinear import neighbours
 from heteroseg.decision import OUTSIDE, VOID, Rule, best_label, finite, granted, upsample_at
 from heteroseg.labelspace import LabelSpace
-from heteroseg.runtimes import LazyLogits
+from heteroseg.lazy import LazyLogits
 from heteroseg.taxonomy import Taxonomy
 
 Size = tuple[int, int]
@@ -149,9 +149,13 @@ def dense(lazy: LazyLogits) -> Tensor:
     from heteroseg.linear import linear_band
 
     features = _rows_first(lazy.features)
-    out = np.empty((*features.shape[:2], len(lazy.bias)), np.float32)
-    head = (lazy.weight, lazy.bias, lazy.cuts)
-    _in_bands(len(out), lambda start, stop: linear_band(features, start, stop, *head, out))
+    out = np.empty((*features.shape[:2], lazy.shape[1]), np.float32)
+    head = (lazy.head.weight, lazy.head.bias, lazy.head.cuts, lazy.head.places)
+
+    def band(start: int, stop: int) -> None:
+        linear_band(features, start, stop, *head, np.empty(np.diff(lazy.head.places).max(), np.float32), out)
+
+    _in_bands(len(out), band)
     return torch.from_numpy(out).permute(2, 0, 1)[None]
 
 
@@ -202,15 +206,16 @@ def _lazy_path(lazy: LazyLogits, covers: Size, size: Size, plan: Plan) -> np.nda
     features = _rows_first(lazy.features)
     h, w = features.shape[:2]
     grid, walk = _grid(h, w, covers, size), (plan.first, plan.begin, plan.end, plan.after)
-    number = np.full(len(plan.begin), -1, np.int32)
+    place, number, head = *np.full((2, len(plan.begin)), -1, np.int64), lazy.head
+    place[[c.node for c in plan.tree.classifiers]] = head.places[:-1]
     number[plan.order] = np.arange(len(plan.order))
     out = np.empty(size, plan.answer.dtype)
 
     def band(start: int, stop: int) -> None:
         rows = min(stop, h - 1) - start + 1
         where = np.full((rows, w, len(plan.order)), -1, np.int64)
-        pool, used = np.empty(rows * w * len(lazy.bias), np.float32), np.zeros(1, np.int64)
-        found = kernels.Lazy(lazy.weight, lazy.bias, number, where, pool, used)
+        pool, used = np.empty(rows * w * len(head.bias), np.float32), np.zeros(1, np.int64)
+        found = kernels.Lazy(head.weight, head.bias, place, number, where, pool, used)
         kernels.path_band(features, found, start, stop, *grid, *walk, plan.answer, out)
 
     _in_bands(h, band)

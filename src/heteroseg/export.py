@@ -19,9 +19,10 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import evaluate
 from heteroseg.files import written
 from heteroseg.inference import IMAGES, list_jobs
+from heteroseg.lazy import pack_head
 from heteroseg.model import Model, model_file
 from heteroseg.models import Network, fused_head
-from heteroseg.runtimes import FORMATS, METADATA, Exported, need, pack_head
+from heteroseg.runtimes import FORMATS, METADATA, Exported, need
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from heteroseg.lazy import TILE
 from heteroseg.linear import linear
 
 LARGE = np.float32(1e30)  # as decision.LARGE
@@ -32,13 +33,14 @@ COLDEST = np.float32(-87)
 class Lazy(NamedTuple):
     """A band's logits by classifier, worked out where a walk asks for them; `z` are then features (h, w, width).
 
-    `weight` and `bias` as in `heteroseg.linear`. `number` (codes,) counts the classifiers. `where`
-    (rows, w, classifiers) int64 is the place in `pool` (as long as all logits, mostly never touched) of what is known,
-    -1 for the rest, and `used` (1,) int64 how much of the pool is taken.
+    `weight` and `bias` as in `lazy.LazyHead`. `place` (codes,) is where a node's classifier begins in them, `number`
+    (codes,) counts the classifiers. `where` (rows, w, classifiers) int64 is the place in `pool` of what is known, -1
+    for the rest, and `used` (1,) int64 how much of the pool is taken; it has room for all, most of it never touched.
     """
 
     weight: np.ndarray
     bias: np.ndarray
+    place: np.ndarray
     number: np.ndarray
     where: np.ndarray
     pool: np.ndarray
@@ -53,11 +55,12 @@ def _logits(z, lazy, i, j, start, node, begin, end):
         return z[i, j, lo:hi]
     at = lazy.where[i - start, j, lazy.number[node]]
     if at < 0:
-        at = lazy.used[0]
-        lazy.used[0] += hi - lo
+        at, size, width = lazy.used[0], (hi - lo + TILE - 1) // TILE * TILE, z.shape[2]
+        lazy.used[0] += size
         lazy.where[i - start, j, lazy.number[node]] = at
-        width = z.shape[2]
-        linear(z[i, j], lazy.weight[lo * width : hi * width], lazy.bias[lo:hi], lazy.pool[at : at + hi - lo])
+        low = lazy.place[node]
+        high = low + size
+        linear(z[i, j], lazy.weight[low * width : high * width], lazy.bias[low:high], lazy.pool[at : at + size])
     return lazy.pool[at : at + hi - lo]
 
 

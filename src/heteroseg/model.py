@@ -31,9 +31,10 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import write_text, yaml_text
 from heteroseg.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
+from heteroseg.lazy import LazyLogits
 from heteroseg.models import Network, build_network
 from heteroseg.models.network import portable_config
-from heteroseg.runtimes import FORMATS, Exported, LazyLogits
+from heteroseg.runtimes import FORMATS, Exported
 from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
 BAND = 2**24  # logits that are upsampled at a time

@@ -6,14 +6,10 @@ normalisation is inside. Sizes are free: an OpenVINO graph is compiled for each 
 fixed size runs faster, and once for any size when a fifth comes.
 """
 
-import base64
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ import torch
 from torch import Tensor
 
 from heteroseg.errors import HeterosegError
+from heteroseg.lazy import LazyLogits, unpack_head
 
 FORMATS = {".xml": "openvino", ".onnx": "onnx"}
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "nncf": "nncf"}
@@ -30,41 +27,11 @@ METADATA = "heteroseg"
 SIZES = 4  # fixed sizes that are compiled before one for any size
 
 
-def _numbers(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
-
-
 def need(name: str) -> None:
     """Tell which extra brings a runtime that is missing."""
     if find_spec(PACKAGES[name]) is None:
         extra = "onnx" if name == "onnx" else "openvino"
         raise HeterosegError(f"{PACKAGES[name]} is not installed; pip install 'heteroseg[{extra}]'")
-
-
-@dataclass(frozen=True, eq=False)
-class LazyLogits:
-    """Logits of a 1x1 head that nobody has worked out yet: `decode.decode` does so where it needs them.
-
-    `features` (1, width, h, w) float32. Classifier i has channels cuts[i] to cuts[i + 1]; `weight` (width * C,) float32
-    holds for each classifier in turn (width, its channels), `bias` (C,) float32.
-    """
-
-    features: Tensor
-    weight: np.ndarray
-    bias: np.ndarray
-    cuts: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(1, C, h, w), as the logits have."""
-        return (1, len(self.bias), self.features.shape[2], self.features.shape[3])
-
-
-def pack_head(weight: np.ndarray, bias: np.ndarray, cuts: Sequence[int]) -> dict[str, Any]:
-    """The metadata of a lazy head: (C, width) weights and (C,) biases in base64, for `LazyLogits`."""
-    blocks = np.concatenate([weight[low:high].T.ravel() for low, high in pairwise(cuts)])
-    coded = [base64.b64encode(np.ascontiguousarray(a, "<f4").tobytes()).decode() for a in (blocks, bias)]
-    return {"weight": coded[0], "bias": coded[1], "cuts": list(cuts)}
 
 
 class Exported:
@@ -94,7 +61,7 @@ class Exported:
             ) from None
         self.multiple = int(self.metadata["multiple"])
         head = self.metadata.get("lazy_head")
-        self._head = (_numbers(head["weight"]), _numbers(head["bias"]), np.array(head["cuts"])) if head else None
+        self._head = unpack_head(head) if head else None
 
     def _open(self) -> str:
         """Open the file; returns the metadata text."""
@@ -134,7 +101,7 @@ class Exported:
     def logits(self, images: np.ndarray) -> Tensor | LazyLogits:
         """(1, H, W, 3) uint8 of padded size to (1, C, h, w) float32 logits."""
         out = self.run(images)
-        return LazyLogits(out, *self._head) if self._head else out
+        return LazyLogits(out, self._head) if self._head else out
 
     def run(self, images: np.ndarray) -> Tensor:
         """(B, H, W, 3) uint8 of padded size to what the graph says: (B, C, h, w) float32, in channels-last order."""

@@ -1,0 +1,73 @@
+"""Logits that nobody has worked out yet: the features before a 1x1 head, and the head's weights in tiles."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+TILE = 16  # channels that `heteroseg.linear` works out together
+
+
+@dataclass(frozen=True, eq=False)
+class LazyHead:
+    """A 1x1 head in the order in which `heteroseg.linear` reads it.
+
+    Classifier i has channels cuts[i] to cuts[i + 1]. In `weight` and `bias`, both flat float32, it has places[i] to
+    places[i + 1], its channels and zeros up to whole tiles; `weight` holds (width, TILE) for each tile in turn.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    cuts: np.ndarray
+    places: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LazyLogits:
+    """Logits of a 1x1 head that nobody has worked out yet: `decode.decode` does so where it needs them.
+
+    `features` (1, width, h, w) float32.
+    """
+
+    features: Tensor
+    head: LazyHead
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(1, C, h, w), as the logits have."""
+        return (1, int(self.head.cuts[-1]), self.features.shape[2], self.features.shape[3])
+
+
+def lazy_head(weight: np.ndarray, bias: np.ndarray, cuts: Sequence[int]) -> LazyHead:
+    """(C, width) weights and (C,) biases of classifiers that end at `cuts` (from 0 to C) in tiles."""
+    whole = [-(-(high - low) // TILE) * TILE for low, high in pairwise(cuts)]
+    places = np.array([0, *accumulate(whole)])
+    rows, biases = np.zeros((places[-1], weight.shape[1]), np.float32), np.zeros(places[-1], np.float32)
+    for place, (low, high) in zip(places, pairwise(cuts), strict=False):
+        rows[place : place + high - low], biases[place : place + high - low] = weight[low:high], bias[low:high]
+    tiles = rows.reshape(-1, TILE, rows.shape[1]).transpose(0, 2, 1)
+    return LazyHead(tiles.ravel(), biases, np.array(cuts), places)
+
+
+def _numbers(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
+
+
+def pack_head(weight: np.ndarray, bias: np.ndarray, cuts: Sequence[int]) -> dict[str, Any]:
+    """The metadata of a lazy head: (C, width) weights, a classifier's (width, its channels) after another's, and (C,)
+    biases, in base64."""
+    blocks = np.concatenate([weight[low:high].T.ravel() for low, high in pairwise(cuts)])
+    coded = [base64.b64encode(np.ascontiguousarray(a, "<f4").tobytes()).decode() for a in (blocks, bias)]
+    return {"weight": coded[0], "bias": coded[1], "cuts": list(cuts)}
+
+
+def unpack_head(packed: dict[str, Any]) -> LazyHead:
+    """What `pack_head` wrote."""
+    blocks, bias, cuts = _numbers(packed["weight"]), _numbers(packed["bias"]), packed["cuts"]
+    width = len(blocks) // len(bias)
+    parts = [blocks[low * width : high * width].reshape(width, high - low).T for low, high in pairwise(cuts)]
+    return lazy_head(np.concatenate(parts), bias, cuts)
