@@ -37,6 +37,8 @@ NETWORKS = {
     "Lite0, image x 2/3, stride 6": LITE0.model_copy(update={"scale": 0.6667, "stride": 6}),
     "Lite0, image x 1/2, stride 8": LITE0.model_copy(update={"scale": 0.5, "stride": 8}),
     "Lite0, image x 1/2, stride 8, width 128": PRESETS["fast"].model_copy(update={"pretrained": True}),
+    "Lite0, image x 4/9, stride 9, width 128": LITE0.model_copy(update={"scale": 0.4444, "stride": 9, "width": 128}),
+    "Lite0, image x 2/5, stride 10, width 128": LITE0.model_copy(update={"scale": 0.4, "stride": 10, "width": 128}),
     "HGNetV2-B0, stride 8": PRESETS["fast-hgnet"],
 }
 METRICS = ("miou", "macc", "strict_miou")

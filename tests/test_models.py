@@ -1,6 +1,7 @@
 """The network: every backbone and decoder gives fused logits, and its configuration survives a MODEL folder."""
 
 import contextlib
+import math
 from importlib.util import find_spec
 
 import pytest
@@ -152,21 +153,40 @@ def test_a_wrong_stride_is_told():
         build_network(ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, decoder="reduction"), tree)
 
 
+@torch.no_grad()
 def test_a_shrunk_image_makes_wider_strides():
     torch.manual_seed(0)
-    whole = build_backbone("hf:resnet", options=TINY_RESNET).eval()
-    small = build_backbone("hf:resnet", options=TINY_RESNET, scale=2 / 3).eval()
-    small.body = whole.body
-    assert small.maps.strides == (6, 12, 24, 48)
-    image = torch.rand(1, 3, 8, 12).repeat_interleave(12, 2).repeat_interleave(12, 3)  # constant over 12 x 12 pixels
+    tree = load_taxonomy("streets-real")
+    options = {"backbone": "hf:resnet", "backbone_options": TINY_RESNET, "width": 16}
+    whole = build_network(ModelConfig(**options, stride=4), tree).eval()
+    small = build_network(ModelConfig(**options, stride=6, scale=0.6667), tree).eval()
+    small.load_state_dict(whole.state_dict())
+    assert (small.multiple, small.shrink, small.covers(50, 96)) == (48, (4, 6), (96, 96))
+    image = torch.randint(0, 256, (1, 3, 96, 144)).float()
     shrunk = torch.nn.functional.interpolate(image, (64, 96), mode="bilinear", align_corners=False)
-    for ours, theirs in zip(small(image), whole(shrunk), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    assert torch.equal(small(image), whole((shrunk + 0.5).floor()))
     with pytest.raises(HeterosegError, match=r"to whole numbers \(0\.8, 0\.667, 0\.5\), found 0\.75"):
-        build_backbone("hf:resnet", options=TINY_RESNET, scale=0.75)
+        build_network(ModelConfig(**options, scale=0.75), tree)
     segformer = ModelConfig(backbone="hf-seg:segformer", backbone_options=TINY_SEGFORMER, scale=0.5)
     with pytest.raises(HeterosegError, match=r"takes images as they are, found 0\.5"):
-        build_network(segformer, load_taxonomy("streets-real"))
+        build_network(segformer, tree)
+
+
+@torch.no_grad()
+def test_lite0_needs_no_more_than_the_output_stride():
+    """Sizes that its coarse strides do not divide get a last cell more, and no cell moves: the middle of a large image
+    has the feature maps that it has in an image of whole strides."""
+    torch.manual_seed(0)
+    network = build_network(ModelConfig(backbone="lite0", width=16, stride=8), load_taxonomy("streets-real")).eval()
+    assert (network.multiple, network.covers(521, 706)) == (8, (528, 712))
+    backbone = network.get_submodule("body.0")
+    image = torch.rand(1, 3, 512, 512)
+    even, odd = backbone(image[:, :, :, :448]), backbone(image[:, :, :504, :424])
+    for stride, ours, theirs in zip(backbone.maps.strides, odd, even, strict=True):
+        assert ours.shape[2:] == (math.ceil(504 / stride), math.ceil(424 / stride))
+        seen = 128 // stride  # rows and columns that do not see where the images end
+        torch.testing.assert_close(ours[:, :, :seen, :seen], theirs[:, :, :seen, :seen])
+    assert network(image[:, :, :504, :424]).shape[2:] == (63, 53)
 
 
 @pytest.mark.parametrize(

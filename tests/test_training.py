@@ -183,7 +183,7 @@ def test_faulty_files_stop_the_run_by_name(tmp_path, data, workers, fault):
 
 
 def test_a_crop_that_does_not_fit_is_told(tmp_path, data):
-    with pytest.raises(HeterosegError, match="multiples of the backbone's largest stride, 32"):
+    with pytest.raises(HeterosegError, match="multiples of 32, the cells of this network"):
         run(tmp_path, data, train__crop=[60, 64])
 
 

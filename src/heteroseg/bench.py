@@ -157,7 +157,7 @@ def frame(model: Model, image: np.ndarray, plan: Plan) -> tuple[dict[str, float]
     marks = [time.perf_counter()]
     size = (image.shape[0], image.shape[1])
     if isinstance(model.network, Exported):
-        ready = model.network.pad(image)  # the graph does the rest
+        ready = model.network.prepare(image)  # the graph does the rest
         marks.append(time.perf_counter())
         logits = model.network.logits(ready)
     else:
@@ -259,7 +259,7 @@ def _batch(model: Model, settings: Settings) -> dict[str, float]:
     image = scenes(1, settings.size)[0]
     network = model.network
     if isinstance(network, Exported):
-        ready = np.repeat(network.pad(image), settings.batch, axis=0)
+        ready = np.repeat(network.prepare(image), settings.batch, axis=0)
         times, _ = timed(lambda: network.run(ready), max(3, settings.repeats // settings.batch))
     else:
         pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).repeat(settings.batch, 1, 1, 1)

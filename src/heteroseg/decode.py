@@ -24,7 +24,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -193,8 +193,9 @@ def _rows_first(logits: Tensor) -> np.ndarray:
     return result
 
 
+@lru_cache(16)
 def _grid(h: int, w: int, covers: Size, size: Size) -> tuple[np.ndarray, ...]:
-    """`rows`, `columns`, `down` and `across` as in `heteroseg.kernels`."""
+    """`rows`, `columns`, `down` and `across` as in `heteroseg.kernels`, only to be read."""
     rows, down = _axis(covers[0], h, size[0])
     columns, across = _axis(covers[1], w, size[1])
     return rows, columns, down, across

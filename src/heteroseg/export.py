@@ -22,7 +22,7 @@ from heteroseg.inference import IMAGES, list_jobs
 from heteroseg.lazy import pack_head
 from heteroseg.model import Model, model_file
 from heteroseg.models import Network, fused_head
-from heteroseg.runtimes import FORMATS, METADATA, Exported, need
+from heteroseg.runtimes import FORMATS, METADATA, need, prepare
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
@@ -32,7 +32,7 @@ ENDINGS = {kind: ending for ending, kind in FORMATS.items()}
 
 
 class Graph(nn.Module):
-    """What is exported: (B, H, W, 3) uint8 of padded size to (B, h, w, C) float32 logits, or what `body` ends with."""
+    """What is exported: prepared images (B, H, W, 3) uint8 to (B, h, w, C) float32 logits, or what `body` ends with."""
 
     scale: Tensor
     shift: Tensor
@@ -86,6 +86,7 @@ def describe(model: Model, precision: Precision, head: Head) -> str:
             "format": 1,
             "precision": precision,
             "multiple": model.network.multiple,
+            "shrink": model.network.shrink,
             "file": model_file(model).model_dump(mode="json"),
             "taxonomy": model.taxonomy.to_file().model_dump(mode="json"),
             "label_spaces": {name: space.file.model_dump(mode="json") for name, space in model.spaces.items()},
@@ -120,12 +121,13 @@ def export(
     body = model.network.body
     graph = Graph(model.network, body[:-1] if head == "lazy" and isinstance(body, nn.Sequential) else body).eval()
     calibration = images if precision == "int8" else ()
-    padded = [Exported.pad(model.network, image) for image in calibration]  # type: ignore[arg-type]
-    example = torch.zeros(1, 2 * model.network.multiple, 3 * model.network.multiple, 3, dtype=torch.uint8)
+    network = model.network
+    ready = [prepare(image, network.covers(*image.shape[:2]), network.shrink) for image in calibration]
+    example = torch.from_numpy(prepare(np.zeros((128, 192, 3), np.uint8), network.covers(128, 192), network.shrink))
     text = describe(model, precision, head)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing warns of every shape that it follows
-        (_onnx if kind == "onnx" else _openvino)(graph, example, out, text, padded)
+        (_onnx if kind == "onnx" else _openvino)(graph, example, out, text, ready)
 
 
 def calibration_images(source: str, count: int) -> list[np.ndarray]:

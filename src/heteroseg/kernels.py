@@ -112,54 +112,62 @@ def _candidates(a, b, c, d, found, low, high):
 
 
 @njit(cache=True, nogil=True)
-def _occurs(node, code, height, width):
-    for y in range(height):
-        for x in range(width):
-            if code[y, x] == node:
-                return True
-    return False
+def _count(node, code):
+    count = 0
+    for p in range(code.size):
+        count += code[p] == node
+    return count
 
 
 @njit(cache=True, nogil=True)
-def _split_cell(z, lazy, i, j, start, ys, xs, down, across, first, begin, end, after, code, space):
-    """Walk from the root for every pixel of one cell; `code` (rows, columns) receives where each ends.
+def _replace(node, new, code):
+    for p in range(code.size):
+        code[p] = new[p] if code[p] == node else code[p]
+
+
+@njit(cache=True, nogil=True)
+def _raise(a, b, c, d, wy, wx, under, best, arg):
+    """Interpolate a channel between corners; where it exceeds `best`, that and `arg` become its value and `under`."""
+    for p in range(best.size):
+        west = a * (ONE - wy[p]) + c * wy[p]
+        east = b * (ONE - wy[p]) + d * wy[p]
+        v = west * (ONE - wx[p]) + east * wx[p]
+        more = v > best[p]
+        best[p] = v if more else best[p]
+        arg[p] = under if more else arg[p]
+
+
+@njit(cache=True, nogil=True)
+def _split_cell(z, lazy, i, j, start, wy, wx, first, begin, end, after, code, space):
+    """Walk from the root for every pixel of one cell; `code` (pixels,) receives where each ends.
+
+    The pixels, with weights `wy` and `wx`, lie in one row, so that the loops over them become vector instructions.
 
     A classifier is asked only if some pixel was given to its node, which may happen between corners of which none was.
     """
     pending, found, low, high, best, arg = space
+    best, arg = best[: code.size], arg[: code.size]
     right, below = min(j + 1, z.shape[1] - 1), min(i + 1, z.shape[0] - 1)
-    height, width = ys[1] - ys[0], xs[1] - xs[0]
-    code[:height, :width] = first
+    code[:] = first
     pending[0], count = first, 1
     while count:
         count -= 1
         node = pending[count]
-        if not _occurs(node, code, height, width):
+        if not _count(node, code):
             continue
         a, b = _logits(z, lazy, i, j, start, node, begin, end), _logits(z, lazy, i, right, start, node, begin, end)
         c = _logits(z, lazy, below, j, start, node, begin, end)
         d = _logits(z, lazy, below, right, start, node, begin, end)
         channels = _candidates(a, b, c, d, found, low, high)
-        for y in range(height):
-            wy = down[ys[0] + y]
-            best[:width] = LOWEST
-            for q in range(channels):
-                k = found[q]
-                west = _finite(a[k]) * (ONE - wy) + _finite(c[k]) * wy
-                east = _finite(b[k]) * (ONE - wy) + _finite(d[k]) * wy
-                for x in range(width):
-                    wx = across[xs[0] + x]
-                    v = west * (ONE - wx) + east * wx
-                    if v > best[x]:
-                        best[x], arg[x] = v, after[begin[node] + k]
-            for x in range(width):
-                if code[y, x] == node:
-                    code[y, x] = arg[x]
+        best[:] = LOWEST
         for q in range(channels):
-            under = after[begin[node] + found[q]]
+            k = found[q]
+            under = after[begin[node] + k]
+            _raise(_finite(a[k]), _finite(b[k]), _finite(c[k]), _finite(d[k]), wy, wx, under, best, arg)
             if begin[under] >= 0:
                 pending[count] = under
                 count += 1
+        _replace(node, arg, code)
 
 
 @njit(cache=True, nogil=True)
@@ -185,10 +193,10 @@ def path_band(z, lazy, start, stop, rows, columns, down, across, first, begin, e
                     node = -1
                     break
             at[i - start, j] = node
-    tall, wide = np.diff(rows).max(), np.diff(columns).max()
-    code, most = np.empty((tall, wide), np.int32), len(after)
-    bounds = np.empty(most, np.float32), np.empty(most, np.float32)
-    space = (np.empty_like(begin), np.empty_like(after), *bounds, np.empty(wide, np.float32), np.empty(wide, np.int32))
+    most, pixels = len(after), np.diff(rows).max() * np.diff(columns).max()
+    wy, wx, code = np.empty(pixels, np.float32), np.empty(pixels, np.float32), np.empty(pixels, np.int32)
+    bounds, best = (np.empty(most, np.float32), np.empty(most, np.float32)), np.empty(pixels, np.float32)
+    space = (np.empty_like(begin), np.empty_like(after), *bounds, best, np.empty(pixels, np.int32))
     for i in range(start, stop):
         up, below = i - start, min(i + 1, h - 1) - start
         ys = (rows[i], rows[i + 1])
@@ -197,11 +205,20 @@ def path_band(z, lazy, start, stop, rows, columns, down, across, first, begin, e
             node = at[up, j]
             if node >= 0 and node == at[up, k] and node == at[below, j] and node == at[below, k]:
                 _fill(out, table[node], ys[0], ys[1], xs[0], xs[1])
-            elif ys[1] > ys[0] and xs[1] > xs[0]:
-                _split_cell(z, lazy, i, j, start, ys, xs, down, across, first, begin, end, after, code, space)
+                continue
+            count = 0
+            for y in range(ys[0], ys[1]):
+                for x in range(xs[0], xs[1]):
+                    wy[count], wx[count] = down[y], across[x]
+                    count += 1
+            if count:
+                here = code[:count]
+                _split_cell(z, lazy, i, j, start, wy[:count], wx[:count], first, begin, end, after, here, space)
+                count = 0
                 for y in range(ys[0], ys[1]):
                     for x in range(xs[0], xs[1]):
-                        out[y, x] = table[code[y - ys[0], x - xs[0]]]
+                        out[y, x] = table[code[count]]
+                        count += 1
 
 
 @njit(cache=True, nogil=True)

@@ -254,7 +254,7 @@ class Model:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise HeterosegError(f"expected an RGB image (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
         if isinstance(self.network, Exported):
-            output = self.network.logits(self.network.pad(image))
+            output = self.network.logits(self.network.prepare(image))
         else:
             pixels = torch.from_numpy(np.ascontiguousarray(image))[None].permute(0, 3, 1, 2)
             output = self.network.eval()(pixels.to(self.network.mean.device)).float()

@@ -1,9 +1,9 @@
 """Exported networks in other runtimes: OpenVINO (.xml with .bin beside it) and ONNX Runtime (.onnx).
 
-The graph maps (B, H, W, 3) uint8 RGB, H and W whole multiples of the network's largest stride, to (B, h, w, C) float32
+The graph maps (B, H, W, 3) uint8 RGB, padded and shrunk as the metadata say (`prepare`), to (B, h, w, C) float32
 logits, or with a lazy head to (B, h, w, width) float32 features and keeps the head's weights in the metadata;
-normalisation is inside. Sizes are free: an OpenVINO graph is compiled for each size as it comes, because a
-fixed size runs faster, and once for any size when a fifth comes.
+normalisation is inside. Sizes are free: an OpenVINO graph is compiled for each size as it comes, because a fixed size
+runs faster, and once for any size when a fifth comes.
 """
 
 import hashlib
@@ -34,6 +34,19 @@ def need(name: str) -> None:
         raise HeterosegError(f"{PACKAGES[name]} is not installed; pip install 'heteroseg[{extra}]'")
 
 
+def prepare(image: np.ndarray, covers: tuple[int, int], shrink: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 to (1, h, w, 3): the border repeated up to `covers`, then made smaller by the ratio `shrink`."""
+    height, width = image.shape[:2]
+    if covers != (height, width):
+        border = (0, covers[0] - height, 0, covers[1] - width)
+        image = cv2.copyMakeBorder(image, *border, cv2.BORDER_REPLICATE)
+    inner, outer = shrink
+    if inner < outer:
+        size = (covers[1] // outer * inner, covers[0] // outer * inner)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR_EXACT)  # rounds as torch's means do
+    return np.ascontiguousarray(image)[None]
+
+
 class Exported:
     """A network in a file."""
 
@@ -60,6 +73,8 @@ class Exported:
                 f"{path}: expected an ONNX file that `heteroseg export` wrote, found another"
             ) from None
         self.multiple = int(self.metadata["multiple"])
+        inner, outer = self.metadata.get("shrink", (1, 1))  # older files do it themselves
+        self.shrink = (int(inner), int(outer))
         head = self.metadata.get("lazy_head")
         self._head = unpack_head(head) if head else None
 
@@ -84,14 +99,9 @@ class Exported:
         m = self.multiple
         return -(-height // m) * m, -(-width // m) * m
 
-    def pad(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 to (1, covered H, covered W, 3), the border repeated; no copy where nothing is missing."""
-        height, width = image.shape[:2]
-        full = self.covers(height, width)
-        if full != (height, width):
-            border = (0, full[0] - height, 0, full[1] - width)
-            image = cv2.copyMakeBorder(image, *border, cv2.BORDER_REPLICATE)
-        return np.ascontiguousarray(image)[None]
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 to what the graph takes, as `prepare` does."""
+        return prepare(image, self.covers(*image.shape[:2]), self.shrink)
 
     @property
     def lazy(self) -> bool:
@@ -99,12 +109,12 @@ class Exported:
         return self._head is not None
 
     def logits(self, images: np.ndarray) -> Tensor | LazyLogits:
-        """(1, H, W, 3) uint8 of padded size to (1, C, h, w) float32 logits."""
+        """(1, H, W, 3) uint8 from `prepare` to (1, C, h, w) float32 logits."""
         out = self.run(images)
         return LazyLogits(out, self._head) if self._head else out
 
     def run(self, images: np.ndarray) -> Tensor:
-        """(B, H, W, 3) uint8 of padded size to what the graph says: (B, C, h, w) float32, in channels-last order."""
+        """Prepared images (B, H, W, 3) uint8 to what the graph says: (B, C, h, w) float32, in channels-last order."""
         if self.kind == "onnx":
             out = self._session.run(None, {"images": images})[0]
         else:

@@ -317,7 +317,7 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
     multiple = run.network.module.multiple
     if t.crop[0] % multiple or t.crop[1] % multiple:
         raise HeterosegError(
-            f"train.crop: expected multiples of the backbone's largest stride, {multiple}, found {list(t.crop)}"
+            f"train.crop: expected multiples of {multiple}, the cells of this network, found {list(t.crop)}"
         )
     if resume:
         run.restore()

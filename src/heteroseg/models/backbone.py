@@ -5,12 +5,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec as module_spec
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heteroseg.errors import HeterosegError, nearest
@@ -21,38 +20,28 @@ MINUS_ONE_TO_ONE = ((127.5,) * 3, (127.5,) * 3)
 
 @dataclass(frozen=True)
 class Maps:
-    """What a backbone returns: channels and strides of its feature maps, and how it wants pixels (0-255) scaled."""
+    """What a backbone returns: channels and strides of its feature maps, and how it wants pixels (0-255) scaled.
+
+    Height and width of its images are whole multiples of `multiple`, by default of the largest stride. Where they are
+    not of a stride, that map must cover more than the image: ceil(height / stride) rows, cell i at pixel stride * i.
+    """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
+    multiple: int | None = None
 
 
 class Backbone(nn.Module):
-    """A module that maps (B, 3, H, W) normalised images to feature maps as `maps` describes them.
+    """A module that maps (B, 3, H, W) normalised images to feature maps as `maps` describes them."""
 
-    With `scale` below 1 images are shrunk bilinearly before they enter `body`, so the strides in `maps` are the body's
-    divided by it; they must stay whole (4 at a scale of 2/3 is 6), and H and W be multiples of the largest.
-    """
-
-    def __init__(self, body: nn.Module, maps: Maps, scale: float = 1.0):
+    def __init__(self, body: nn.Module, maps: Maps):
         super().__init__()
-        strides = [s / scale for s in maps.strides]
-        if any(abs(s - round(s)) > 0.01 for s in strides):
-            raise HeterosegError(
-                f"model.scale: expected a scale that divides the backbone's strides {list(maps.strides)} to whole "
-                f"numbers (0.8, 0.667, 0.5), found {scale}"
-            )
         self.body = body
-        self.maps = replace(maps, strides=tuple(round(s) for s in strides))
-        self.coarsest = maps.strides[-1], self.maps.strides[-1]  # one stride, in pixels of the body and of the image
+        self.maps = maps
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        inner, outer = self.coarsest
-        if inner != outer:
-            size = images.shape[-2] // outer * inner, images.shape[-1] // outer * inner
-            images = F.interpolate(images, size, mode="bilinear", align_corners=False)
         return _feature_maps(self.body(images))
 
 
@@ -106,6 +95,10 @@ class Lite0(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 0.1  # the package's 0.01 is made for very long runs
+            if isinstance(module, nn.Conv2d) and module.stride[0] == 2:
+                # one zero more at the end: odd sizes get a last cell, the cells of even sizes do not see it
+                left, right, top, bottom = module.static_padding.padding  # type: ignore[union-attr,misc]
+                module.static_padding = nn.ZeroPad2d((left, right + 1, top, bottom + 1))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = self.stem(images)
@@ -124,7 +117,7 @@ def _lite0(pretrained: bool) -> Backbone:
         raise HeterosegError(
             f"model.backbone: 'lite0' needs the package {error.name}; pip install 'heteroseg[lite0]', or take another"
         ) from None
-    return Backbone(body, Maps((24, 40, 112, 320), (4, 8, 16, 32), (127.0,) * 3, (128.0,) * 3))
+    return Backbone(body, Maps((24, 40, 112, 320), (4, 8, 16, 32), (127.0,) * 3, (128.0,) * 3, multiple=1))
 
 
 def dilate(stage: nn.Module, rate: int) -> None:
@@ -191,17 +184,12 @@ def told_by_name(name: str) -> Iterator[None]:
         raise HeterosegError(f"model.backbone: {name!r} could not be built, {reason}") from error
 
 
-def build_backbone(name: str, pretrained: bool = False, options: dict | None = None, scale: float = 1.0) -> Backbone:
-    """A backbone by name, that shrinks images by `scale` first.
+def build_backbone(name: str, pretrained: bool = False, options: dict | None = None) -> Backbone:
+    """A backbone by name.
 
     'lite0' (small, ImageNet weights from a package), 'paper' (the paper's ResNet-50), 'hf:NAME' (any AutoBackbone
     of transformers), 'timm:NAME'. `pretrained` loads weights, from the network for the hubs.
     """
-    found = _by_name(name, pretrained, options)
-    return Backbone(found.body, found.maps, scale)
-
-
-def _by_name(name: str, pretrained: bool, options: dict | None) -> Backbone:
     family, _, rest = name.partition(":")
     options = options or {}
     with told_by_name(name):

@@ -1,6 +1,7 @@
 """From a backbone's feature maps to one map that all classifiers share."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,7 +43,8 @@ class LightFPN(nn.Module):
                 f"model.stride: the backbone has feature maps at strides {list(strides)}, found {stride}"
             )
         self.first = list(strides).index(stride)
-        used = channels[self.first :]
+        used, steps = channels[self.first :], strides[self.first :]
+        self.ratios = [float(coarse / fine) for fine, coarse in pairwise(steps)]
         self.laterals = nn.ModuleList(conv_bn(c, width, relu=False) for c in used)
         self.context = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels[-1], width, 1))
         self.smooth = nn.ModuleList(
@@ -52,9 +54,12 @@ class LightFPN(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         maps = maps[self.first :]
         x = self.context(maps[-1])
-        for feature, lateral, smooth in zip(maps[::-1], self.laterals[::-1], self.smooth[::-1], strict=True):
-            side = lateral(feature)
-            x = smooth(side + F.interpolate(x, side.shape[2:], mode="bilinear", align_corners=False))
+        for i in range(len(maps))[::-1]:
+            side = self.laterals[i](maps[i])
+            if i < len(self.ratios):
+                x = F.interpolate(x, scale_factor=self.ratios[i], mode="bilinear", align_corners=False)
+                x = x[:, :, : side.shape[2], : side.shape[3]]  # a coarse map may reach beyond a finer one
+            x = self.smooth[i](side + x)
         return x
 
 

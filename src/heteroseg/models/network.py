@@ -1,5 +1,6 @@
 """The whole network: pixels to fused logits, a plain module that exports as such."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,17 +19,26 @@ from heteroseg.taxonomy import Taxonomy
 class Network(nn.Module):
     """(B, 3, H, W) RGB images with values 0-255, any dtype, to (B, C, h, w) fused logits.
 
-    Images are normalised here and padded (by repeating the border) to whole multiples of `multiple`, so every size
-    works; the logits stand for the padded size, which `covers` gives. `body` maps normalised images to logits.
+    Images are padded here (by repeating the border) to whole multiples of `multiple`, so every size works; the logits
+    stand for the padded size, which `covers` gives. They are then made smaller if `shrink` says so: (1, 2) halves them,
+    with values rounded, as an exported file gets them. `body` maps normalised images to logits.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float], multiple: int):
+    def __init__(
+        self,
+        body: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        multiple: int,
+        shrink: tuple[int, int] = (1, 1),
+    ):
         super().__init__()
         self.body = body
         self.multiple = multiple
+        self.shrink = shrink
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1), persistent=False)
 
@@ -38,13 +48,17 @@ class Network(nn.Module):
         return -(-height // m) * m, -(-width // m) * m
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Normalised and padded images, as the body takes them."""
-        x = (images.to(self.mean.dtype) - self.mean) / self.std
+        """Padded, shrunk and normalised images, as the body takes them."""
+        x = images.to(self.mean.dtype)
         height, width = images.shape[-2:]
         full = self.covers(height, width)
         if full != (height, width):
             x = F.pad(x, (0, full[1] - width, 0, full[0] - height), mode="replicate")
-        return x
+        inner, outer = self.shrink
+        if inner < outer:
+            size = (full[0] // outer * inner, full[1] // outer * inner)
+            x = (F.interpolate(x, size, mode="bilinear", align_corners=False) + 0.5).floor()
+        return (x - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
         return self.body(self.prepare(images))
@@ -81,15 +95,29 @@ def _segmenter(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     return Network(LogitsOf(model), *IMAGENET, multiple=32)
 
 
+def _in_image(strides: Sequence[int], scale: float) -> list[int]:
+    """Strides in pixels of the image where the backbone sees it made smaller by `scale`."""
+    found = [s / scale for s in strides]
+    if any(abs(s - round(s)) > 0.01 for s in found):
+        raise HeterosegError(
+            f"model.scale: expected a scale that divides the backbone's strides {list(strides)} to whole numbers "
+            f"(0.8, 0.667, 0.5), found {scale}"
+        )
+    return [round(s) for s in found]
+
+
 def build_network(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     """Build a network for a taxonomy (its `void` decides about void logits) from its configuration."""
     if config.backbone.startswith("hf-seg:"):
         return _segmenter(config, taxonomy)
-    backbone = build_backbone(config.backbone, config.pretrained, config.backbone_options, config.scale)
+    backbone = build_backbone(config.backbone, config.pretrained, config.backbone_options)
     maps = backbone.maps
-    decoder = DECODERS[config.decoder](maps.channels, maps.strides, config.width, config.stride)
+    strides = _in_image(maps.strides, config.scale)
+    decoder = DECODERS[config.decoder](maps.channels, strides, config.width, config.stride)
     head = HierarchicalHead(config.width, taxonomy, config.adapters, config.upsample)
-    return Network(nn.Sequential(backbone, decoder, head), maps.mean, maps.std, max(maps.strides))
+    inner, outer = maps.strides[strides.index(config.stride)], config.stride
+    multiple = math.lcm(inner, maps.multiple or max(maps.strides)) // inner * outer
+    return Network(nn.Sequential(backbone, decoder, head), maps.mean, maps.std, multiple, (inner, outer))
 
 
 def portable_config(config: ModelConfig, network: Network) -> ModelConfig:
