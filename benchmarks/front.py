@@ -30,15 +30,16 @@ from heteroseg.runtimes import Exported
 from heteroseg.training import train
 
 REAL = Path(__file__).parents[1] / "experiments" / "real.yaml"
-LITE0 = ModelConfig(backbone="lite0", pretrained=True, width=64)
+LITE0 = ModelConfig(backbone="lite0", pretrained=True, width=128)
 NETWORKS = {
-    "Lite0, stride 4, width 128": ModelConfig(backbone="lite0", pretrained=True, width=128, stride=4),
-    "Lite0, stride 8": LITE0.model_copy(update={"stride": 8}),
-    "Lite0, image x 2/3, stride 6": LITE0.model_copy(update={"scale": 0.6667, "stride": 6}),
-    "Lite0, image x 1/2, stride 8": LITE0.model_copy(update={"scale": 0.5, "stride": 8}),
-    "Lite0, image x 1/2, stride 8, width 128": PRESETS["fast"].model_copy(update={"pretrained": True}),
-    "Lite0, image x 4/9, stride 9, width 128": LITE0.model_copy(update={"scale": 0.4444, "stride": 9, "width": 128}),
-    "Lite0, image x 2/5, stride 10, width 128": LITE0.model_copy(update={"scale": 0.4, "stride": 10, "width": 128}),
+    "Lite0, stride 4, width 128": LITE0.model_copy(update={"stride": 4}),
+    "Lite0, stride 8": LITE0.model_copy(update={"stride": 8, "width": 64}),
+    "Lite0, image x 2/3, stride 6": LITE0.model_copy(update={"scale": 0.6667, "stride": 6, "width": 64}),
+    "Lite0, image x 1/2, stride 8": LITE0.model_copy(update={"scale": 0.5, "stride": 8, "width": 64}),
+    "Lite0, image x 1/2, stride 8, width 128": LITE0.model_copy(update={"scale": 0.5, "stride": 8}),
+    "Lite0, image x 4/9, stride 9, width 128": LITE0.model_copy(update={"scale": 0.4444, "stride": 9}),
+    "Lite0, image x 2/5, stride 10, width 128": PRESETS["fast"].model_copy(update={"pretrained": True}),
+    "Lite0, image x 1/3, stride 12, width 128": LITE0.model_copy(update={"scale": 0.3333, "stride": 12}),
     "HGNetV2-B0, stride 8": PRESETS["fast-hgnet"],
 }
 METRICS = ("miou", "macc", "strict_miou")
@@ -57,7 +58,11 @@ def scores(model, sources) -> dict[str, Any]:
 def prepare(out: Path, name: str, overrides: Sequence[str]) -> None:
     folder = folder_of(out, name)
     experiment, home = load_experiment(REAL, overrides)
-    experiment = experiment.model_copy(update={"model": NETWORKS[name]})
+    stride, train_config = NETWORKS[name].stride, experiment.train
+    crop = tuple(c // stride * stride for c in train_config.crop)  # whole cells, so 190 of 192 at stride 10
+    experiment = experiment.model_copy(
+        update={"model": NETWORKS[name], "train": train_config.model_copy(update={"crop": crop})}
+    )
     sources = open_sources(experiment, home, splits=("val",))
     run, file, told = folder / "run", folder / "int8.xml", folder / "scores.json"
     if not (run / "best").exists():
@@ -106,7 +111,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for row, marker in zip(rows, "osD^vP*X", strict=False):
+    for row, marker in zip(rows, "osD^vP*X<", strict=False):
         time = row["timing"]["path"]
         spread = time["spread_ms"]["frame"]
         x, y = time["ms"], 100 * mean(row, "int8")

@@ -29,7 +29,7 @@ from heteroseg.taxonomy import load_taxonomy
 
 RESNET18 = {"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"}
 NETWORKS = {
-    "fast (Lite0, half size)": preset_config("fast"),
+    "fast (Lite0, image x 2/5)": preset_config("fast"),
     "fast-hgnet (HGNetV2-B0)": preset_config("fast-hgnet"),
     "Lite0": ModelConfig(backbone="lite0", width=128, stride=4),
     "ResNet-18": ModelConfig(backbone="hf:resnet", backbone_options=RESNET18, width=64, stride=8),

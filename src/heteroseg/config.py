@@ -54,7 +54,7 @@ class ModelConfig(Strict):
 
 
 PRESETS = {
-    "fast": ModelConfig(backbone="lite0", scale=0.5, width=128, stride=8),
+    "fast": ModelConfig(backbone="lite0", scale=0.4, width=128, stride=10),
     "fast-hgnet": ModelConfig(  # HGNetV2-B0
         backbone="hf:hgnet_v2",
         backbone_options={

@@ -138,7 +138,8 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
         if path is None or Path(path).suffix.lower() in SHOWN_BY_BROWSERS:
             return path  # gr.skip() would have gradio make the component anew, without our preprocess
         copy = Path(path).with_suffix(".png")
-        cv2.imwrite(str(copy), open_image(Path(path), limits)[..., ::-1])
+        with turns.place(), turns.turn():
+            cv2.imwrite(str(copy), open_image(Path(path), limits)[..., ::-1])
         return str(copy)
 
     @told
