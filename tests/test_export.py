@@ -173,11 +173,12 @@ def test_bench_writes_the_agreed_keys(tiny_model_folder, tmp_path, capsys):
 
 def test_bench_needs_no_model(tmp_path):
     out = tmp_path / "b.json"
-    args = ["bench", "--preset", "fast", "--taxonomy", "streets-108", "--size", "96x128", "--runtime", "torch"]
+    args = ["bench", "--preset", "fast", "--taxonomy", "streets-108", "--size", "240x320", "--runtime", "torch"]
     assert main([*args, "--repeats", "2", "--json", str(out)]) == 0
     found = json.loads(out.read_text())
     assert found["decision"] == "path"
     assert found["labels_found"] > 5, "random weights are scaled so that there is something to decide"
+    assert 0.2 < found["mixed_cells"] < 0.4
     assert found["naive_agreement"] > 0.99
 
 

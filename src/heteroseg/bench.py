@@ -198,12 +198,12 @@ def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "image.jpg", Path(folder) / "ids.png"
             cv2.imwrite(str(source), picture[..., ::-1])
-            reads, image = timed(lambda: read_image(source), settings.repeats)
+            reads, _ = timed(lambda: read_image(source), settings.repeats)
             for _ in range(5):
-                frame(model, image, plan)
+                frame(model, picture, plan)
             frames = []
             for _ in range(settings.repeats):
-                stages, logits, ids = frame(model, image, plan)
+                stages, logits, ids = frame(model, picture, plan)
                 frames.append(stages)
             writes, _ = timed(lambda: write_map(target, ids), settings.repeats)
         covers = model.network.covers(*settings.size)
