@@ -104,7 +104,7 @@ def test_every_shipped_label_space(name, void, rule):
 
 
 @pytest.mark.parametrize("cell", [1, 3, 4, 5, 8, 9, 12, 13, 31])
-def test_blocks_of_cells_of_any_size(cell):
+def test_cells_of_any_size(cell):
     for name in ("camvid32", "camvid11", "gtsdb-real"):  # single nodes, unions, most of it outside
         space = load_label_space(name)
         for seed, kind in enumerate(("unsure", "smooth", "random")):
@@ -266,6 +266,21 @@ def test_assumed_steps_cost_no_confidence():
                 c = tree.classifiers[tree.classifier_of[above]]
                 p *= float(full[0, c.start : c.stop, y, x].softmax(0)[c.children.index(below)])
         assert chance[y, x] == pytest.approx(p, rel=1e-5)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_what_is_left_out_is_not_forgotten(outside):
+    """Two hundred channels that are too rare to be looked into decide together: for a label, or for no label at all."""
+    dust = [f"x{i}" for i in range(200)]
+    tree = build_taxonomy(TaxonomyFile(name="any", tree={"root": ["a", "b", *dust]}))
+    nodes = [["a"], ["b"] if outside else ["b", *dust]]
+    labels = [{"id": i, "name": f"l{i}", "nodes": n, "evaluate": False} for i, n in enumerate(nodes)]
+    space = build_label_space(LabelSpaceFile(name="any", taxonomy="any", labels=labels), tree)
+    a, b = (0.47, 0.0) if outside else (0.48, 0.46)
+    z = torch.tensor([a, b or 1e-9] + [(1 - a - b) / 200] * 200).log().view(1, 202, 1, 1) + torch.zeros(1, 202, 4, 5)
+    plan = plan_decode(space, "marginal")
+    agrees(z, (32, 40), (32, 40), plan)
+    assert (decode(z, (32, 40), (32, 40), plan) == (OUTSIDE if outside else 1)).all()
 
 
 def test_majority_is_convex():

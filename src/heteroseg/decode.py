@@ -10,9 +10,9 @@ classifiers only where the parent was chosen. The result equals `upsample` + `de
   would win the tie) is not larger than what rounding can eat, the pixels are interpolated.
 - `marginal` is no convex matter, but the probability of a node is log-concave in the logits (a sum of log-softmaxes).
   So {p(node) > 1/2} is convex: a node with more than half at four corners has it everywhere between, and so has its
-  label. And p(node) is nowhere below the least of its corners: a label has at least the sum of its nodes' least and at
-  most what the others' leave, so where little changes the winner is sure without a majority. What is not sure is tried
-  again in blocks of a cell. The other pixels get their probabilities in the loop; those that rounding could turn round
+  label. The other cells are shared out, all pixels together. The ratio of two channels of a classifier is largest at a
+  corner, so what is far behind at all four is left out with all below it, and the error is known. Pixels that are
+  nearer to a draw than this error get all their probabilities one by one; those that rounding could turn round
   are left to the reference, which gives a pixel the same bits wherever it lies (`decision.in_lanes`).
 
 Where a network ends at the features of a 1x1 head (`LazyLogits`), the path rule works out a classifier's logits only at
@@ -247,7 +247,7 @@ def _marginal(z, logits: Tensor, covers: Size, size: Size, plan: Plan, grid, cha
     assert plan.space is not None
     out, near = np.empty(size, plan.answer.dtype), []
     single = np.bincount(plan.meaning[plan.meaning >= 0]).max(initial=0) < 2
-    kind = (plan.label, plan.meaning, bool(single), OUTSIDE not in plan.meaning, len(plan.answer) - 1)
+    kind = (plan.label, bool(single), OUTSIDE not in plan.meaning, len(plan.answer) - 1)
     walk = (plan.first, plan.begin, plan.end, plan.after, *kind)
 
     def band(start: int, stop: int) -> None:

@@ -21,9 +21,9 @@ MARGIN, TINY = np.float32(2.0**-20), np.float32(1e-37)  # rounding in two interp
 ONE, HALF = np.float32(1), np.float32(0.5)
 MAJORITY = np.float32(0.5001)
 NEAR = np.float32(1e-5)  # relative distance of two probabilities that rounding could turn round
-RARE, SURE = np.float32(2.0**-9), np.float32(1e-3)  # least share that is looked into; what rounding could add to bounds
-TAME = np.float32(64)  # logits up to here are interpolated with errors far below SURE
-FINE = 4  # height and width in pixels of the blocks that are tried before single pixels
+RARE = np.float32(2.0**-10)  # least probability that is looked into
+RAREST = np.float32(2.0**-26)  # the same where probabilities are asked for
+FLOOR = np.float32(0.9)  # share of the best below which a label needs no probability
 LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 E5, E4, E3 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
 E2, E1, E0 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
@@ -122,19 +122,18 @@ def _count(node, code):
 @njit(cache=True, nogil=True)
 def _replace(node, new, code):
     for p in range(code.size):
-        code[p] = new[p] if code[p] == node else code[p]
+        here, there = code[p], new[p]
+        code[p] = there if here == node else here
 
 
 @njit(cache=True, nogil=True)
 def _raise(a, b, c, d, wy, wx, under, best, arg):
     """Interpolate a channel between corners; where it exceeds `best`, that and `arg` become its value and `under`."""
     for p in range(best.size):
-        west = a * (ONE - wy[p]) + c * wy[p]
-        east = b * (ONE - wy[p]) + d * wy[p]
-        v = west * (ONE - wx[p]) + east * wx[p]
-        more = v > best[p]
-        best[p] = v if more else best[p]
-        arg[p] = under if more else arg[p]
+        y, x, high, at = wy[p], wx[p], best[p], arg[p]  # read before any choice, or the loop stays scalar
+        v = (a * (ONE - y) + c * y) * (ONE - x) + (b * (ONE - y) + d * y) * x
+        best[p] = v if v > high else high
+        arg[p] = under if v > high else at
 
 
 @njit(cache=True, nogil=True)
@@ -337,97 +336,162 @@ def _pixel(left, right, wx, whole, single, closed, first, begin, end, after, lab
 
 
 @njit(cache=True, nogil=True)
-def _bounds(v, first, begin, end, after, share, stack, p, q):
-    """`q` (C,) receives for each channel that ends a walk a lower bound of its probability: 0 below nodes that are
-    RARE, else the probability. Returns the largest size of a logit."""
-    q[:] = 0
-    stack[0], share[first], count = first, ONE, 1
-    size = np.float32(0)
-    while count:
-        count -= 1
-        node = stack[count]
-        lo, hi = begin[node], end[node]
-        scale = share[node] / _softmax(v[lo:hi], p[lo:hi])
-        for k in range(lo, hi):
-            size = max(size, abs(v[k]))
-            below, part = after[k], p[k] * scale
-            if begin[below] < 0:
-                q[k] = part
-            elif part > RARE:
-                share[below] = part
-                stack[count] = below
-                count += 1
-    return size
+def _interpolate(a, b, c, d, wy, wx, v, top):
+    """`v` (pixels,) receives one channel between its corners, `top` the largest of itself and of that."""
+    for p in range(v.size):
+        y, x, high = wy[p], wx[p], top[p]
+        u = (a * (ONE - y) + c * y) * (ONE - x) + (b * (ONE - y) + d * y) * x
+        v[p] = u
+        top[p] = u if u > high else high
 
 
 @njit(cache=True, nogil=True)
-def _certain(a, b, c, d, meaning, mass):
-    """The label that wins everywhere between four corners with bounds `a` to `d` (C,), -1 outside; -2 if none surely.
+def _exps(v, top, total):
+    for p in range(v.size):
+        before, e = total[p], _exp(v[p] - top[p])
+        v[p] = e
+        total[p] = before + e
 
-    The logarithm of a node's probability is concave in the logits, so between the corners it is nowhere below the least
-    of theirs. A label has at least the sum of its channels' least, and at most what the others leave.
+
+@njit(cache=True, nogil=True)
+def _add_products(a, b, out):
+    for p in range(out.size):
+        out[p] += a[p] * b[p]
+
+
+@njit(cache=True, nogil=True)
+def _rank(share, scale, at, best, second, arg):
+    """Enter label `at` with the probabilities `share` times `scale` into the ranking of every pixel."""
+    for p in range(share.size):
+        m, high, low, was = share[p] * scale[p], best[p], second[p], arg[p]
+        less = high if m > high else m
+        best[p] = m if m > high else high
+        arg[p] = at if m > high else was
+        second[p] = less if less > low else low
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _lead(v, m):
+    """How far a logit is ahead of another one at most, with the rounding of interpolation."""
+    v, m = _finite(v), _finite(m)
+    return v - m + MARGIN * (abs(v) + abs(m))
+
+
+class Shares(NamedTuple):
+    """Work space of `_share_cell`: rows of pixels by node, channel and label, single rows, and lists."""
+
+    node: np.ndarray
+    value: np.ndarray
+    mass: np.ndarray
+    top: np.ndarray
+    scale: np.ndarray
+    inside: np.ndarray
+    outside: np.ndarray
+    best: np.ndarray
+    second: np.ndarray
+    arg: np.ndarray
+    row: np.ndarray
+    named: np.ndarray
+    stack: np.ndarray
+    slot: np.ndarray
+    most: np.ndarray
+    kept: np.ndarray
+    reach: np.ndarray
+
+
+@njit(cache=True, nogil=True)
+def _share_cell(corners, wy, wx, least, single, closed, first, begin, end, after, label, s):
+    """Probabilities of labels at the pixels of a cell, with weights `wy` and `wx` (pixels,): in `s` those `inside` and
+    `outside` the space, the `best`, the `second` and which is best (`arg`). Returns how wrong they are at most.
+
+    The ratio of two channels of a classifier is largest at a corner, so a channel that is far behind another one at all
+    four is so everywhere: what cannot reach a probability of `least` is left out, with all below it. Where labels are
+    single nodes and nothing lies outside, so is what comes nowhere near the best.
     """
-    mass[:] = 0
-    inside, outside, void = np.float32(0), np.float32(0), np.float32(0)
-    for k in range(a.size):
-        least = min(min(a[k], b[k]), min(c[k], d[k]))
-        if meaning[k] >= 0:
-            mass[meaning[k]] += least
-            inside += least
-        elif meaning[k] == -1:
-            outside += least
-        else:
-            void += least
-    open_ = ONE - inside - outside - void + SURE
-    if outside - inside > open_:
-        return -1
-    if inside - outside <= open_:
-        return -2
-    best, second, winner = np.float32(0), np.float32(0), -2
-    for label in range(mass.size):
-        m = mass[label]
-        if m > best:
-            best, second, winner = m, best, label
-        elif m > second:
-            second = m
-    return winner if best - second > open_ else -2
-
-
-@njit(cache=True, nogil=True)
-def _pixels(corners, block, down, across, every, walk, table, out, chance, open_, count):
-    """Work out a block of one cell pixel by pixel, from the logits at its corners; `walk` are the last twelve arguments
-    of `_pixel`, all others as in `marginal_band`. Returns the new `count` of pixels in `open_`."""
     a, b, c, d = corners
-    top, bottom, west, east = block
-    left, right = np.empty_like(a), np.empty_like(a)
-    for y in range(top, bottom):
-        _blend_finite(a, c, ONE - down[y], down[y], left)
-        _blend_finite(b, d, ONE - down[y], down[y], right)
-        for x in range(west, east):
-            found, prob, close = _pixel(left, right, across[x], every, *walk)
-            out[y, x] = table[found]
-            if every:
-                chance[y, x] = prob
-            if close:
-                open_[count] = y * out.shape[1] + x
+    early = single and closed
+    s.inside[:], s.outside[:], s.best[:], s.second[:], s.arg[:] = 0, 0, 0, 0, -1
+    s.node[0], s.stack[0], s.slot[0], s.most[0] = 1, first, 0, 1
+    count, slots, rows = 1, 1, 0
+    lost, floor, rival = np.float32(0), np.float32(0), np.float32(0)
+    while count:
+        at = np.argmax(s.most[:count])
+        node, slot, most = s.stack[at], s.slot[at], s.most[at]
+        if most < floor:
+            rival = max(rival, most)
+            break
+        count -= 1
+        s.stack[at], s.slot[at], s.most[at] = s.stack[count], s.slot[count], s.most[count]
+        lo, hi = begin[node], end[node]
+        largest, m = LOWEST, lo
+        for k in range(lo, hi):
+            total = _finite(a[k]) + _finite(b[k]) + _finite(c[k]) + _finite(d[k])
+            if total > largest:
+                largest, m = total, k
+        channels = 0
+        s.top[:], s.scale[:] = LOWEST, 0
+        for k in range(lo, hi):
+            ahead = max(max(_lead(a[k], a[m]), _lead(b[k], b[m])), max(_lead(c[k], c[m]), _lead(d[k], d[m])))
+            reach = most * _exp(min(ahead, np.float32(0)))
+            if k == m or reach > least:
+                corner = (_finite(a[k]), _finite(b[k]), _finite(c[k]), _finite(d[k]))
+                _interpolate(*corner, wy, wx, s.value[channels], s.top)
+                s.kept[channels], s.reach[channels] = after[k], reach
+                channels += 1
+            else:
+                lost += reach
+        for q in range(channels):
+            _exps(s.value[q], s.top, s.scale)
+        for p in range(wy.size):
+            s.scale[p] = s.node[slot, p] / s.scale[p]
+        for q in range(channels):
+            under, reach = s.kept[q], s.reach[q]
+            if begin[under] >= 0:
+                s.stack[count], s.slot[count], s.most[count] = under, slots, reach
+                s.node[slots] = 0
+                _add_products(s.value[q], s.scale, s.node[slots])
+                slots += 1
                 count += 1
-    return count
+            elif early and label[under] >= 0:
+                if reach < floor:
+                    rival = max(rival, reach)
+                else:
+                    _rank(s.value[q], s.scale, label[under], s.best, s.second, s.arg)
+            elif label[under] >= 0:
+                if s.row[label[under]] < 0:
+                    s.row[label[under]], s.named[rows] = rows, label[under]
+                    s.mass[rows] = 0
+                    rows += 1
+                _add_products(s.value[q], s.scale, s.mass[s.row[label[under]]])
+                if not closed:
+                    _add_products(s.value[q], s.scale, s.inside)
+            elif label[under] == -1:
+                _add_products(s.value[q], s.scale, s.outside)
+        if early:
+            floor = FLOOR * s.best.min()
+    s.scale[:] = 1
+    for q in range(rows):
+        _rank(s.mass[q], s.scale, s.named[q], s.best, s.second, s.arg)
+        s.row[s.named[q]] = -1
+    for p in range(wy.size):
+        low = s.second[p]
+        s.second[p] = low if low > rival else rival
+    return lost
 
 
 @njit(cache=True, nogil=True)
 def marginal_band(
-    z, start, stop, rows, columns, down, across, first, begin, end, after, label, meaning, single, closed, labels,
-    table, out, chance, open_,
+    z, start, stop, rows, columns, down, across, first, begin, end, after, label, single, closed, labels, table, out,
+    chance, open_,
 ):  # fmt: skip
     """The marginal rule: `out` (H, W) receives table[label] of the most probable label, its last entry for outside.
 
-    `label` (codes,) is the label of each code, -1 outside the space, -2 void; `meaning` (C,) that of the code where the
-    walk ends after a channel, else -2. `single` and `closed` as in `_pixel`. Pixels that rounding could turn round go
-    as row * W + column into `open_`; returns how many.
-    `chance` (H, W) float32, or empty, receives the label's probability.
+    `label` (codes,) is the label of each code, -1 outside the space, -2 void; `single` and `closed` as in `_pixel`.
+    `chance` (H, W) float32, or empty, receives the label's probability. Returns how many pixels rounding could turn
+    round; they go as row * W + column into `open_`.
 
-    A cell whose corners agree by majority, or whose answer is `_certain`, is filled; else the same is tried for the
-    blocks of a lattice in it, since between four points of a cell interpolation is a convex combination too.
+    A cell whose corners agree by majority is filled; of the others all pixels are shared out together, and those that
+    are nearly drawn are worked out one by one.
     """
     h, w, channels = z.shape
     last, every = min(stop, h - 1), chance.size > 0
@@ -435,80 +499,70 @@ def marginal_band(
     left, right = np.empty(channels, np.float32), np.empty(channels, np.float32)
     share, mass = np.empty(len(begin), np.float32), np.empty(labels, np.float32)
     frontier = np.empty(len(begin), np.int32)
+    walk = (single, closed, first, begin, end, after, label, frontier, share, v, p, mass)
     at = np.full((last - start + 1, w), -1, np.int32)
-    grid, sizes = np.empty((2, w, channels), np.float32), np.empty((2, w), np.float32)  # of rows i and i + 1, in turn
-    known = np.full((2, w), -1, np.int64)  # the row that `grid` holds
-    lattice = np.empty((2, np.diff(columns).max() // FINE + 2, channels), np.float32)  # two rows of points in a cell
-    if not every:
+    if not every or begin[first] < 0:
         for i in range(start, last + 1):
             for j in range(w):
                 at[i - start, j] = _majority(z[i, j], first, begin, end, after, v, p)
-    walk = (single, closed, first, begin, end, after, label, frontier, share, v, p, mass)
-    count = 0
+    least = RAREST if every else RARE
+    nodes, widest = np.sum(begin >= 0) + 1, max(np.max(end - begin), 1)
+    row, named = np.full(labels, -1, np.int32), np.empty(labels, np.int32)
+    stack, slot, most = np.empty(nodes, np.int32), np.empty(nodes, np.int32), np.empty(nodes, np.float32)
+    kept, reach = np.empty(widest, np.int32), np.empty(widest, np.float32)
+    size, count = -1, 0
     for i in range(start, stop):
-        up, below = i - start, min(i + 1, h - 1) - start
+        up, below = i - start, min(i + 1, h - 1)
         for j in range(w):
             k = min(j + 1, w - 1)
             node = at[up, j]
-            if node >= 0 and node == at[up, k] and node == at[below, j] and node == at[below, k] and label[node] >= -1:
+            agreed = node == at[up, k] and node == at[below - start, j] and node == at[below - start, k]
+            if node >= 0 and agreed and label[node] >= -1:
                 _fill(out, table[label[node]], rows[i], rows[i + 1], columns[j], columns[j + 1])
+                if every:
+                    _fill(chance, ONE, rows[i], rows[i + 1], columns[j], columns[j + 1])
                 continue
-            if columns[j + 1] == columns[j] or rows[i + 1] == rows[i]:
+            pixels = (rows[i + 1] - rows[i]) * (columns[j + 1] - columns[j])
+            if pixels == 0:
                 continue
-            bounded = not every and begin[first] >= 0
-            if bounded:
-                size = np.float32(0)
-                for y in (i, start + below):
-                    for x in (j, k):
-                        if known[y % 2, x] != y:
-                            known[y % 2, x] = y
-                            _blend_finite(z[y, x], z[y, x], ONE, np.float32(0), v)
-                            sizes[y % 2, x] = _bounds(v, first, begin, end, after, share, frontier, p, grid[y % 2, x])
-                        size = max(size, sizes[y % 2, x])
-                bounded = size <= TAME
-                if bounded:
-                    one, two = grid[i % 2], grid[(start + below) % 2]
-                    found = _certain(one[j], one[k], two[j], two[k], meaning, mass)
-                    if found > -2:
-                        _fill(out, table[found], rows[i], rows[i + 1], columns[j], columns[j + 1])
-                        continue
-            tall = -(-(rows[i + 1] - rows[i]) // FINE) if bounded else 1
-            broad = -(-(columns[j + 1] - columns[j]) // FINE) if bounded else 1
-            tried = bounded and tall * broad > 1
-            top = rows[i]
-            for m in range(tall):
-                bottom = top
-                while bottom < rows[i + 1] and (m == tall - 1 or down[bottom] * tall < m + 1):
-                    bottom += 1
-                for edge in range(m + (m > 0), m + 2):  # the block's lower edge, and at the top the upper one
-                    if tried:
-                        wy = np.float32(edge / tall)
-                        _blend_finite(z[i, j], z[start + below, j], ONE - wy, wy, left)
-                        _blend_finite(z[i, k], z[start + below, k], ONE - wy, wy, right)
-                        for n in range(broad + 1):
-                            if edge % tall == 0 and n % broad == 0:  # a corner of the cell
-                                lattice[edge % 2, n] = grid[(start + below if edge else i) % 2, k if n else j]
-                                continue
-                            wx = np.float32(n / broad)
-                            _blend(left, right, ONE - wx, wx, v)
-                            _bounds(v, first, begin, end, after, share, frontier, p, lattice[edge % 2, n])
-                west = columns[j]
-                for n in range(broad):
-                    east = west
-                    while east < columns[j + 1] and (n == broad - 1 or across[east] * broad < n + 1):
-                        east += 1
-                    found = -2
-                    if tried:
-                        one, two = lattice[m % 2], lattice[(m + 1) % 2]
-                        found = _certain(one[n], one[n + 1], two[n], two[n + 1], meaning, mass)
-                    if found > -2:
-                        _fill(out, table[found], top, bottom, west, east)
-                    else:
-                        block = (top, bottom, west, east)
-                        corners = (z[i, j], z[i, k], z[start + below, j], z[start + below, k])
-                        count = _pixels(corners, block, down, across, every, walk, table, out, chance, open_, count)
-                    west = east
-                top = bottom
+            if pixels != size:
+                size = pixels
+                wy, wx = np.empty(size, np.float32), np.empty(size, np.float32)
+                arg, lines = np.empty(size, np.int32), np.empty((6, size), np.float32)
+                tables = (
+                    np.empty((nodes, size), np.float32), np.empty((widest, size), np.float32),
+                    np.empty((labels, size), np.float32),
+                )  # fmt: skip
+                s = Shares(*tables, lines[0], lines[1], lines[2], lines[3], lines[4], lines[5], arg, row, named, stack,
+                           slot, most, kept, reach)  # fmt: skip
+            q = 0
+            for y in range(rows[i], rows[i + 1]):
+                for x in range(columns[j], columns[j + 1]):
+                    wy[q], wx[q] = down[y], across[x]
+                    q += 1
+            corners = (z[i, j], z[i, k], z[below, j], z[below, k])
+            near = NEAR + 2 * _share_cell(corners, wy, wx, least, single, closed, first, begin, end, after, label, s)
+            q = 0
+            for y in range(rows[i], rows[i + 1]):
+                ready = False
+                for x in range(columns[j], columns[j + 1]):
+                    apart = s.outside[q] - s.inside[q]
+                    found, prob = (-1, s.outside[q]) if apart > 0 else (s.arg[q], s.best[q])
+                    close = s.best[q] - s.second[q] <= near and apart <= near
+                    close = close or not (closed or abs(apart) > near)
+                    if close:
+                        if not ready:
+                            _blend_finite(corners[0], corners[2], ONE - wy[q], wy[q], left)
+                            _blend_finite(corners[1], corners[3], ONE - wy[q], wy[q], right)
+                            ready = True
+                        found, prob, close = _pixel(left, right, wx[q], every, *walk)
+                    out[y, x] = table[found]
+                    if every:
+                        chance[y, x] = prob
+                    if close:
+                        open_[count] = y * out.shape[1] + x
+                        count += 1
+                    q += 1
     return count
 
 
