@@ -2,6 +2,7 @@
 
 python benchmarks/growth.py --networks growth --prepare              # writes the networks (minutes)
 python benchmarks/growth.py --networks growth --json growth.json     # measures (under two minutes), draws growth.png
+python benchmarks/growth.py --networks growth --turns 6              # 108 classes against 2,000 in the same minute
 
 Every taxonomy has leaves of one depth and classifiers of about equal size. With depth 1 there is one classifier, whose
 logits are needed everywhere, so there is nothing to be lazy about. Memory is the peak of the process above what it held
@@ -11,8 +12,9 @@ before the network was opened.
 import argparse
 import gc
 import json
+import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +22,7 @@ import torch
 from heteroseg.bench import COUNTED, frame, preset_config, random_model, scenes, spread
 from heteroseg.export import Head, Precision, export
 from heteroseg.files import write_json, written
-from heteroseg.model import load
+from heteroseg.model import Model, load
 from heteroseg.provenance import facts
 from heteroseg.runtimes import Exported
 from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
@@ -77,20 +79,40 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def opened(path: Path, size: tuple[int, int], threads: int) -> tuple[Model, Callable[[], dict[str, float]]]:
+    """A network, and what works out a frame of one scene with it and tells the milliseconds of the stages."""
+    model = load(path)
+    assert isinstance(model.network, Exported)
+    model.network.threads = threads
+    plan, image = model.plan("leaves", ids=True), scenes(1, size)[0]
+    return model, lambda: frame(model, image, plan)[0]
+
+
+def in_turn(folder: Path, depth: int, rounds: int, precision: Precision, threads: int) -> list[str]:
+    """Frames of 108 classes (dense) and of 2,000 (lazy) in turn, so that both see the same machine: a line a round."""
+    heads_of: dict[int, Head] = {108: "dense", 2000: "lazy"}
+    networks = [opened(network_file(folder, n, depth, h, precision), FRAME, threads)[1] for n, h in heads_of.items()]
+    lines = []
+    for _ in range(rounds + 1):
+        times = [[sum(network().values()) for network in networks] for _ in range(40)]
+        few, many = (statistics.median(column) for column in zip(*times, strict=True))
+        lines.append(f"depth {depth}: 108 classes {few:.1f} ms, 2,000 {many:.1f} ms, {100 * (many / few - 1):+.0f} %")
+    return lines[1:]  # the first round warms up
+
+
 def measure(path: Path, size: tuple[int, int], seconds: float, threads: int) -> dict:
     """Frames of one scene for `seconds` or more, and the peak of memory above what the process held before."""
     gc.collect()
     held = _memory("VmRSS")
     _forget_peak()
-    model = load(path)
-    assert isinstance(model.network, Exported)
-    model.network.threads = threads
-    plan, image = model.plan("leaves", ids=True), scenes(1, size)[0]
+    model, next_frame = opened(path, size, threads)
     for _ in range(2):
-        frame(model, image, plan)
-    frames, start = [], time.perf_counter()
+        next_frame()
+    frames: list[dict[str, float]] = []
+    start = time.perf_counter()
     while len(frames) < 5 or time.perf_counter() - start < seconds:
-        frames.append(frame(model, image, plan)[0])
+        frames.append(next_frame())
+    assert isinstance(model.network, Exported)
     return {
         "classes": len(model.taxonomy.leaves),
         "depth": max(map(model.taxonomy.depth, model.taxonomy.leaves)),
@@ -157,11 +179,16 @@ def main() -> None:
     parser.add_argument(
         "--json", type=Path, help="figures, and a plot beside them; what is in it is not measured again"
     )
+    parser.add_argument("--turns", type=int, metavar="N", help="only compare 108 classes with 2,000 in turn, N times")
     args = parser.parse_args()
     prepare(args.networks, args.precision)
     if args.prepare:
         return
     torch.set_num_threads(args.threads)
+    if args.turns:
+        for depth in (2, 3):
+            print("\n".join(in_turn(args.networks, depth, args.turns, args.precision, args.threads)), flush=True)
+        return
     points = [(n, d, head, FRAME) for n in CLASSES for d in DEPTHS for head in heads(d)]
     points += [(108, 2, head, size) for size in SIZES for head in heads(2)]
     known = json.loads(args.json.read_text())["points"] if args.json and args.json.exists() else []
