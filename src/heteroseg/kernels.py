@@ -177,6 +177,17 @@ def _fill(out, value, top, bottom, left, right):
 
 
 @njit(cache=True, nogil=True)
+def _weights(i, j, rows, columns, down, across, wy, wx):
+    """The weights of a cell's pixels, one row after the other; returns how many there are."""
+    count = 0
+    for y in range(rows[i], rows[i + 1]):
+        for x in range(columns[j], columns[j + 1]):
+            wy[count], wx[count] = down[y], across[x]
+            count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
 def path_band(z, lazy, start, stop, rows, columns, down, across, first, begin, end, after, table, out):
     """The path rule: `out` (H, W) receives table[code] for the pixels of cell rows start to stop."""
     h, w = z.shape[0], z.shape[1]
@@ -205,11 +216,7 @@ def path_band(z, lazy, start, stop, rows, columns, down, across, first, begin, e
             if node >= 0 and node == at[up, k] and node == at[below, j] and node == at[below, k]:
                 _fill(out, table[node], ys[0], ys[1], xs[0], xs[1])
                 continue
-            count = 0
-            for y in range(ys[0], ys[1]):
-                for x in range(xs[0], xs[1]):
-                    wy[count], wx[count] = down[y], across[x]
-                    count += 1
+            count = _weights(i, j, rows, columns, down, across, wy, wx)
             if count:
                 here = code[:count]
                 _split_cell(z, lazy, i, j, start, wy[:count], wx[:count], first, begin, end, after, here, space)
@@ -400,6 +407,20 @@ class Shares(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
+def _room(pixels, begin, end, labels):
+    """`Shares` for cells of so many pixels."""
+    nodes, channels = np.sum(begin >= 0) + 1, max(np.max(end - begin), 1)
+    one = np.empty((6, pixels), np.float32)
+    return Shares(
+        np.empty((nodes, pixels), np.float32), np.empty((channels, pixels), np.float32),
+        np.empty((labels, pixels), np.float32), one[0], one[1], one[2], one[3], one[4], one[5],
+        np.empty(pixels, np.int32), np.full(labels, -1, np.int32), np.empty(labels, np.int32),
+        np.empty(nodes, np.int32), np.empty(nodes, np.int32), np.empty(nodes, np.float32),
+        np.empty(channels, np.int32), np.empty(channels, np.float32),
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
 def _share_cell(corners, wy, wx, least, single, closed, first, begin, end, after, label, s):
     """Probabilities of labels at the pixels of a cell, with weights `wy` and `wx` (pixels,): in `s` those `inside` and
     `outside` the space, the `best`, the `second` and which is best (`arg`). Returns how wrong they are at most.
@@ -506,10 +527,6 @@ def marginal_band(
             for j in range(w):
                 at[i - start, j] = _majority(z[i, j], first, begin, end, after, v, p)
     least = RAREST if every else RARE
-    nodes, widest = np.sum(begin >= 0) + 1, max(np.max(end - begin), 1)
-    row, named = np.full(labels, -1, np.int32), np.empty(labels, np.int32)
-    stack, slot, most = np.empty(nodes, np.int32), np.empty(nodes, np.int32), np.empty(nodes, np.float32)
-    kept, reach = np.empty(widest, np.int32), np.empty(widest, np.float32)
     size, count = -1, 0
     for i in range(start, stop):
         up, below = i - start, min(i + 1, h - 1)
@@ -527,19 +544,8 @@ def marginal_band(
                 continue
             if pixels != size:
                 size = pixels
-                wy, wx = np.empty(size, np.float32), np.empty(size, np.float32)
-                arg, lines = np.empty(size, np.int32), np.empty((6, size), np.float32)
-                tables = (
-                    np.empty((nodes, size), np.float32), np.empty((widest, size), np.float32),
-                    np.empty((labels, size), np.float32),
-                )  # fmt: skip
-                s = Shares(*tables, lines[0], lines[1], lines[2], lines[3], lines[4], lines[5], arg, row, named, stack,
-                           slot, most, kept, reach)  # fmt: skip
-            q = 0
-            for y in range(rows[i], rows[i + 1]):
-                for x in range(columns[j], columns[j + 1]):
-                    wy[q], wx[q] = down[y], across[x]
-                    q += 1
+                wy, wx, s = np.empty(size, np.float32), np.empty(size, np.float32), _room(size, begin, end, labels)
+            _weights(i, j, rows, columns, down, across, wy, wx)
             corners = (z[i, j], z[i, k], z[below, j], z[below, k])
             near = NEAR + 2 * _share_cell(corners, wy, wx, least, single, closed, first, begin, end, after, label, s)
             q = 0
