@@ -47,9 +47,9 @@ class Plan:
 
     `order` are the codes of the classifiers that are asked, parents first. `above` and `channel` (codes,) lead back:
     the code above and the channel between, -1 where there is none. `label` (codes,) is what a code means: a node, or
-    a position in `space.labels` (OUTSIDE where it is none, -2 void); `meaning` (C,) the same of the code that a channel
-    leads to, if the walk ends there, else -2. `answer` is what is written, by code for the
-    path rule and by label for the marginal one (OUTSIDE last).
+    a position in `space.labels` (OUTSIDE where it is none, -2 void). Where every label is one node the plan is
+    `single`, where nothing lies outside the space `closed`. `answer` is what is written, by code for the path rule and
+    by label for the marginal one (OUTSIDE last).
     """
 
     tree: Taxonomy
@@ -63,7 +63,8 @@ class Plan:
     above: np.ndarray
     channel: np.ndarray
     label: np.ndarray
-    meaning: np.ndarray
+    single: bool
+    closed: bool
     answer: np.ndarray
 
 
@@ -98,13 +99,15 @@ def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = F
     label = np.full(codes, -2, np.int64)
     label[: len(tree)] = np.arange(len(tree)) if space is None else space.by_node
     order = np.array([c.node for c in tree.classifiers if begin[c.node] >= 0], np.int32)
-    meaning = np.where(begin[after] < 0, label[after], -2)
+    ends_in = label[after[begin[after] < 0]]  # of every channel that ends a walk
+    closed = OUTSIDE not in ends_in
+    single = bool(np.bincount(ends_in[ends_in >= 0]).max(initial=0) < 2)
     answer = (
         np.maximum(label, VOID) if rule == "path" or space is None else np.append(np.arange(len(space.labels)), OUTSIDE)
     )
     if ids and space is not None:
         answer = _native(answer, space)
-    return Plan(tree, space, rule, down(0), order, begin, end, after, above, channel, label, meaning, answer)
+    return Plan(tree, space, rule, down(0), order, begin, end, after, above, channel, label, single, closed, answer)
 
 
 def _native(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
@@ -246,8 +249,7 @@ def _marginal(z, logits: Tensor, covers: Size, size: Size, plan: Plan, grid, cha
 
     assert plan.space is not None
     out, near = np.empty(size, plan.answer.dtype), []
-    single = np.bincount(plan.meaning[plan.meaning >= 0]).max(initial=0) < 2
-    kind = (plan.label, bool(single), OUTSIDE not in plan.meaning, len(plan.answer) - 1)
+    kind = (plan.label, plan.single, plan.closed, len(plan.answer) - 1)
     walk = (plan.first, plan.begin, plan.end, plan.after, *kind)
 
     def band(start: int, stop: int) -> None:

@@ -118,10 +118,9 @@ def export(
     need(kind)
     if precision == "int8":
         need("nncf")
-    body = model.network.body
-    graph = Graph(model.network, body[:-1] if head == "lazy" and isinstance(body, nn.Sequential) else body).eval()
+    network, body = model.network, model.network.body
+    graph = Graph(network, body[:-1] if head == "lazy" and isinstance(body, nn.Sequential) else body).eval()
     calibration = images if precision == "int8" else ()
-    network = model.network
     ready = [prepare(image, network.covers(*image.shape[:2]), network.shrink) for image in calibration]
     example = torch.from_numpy(prepare(np.zeros((128, 192, 3), np.uint8), network.covers(128, 192), network.shrink))
     text = describe(model, precision, head)

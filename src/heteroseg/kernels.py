@@ -126,12 +126,18 @@ def _replace(node, new, code):
         code[p] = there if here == node else here
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _between(a, b, c, d, y, x):
+    """A pixel's value between corners, of the weights of its lower and right ones: two products and a sum, twice."""
+    return (a * (ONE - y) + c * y) * (ONE - x) + (b * (ONE - y) + d * y) * x
+
+
 @njit(cache=True, nogil=True)
 def _raise(a, b, c, d, wy, wx, under, best, arg):
     """Interpolate a channel between corners; where it exceeds `best`, that and `arg` become its value and `under`."""
     for p in range(best.size):
         y, x, high, at = wy[p], wx[p], best[p], arg[p]  # read before any choice, or the loop stays scalar
-        v = (a * (ONE - y) + c * y) * (ONE - x) + (b * (ONE - y) + d * y) * x
+        v = _between(a, b, c, d, y, x)
         best[p] = v if v > high else high
         arg[p] = under if v > high else at
 
@@ -296,8 +302,6 @@ def _pixel(left, right, wx, whole, single, closed, first, begin, end, after, lab
     `closed` space nothing lies outside. `mass` (labels,), `frontier` and `share` (codes,), `v` and `p` (C,) are work
     space.
     """
-    if begin[first] < 0:  # one label covers everything
-        return label[first], ONE, False
     mass[:] = 0
     outside, inside, best, second, winner = np.float32(0), np.float32(0), np.float32(0), np.float32(0), -1
     frontier[0], share[first], count = first, ONE, 1
@@ -347,7 +351,7 @@ def _interpolate(a, b, c, d, wy, wx, v, top):
     """`v` (pixels,) receives one channel between its corners, `top` the largest of itself and of that."""
     for p in range(v.size):
         y, x, high = wy[p], wx[p], top[p]
-        u = (a * (ONE - y) + c * y) * (ONE - x) + (b * (ONE - y) + d * y) * x
+        u = _between(a, b, c, d, y, x)
         v[p] = u
         top[p] = u if u > high else high
 
