@@ -26,7 +26,7 @@ from heteroseg.decision import (
 from heteroseg.decode import Plan, decode, decode_confident, decode_torch, plan_decode
 from heteroseg.labelspace import LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
-from test_decision import SPACES, deep, unions
+from tests.test_decision import SPACES, deep, unions
 
 KINDS = [
     "random", "smooth", "ties", "constant", "huge", "infinite", "nan", "alternating", "close", "tiny", "certain",

@@ -21,7 +21,7 @@ from heteroseg.lazy import LazyHead, LazyLogits, lazy_head, pack_head, unpack_he
 from heteroseg.model import Model
 from heteroseg.models import build_network
 from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
-from test_decode import KINDS, logits_of, reference, spaces, trees
+from tests.test_decode import KINDS, logits_of, reference, spaces, trees
 
 
 def lazy_logits(kind: str, tree: Taxonomy, width: int, h: int, w: int, seed: int) -> LazyLogits:

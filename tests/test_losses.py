@@ -23,7 +23,7 @@ from heteroseg.losses import (
 from heteroseg.targets import MIXED, pad_mixtures
 from heteroseg.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.terms import build_terms
-from loss_reference import SPACES, Reference, make_space, make_tree, random_pixels, reference_sums, world
+from tests.loss_reference import SPACES, Reference, make_space, make_tree, random_pixels, reference_sums, world
 
 
 @pytest.mark.parametrize("void", [False, True])

@@ -4,7 +4,7 @@ import pytest
 
 from heteroseg.labelspace import load_label_space
 from heteroseg.taxonomy import Taxonomy, load_taxonomy
-from test_specs import leaf_names, reference
+from tests.test_specs import leaf_names, reference
 
 WIDER = ("bdd100k", "idd", "idd-level1", "idd-level2", "idd-level3", "idd-level4", "wilddash2", "a2d2", "nuimages")
 
