@@ -25,7 +25,7 @@ from heteroseg.files import write_json, written
 from heteroseg.model import Model, load
 from heteroseg.provenance import facts
 from heteroseg.runtimes import Exported
-from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
+from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
 
 CLASSES, DEPTHS, FRAME = (20, 108, 500, 2000), (1, 2, 3), (520, 706)
 SIZES = ((433, 578), (612, 817), (866, 1155), (1225, 1633), (1732, 2310), (2449, 3266))  # 0.25 to 8 megapixels

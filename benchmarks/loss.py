@@ -12,11 +12,11 @@ import time
 import torch
 import torch.nn.functional as F
 
-from heteroseg.labelspace import load_label_space
+from heteroseg.labels.space import load_label_space
 from heteroseg.losses import STRONG, hierarchical_loss, nll_sums, reduce_sums
 from heteroseg.provenance import facts
 from heteroseg.targets import offsets
-from heteroseg.taxonomy import load_taxonomy
+from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.terms import build_terms
 
 

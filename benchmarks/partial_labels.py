@@ -14,7 +14,7 @@ from pathlib import Path
 
 from heteroseg.config import load_experiment
 from heteroseg.files import write_json, write_yaml
-from heteroseg.labelspace import load_label_space
+from heteroseg.labels.space import load_label_space
 from heteroseg.training import train
 
 KINDS = ("complete", "positives", "none")

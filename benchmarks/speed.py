@@ -25,7 +25,7 @@ from heteroseg.model import Model, load
 from heteroseg.models.backbone import IMAGENET
 from heteroseg.provenance import facts
 from heteroseg.runtimes import Exported
-from heteroseg.taxonomy import load_taxonomy
+from heteroseg.labels.taxonomy import load_taxonomy
 
 RESNET18 = {"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"}
 NETWORKS = {

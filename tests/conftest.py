@@ -8,11 +8,11 @@ import torch
 from hypothesis import settings
 
 from heteroseg.config import ModelConfig
-from heteroseg.labelspace import load_label_space
+from heteroseg.labels.space import load_label_space
+from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model import Model, load, save_model, spaces_by_name
 from heteroseg.models import build_network
 from heteroseg.scenes import draw_scene, generate
-from heteroseg.taxonomy import load_taxonomy
 
 DATASETS = ("cityscapes", "vistas", "gtsdb")
 

@@ -6,10 +6,10 @@ from functools import cache
 import numpy as np
 import torch
 
-from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
 from heteroseg.losses import WEAK
 from heteroseg.targets import offsets
-from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
 from heteroseg.terms import build_terms
 
 TREE = {

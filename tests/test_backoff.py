@@ -10,8 +10,8 @@ import torch
 from heteroseg.cli import main
 from heteroseg.decision import back_off, leaf_probs, least_cost
 from heteroseg.evaluation import hierarchical
-from heteroseg.labelspace import LabelSpaceFile, build_label_space
-from heteroseg.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
+from heteroseg.labels.space import LabelSpaceFile, build_label_space
+from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
 
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={
     "root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"], "b": ["only"],

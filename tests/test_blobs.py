@@ -12,7 +12,7 @@ from heteroseg.cli import main
 from heteroseg.config import load_experiment
 from heteroseg.data import open_sources
 from heteroseg.datasets import read_mask
-from heteroseg.labelspace import load_label_space, own_space
+from heteroseg.labels.space import load_label_space, own_space
 
 
 def test_components_touch_at_corners_too():

@@ -12,7 +12,7 @@ from heteroseg.data import open_sources
 from heteroseg.datasets import list_items, read_mask
 from heteroseg.datasets.gtsdb import gtsdb
 from heteroseg.errors import HeterosegError
-from heteroseg.labelspace import load_label_space
+from heteroseg.labels.space import load_label_space
 
 GTSDB = Path(__file__).parents[2] / "shared" / "data" / "gtsdb"
 

@@ -14,7 +14,7 @@ from heteroseg.calibration import (
     risk_coverage,
 )  # fmt: skip
 from heteroseg.errors import HeterosegError
-from heteroseg.taxonomy import TaxonomyFile, build_taxonomy
+from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={
     "root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"], "b": ["only"],

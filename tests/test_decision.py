@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heteroseg.decision import OUTSIDE, VOID, decide, label_map, leaf_probs, native_ids, upsample
-from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
-from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
+from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
+from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
 SPECS = Path(str(files("heteroseg"))) / "specs" / "label_spaces"
 SPACES = sorted(p.stem for p in SPECS.glob("*.yaml"))

@@ -24,8 +24,8 @@ from heteroseg.decision import (
     upsample,
 )
 from heteroseg.decode import Plan, decode, decode_confident, decode_torch, plan_decode
-from heteroseg.labelspace import LabelSpaceFile, build_label_space, load_label_space, own_space
-from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
+from heteroseg.labels.space import LabelSpaceFile, build_label_space, load_label_space, own_space
+from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from tests.test_decision import SPACES, deep, unions
 
 KINDS = [
@@ -298,7 +298,7 @@ def test_a_second_process_finds_the_compiled_loops(tmp_path):
     """The loops are compiled once on a machine, not once in a process."""
     code = (
         "import torch; from heteroseg import kernels; from heteroseg.decode import decode, plan_decode; "
-        "from heteroseg.taxonomy import load_taxonomy; t = load_taxonomy('streets-real'); "
+        "from heteroseg.labels.taxonomy import load_taxonomy; t = load_taxonomy('streets-real'); "
         "decode(torch.zeros(1, t.channels, 2, 2), (8, 8), (8, 8), plan_decode(t)); "
         "s = kernels.path_band.stats; print(sum(s.cache_hits.values()), sum(s.cache_misses.values()))"
     )

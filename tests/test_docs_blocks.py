@@ -16,7 +16,7 @@ import yaml
 
 from heteroseg.cli import main
 from heteroseg.datasets import WRITERS
-from heteroseg.labelspace import load_label_space
+from heteroseg.labels.space import load_label_space
 from heteroseg.structures import Sample
 
 ROOT = Path(__file__).parents[1]

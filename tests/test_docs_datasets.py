@@ -9,7 +9,7 @@ import yaml
 
 from heteroseg.config import DatasetConfig
 from heteroseg.datasets import READERS
-from tests.test_specs import SPACES
+from tests.labels.test_specs import SPACES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
 BLOCK = yaml.safe_load(re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[1])

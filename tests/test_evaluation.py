@@ -12,10 +12,10 @@ from heteroseg.data import Source, open_sources
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import OUTSIDE, evaluate, evaluate_source, truth
-from heteroseg.labelspace import AroundBoxes, build_label_space, load_label_space
+from heteroseg.labels.space import AroundBoxes, build_label_space, load_label_space
+from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model import Model
 from heteroseg.targets import encode
-from heteroseg.taxonomy import load_taxonomy
 
 
 @pytest.fixture(scope="module")

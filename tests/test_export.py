@@ -11,9 +11,9 @@ from heteroseg.bench import random_model, scenes
 from heteroseg.cli import main
 from heteroseg.errors import HeterosegError
 from heteroseg.export import ENDINGS, calibration_images, export
+from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model import save_model
 from heteroseg.runtimes import SIZES
-from heteroseg.taxonomy import load_taxonomy
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")

@@ -14,7 +14,7 @@ import torch
 from heteroseg import load
 from heteroseg.errors import HeterosegError
 from heteroseg.inference import count_labels, list_jobs, predict_files, summary, write_ids
-from heteroseg.labelspace import own_space
+from heteroseg.labels.space import own_space
 from heteroseg.model import Model
 from heteroseg.scenes import draw_scene
 

@@ -10,7 +10,7 @@ from heteroseg.drafting import scalar
 from heteroseg.errors import HeterosegError
 from heteroseg.files import parse_yaml
 from heteroseg.labellists import read_label_list
-from heteroseg.labelspace import load_label_space
+from heteroseg.labels.space import load_label_space
 
 LABELS_PY = """
 from collections import namedtuple

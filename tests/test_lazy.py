@@ -16,11 +16,11 @@ from heteroseg.decision import decide
 from heteroseg.decode import decode, decode_confident, dense, plan_decode
 from heteroseg.errors import HeterosegError
 from heteroseg.export import choose_head, export
-from heteroseg.labelspace import own_space
+from heteroseg.labels.space import own_space
+from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.lazy import LazyHead, LazyLogits, lazy_head, pack_head, unpack_head
 from heteroseg.model import Model
 from heteroseg.models import build_network
-from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from tests.test_decode import KINDS, logits_of, reference, spaces, trees
 
 

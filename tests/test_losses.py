@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroseg.labelspace import LabelSpaceFile, build_label_space
+from heteroseg.labels.space import LabelSpaceFile, build_label_space
+from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.losses import (
     STRONG,
     WEAK,
@@ -21,7 +22,6 @@ from heteroseg.losses import (
     sample_points,
 )
 from heteroseg.targets import MIXED, pad_mixtures
-from heteroseg.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.terms import build_terms
 from tests.loss_reference import SPACES, Reference, make_space, make_tree, random_pixels, reference_sums, world
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from heteroseg.labelspace import load_label_space
+from heteroseg.labels.space import load_label_space
+from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.losses import hierarchical_loss, reduce_sums
 from heteroseg.targets import encode_ids, offsets
-from heteroseg.taxonomy import load_taxonomy
 from heteroseg.terms import build_terms, classifier_weights
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "iv2018.json"

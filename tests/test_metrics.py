@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroseg.labelspace import load_label_space
+from heteroseg.labels.space import load_label_space
 from heteroseg.metrics import concept_ious, confusion, groups_at_depth, knowledge, merge, scores
 
 

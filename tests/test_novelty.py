@@ -11,11 +11,11 @@ from heteroseg.config import load_experiment
 from heteroseg.data import open_sources
 from heteroseg.decision import LARGE, SCORES, novelty
 from heteroseg.errors import HeterosegError
-from heteroseg.labelspace import LabelSpaceFile, build_label_space, without
+from heteroseg.labels.space import LabelSpaceFile, build_label_space, without
+from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.model import load
 from heteroseg.novelty import _judge
 from heteroseg.reliability import Pixels
-from heteroseg.taxonomy import TaxonomyFile, build_taxonomy
 
 FILE = TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"], "b": ["only"]})
 TREE = build_taxonomy(FILE)

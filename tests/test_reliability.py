@@ -11,11 +11,11 @@ from heteroseg.config import load_experiment
 from heteroseg.data import open_sources
 from heteroseg.datasets import read_sample
 from heteroseg.evaluation import truth
-from heteroseg.labelspace import load_label_space
+from heteroseg.labels.space import load_label_space
+from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model import load
 from heteroseg.models import HierarchicalHead
 from heteroseg.reliability import PER_IMAGE, Pixels, _fit, calibrated, children_of_labels, sample_pixels
-from heteroseg.taxonomy import load_taxonomy
 
 
 def test_children_of_labels():

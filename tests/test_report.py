@@ -17,7 +17,8 @@ from heteroseg.config import Experiment, ModelConfig, load_experiment
 from heteroseg.data import Source, open_sources
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import Tally, evaluate, summarise
-from heteroseg.labelspace import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.model import Model, spaces_by_name
 from heteroseg.models import build_network
 from heteroseg.report import Contents, Example, collect_examples, report_run, write_comparison, write_report
@@ -25,7 +26,6 @@ from heteroseg.report.examples import SURE, choose, close_up, pack, photo_uri, w
 from heteroseg.report.page import percent
 from heteroseg.report.statistics import count
 from heteroseg.scenes import generate
-from heteroseg.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.training import train
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from heteroseg.evaluation import Tally, summarise
-from heteroseg.labelspace import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.report.charts import line_chart, matrix_chart, thinned
 from heteroseg.report.scores import confusions, counts_of, decisions, junction, node_scores
-from heteroseg.taxonomy import TaxonomyFile, build_taxonomy
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from heteroseg.datasets import list_items, read_mask, read_sample
-from heteroseg.labelspace import load_label_space
+from heteroseg.labels.space import load_label_space
+from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.scenes import CONCEPTS, INDEX, OTHER_SIGN, SIGNS, draw_scene, generate, native_ids
-from heteroseg.taxonomy import load_taxonomy
 
 SIZE = (96, 192)
 

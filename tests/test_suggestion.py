@@ -11,9 +11,9 @@ from heteroseg import wording
 from heteroseg.cli import main
 from heteroseg.drafting import is_shipped
 from heteroseg.labellists import Listed, read_label_list
-from heteroseg.labelspace import load_label_space
+from heteroseg.labels.space import load_label_space
+from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.suggestion import Evidence, claims, collect, divide, name_scores, propose
-from heteroseg.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.wording import MEANING, NEAR, RELATED, relation
 
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={

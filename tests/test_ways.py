@@ -6,8 +6,8 @@ import torch
 
 from heteroseg.config import Experiment
 from heteroseg.decision import label_map
-from heteroseg.labelspace import build_label_space, load_label_space
-from heteroseg.taxonomy import build_taxonomy, load_taxonomy
+from heteroseg.labels.space import build_label_space, load_label_space
+from heteroseg.labels.taxonomy import build_taxonomy, load_taxonomy
 from heteroseg.terms import build_terms
 from heteroseg.ways import WAYS, Base, common_classes
 

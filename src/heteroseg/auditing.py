@@ -18,7 +18,7 @@ from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import in_taxonomy_of, require_tree_of, truth
-from heteroseg.labelspace import LabelSpace
+from heteroseg.labels.space import LabelSpace
 from heteroseg.model import Model, Prediction
 from heteroseg.pictures import cut_out
 from heteroseg.structures import Item, Sample

@@ -26,13 +26,13 @@ from heteroseg.decode import Plan, decode, dense
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.export import Format, Head, Precision, export
 from heteroseg.inference import write_map
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.lazy import LazyLogits
 from heteroseg.model import Model, load
 from heteroseg.models import build_network
 from heteroseg.provenance import facts
 from heteroseg.runtimes import FORMATS, Exported
 from heteroseg.scenes import draw_scene
-from heteroseg.taxonomy import Taxonomy
 
 Runtime = Literal["torch", "openvino", "onnx"]
 COUNTED = ("normalise", "network", "decode")

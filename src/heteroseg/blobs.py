@@ -23,7 +23,7 @@ from heteroseg.drafting import taxonomy_reference, write_taxonomy
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation import require_tree_of
 from heteroseg.files import read_text, require_empty, write_json, write_text, write_yaml, written
-from heteroseg.labelspace import Label, LabelEntry, LabelSpace, build_label_space
+from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.model import Model, Prediction
 from heteroseg.pictures import cut_out
 from heteroseg.structures import Item

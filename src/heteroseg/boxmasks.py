@@ -14,7 +14,7 @@ from heteroseg.datasets import read_mask, read_sample
 from heteroseg.datasets.writing import write_ids
 from heteroseg.errors import HeterosegError
 from heteroseg.files import written
-from heteroseg.labelspace import LabelSpace
+from heteroseg.labels.space import LabelSpace
 from heteroseg.structures import Item
 from heteroseg.targets import encode_ids, rasterise
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heteroseg.errors import HeterosegError
-from heteroseg.taxonomy import Taxonomy
+from heteroseg.labels.taxonomy import Taxonomy
 
 HOTTEST = 50.0  # temperatures are sought between 1 / HOTTEST and HOTTEST
 

@@ -9,8 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from heteroseg.config import Experiment, ModelConfig
 from heteroseg.errors import HeterosegError
-from heteroseg.labelspace import LabelSpace
-from heteroseg.taxonomy import Taxonomy
+from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.taxonomy import Taxonomy
 
 VERSIONS = ("commit", "machine", "training seconds", "python", "heteroseg", "torch", "transformers")
 

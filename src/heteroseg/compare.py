@@ -26,7 +26,7 @@ from heteroseg.data import open_sources, slots
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation import evaluate_source, summarise
 from heteroseg.files import write_json, write_text, write_yaml, written, yaml_text
-from heteroseg.labelspace import LabelSpace
+from heteroseg.labels.space import LabelSpace
 from heteroseg.metrics import concept_ious, knowledge
 from heteroseg.model import load
 from heteroseg.models import Network

@@ -18,7 +18,7 @@ from heteroseg.drafting import Entry, checked_space, space_yaml, taxonomy_yaml
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text, write_text
 from heteroseg.labellists import VOID, Listed, read_json, read_label_list
-from heteroseg.taxonomy import ROOT, Taxonomy, TaxonomyFile, build_taxonomy
+from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile, build_taxonomy
 
 NOT_DATASETS = ("wordnet", "defn", "modification")  # MSeg's columns that only explain
 Tree = dict[str, list[str]]

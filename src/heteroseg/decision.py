@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heteroseg.bilinear import neighbours
-from heteroseg.labelspace import LabelSpace
-from heteroseg.taxonomy import Taxonomy
+from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.taxonomy import Taxonomy
 
 Rule = Literal["path", "marginal"]
 Score = Literal["probability", "entropy", "logit"]

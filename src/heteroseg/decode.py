@@ -32,9 +32,9 @@ from torch import Tensor
 
 from heteroseg.bilinear import neighbours
 from heteroseg.decision import OUTSIDE, VOID, Rule, best_label, finite, granted, upsample_at
-from heteroseg.labelspace import LabelSpace
+from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.lazy import LazyLogits
-from heteroseg.taxonomy import Taxonomy
 
 Size = tuple[int, int]
 MARGIN, TINY, MAJORITY = 2.0**-20, 1e-37, 0.5001  # as in heteroseg.kernels, where they are explained

@@ -14,7 +14,7 @@ from heteroseg.datasets import read_image
 from heteroseg.files import write_text, written
 from heteroseg.inference import picture, predict_files
 from heteroseg.inspection import score_table
-from heteroseg.labelspace import own_space
+from heteroseg.labels.space import own_space
 from heteroseg.model import Model, load
 from heteroseg.report import report_run
 from heteroseg.scenes import generate

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from heteroseg.errors import HeterosegError
 from heteroseg.files import parse_yaml, write_text
-from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space
-from heteroseg.taxonomy import ROOT, Color, Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
+from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.labels.taxonomy import ROOT, Color, Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
 WIDTH = 116
 _PLAIN = re.compile(r"[A-Za-z_(][\w ()./+-]*")

@@ -10,7 +10,7 @@ from heteroseg.calibration import ancestor_error
 from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.errors import HeterosegError
-from heteroseg.labelspace import LabelSpace
+from heteroseg.labels.space import LabelSpace
 from heteroseg.metrics import Scores, concept_ious, confusion, groups_at_depth, knowledge, merge, scores
 from heteroseg.model import Model
 from heteroseg.structures import Sample

@@ -12,10 +12,10 @@ import numpy as np
 from heteroseg.datasets import read_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, written
-from heteroseg.labelspace import LabelSpace, node_space
+from heteroseg.labels.space import LabelSpace, node_space
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model import Model, Prediction
 from heteroseg.pictures import colorise, entries, legend, overlay
-from heteroseg.taxonomy import Taxonomy
 
 IMAGES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}

@@ -7,8 +7,8 @@ from heteroseg.auditing import Audit, count_split
 from heteroseg.config import Experiment
 from heteroseg.data import Source, open_sources
 from heteroseg.errors import HeterosegError
-from heteroseg.labelspace import LabelSpace, load_label_space
-from heteroseg.taxonomy import Taxonomy, find_spec, load_taxonomy
+from heteroseg.labels.space import LabelSpace, load_label_space
+from heteroseg.labels.taxonomy import Taxonomy, find_spec, load_taxonomy
 
 MOST_FAULTS = 20  # told per dataset
 

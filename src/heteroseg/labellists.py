@@ -15,7 +15,7 @@ from typing import Any
 
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import parse_yaml, read_text
-from heteroseg.taxonomy import Color
+from heteroseg.labels.taxonomy import Color
 
 FORMS = "a .py, .json, .csv, .txt or .yaml list of labels"
 CITYSCAPES = ["name", "id", "trainId", "category", "catId", "hasInstances", "ignoreInEval", "color"]

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heteroseg.bilinear import neighbours
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.targets import MIXED, NOTHING, Mixtures
-from heteroseg.taxonomy import Taxonomy
 from heteroseg.terms import Terms
 
 Gate = Literal["hard", "soft", "open"]

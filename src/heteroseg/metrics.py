@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heteroseg.labelspace import LabelSpace
+from heteroseg.labels.space import LabelSpace
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndarray:

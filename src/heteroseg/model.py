@@ -30,12 +30,12 @@ from heteroseg.decode import Plan, decode, decode_confident, dense, plan_decode
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import write_text, yaml_text
 from heteroseg.hub import PREFIX, download, is_hub_name, parse_name, upload
-from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
+from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
+from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.lazy import LazyLogits
 from heteroseg.models import Network, build_network
 from heteroseg.models.network import portable_config
 from heteroseg.runtimes import FORMATS, Exported
-from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
 BAND = 2**24  # logits that are upsampled at a time
 

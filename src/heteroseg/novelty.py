@@ -11,9 +11,9 @@ from heteroseg.data import Source
 from heteroseg.decision import SCORES, leaf_probs, novelty
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import require_tree_of
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model import Model
 from heteroseg.reliability import Pixels, sample_pixels
-from heteroseg.taxonomy import Taxonomy
 
 PER_IMAGE = 4000  # labelled pixels that are looked at in an image: what is held out is rare
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from heteroseg.labelspace import LabelSpace
-from heteroseg.taxonomy import Color, Taxonomy
+from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.taxonomy import Color, Taxonomy
 
 OUTSIDE: Color = (22, 22, 22)
 """A very dark grey for -1: outside the label space in a prediction, not labelled in a truth, void in nodes."""

@@ -19,7 +19,7 @@ from heteroseg.drafting import Entry, checked_space, space_yaml, taxonomy_refere
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import require_tree_of
 from heteroseg.files import require_empty, write_json, write_text, written
-from heteroseg.labelspace import LabelSpace
+from heteroseg.labels.space import LabelSpace
 from heteroseg.model import Model, Prediction
 from heteroseg.structures import Item
 from heteroseg.targets import encode_ids

@@ -19,10 +19,10 @@ from heteroseg.datasets import read_labelled
 from heteroseg.decision import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import in_taxonomy_of, truth
-from heteroseg.labelspace import LabelSpace
+from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model import Model
 from heteroseg.models import HierarchicalHead, Network
-from heteroseg.taxonomy import Taxonomy
 
 PER_IMAGE = 400  # labelled pixels that are looked at in an image
 FEWEST = 50  # pixels that a classifier needs, in each half, to get a temperature of its own

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from heteroseg.errors import HeterosegError
-from heteroseg.labelspace import LabelSpace, Shape
+from heteroseg.labels.space import LabelSpace, Shape
 from heteroseg.structures import Sample
 from heteroseg.terms import label_gate, padded
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.labelspace import LabelSpace
-from heteroseg.taxonomy import Taxonomy
+from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.taxonomy import Taxonomy
 
 
 @dataclass

@@ -19,8 +19,8 @@ from typing import Any
 
 from heteroseg.config import Experiment
 from heteroseg.errors import HeterosegError
-from heteroseg.labelspace import LabelSpace, LabelSpaceFile
-from heteroseg.taxonomy import ROOT, Taxonomy, TaxonomyFile
+from heteroseg.labels.space import LabelSpace, LabelSpaceFile
+from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ from heteroseg.app.views import (
 )
 from heteroseg.errors import HeterosegError
 from heteroseg.inference import count_labels
-from heteroseg.labelspace import LabelSpace
+from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.taxonomy import Color
 from heteroseg.model import Model, Prediction
 from heteroseg.pictures import colorise, overlay, share_text
-from heteroseg.taxonomy import Color
 
 KEPT = 4  # images whose answers are kept for looking at them; others are worked out again
 FILES_KEPT = 3600  # seconds

@@ -56,7 +56,7 @@ def taxonomy_suggest(args: argparse.Namespace) -> int:
         taxonomy = tree.name if is_shipped(tree) else str(Path(args.model).resolve() / "taxonomy.yaml")
         source += f" and {evidence.images} images of {Path(args.root).name}/{args.split}"
     elif args.taxonomy:
-        from heteroseg.taxonomy import load_taxonomy
+        from heteroseg.labels.taxonomy import load_taxonomy
 
         tree, taxonomy = load_taxonomy(args.taxonomy), args.taxonomy
         taxonomy = str(Path(taxonomy).resolve()) if taxonomy.endswith((".yaml", ".yml")) else taxonomy

@@ -104,8 +104,8 @@ def bench(args: argparse.Namespace) -> int:
     from heteroseg.bench import Settings, in_runtime, preset_config, random_model, scenes, table
     from heteroseg.bench import bench as run
     from heteroseg.files import write_json
+    from heteroseg.labels.taxonomy import load_taxonomy
     from heteroseg.model import load
-    from heteroseg.taxonomy import load_taxonomy
 
     if bool(args.model) == bool(args.preset):
         raise HeterosegError("bench measures a MODEL or a --preset; name one of the two")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from heteroseg.errors import HeterosegError
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.models.decoder import conv_bn
-from heteroseg.taxonomy import Taxonomy
 
 
 class Adapter(nn.Module):

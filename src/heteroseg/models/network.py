@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from heteroseg.config import ModelConfig
 from heteroseg.errors import HeterosegError
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.models.backbone import IMAGENET, build_backbone, told_by_name
 from heteroseg.models.decoder import DECODERS
 from heteroseg.models.heads import HierarchicalHead, replace_classifier
-from heteroseg.taxonomy import Taxonomy
 
 
 class Network(nn.Module):

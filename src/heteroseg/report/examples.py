@@ -14,10 +14,10 @@ from heteroseg import pictures
 from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.evaluation import in_taxonomy_of, truth
-from heteroseg.labelspace import LabelSpace
+from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model import Model
 from heteroseg.structures import Item
-from heteroseg.taxonomy import Taxonomy
 
 PIXELS = 22_000_000  # of all pictures of a page together; more pictures are made smaller
 WIDEST, NARROWEST = 640, 240

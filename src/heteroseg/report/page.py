@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from heteroseg import pictures
 from heteroseg.files import write_text, yaml_text
-from heteroseg.labelspace import LabelSpace
+from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.report.charts import Line, line_chart, matrix_chart, thinned
 from heteroseg.report.examples import SURE, Example, example_view, rgb, widest
 from heteroseg.report.scores import (
@@ -27,7 +28,6 @@ from heteroseg.report.scores import (
 )
 from heteroseg.report.statistics import Statistics
 from heteroseg.targets import offsets
-from heteroseg.taxonomy import Taxonomy
 from heteroseg.terms import build_terms
 
 Row = tuple[Any, str, Any]  # step, name, value: a line of log.csv, numbers or their text

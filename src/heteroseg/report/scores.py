@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from heteroseg.evaluation import OUTSIDE
-from heteroseg.labelspace import LabelSpace
-from heteroseg.taxonomy import Taxonomy
+from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.taxonomy import Taxonomy
 
 MOST_PAIRS = 40  # confusions that are listed
 

@@ -12,7 +12,7 @@ import numpy as np
 from heteroseg.datasets.cityscapes import write_cityscapes
 from heteroseg.datasets.gtsdb import write_gtsdb
 from heteroseg.datasets.vistas import write_vistas
-from heteroseg.labelspace import LabelSpace, load_label_space
+from heteroseg.labels.space import LabelSpace, load_label_space
 from heteroseg.scenes.canvas import CONCEPTS, INDEX, OTHER_SIGN, SIGNS, Scene
 from heteroseg.scenes.street import draw_scene
 from heteroseg.structures import Sample

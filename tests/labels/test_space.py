@@ -8,7 +8,7 @@ import pytest
 
 from heteroseg.errors import HeterosegError
 from heteroseg.inspection import check_spec_file
-from heteroseg.labelspace import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
+from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 
 TREE = """\
 name: tiny

@@ -2,9 +2,9 @@
 
 import pytest
 
-from heteroseg.labelspace import load_label_space
-from heteroseg.taxonomy import Taxonomy, load_taxonomy
-from tests.test_specs import leaf_names, reference
+from heteroseg.labels.space import load_label_space
+from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
+from tests.labels.test_specs import leaf_names, reference
 
 WIDER = ("bdd100k", "idd", "idd-level1", "idd-level2", "idd-level3", "idd-level4", "wilddash2", "a2d2", "nuimages")
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heteroseg.labelspace import LabelSpace, load_label_space
-from heteroseg.taxonomy import Taxonomy, load_taxonomy
+from heteroseg.labels.space import LabelSpace, load_label_space
+from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
 
 SPECS = Path(str(files("heteroseg"))) / "specs"
 TAXONOMIES = sorted(p.stem for p in (SPECS / "taxonomies").glob("*.yaml"))
 SPACES = sorted(p.stem for p in (SPECS / "label_spaces").glob("*.yaml"))
 REAL = ("camvid32", "camvid11", "idd-lite", "gtsdb-real")
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = Path(__file__).parents[3] / "shared"
 
 
 def reference(name: str):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import Document
-from heteroseg.taxonomy import Color, Taxonomy, distinct_colors, find_spec, load_taxonomy
+from heteroseg.labels.taxonomy import Color, Taxonomy, distinct_colors, find_spec, load_taxonomy
 
 Coverage = Literal["positives", "complete", "none"]
 Shape = Literal["rectangle", "disc", "triangle_up", "triangle_down", "diamond", "octagon"]

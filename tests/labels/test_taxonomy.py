@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, distinct_colors, load_taxonomy
+from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, distinct_colors, load_taxonomy
 
 
 @st.composite
