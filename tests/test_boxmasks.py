@@ -10,7 +10,7 @@ from heteroseg.cli import main
 from heteroseg.config import load_experiment
 from heteroseg.data import open_sources
 from heteroseg.datasets import list_items, read_mask
-from heteroseg.datasets.gtsdb import gtsdb
+from heteroseg.datasets.formats.gtsdb import gtsdb
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import load_label_space
 

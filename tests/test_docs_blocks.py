@@ -16,8 +16,8 @@ import yaml
 
 from heteroseg.cli import main
 from heteroseg.datasets import WRITERS
+from heteroseg.datasets.sample import Sample
 from heteroseg.labels.space import load_label_space
-from heteroseg.structures import Sample
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name not in ("start.md", "log.md"))]

@@ -12,7 +12,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.files import write_yaml
 from heteroseg.targets import MIXED
 from heteroseg.training import train
-from tests.test_datasets import samples
+from tests.datasets.test_datasets import samples
 
 OPTIONS = {"images": "images/{split}/{name}.png", "tags": "tags_{split}.csv"}
 

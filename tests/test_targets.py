@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from heteroseg.datasets import list_items, read_mask, read_sample
+from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
-from heteroseg.structures import Sample
 from heteroseg.targets import MIXED, draw_shape, encode, encode_ids, offsets, pad_mixtures, rasterise
 from heteroseg.terms import build_terms, classifier_weights
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroseg.structures import Sample
+from heteroseg.datasets.sample import Sample
 from heteroseg.transforms import UNLABELLED, augment, change_color, crop_resize
 
 PLAIN = {"scale": (1.0, 1.0), "flip": 0.0, "focus": 0.0, "color": 0.0}

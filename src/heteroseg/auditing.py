@@ -16,12 +16,12 @@ import numpy as np
 
 from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import in_taxonomy_of, require_tree_of, truth
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model import Model, Prediction
 from heteroseg.pictures import cut_out
-from heteroseg.structures import Item, Sample
 from heteroseg.targets import draw_shape, encode, encode_ids, surroundings
 
 MOST, ALIKE = 24, 3  # findings shown of a dataset and kind, and of one pair of labels among them

@@ -18,6 +18,7 @@ import numpy as np
 
 from heteroseg.data import Source, source_named
 from heteroseg.datasets import read_sample
+from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids, write_image
 from heteroseg.drafting import taxonomy_reference, write_taxonomy
 from heteroseg.errors import HeterosegError, nearest
@@ -26,7 +27,6 @@ from heteroseg.files import read_text, require_empty, write_json, write_text, wr
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.model import Model, Prediction
 from heteroseg.pictures import cut_out
-from heteroseg.structures import Item
 
 COLUMNS = ("number", "image", "x", "y", "width", "height", "pixels", "proposal", "probability", "confirmed")
 TILE, ACROSS, DOWN = 180, 6, 5  # contact sheets: pixels of a cut-out, cut-outs in a row, rows

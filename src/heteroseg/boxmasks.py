@@ -11,11 +11,11 @@ import numpy as np
 
 from heteroseg.data import Source
 from heteroseg.datasets import read_mask, read_sample
+from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids
 from heteroseg.errors import HeterosegError
 from heteroseg.files import written
 from heteroseg.labels.space import LabelSpace
-from heteroseg.structures import Item
 from heteroseg.targets import encode_ids, rasterise
 
 

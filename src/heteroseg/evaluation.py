@@ -9,11 +9,11 @@ import numpy as np
 from heteroseg.calibration import ancestor_error
 from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
+from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace
 from heteroseg.metrics import Scores, concept_ious, confusion, groups_at_depth, knowledge, merge, scores
 from heteroseg.model import Model
-from heteroseg.structures import Sample
 from heteroseg.targets import encode
 
 OUTSIDE = "(outside)"  # in `confusion`, what a pixel is taken for that is predicted as no label of the space

@@ -14,6 +14,7 @@ import numpy as np
 
 from heteroseg.data import Source, source_named
 from heteroseg.datasets import read_sample
+from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids
 from heteroseg.drafting import Entry, checked_space, space_yaml, taxonomy_reference, write_taxonomy
 from heteroseg.errors import HeterosegError
@@ -21,7 +22,6 @@ from heteroseg.evaluation import require_tree_of
 from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model import Model, Prediction
-from heteroseg.structures import Item
 from heteroseg.targets import encode_ids
 
 BINS = 1000

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from heteroseg.datasets import list_items, read_sample
+from heteroseg.datasets.sample import Sample
 from heteroseg.drafting import Entry, checked_space, space_yaml
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_text
 from heteroseg.labellists import Listed
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model import Model
-from heteroseg.structures import Sample
 from heteroseg.targets import draw_shape
 from heteroseg.wording import meanings, relation
 

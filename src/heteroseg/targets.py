@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace, Shape
-from heteroseg.structures import Sample
 from heteroseg.terms import label_gate, padded
 
 NOTHING = -1

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from heteroseg.structures import Sample, no_ids
+from heteroseg.datasets.sample import Sample, no_ids
 
 UNLABELLED = -1  # where a crop reaches over the image's edge
 

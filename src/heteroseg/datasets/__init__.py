@@ -9,27 +9,27 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
-from heteroseg.datasets.a2d2 import a2d2, write_a2d2
-from heteroseg.datasets.camvid import camvid, camvid_segnet, write_camvid, write_camvid_segnet
-from heteroseg.datasets.cityscapes import cityscapes, write_cityscapes
-from heteroseg.datasets.coco import coco_panoptic, write_coco_panoptic
-from heteroseg.datasets.cvat import cvat, write_cvat
-from heteroseg.datasets.folder import folder, write_folder
-from heteroseg.datasets.gtsdb import gtsdb, write_gtsdb
-from heteroseg.datasets.gtsrb import gtsrb, write_gtsrb
-from heteroseg.datasets.huggingface import huggingface, write_huggingface
-from heteroseg.datasets.idd import idd, idd_lite, write_idd, write_idd_lite
-from heteroseg.datasets.label_studio import label_studio, write_label_studio
-from heteroseg.datasets.listing import require_folder, tell
-from heteroseg.datasets.mtsd import mtsd, write_mtsd
-from heteroseg.datasets.nuimages import nuimages, write_nuimages
-from heteroseg.datasets.open_images import open_images, write_open_images
-from heteroseg.datasets.reading import decode_image, read_image, read_labelled, read_mask, read_sample
-from heteroseg.datasets.vistas import vistas, write_vistas
-from heteroseg.datasets.webdataset import webdataset, write_webdataset
-from heteroseg.datasets.yolo import write_yolo, yolo
+from heteroseg.datasets.decoding import decode_image, read_image, read_labelled, read_mask, read_sample
+from heteroseg.datasets.formats.a2d2 import a2d2, write_a2d2
+from heteroseg.datasets.formats.camvid import camvid, camvid_segnet, write_camvid, write_camvid_segnet
+from heteroseg.datasets.formats.cityscapes import cityscapes, write_cityscapes
+from heteroseg.datasets.formats.coco import coco_panoptic, write_coco_panoptic
+from heteroseg.datasets.formats.cvat import cvat, write_cvat
+from heteroseg.datasets.formats.folder import folder, write_folder
+from heteroseg.datasets.formats.gtsdb import gtsdb, write_gtsdb
+from heteroseg.datasets.formats.gtsrb import gtsrb, write_gtsrb
+from heteroseg.datasets.formats.huggingface import huggingface, write_huggingface
+from heteroseg.datasets.formats.idd import idd, idd_lite, write_idd, write_idd_lite
+from heteroseg.datasets.formats.label_studio import label_studio, write_label_studio
+from heteroseg.datasets.formats.mtsd import mtsd, write_mtsd
+from heteroseg.datasets.formats.nuimages import nuimages, write_nuimages
+from heteroseg.datasets.formats.open_images import open_images, write_open_images
+from heteroseg.datasets.formats.vistas import vistas, write_vistas
+from heteroseg.datasets.formats.webdataset import webdataset, write_webdataset
+from heteroseg.datasets.formats.yolo import write_yolo, yolo
+from heteroseg.datasets.paths import require_folder, tell
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.structures import Item
 
 __all__ = [
     "READERS", "WRITERS", "decode_image", "list_items", "read_image", "read_labelled", "read_mask", "read_sample"

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from heteroseg.datasets.listing import tell
+from heteroseg.datasets.paths import tell
+from heteroseg.datasets.sample import Item, Region, Runs
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
-from heteroseg.structures import Item, Region, Runs
 
 SLACK = 1.0  # pixels by which a box may stand over the edge of its image (rounding); it is clipped when read
 PART = 1e-3  # the same where coordinates are parts of the image

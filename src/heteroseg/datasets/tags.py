@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from heteroseg.datasets.boxes import MOST, integer
-from heteroseg.datasets.listing import tell
+from heteroseg.datasets.paths import tell
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
-from heteroseg.structures import Item
 
 
 def tagged(

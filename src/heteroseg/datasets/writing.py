@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from heteroseg.datasets.listing import fill
+from heteroseg.datasets.paths import fill
+from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_text
-from heteroseg.structures import Sample
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.cityscapes import write_cityscapes
-from heteroseg.datasets.gtsdb import write_gtsdb
-from heteroseg.datasets.vistas import write_vistas
+from heteroseg.datasets.formats.cityscapes import write_cityscapes
+from heteroseg.datasets.formats.gtsdb import write_gtsdb
+from heteroseg.datasets.formats.vistas import write_vistas
+from heteroseg.datasets.sample import Sample
 from heteroseg.labels.space import LabelSpace, load_label_space
 from heteroseg.scenes.canvas import CONCEPTS, INDEX, OTHER_SIGN, SIGNS, Scene
 from heteroseg.scenes.street import draw_scene
-from heteroseg.structures import Sample
 
 __all__ = ["CONCEPTS", "INDEX", "OTHER_SIGN", "SIGNS", "Scene", "draw_scene", "generate", "native_ids", "to_sample"]
 

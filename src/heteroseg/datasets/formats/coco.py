@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from heteroseg.datasets.boxes import by_id, integer, lists_of, read_json
-from heteroseg.datasets.classes import whole
-from heteroseg.datasets.listing import SHOWN, absent, check_pattern, fill, find_files, listed_names, stem_of, tell
+from heteroseg.datasets.class_names import whole
+from heteroseg.datasets.paths import SHOWN, absent, check_pattern, fill, find_files, listed_names, stem_of, tell
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.datasets.writing import mask_of, write_image
 from heteroseg.files import write_json
-from heteroseg.structures import Item, Sample
 
 IMAGES = "{split}/{name}.*"
 SEGMENTS = "annotations/panoptic_{split}.json"

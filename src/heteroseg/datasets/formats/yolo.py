@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from heteroseg.datasets.boxes import NO_SHAPE, Row, attach, integer, number
-from heteroseg.datasets.classes import whole
-from heteroseg.datasets.listing import check_pattern, fill, find_files, require_folder
-from heteroseg.datasets.regions import bars, polygon
+from heteroseg.datasets.class_names import whole
+from heteroseg.datasets.paths import check_pattern, fill, find_files, require_folder
+from heteroseg.datasets.sample import Item, Sample
+from heteroseg.datasets.shapes import bars, polygon
 from heteroseg.datasets.writing import write_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text, write_text
-from heteroseg.structures import Item, Sample
 
 IMAGES, LABELS = "images/{split}/{name}.*", "labels/{split}/{name}.txt"
 UNIT = (1, 1)

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from heteroseg.datasets.listing import tell
-from heteroseg.datasets.unpacking import Record, unpacked
+from heteroseg.datasets.paths import tell
+from heteroseg.datasets.sample import Item, Sample
+from heteroseg.datasets.shards import Record, unpacked
 from heteroseg.datasets.writing import encoded, mask_of
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import written
-from heteroseg.structures import Item, Sample
 
 
 def huggingface(

@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from heteroseg.datasets.boxes import COLUMNS, attach, coco_rows, csv_rows
-from heteroseg.datasets.classes import whole
-from heteroseg.datasets.listing import Images, absent, check_pattern, fill, listed_names, matching, paired
-from heteroseg.datasets.regions import coco_shape
+from heteroseg.datasets.class_names import whole
+from heteroseg.datasets.paths import Images, absent, check_pattern, fill, listed_names, matching, paired
+from heteroseg.datasets.sample import Item, Sample
+from heteroseg.datasets.shapes import coco_shape
 from heteroseg.datasets.tags import tagged
 from heteroseg.datasets.writing import mask_of, write_ids, write_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, write_text
-from heteroseg.structures import Item, Sample
 
 
 def folder(

@@ -11,12 +11,12 @@ import io
 from pathlib import Path
 
 from heteroseg.datasets.boxes import Row, attach, integer, number
-from heteroseg.datasets.gtsdb import FIRST_ID
-from heteroseg.datasets.listing import absent, chosen, find_files, listed_names, require_folder
+from heteroseg.datasets.formats.gtsdb import FIRST_ID
+from heteroseg.datasets.paths import absent, chosen, find_files, listed_names, require_folder
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.datasets.writing import write_image, write_split
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text, write_text
-from heteroseg.structures import Item, Sample
 
 TRAINING, TEST = "Final_Training/Images", "Final_Test/Images"
 TEST_TABLE = "GT-final_test.csv"

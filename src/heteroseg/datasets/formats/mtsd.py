@@ -8,11 +8,11 @@ ymin, xmax, ymax). In a panorama a sign may lie on both sides of the border; it 
 from pathlib import Path
 
 from heteroseg.datasets.boxes import Row, attach, lists_of, number, read_json
-from heteroseg.datasets.classes import Classes
-from heteroseg.datasets.listing import beside, chosen, find_files, listed_names, tell
+from heteroseg.datasets.class_names import Classes
+from heteroseg.datasets.paths import beside, chosen, find_files, listed_names, tell
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.datasets.writing import write_image
 from heteroseg.files import write_json, write_text
-from heteroseg.structures import Item, Sample
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from heteroseg.datasets.listing import paired
+from heteroseg.datasets.paths import paired
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.datasets.writing import write_dense
-from heteroseg.structures import Item, Sample
 
 IMAGES = "leftImg8bit/{split}/{name}_leftImg8bit"
 MASKS = "gtFine/{split}/{name}_gtFine_labelIds.png"

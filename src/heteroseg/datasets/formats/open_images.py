@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from heteroseg.datasets.boxes import Row, attach, number
-from heteroseg.datasets.classes import Classes
-from heteroseg.datasets.listing import absent, check_pattern, fill, find_files, tell
+from heteroseg.datasets.class_names import Classes
+from heteroseg.datasets.paths import absent, check_pattern, fill, find_files, tell
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.datasets.tags import tagged
 from heteroseg.datasets.writing import write_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text, write_text
-from heteroseg.structures import Item, Sample
 
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
 BOXES, NAMES = "{split}-annotations-bbox.csv", "class-descriptions-boxable.csv"

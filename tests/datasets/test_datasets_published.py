@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from heteroseg.datasets import WRITERS, list_items, read_sample
-from heteroseg.datasets.a2d2 import PALETTE
-from heteroseg.datasets.idd import NAMES
-from heteroseg.datasets.nuimages import IDS
+from heteroseg.datasets.formats.a2d2 import PALETTE
+from heteroseg.datasets.formats.idd import NAMES
+from heteroseg.datasets.formats.nuimages import IDS
 from heteroseg.labels.space import load_label_space
-from tests.test_datasets import LAYOUTS, SESSIONS, SIZE, assert_same, faults_of, read_all, sample, samples
+from tests.datasets.test_datasets import LAYOUTS, SESSIONS, SIZE, assert_same, faults_of, read_all, sample, samples
 
 # dataset: options as in docs/datasets.md, names as published, label space, splits
 FOLDERS = {

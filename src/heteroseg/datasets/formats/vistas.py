@@ -5,10 +5,10 @@ Older downloads have the v1.x labels in SPLIT/labels. The splits are called trai
 
 from pathlib import Path
 
-from heteroseg.datasets.listing import fill, paired
+from heteroseg.datasets.paths import fill, paired
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.datasets.writing import mask_of, write_image, write_palette_png
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.structures import Item, Sample
 
 VERSIONS = ("v1.2", "v2.0")
 

@@ -16,12 +16,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from heteroseg.datasets.boxes import NO_SHAPE, Row, Shape, attach, lists_of, number, read_json
-from heteroseg.datasets.classes import Classes, whole
-from heteroseg.datasets.listing import Images, absent, find_files, split_stems, stem_of, tell
-from heteroseg.datasets.regions import ellipse, encode, polygon, turned
+from heteroseg.datasets.class_names import Classes, whole
+from heteroseg.datasets.paths import Images, absent, find_files, split_stems, stem_of, tell
+from heteroseg.datasets.sample import Item, Runs, Sample
+from heteroseg.datasets.shapes import ellipse, encode, polygon, turned
 from heteroseg.datasets.writing import write_image, write_split
 from heteroseg.files import write_json
-from heteroseg.structures import Item, Runs, Sample
 
 UPLOAD = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts this before the names of uploaded files
 KINDS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels")

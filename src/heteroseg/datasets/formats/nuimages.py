@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from heteroseg.datasets.boxes import NO_SHAPE, Row, Shape, attach, by_id, lists_of, read_json
-from heteroseg.datasets.listing import SHOWN, absent, require_folder, tell
-from heteroseg.datasets.regions import encode, pack
+from heteroseg.datasets.paths import SHOWN, absent, require_folder, tell
+from heteroseg.datasets.sample import Item, Runs, Sample
+from heteroseg.datasets.shapes import encode, pack
 from heteroseg.datasets.writing import mask_of, write_image
 from heteroseg.files import write_json
-from heteroseg.structures import Item, Runs, Sample
 
 OBJECTS = """animal;human.pedestrian.adult;human.pedestrian.child;human.pedestrian.construction_worker;
 human.pedestrian.personal_mobility;human.pedestrian.police_officer;human.pedestrian.stroller;human.pedestrian.wheelchair;

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from heteroseg.datasets.boxes import outside
-from heteroseg.datasets.regions import paint, read_polygons
+from heteroseg.datasets.sample import Item, Region, Sample
+from heteroseg.datasets.shapes import paint, read_polygons
 from heteroseg.errors import HeterosegError
-from heteroseg.structures import Item, Region, Sample
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 PALETTE = 3  # the PNG colour type

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from heteroseg.datasets.boxes import Shape, number, read_json
-from heteroseg.datasets.listing import tell
+from heteroseg.datasets.paths import tell
+from heteroseg.datasets.sample import Region, Runs
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json
-from heteroseg.structures import Region, Runs
 
 DIGIT, MORE, SIGN = 0x1F, 0x20, 0x10  # of a character of COCO's packed counts
 FIRST = 48  # the character that stands for 0

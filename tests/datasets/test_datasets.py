@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from heteroseg.datasets import READERS, WRITERS, list_items, read_sample
+from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
-from heteroseg.structures import Sample
 
-REAL = Path(__file__).parents[2] / "shared" / "data"
+REAL = Path(__file__).parents[3] / "shared" / "data"
 SIZE = (37, 53)  # odd, and not square
 
 

@@ -8,11 +8,11 @@ FRAME_gtFine_polygons.json, which are read too. IDD-Lite: FRAME_image.jpg and FR
 from dataclasses import replace
 from pathlib import Path
 
-from heteroseg.datasets.listing import beside, fill, find_files, paired
-from heteroseg.datasets.regions import write_polygons
+from heteroseg.datasets.paths import beside, fill, find_files, paired
+from heteroseg.datasets.sample import Item, Sample
+from heteroseg.datasets.shapes import write_polygons
 from heteroseg.datasets.writing import mask_of, write_dense, write_image
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.structures import Item, Sample
 
 FULL = "leftImg8bit/{split}/{name}_leftImg8bit"
 FULL_MASKS = "gtFine/{split}/{name}_gtFine_"

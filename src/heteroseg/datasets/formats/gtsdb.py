@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from heteroseg.datasets.boxes import Row, attach, integer, number
-from heteroseg.datasets.listing import absent, chosen, find_files, split_stems, stem_of
+from heteroseg.datasets.paths import absent, chosen, find_files, split_stems, stem_of
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.datasets.writing import write_ids, write_image, write_split
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text, write_text
-from heteroseg.structures import Item, Sample
 
 FIRST_ID = 2000
 OFFICIAL = {"train": range(600), "val": range(600, 900), "test": range(600, 900)}

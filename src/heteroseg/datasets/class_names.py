@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from heteroseg.datasets.boxes import integer
-from heteroseg.datasets.listing import absent, unique
+from heteroseg.datasets.paths import absent, unique
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import read_text
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.listing import beside, find_files, lines_of, tell
+from heteroseg.datasets.paths import beside, find_files, lines_of, tell
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.datasets.writing import mask_of, write_colors, write_image, write_split
-from heteroseg.structures import Item, Sample
 
 COLORS = """
 ff0000 c80000 960000 800000 b65906 963204 5a1e01 5a1e1e cc99ff bd499b ef59bf ff8000 c88000 968000 00ff00 00c800

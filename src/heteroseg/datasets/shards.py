@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from heteroseg.datasets.listing import find_files
-from heteroseg.datasets.reading import JPEG, PNG
+from heteroseg.datasets.decoding import JPEG, PNG
+from heteroseg.datasets.paths import find_files
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
-from heteroseg.structures import Item
 
 CACHE = ".heteroseg"
 

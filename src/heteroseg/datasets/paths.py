@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import read_text
-from heteroseg.structures import Item
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
 SHOWN = 20

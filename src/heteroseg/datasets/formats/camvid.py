@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.listing import SHOWN, absent, fill, paired, split_lines, split_stems, stem_of, tell, unique
+from heteroseg.datasets.paths import SHOWN, absent, fill, paired, split_lines, split_stems, stem_of, tell, unique
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.datasets.writing import mask_of, write_colors, write_ids, write_image, write_split
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text, write_text
-from heteroseg.structures import Item, Sample
 
 IMAGES = "701_StillsRaw_full/{name}"
 MASKS = "LabeledApproved_full/{name}_L.png"

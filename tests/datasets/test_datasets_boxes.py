@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from heteroseg.datasets import WRITERS, list_items, read_sample
-from tests.test_datasets import SIZE, assert_same, faults_of, read_all, samples
+from tests.datasets.test_datasets import SIZE, assert_same, faults_of, read_all, samples
 
 BOXES = (((1, 2, 30, 20, 2011), (0, 0, 53, 37, 2042)), (), ((5, 6, 7, 8, 2000),))
 

@@ -15,13 +15,13 @@ from xml.etree import ElementTree
 import numpy as np
 
 from heteroseg.datasets.boxes import NO_SHAPE, Row, Shape, attach, number
-from heteroseg.datasets.classes import Classes, whole
-from heteroseg.datasets.listing import Images, absent, find_files, tell
-from heteroseg.datasets.regions import ellipse, encode, polygon, turned
+from heteroseg.datasets.class_names import Classes, whole
+from heteroseg.datasets.paths import Images, absent, find_files, tell
+from heteroseg.datasets.sample import Item, Runs, Sample
+from heteroseg.datasets.shapes import ellipse, encode, polygon, turned
 from heteroseg.datasets.writing import write_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text, write_text
-from heteroseg.structures import Item, Runs, Sample
 
 SHAPES = ("box", "polygon", "mask", "ellipse")
 
