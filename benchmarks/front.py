@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from heteroseg.bench import Settings, bench
-from heteroseg.config import PRESETS, ModelConfig, load_experiment
+from heteroseg.experiment.config import PRESETS, ModelConfig, load_experiment
 from heteroseg.data import open_sources
 from heteroseg.decision import Rule
 from heteroseg.evaluation import evaluate

@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from heteroseg.config import load_experiment
+from heteroseg.experiment.config import load_experiment
 from heteroseg.files import write_json, write_yaml
 from heteroseg.labels.space import load_label_space
 from heteroseg.training import train

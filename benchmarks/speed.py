@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from heteroseg.bench import Runtime, Settings, bench, preset_config, random_model, scenes, spread, timed
-from heteroseg.config import ModelConfig
+from heteroseg.experiment.config import ModelConfig
 from heteroseg.export import ENDINGS, Precision, export
 from heteroseg.files import write_json
 from heteroseg.model import Model, load

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from heteroseg.config import ModelConfig
+from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model import Model, load, save_model, spaces_by_name

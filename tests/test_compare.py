@@ -8,10 +8,10 @@ import pytest
 
 from heteroseg.cli import main
 from heteroseg.compare import collect, markdown, open_base, rarest_third
-from heteroseg.config import load_experiment
 from heteroseg.data import open_sources
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import evaluate
+from heteroseg.experiment.config import load_experiment
 from heteroseg.model import load
 
 

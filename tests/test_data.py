@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroseg.config import Experiment
 from heteroseg.data import Batch, Draws, open_sources, slots, training_loader
 from heteroseg.data import batches as batches_of
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import Experiment
 from heteroseg.scenes import generate
 from heteroseg.targets import offsets
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from heteroseg.config import DatasetConfig
 from heteroseg.datasets import READERS
+from heteroseg.experiment.config import DatasetConfig
 from tests.labels.test_specs import SPACES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()

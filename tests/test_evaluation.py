@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from heteroseg.config import load_experiment
 from heteroseg.data import Source, open_sources
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import OUTSIDE, evaluate, evaluate_source, truth
+from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import AroundBoxes, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model import Model

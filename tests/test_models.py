@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from heteroseg.config import ModelConfig
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.models import HierarchicalHead, Network, as_backbone, build_backbone, build_network, replace_classifier
 from heteroseg.models.network import portable_config

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from heteroseg.cli import main
-from heteroseg.config import load_experiment
 from heteroseg.data import open_sources
 from heteroseg.decision import LARGE, SCORES, novelty
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, without
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.model import load

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from heteroseg.cli import main
-from heteroseg.config import load_experiment
 from heteroseg.data import open_sources
 from heteroseg.datasets import read_sample
 from heteroseg.evaluation import truth
+from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model import load

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from heteroseg import pictures
-from heteroseg.config import Experiment, ModelConfig, load_experiment
 from heteroseg.data import Source, open_sources
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import Tally, evaluate, summarise
+from heteroseg.experiment.config import Experiment, ModelConfig, load_experiment
 from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.model import Model, spaces_by_name

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heteroseg.config import load_experiment
 from heteroseg.data import batches, open_sources, training_loader
 from heteroseg.datasets import WRITERS, list_items, read_sample
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import load_experiment
 from heteroseg.files import write_yaml
 from heteroseg.targets import MIXED
 from heteroseg.training import train

@@ -16,8 +16,8 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from heteroseg.config import OptimiserConfig, load_experiment
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import OptimiserConfig, load_experiment
 from heteroseg.model import load
 from heteroseg.scenes import generate
 from heteroseg.training import Run, average, build_optimiser, learning_rate, memory_layout, train

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from heteroseg.config import Experiment
 from heteroseg.decision import label_map
+from heteroseg.experiment.config import Experiment
 from heteroseg.labels.space import build_label_space, load_label_space
 from heteroseg.labels.taxonomy import build_taxonomy, load_taxonomy
 from heteroseg.terms import build_terms

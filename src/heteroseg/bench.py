@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heteroseg.config import PRESETS, ModelConfig
 from heteroseg.datasets import read_image
 from heteroseg.decision import label_map
 from heteroseg.decode import Plan, decode, dense
 from heteroseg.errors import HeterosegError, nearest
+from heteroseg.experiment.config import PRESETS, ModelConfig
 from heteroseg.export import Format, Head, Precision, export
 from heteroseg.inference import write_map
 from heteroseg.labels.taxonomy import Taxonomy

@@ -7,8 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from heteroseg.config import Experiment, ModelConfig
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import Experiment, ModelConfig
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from heteroseg.config import Experiment, load_experiment
 from heteroseg.data import open_sources, slots
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation import evaluate_source, summarise
+from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.files import write_json, write_text, write_yaml, written, yaml_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.metrics import concept_ious, knowledge

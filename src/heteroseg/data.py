@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from heteroseg.config import DatasetConfig, Experiment, dataset_root
 from heteroseg.datasets import list_items, read_labelled, read_sample
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
+from heteroseg.experiment.config import DatasetConfig, Experiment, dataset_root
 from heteroseg.labels.space import LabelSpace, load_label_space, without
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
 from heteroseg.targets import Mixture, Mixtures, encode, offsets, pad_mixtures

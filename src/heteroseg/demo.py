@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from heteroseg.config import load_experiment
 from heteroseg.data import open_sources
 from heteroseg.datasets import read_image
+from heteroseg.experiment.config import load_experiment
 from heteroseg.files import write_text, written
 from heteroseg.inference import picture, predict_files
 from heteroseg.inspection import score_table

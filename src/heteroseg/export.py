@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heteroseg.config import load_experiment
 from heteroseg.data import open_sources
 from heteroseg.datasets import read_image
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import evaluate
+from heteroseg.experiment.config import load_experiment
 from heteroseg.files import written
 from heteroseg.inference import IMAGES, list_jobs
 from heteroseg.lazy import pack_head

@@ -23,11 +23,11 @@ from torch import Tensor
 
 from heteroseg import decision
 from heteroseg.card import model_card, read_history
-from heteroseg.config import ModelConfig, Strict
 from heteroseg.datasets import read_image
 from heteroseg.decision import Rule, leaf_probs, upsample
 from heteroseg.decode import Plan, decode, decode_confident, dense, plan_decode
 from heteroseg.errors import HeterosegError, nearest
+from heteroseg.experiment.config import ModelConfig, Strict
 from heteroseg.files import write_text, yaml_text
 from heteroseg.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space

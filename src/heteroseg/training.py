@@ -16,10 +16,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from heteroseg.config import Experiment, OptimiserConfig
 from heteroseg.data import Batch, Source, batches, open_sources, training_loader
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation import evaluate
+from heteroseg.experiment.config import Experiment, OptimiserConfig
 from heteroseg.files import write_json, write_text, written
 from heteroseg.losses import Sums, hierarchical_loss, reduce_sums
 from heteroseg.model import Model, save_model, spaces_by_name

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heteroseg.config import Experiment
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import Experiment
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile
 from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile
 

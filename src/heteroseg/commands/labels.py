@@ -68,7 +68,7 @@ def taxonomy_suggest(args: argparse.Namespace) -> int:
 
 
 def data_check(args: argparse.Namespace) -> int:
-    from heteroseg.config import load_experiment
+    from heteroseg.experiment.config import load_experiment
     from heteroseg.inspection import check_data
 
     check_data(*load_experiment(args.experiment, args.overrides), print)
@@ -76,7 +76,7 @@ def data_check(args: argparse.Namespace) -> int:
 
 
 def data_audit(args: argparse.Namespace) -> int:
-    from heteroseg.config import load_experiment
+    from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.auditing import audit
@@ -100,7 +100,7 @@ def data_audit(args: argparse.Namespace) -> int:
 
 
 def masks_draw(args: argparse.Namespace) -> int:
-    from heteroseg.config import load_experiment
+    from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.boxmasks import agreement, agreement_table, write_box_masks
@@ -114,7 +114,7 @@ def masks_draw(args: argparse.Namespace) -> int:
 
 
 def relabel(args: argparse.Namespace) -> int:
-    from heteroseg.config import load_experiment
+    from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources, source_named
@@ -133,7 +133,7 @@ def relabel(args: argparse.Namespace) -> int:
 
 
 def blobs_find(args: argparse.Namespace) -> int:
-    from heteroseg.config import load_experiment
+    from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.blobs import find_blobs
@@ -147,7 +147,7 @@ def blobs_find(args: argparse.Namespace) -> int:
 
 
 def blobs_apply(args: argparse.Namespace) -> int:
-    from heteroseg.config import load_experiment
+    from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.blobs import apply_blobs

@@ -18,7 +18,7 @@ from heteroseg.errors import HeterosegError
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    from heteroseg.config import load_experiment
+    from heteroseg.experiment.config import load_experiment
 
     scores, page = file_option("--json", args.json), file_option("--report", args.report)
     experiment, folder = load_experiment(args.data, args.overrides)
@@ -53,7 +53,7 @@ def report(args: argparse.Namespace) -> int:
 
 
 def calibrate(args: argparse.Namespace) -> int:
-    from heteroseg.config import load_experiment
+    from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources
@@ -77,7 +77,7 @@ def calibrate(args: argparse.Namespace) -> int:
 
 
 def novelty(args: argparse.Namespace) -> int:
-    from heteroseg.config import load_experiment
+    from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources

@@ -8,7 +8,7 @@ from heteroseg.commands.options import add_overrides, count, write_run_report
 
 
 def train(args: argparse.Namespace) -> int:
-    from heteroseg.config import load_experiment
+    from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.inspection import score_table
@@ -23,7 +23,7 @@ def train(args: argparse.Namespace) -> int:
 
 
 def compare(args: argparse.Namespace) -> int:
-    from heteroseg.config import load_experiment
+    from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.compare import compare as run

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heteroseg.config import ModelConfig
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.models.backbone import IMAGENET, build_backbone, told_by_name
 from heteroseg.models.decoder import DECODERS

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from heteroseg.config import Experiment, load_experiment
 from heteroseg.data import Source, open_sources
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import in_taxonomy_of
+from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.files import yaml_text
 from heteroseg.model import Model, load
 from heteroseg.provenance import facts as facts_now

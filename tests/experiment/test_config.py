@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import heteroseg
-from heteroseg.config import Experiment, dataset_root, load_experiment
 from heteroseg.data import open_spaces
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import Experiment, dataset_root, load_experiment
 from heteroseg.files import read_yaml, write_json, written
 
 SOUND = """\
@@ -156,7 +156,7 @@ def test_where_a_dataset_lies(monkeypatch, data_root, root, expected):
 
 SHIPPED = [
     Path(heteroseg.__file__).parent / "specs" / "experiments" / "demo.yaml",
-    Path(__file__).parents[1] / "experiments" / "real.yaml",
+    Path(__file__).parents[2] / "experiments" / "real.yaml",
 ]
 
 
