@@ -17,7 +17,7 @@ from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
 from heteroseg.scenes import generate
-from heteroseg.targets import offsets
+from heteroseg.supervision.targets import offsets
 
 COUNTS = {"cityscapes": 5, "vistas": 5, "gtsdb": 5}
 

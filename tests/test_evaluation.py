@@ -15,7 +15,7 @@ from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import AroundBoxes, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model import Model
-from heteroseg.targets import encode
+from heteroseg.supervision.targets import encode
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from heteroseg.decision import label_map
 from heteroseg.experiment.config import Experiment
 from heteroseg.labels.space import build_label_space, load_label_space
 from heteroseg.labels.taxonomy import build_taxonomy, load_taxonomy
-from heteroseg.terms import build_terms
+from heteroseg.supervision.label_terms import build_terms
 from heteroseg.ways import WAYS, Base, common_classes
 
 SETS = {

@@ -22,7 +22,7 @@ from heteroseg.evaluation import in_taxonomy_of, require_tree_of, truth
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model import Model, Prediction
 from heteroseg.pictures import cut_out
-from heteroseg.targets import draw_shape, encode, encode_ids, surroundings
+from heteroseg.supervision.targets import draw_shape, encode, encode_ids, surroundings
 
 MOST, ALIKE = 24, 3  # findings shown of a dataset and kind, and of one pair of labels among them
 PICTURE = 260  # pixels of a cut-out

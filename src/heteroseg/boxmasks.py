@@ -16,7 +16,7 @@ from heteroseg.datasets.writing import write_ids
 from heteroseg.errors import HeterosegError
 from heteroseg.files import written
 from heteroseg.labels.space import LabelSpace
-from heteroseg.targets import encode_ids, rasterise
+from heteroseg.supervision.targets import encode_ids, rasterise
 
 
 def box_masks(item: Item, space: LabelSpace) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import DatasetConfig, Experiment, dataset_root
 from heteroseg.labels.space import LabelSpace, load_label_space, without
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
-from heteroseg.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
+from heteroseg.supervision.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
 from heteroseg.transforms import augment, point_of
 
 

@@ -22,7 +22,7 @@ from heteroseg.evaluation import require_tree_of
 from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model import Model, Prediction
-from heteroseg.targets import encode_ids
+from heteroseg.supervision.targets import encode_ids
 
 BINS = 1000
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)

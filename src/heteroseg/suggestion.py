@@ -19,7 +19,7 @@ from heteroseg.files import write_text
 from heteroseg.labellists import Listed
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model import Model
-from heteroseg.targets import draw_shape
+from heteroseg.supervision.targets import draw_shape
 from heteroseg.wording import meanings, relation
 
 CLAIM, LOOSE = 0.5, 0.35  # least claim that gives a leaf to a label, in the first and in a wider proposal

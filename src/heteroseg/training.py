@@ -21,11 +21,11 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation import evaluate
 from heteroseg.experiment.config import Experiment, OptimiserConfig
 from heteroseg.files import write_json, write_text, written
-from heteroseg.losses import Sums, hierarchical_loss, reduce_sums
 from heteroseg.model import Model, save_model, spaces_by_name
 from heteroseg.models import build_network
 from heteroseg.provenance import facts
-from heteroseg.terms import Terms, build_terms, classifier_weights
+from heteroseg.supervision.label_terms import Terms, build_terms, classifier_weights
+from heteroseg.supervision.loss import Sums, hierarchical_loss, reduce_sums
 
 
 def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:

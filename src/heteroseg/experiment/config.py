@@ -76,7 +76,7 @@ PRESETS = {
 
 
 class LossConfig(Strict):
-    """How terms are weighed; see heteroseg.losses."""
+    """How terms are weighed; see heteroseg.supervision.loss."""
 
     cell: Positive = Field(4, description="one pixel is looked at in every cell x cell block; 1 is full resolution")
     gate: Literal["hard", "soft", "open"] = "hard"

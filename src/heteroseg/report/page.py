@@ -27,8 +27,8 @@ from heteroseg.report.scores import (
     tree_order,
 )
 from heteroseg.report.statistics import Statistics
-from heteroseg.targets import offsets
-from heteroseg.terms import build_terms
+from heteroseg.supervision.label_terms import build_terms
+from heteroseg.supervision.targets import offsets
 
 Row = tuple[Any, str, Any]  # step, name, value: a line of log.csv, numbers or their text
 IMPORTANT = ("date", "commit", "machine")  # facts that stand at the top of the page

@@ -10,7 +10,7 @@ from heteroseg.datasets import WRITERS, list_items, read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.files import write_yaml
-from heteroseg.targets import MIXED
+from heteroseg.supervision.targets import MIXED
 from heteroseg.training import train
 from tests.datasets.test_datasets import samples
 

@@ -16,10 +16,10 @@ from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
-from heteroseg.targets import MIXED, draw_shape, encode, encode_ids, offsets, pad_mixtures, rasterise
-from heteroseg.terms import build_terms, classifier_weights
+from heteroseg.supervision.label_terms import build_terms, classifier_weights
+from heteroseg.supervision.targets import MIXED, draw_shape, encode, encode_ids, offsets, pad_mixtures, rasterise
 
-GTSDB = Path(__file__).parents[2] / "shared" / "data" / "gtsdb"
+GTSDB = Path(__file__).parents[3] / "shared" / "data" / "gtsdb"
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"]}))
 SHAPES = ["rectangle", "disc", "triangle_up", "triangle_down", "diamond", "octagon"]
 

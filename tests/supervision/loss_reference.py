@@ -8,9 +8,9 @@ import torch
 
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
-from heteroseg.losses import WEAK
-from heteroseg.targets import offsets
-from heteroseg.terms import build_terms
+from heteroseg.supervision.label_terms import build_terms
+from heteroseg.supervision.loss import WEAK
+from heteroseg.supervision.targets import offsets
 
 TREE = {
     "root": ["sky", "ground", "thing"],

@@ -9,11 +9,11 @@ import torch
 
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
-from heteroseg.losses import hierarchical_loss, reduce_sums
-from heteroseg.targets import encode_ids, offsets
-from heteroseg.terms import build_terms, classifier_weights
+from heteroseg.supervision.label_terms import build_terms, classifier_weights
+from heteroseg.supervision.loss import hierarchical_loss, reduce_sums
+from heteroseg.supervision.targets import encode_ids, offsets
 
-REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "iv2018.json"
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "iv2018.json"
 L1, DRIVE, RIDER, SIGN, FRONT = "L1", "L2_driveable", "L2_rider", "L2_traffic_sign", "L3_traffic_sign_front"
 SLICES = {L1: (0, 54), DRIVE: (54, 65), RIDER: (65, 69), SIGN: (69, 72), FRONT: (72, 116)}
 NODES = {L1: "root", DRIVE: "driveable", RIDER: "rider", SIGN: "traffic sign", FRONT: "traffic sign (front)"}

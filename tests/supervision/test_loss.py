@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from heteroseg.labels.space import LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
-from heteroseg.losses import (
+from heteroseg.supervision.label_terms import build_terms
+from heteroseg.supervision.loss import (
     STRONG,
     WEAK,
     Points,
@@ -21,9 +22,16 @@ from heteroseg.losses import (
     reduce_sums,
     sample_points,
 )
-from heteroseg.targets import MIXED, pad_mixtures
-from heteroseg.terms import build_terms
-from tests.loss_reference import SPACES, Reference, make_space, make_tree, random_pixels, reference_sums, world
+from heteroseg.supervision.targets import MIXED, pad_mixtures
+from tests.supervision.loss_reference import (
+    SPACES,
+    Reference,
+    make_space,
+    make_tree,
+    random_pixels,
+    reference_sums,
+    world,
+)
 
 
 @pytest.mark.parametrize("void", [False, True])

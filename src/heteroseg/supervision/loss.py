@@ -14,8 +14,8 @@ from torch import Tensor
 
 from heteroseg.bilinear import neighbours
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.targets import MIXED, NOTHING, Mixtures
-from heteroseg.terms import Terms
+from heteroseg.supervision.label_terms import Terms
+from heteroseg.supervision.targets import MIXED, NOTHING, Mixtures
 
 Gate = Literal["hard", "soft", "open"]
 Normalise = Literal["classifier", "pixel"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace, Shape
-from heteroseg.terms import label_gate, padded
+from heteroseg.supervision.label_terms import label_gate, padded
 
 NOTHING = -1
 OCTAGON = 1.5  # |x| + |y| on its slanted sides: the released masks cut a quarter of each side, a regular one 0.29
