@@ -22,7 +22,7 @@ from heteroseg.experiment.config import ModelConfig
 from heteroseg.export import ENDINGS, Precision, export
 from heteroseg.files import write_json
 from heteroseg.model import Model, load
-from heteroseg.models.backbone import IMAGENET
+from heteroseg.networks.backbone import IMAGENET
 from heteroseg.provenance import facts
 from heteroseg.runtimes import Exported
 from heteroseg.labels.taxonomy import load_taxonomy

@@ -11,7 +11,7 @@ from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model import Model, load, save_model, spaces_by_name
-from heteroseg.models import build_network
+from heteroseg.networks import build_network
 from heteroseg.scenes import draw_scene, generate
 
 DATASETS = ("cityscapes", "vistas", "gtsdb")

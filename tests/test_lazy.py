@@ -20,7 +20,7 @@ from heteroseg.labels.space import own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.lazy import LazyHead, LazyLogits, lazy_head, pack_head, unpack_head
 from heteroseg.model import Model
-from heteroseg.models import build_network
+from heteroseg.networks import build_network
 from tests.test_decode import KINDS, logits_of, reference, spaces, trees
 
 

@@ -14,7 +14,7 @@ from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model import load
-from heteroseg.models import HierarchicalHead
+from heteroseg.networks import HierarchicalHead
 from heteroseg.reliability import PER_IMAGE, Pixels, _fit, calibrated, children_of_labels, sample_pixels
 
 

@@ -29,7 +29,7 @@ from heteroseg.inference import write_map
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.lazy import LazyLogits
 from heteroseg.model import Model, load
-from heteroseg.models import build_network
+from heteroseg.networks import build_network
 from heteroseg.provenance import facts
 from heteroseg.runtimes import FORMATS, Exported
 from heteroseg.scenes import draw_scene

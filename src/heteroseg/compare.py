@@ -29,7 +29,7 @@ from heteroseg.files import write_json, write_text, write_yaml, written, yaml_te
 from heteroseg.labels.space import LabelSpace
 from heteroseg.metrics import concept_ious, knowledge
 from heteroseg.model import load
-from heteroseg.models import Network
+from heteroseg.networks import Network
 from heteroseg.provenance import facts
 from heteroseg.ways import WAYS, Base, Part
 

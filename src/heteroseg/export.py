@@ -21,7 +21,7 @@ from heteroseg.files import written
 from heteroseg.inference import IMAGES, list_jobs
 from heteroseg.lazy import pack_head
 from heteroseg.model import Model, model_file
-from heteroseg.models import Network, fused_head
+from heteroseg.networks import Network, fused_head
 from heteroseg.runtimes import FORMATS, METADATA, need, prepare
 
 Format = Literal["onnx", "openvino"]

@@ -33,8 +33,8 @@ from heteroseg.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.lazy import LazyLogits
-from heteroseg.models import Network, build_network
-from heteroseg.models.network import portable_config
+from heteroseg.networks import Network, build_network
+from heteroseg.networks.network import portable_config
 from heteroseg.runtimes import FORMATS, Exported
 
 BAND = 2**24  # logits that are upsampled at a time

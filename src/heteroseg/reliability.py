@@ -22,7 +22,7 @@ from heteroseg.evaluation import in_taxonomy_of, truth
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model import Model
-from heteroseg.models import HierarchicalHead, Network
+from heteroseg.networks import HierarchicalHead, Network
 
 PER_IMAGE = 400  # labelled pixels that are looked at in an image
 FEWEST = 50  # pixels that a classifier needs, in each half, to get a temperature of its own

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.models.decoder import conv_bn
+from heteroseg.networks.decoder import conv_bn
 
 
 class Adapter(nn.Module):

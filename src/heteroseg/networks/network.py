@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.models.backbone import IMAGENET, build_backbone, told_by_name
-from heteroseg.models.decoder import DECODERS
-from heteroseg.models.heads import HierarchicalHead, replace_classifier
+from heteroseg.networks.backbone import IMAGENET, build_backbone, told_by_name
+from heteroseg.networks.decoder import DECODERS
+from heteroseg.networks.heads import HierarchicalHead, replace_classifier
 
 
 class Network(nn.Module):

@@ -1,8 +1,8 @@
 """Backbone, decoder and head. Models know the taxonomy, never the datasets."""
 
-from heteroseg.models.backbone import Backbone, as_backbone, build_backbone
-from heteroseg.models.heads import HierarchicalHead, fused_head, replace_classifier
-from heteroseg.models.network import Network, build_network
+from heteroseg.networks.backbone import Backbone, as_backbone, build_backbone
+from heteroseg.networks.heads import HierarchicalHead, fused_head, replace_classifier
+from heteroseg.networks.network import Network, build_network
 
 __all__ = [
     "Backbone",
