@@ -20,7 +20,7 @@ import torch
 from heteroseg.bench import Settings, bench
 from heteroseg.experiment.config import PRESETS, ModelConfig, load_experiment
 from heteroseg.data import open_sources
-from heteroseg.decision import Rule
+from heteroseg.decisions.reference import Rule
 from heteroseg.evaluation import evaluate
 from heteroseg.export import calibration_images, export
 from heteroseg.files import write_json, write_text, written

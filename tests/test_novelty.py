@@ -8,7 +8,7 @@ import torch
 
 from heteroseg.cli import main
 from heteroseg.data import open_sources
-from heteroseg.decision import LARGE, SCORES, novelty
+from heteroseg.decisions.reference import LARGE, SCORES, novelty
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, without

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from heteroseg.decision import label_map
+from heteroseg.decisions.reference import label_map
 from heteroseg.experiment.config import Experiment
 from heteroseg.labels.space import build_label_space, load_label_space
 from heteroseg.labels.taxonomy import build_taxonomy, load_taxonomy

@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heteroseg.datasets import read_image
-from heteroseg.decision import label_map
-from heteroseg.decode import Plan, decode, dense
+from heteroseg.decisions.exact import Plan, decode, dense
+from heteroseg.decisions.lazy_head import LazyLogits
+from heteroseg.decisions.reference import label_map
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import PRESETS, ModelConfig
 from heteroseg.export import Format, Head, Precision, export
 from heteroseg.inference import write_map
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.lazy import LazyLogits
 from heteroseg.model import Model, load
 from heteroseg.networks import build_network
 from heteroseg.provenance import facts

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from heteroseg.data import open_sources
 from heteroseg.datasets import read_image
+from heteroseg.decisions.lazy_head import pack_head
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.files import written
 from heteroseg.inference import IMAGES, list_jobs
-from heteroseg.lazy import pack_head
 from heteroseg.model import Model, model_file
 from heteroseg.networks import Network, fused_head
 from heteroseg.runtimes import FORMATS, METADATA, need, prepare

@@ -21,18 +21,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from heteroseg import decision
 from heteroseg.card import model_card, read_history
 from heteroseg.datasets import read_image
-from heteroseg.decision import Rule, leaf_probs, upsample
-from heteroseg.decode import Plan, decode, decode_confident, dense, plan_decode
+from heteroseg.decisions import reference
+from heteroseg.decisions.exact import Plan, decode, decode_confident, dense, plan_decode
+from heteroseg.decisions.lazy_head import LazyLogits
+from heteroseg.decisions.reference import Rule, leaf_probs, upsample
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import ModelConfig, Strict
 from heteroseg.files import write_text, yaml_text
 from heteroseg.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
-from heteroseg.lazy import LazyLogits
 from heteroseg.networks import Network, build_network
 from heteroseg.networks.network import portable_config
 from heteroseg.runtimes import FORMATS, Exported
@@ -125,11 +125,11 @@ class Prediction:
         """
         if back_off is None:
             return self._decoded(self.model.plan(None))
-        return self._by_bands(lambda logits: decision.back_off(logits, self.model.taxonomy, back_off))
+        return self._by_bands(lambda logits: reference.back_off(logits, self.model.taxonomy, back_off))
 
-    def novelty(self, score: decision.Score = "probability") -> np.ndarray:
+    def novelty(self, score: reference.Score = "probability") -> np.ndarray:
         """(H, W) float32, the larger the less a pixel fits anything that was trained; see `decision.novelty`."""
-        return self._by_bands(lambda logits: decision.novelty(logits, self.model.taxonomy, score))
+        return self._by_bands(lambda logits: reference.novelty(logits, self.model.taxonomy, score))
 
     def probs(self, node: str) -> np.ndarray:
         """(H, W) float32 probability of a node: the sum over its leaves."""

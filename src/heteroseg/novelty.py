@@ -8,7 +8,7 @@ import torch
 
 from heteroseg.calibration import detection
 from heteroseg.data import Source
-from heteroseg.decision import SCORES, leaf_probs, novelty
+from heteroseg.decisions.reference import SCORES, leaf_probs, novelty
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import require_tree_of
 from heteroseg.labels.taxonomy import Taxonomy

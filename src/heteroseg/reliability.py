@@ -16,7 +16,7 @@ import torch
 from heteroseg.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
 from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
-from heteroseg.decision import leaf_probs, upsample_at
+from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import in_taxonomy_of, truth
 from heteroseg.labels.space import LabelSpace

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heteroseg.decisions.lazy_head import LazyLogits, unpack_head
 from heteroseg.errors import HeterosegError
-from heteroseg.lazy import LazyLogits, unpack_head
 
 FORMATS = {".xml": "openvino", ".onnx": "onnx"}
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "nncf": "nncf"}

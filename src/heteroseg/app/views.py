@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from heteroseg.datasets import read_image
-from heteroseg.decision import leaf_probs, upsample_at
+from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
 from heteroseg.files import written
 from heteroseg.labels.space import LabelSpace, node_space

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heteroseg.bilinear import neighbours
+from heteroseg.decisions.bilinear import neighbours
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.supervision.label_terms import Terms
 from heteroseg.supervision.targets import MIXED, NOTHING, Mixtures

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 import heteroseg
 from heteroseg.bench import scenes
 from heteroseg.cli import main
-from heteroseg.decision import decide
-from heteroseg.decode import decode, decode_confident, dense, plan_decode
+from heteroseg.decisions.exact import decode, decode_confident, dense, plan_decode
+from heteroseg.decisions.lazy_head import LazyHead, LazyLogits, lazy_head, pack_head, unpack_head
+from heteroseg.decisions.reference import decide
 from heteroseg.errors import HeterosegError
 from heteroseg.export import choose_head, export
 from heteroseg.labels.space import own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
-from heteroseg.lazy import LazyHead, LazyLogits, lazy_head, pack_head, unpack_head
 from heteroseg.model import Model
 from heteroseg.networks import build_network
-from tests.test_decode import KINDS, logits_of, reference, spaces, trees
+from tests.decisions.test_exact import KINDS, logits_of, reference, spaces, trees
 
 
 def lazy_logits(kind: str, tree: Taxonomy, width: int, h: int, w: int, seed: int) -> LazyLogits:

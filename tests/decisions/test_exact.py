@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroseg.decision import (
+from heteroseg.decisions.exact import Plan, decode, decode_confident, decode_torch, plan_decode
+from heteroseg.decisions.reference import (
     OUTSIDE,
     decide,
     granted,
@@ -23,10 +24,9 @@ from heteroseg.decision import (
     native_ids,
     upsample,
 )
-from heteroseg.decode import Plan, decode, decode_confident, decode_torch, plan_decode
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
-from tests.test_decision import SPACES, deep, unions
+from tests.decisions.test_reference import SPACES, deep, unions
 
 KINDS = [
     "random", "smooth", "ties", "constant", "huge", "infinite", "nan", "alternating", "close", "tiny", "certain",
@@ -297,7 +297,7 @@ def test_majority_is_convex():
 def test_a_second_process_finds_the_compiled_loops(tmp_path):
     """The loops are compiled once on a machine, not once in a process."""
     code = (
-        "import torch; from heteroseg import kernels; from heteroseg.decode import decode, plan_decode; "
+        "import torch; from heteroseg.decisions import kernels_marginal; from heteroseg.decisions.exact import decode, plan_decode; "
         "from heteroseg.labels.taxonomy import load_taxonomy; t = load_taxonomy('streets-real'); "
         "decode(torch.zeros(1, t.channels, 2, 2), (8, 8), (8, 8), plan_decode(t)); "
         "s = kernels.path_band.stats; print(sum(s.cache_hits.values()), sum(s.cache_misses.values()))"

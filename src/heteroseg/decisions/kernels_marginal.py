@@ -1,4 +1,4 @@
-"""The loops of `heteroseg.decode` for CPUs, compiled by numba on first use and kept on disk for the next process.
+"""The loops of `heteroseg.decisions.exact` for CPUs, compiled by numba on first use and kept on disk for the next process.
 
 All work on a band of cells [start, stop) of the logits' grid without holding Python's lock, so bands run in threads.
 `z` is (h, w, C) float32 logits. A *code* is a node of the tree, or len(tree) + j for the void answer of classifier j;
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from heteroseg.lazy import TILE
-from heteroseg.linear import linear
+from heteroseg.decisions.lazy_head import TILE
+from heteroseg.decisions.lazy_kernel import linear
 
 LARGE = np.float32(1e30)  # as decision.LARGE
 LOWEST = np.float32(-np.inf)

@@ -30,20 +30,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heteroseg.bilinear import neighbours
-from heteroseg.decision import OUTSIDE, VOID, Rule, best_label, finite, granted, upsample_at
+from heteroseg.decisions.bilinear import neighbours
+from heteroseg.decisions.lazy_head import LazyLogits
+from heteroseg.decisions.reference import OUTSIDE, VOID, Rule, best_label, finite, granted, upsample_at
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.lazy import LazyLogits
 
 Size = tuple[int, int]
-MARGIN, TINY, MAJORITY = 2.0**-20, 1e-37, 0.5001  # as in heteroseg.kernels, where they are explained
+MARGIN, TINY, MAJORITY = 2.0**-20, 1e-37, 0.5001  # as in heteroseg.decisions.kernels_marginal, where they are explained
 CHUNK = 2**24  # logits that are gathered at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A taxonomy and a question as tables; codes, `first`, `begin`, `end` and `after` as in `heteroseg.kernels`.
+    """A taxonomy and a question as tables; codes, `first`, `begin`, `end` and `after` as in `heteroseg.decisions.kernels_marginal`.
 
     `order` are the codes of the classifiers that are asked, parents first. `above` and `channel` (codes,) lead back:
     the code above and the channel between, -1 where there is none. `label` (codes,) is what a code means: a node, or
@@ -149,7 +149,7 @@ def decode_confident(
 
 def dense(lazy: LazyLogits) -> Tensor:
     """All (1, C, h, w) float32 logits, in channels-last order, with the bits that the lazy walk finds."""
-    from heteroseg.linear import linear_band
+    from heteroseg.decisions.lazy_kernel import linear_band
 
     features = _rows_first(lazy.features)
     out = np.empty((*features.shape[:2], lazy.shape[1]), np.float32)
@@ -185,7 +185,7 @@ def _axis(full: int, small: int, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _rows_first(logits: Tensor) -> np.ndarray:
     """(1, C, h, w) logits as (h, w, C) float32 in memory order."""
-    from heteroseg import kernels  # numba takes a second to import
+    from heteroseg.decisions import kernels_marginal as kernels  # numba takes a second to import
 
     z = logits[0].detach().float()
     if z.permute(1, 2, 0).is_contiguous():
@@ -198,14 +198,14 @@ def _rows_first(logits: Tensor) -> np.ndarray:
 
 @lru_cache(16)
 def _grid(h: int, w: int, covers: Size, size: Size) -> tuple[np.ndarray, ...]:
-    """`rows`, `columns`, `down` and `across` as in `heteroseg.kernels`, only to be read."""
+    """`rows`, `columns`, `down` and `across` as in `heteroseg.decisions.kernels_marginal`, only to be read."""
     rows, down = _axis(covers[0], h, size[0])
     columns, across = _axis(covers[1], w, size[1])
     return rows, columns, down, across
 
 
 def _lazy_path(lazy: LazyLogits, covers: Size, size: Size, plan: Plan) -> np.ndarray:
-    from heteroseg import kernels
+    from heteroseg.decisions import kernels_marginal as kernels
 
     features = _rows_first(lazy.features)
     h, w = features.shape[:2]
@@ -227,7 +227,7 @@ def _lazy_path(lazy: LazyLogits, covers: Size, size: Size, plan: Plan) -> np.nda
 
 
 def _compiled(logits: Tensor, covers: Size, size: Size, plan: Plan, confident: bool) -> tuple[np.ndarray, np.ndarray]:
-    from heteroseg import kernels
+    from heteroseg.decisions import kernels_marginal as kernels
 
     z = _rows_first(logits)
     grid, walk = _grid(z.shape[0], z.shape[1], covers, size), (plan.first, plan.begin, plan.end, plan.after)
@@ -245,7 +245,7 @@ def _compiled(logits: Tensor, covers: Size, size: Size, plan: Plan, confident: b
 
 
 def _marginal(z, logits: Tensor, covers: Size, size: Size, plan: Plan, grid, chance: np.ndarray) -> np.ndarray:
-    from heteroseg import kernels
+    from heteroseg.decisions import kernels_marginal as kernels
 
     assert plan.space is not None
     out, near = np.empty(size, plan.answer.dtype), []

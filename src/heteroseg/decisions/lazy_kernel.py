@@ -9,7 +9,7 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from heteroseg.lazy import TILE
+from heteroseg.decisions.lazy_head import TILE
 
 FLOATS = ir.VectorType(ir.FloatType(), TILE)
 SUMS = 2  # by features in turn: an addition need not wait for the last one

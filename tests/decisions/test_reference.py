@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroseg.decision import OUTSIDE, VOID, decide, label_map, leaf_probs, native_ids, upsample
+from heteroseg.decisions.reference import OUTSIDE, VOID, decide, label_map, leaf_probs, native_ids, upsample
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
 SPECS = Path(str(files("heteroseg"))) / "specs" / "label_spaces"
 SPACES = sorted(p.stem for p in SPECS.glob("*.yaml"))
-REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "iv2018.json"
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "iv2018.json"
 DEEP = {  # only children at the top, in the middle and at the end
     "root": ["world"],
     "world": ["sky", "ground", "thing"],

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-TILE = 16  # channels that `heteroseg.linear` works out together
+TILE = 16  # channels that `heteroseg.decisions.lazy_kernel` works out together
 
 
 @dataclass(frozen=True, eq=False)
 class LazyHead:
-    """A 1x1 head in the order in which `heteroseg.linear` reads it.
+    """A 1x1 head in the order in which `heteroseg.decisions.lazy_kernel` reads it.
 
     Classifier i has channels cuts[i] to cuts[i + 1]. In `weight` and `bias`, both flat float32, it has places[i] to
     places[i + 1], its channels and zeros up to whole tiles; `weight` holds (width, TILE) for each tile in turn.
