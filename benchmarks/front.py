@@ -24,9 +24,9 @@ from heteroseg.decisions.reference import Rule
 from heteroseg.evaluation import evaluate
 from heteroseg.export import calibration_images, export
 from heteroseg.files import write_json, write_text, written
-from heteroseg.model import load
+from heteroseg.model.model import load
 from heteroseg.provenance import facts
-from heteroseg.runtimes import Exported
+from heteroseg.model.exported import Exported
 from heteroseg.training import train
 
 REAL = Path(__file__).parents[1] / "experiments" / "real.yaml"

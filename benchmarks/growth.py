@@ -22,9 +22,9 @@ import torch
 from heteroseg.bench import COUNTED, frame, preset_config, random_model, scenes, spread
 from heteroseg.export import Head, Precision, export
 from heteroseg.files import write_json, written
-from heteroseg.model import Model, load
+from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts
-from heteroseg.runtimes import Exported
+from heteroseg.model.exported import Exported
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
 
 CLASSES, DEPTHS, FRAME = (20, 108, 500, 2000), (1, 2, 3), (520, 706)

@@ -21,10 +21,10 @@ from heteroseg.bench import Runtime, Settings, bench, preset_config, random_mode
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.export import ENDINGS, Precision, export
 from heteroseg.files import write_json
-from heteroseg.model import Model, load
+from heteroseg.model.model import Model, load
 from heteroseg.networks.backbone import IMAGENET
 from heteroseg.provenance import facts
-from heteroseg.runtimes import Exported
+from heteroseg.model.exported import Exported
 from heteroseg.labels.taxonomy import load_taxonomy
 
 RESNET18 = {"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"}

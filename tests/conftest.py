@@ -10,7 +10,7 @@ from hypothesis import settings
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
-from heteroseg.model import Model, load, save_model, spaces_by_name
+from heteroseg.model.model import Model, load, save_model, spaces_by_name
 from heteroseg.networks import build_network
 from heteroseg.scenes import draw_scene, generate
 

@@ -46,7 +46,7 @@ for arguments in (["--help"], ["train", "--help"], ["predict", "--help"], ["--ve
         main(arguments)
     except SystemExit:
         pass
-heavy = ("torch", "transformers", "cv2", "lightning", "numpy", "matplotlib", "heteroseg.model")
+heavy = ("torch", "transformers", "cv2", "lightning", "numpy", "matplotlib", "heteroseg.model.model")
 print("loaded:", [m for m in heavy if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

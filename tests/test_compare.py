@@ -12,7 +12,7 @@ from heteroseg.data import open_sources
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import evaluate
 from heteroseg.experiment.config import load_experiment
-from heteroseg.model import load
+from heteroseg.model.model import load
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from heteroseg.evaluation import OUTSIDE, evaluate, evaluate_source, truth
 from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import AroundBoxes, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
-from heteroseg.model import Model
+from heteroseg.model.model import Model
 from heteroseg.supervision.targets import encode
 
 

@@ -12,8 +12,8 @@ from heteroseg.cli import main
 from heteroseg.errors import HeterosegError
 from heteroseg.export import ENDINGS, calibration_images, export
 from heteroseg.labels.taxonomy import load_taxonomy
-from heteroseg.model import save_model
-from heteroseg.runtimes import SIZES
+from heteroseg.model.exported import SIZES
+from heteroseg.model.model import save_model
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")

@@ -15,7 +15,7 @@ from heteroseg import load
 from heteroseg.errors import HeterosegError
 from heteroseg.inference import count_labels, list_jobs, predict_files, summary, write_ids
 from heteroseg.labels.space import own_space
-from heteroseg.model import Model
+from heteroseg.model.model import Model
 from heteroseg.scenes import draw_scene
 
 ODD = (37, 53)

@@ -13,7 +13,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, without
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
-from heteroseg.model import load
+from heteroseg.model.model import load
 from heteroseg.novelty import _judge
 from heteroseg.reliability import Pixels
 

@@ -13,7 +13,7 @@ from heteroseg.evaluation import truth
 from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
-from heteroseg.model import load
+from heteroseg.model.model import load
 from heteroseg.networks import HierarchicalHead
 from heteroseg.reliability import PER_IMAGE, Pixels, _fit, calibrated, children_of_labels, sample_pixels
 

@@ -19,7 +19,7 @@ from heteroseg.evaluation import Tally, evaluate, summarise
 from heteroseg.experiment.config import Experiment, ModelConfig, load_experiment
 from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
-from heteroseg.model import Model, spaces_by_name
+from heteroseg.model.model import Model, spaces_by_name
 from heteroseg.networks import build_network
 from heteroseg.report import Contents, Example, collect_examples, report_run, write_comparison, write_report
 from heteroseg.report.examples import SURE, choose, close_up, pack, photo_uri, widest

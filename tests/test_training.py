@@ -18,7 +18,7 @@ from torch import nn
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import OptimiserConfig, load_experiment
-from heteroseg.model import load
+from heteroseg.model.model import load
 from heteroseg.scenes import generate
 from heteroseg.training import Run, average, build_optimiser, learning_rate, memory_layout, train
 

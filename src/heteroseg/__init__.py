@@ -6,12 +6,12 @@ __version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load"]
 
 if TYPE_CHECKING:
-    from heteroseg.model import Model, load
+    from heteroseg.model.model import Model, load
 
 
 def __getattr__(name: str):
     if name in ("Model", "load"):  # torch is imported only when a model is
-        from heteroseg import model
+        from heteroseg.model import model
 
         return getattr(model, name)
     raise AttributeError(f"module 'heteroseg' has no attribute {name!r}")

@@ -20,7 +20,7 @@ from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import in_taxonomy_of, require_tree_of, truth
 from heteroseg.labels.space import LabelSpace
-from heteroseg.model import Model, Prediction
+from heteroseg.model.model import Model, Prediction
 from heteroseg.pictures import cut_out
 from heteroseg.supervision.targets import draw_shape, encode, encode_ids, surroundings
 

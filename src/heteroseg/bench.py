@@ -28,10 +28,10 @@ from heteroseg.experiment.config import PRESETS, ModelConfig
 from heteroseg.export import Format, Head, Precision, export
 from heteroseg.inference import write_map
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.model import Model, load
+from heteroseg.model.exported import FORMATS, Exported
+from heteroseg.model.model import Model, load
 from heteroseg.networks import build_network
 from heteroseg.provenance import facts
-from heteroseg.runtimes import FORMATS, Exported
 from heteroseg.scenes import draw_scene
 
 Runtime = Literal["torch", "openvino", "onnx"]

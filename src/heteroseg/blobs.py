@@ -25,7 +25,7 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation import require_tree_of
 from heteroseg.files import read_text, require_empty, write_json, write_text, write_yaml, written
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
-from heteroseg.model import Model, Prediction
+from heteroseg.model.model import Model, Prediction
 from heteroseg.pictures import cut_out
 
 COLUMNS = ("number", "image", "x", "y", "width", "height", "pixels", "proposal", "probability", "confirmed")

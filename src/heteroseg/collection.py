@@ -28,7 +28,7 @@ from heteroseg.datasets import decode_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import written
 from heteroseg.inference import IMAGES, count_labels, encode_ids
-from heteroseg.model import load
+from heteroseg.model.model import load
 
 SCHEMA = pa.schema(
     [

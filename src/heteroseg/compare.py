@@ -28,7 +28,7 @@ from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.files import write_json, write_text, write_yaml, written, yaml_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.metrics import concept_ious, knowledge
-from heteroseg.model import load
+from heteroseg.model.model import load
 from heteroseg.networks import Network
 from heteroseg.provenance import facts
 from heteroseg.ways import WAYS, Base, Part

@@ -15,7 +15,7 @@ from heteroseg.files import write_text, written
 from heteroseg.inference import picture, predict_files
 from heteroseg.inspection import score_table
 from heteroseg.labels.space import own_space
-from heteroseg.model import Model, load
+from heteroseg.model.model import Model, load
 from heteroseg.report import report_run
 from heteroseg.scenes import generate
 from heteroseg.training import train

@@ -13,7 +13,7 @@ from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace
 from heteroseg.metrics import Scores, concept_ious, confusion, groups_at_depth, knowledge, merge, scores
-from heteroseg.model import Model
+from heteroseg.model.model import Model
 from heteroseg.supervision.targets import encode
 
 OUTSIDE = "(outside)"  # in `confusion`, what a pixel is taken for that is predicted as no label of the space

@@ -20,9 +20,9 @@ from heteroseg.evaluation import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.files import written
 from heteroseg.inference import IMAGES, list_jobs
-from heteroseg.model import Model, model_file
+from heteroseg.model.exported import FORMATS, METADATA, need, prepare
+from heteroseg.model.model import Model, model_file
 from heteroseg.networks import Network, fused_head
-from heteroseg.runtimes import FORMATS, METADATA, need, prepare
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]

@@ -14,7 +14,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, written
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.model import Model, Prediction
+from heteroseg.model.model import Model, Prediction
 from heteroseg.pictures import colorise, entries, legend, overlay
 
 IMAGES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"}

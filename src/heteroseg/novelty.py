@@ -12,7 +12,7 @@ from heteroseg.decisions.reference import SCORES, leaf_probs, novelty
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import require_tree_of
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.model import Model
+from heteroseg.model.model import Model
 from heteroseg.reliability import Pixels, sample_pixels
 
 PER_IMAGE = 4000  # labelled pixels that are looked at in an image: what is held out is rare

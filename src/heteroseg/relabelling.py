@@ -21,7 +21,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import require_tree_of
 from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.labels.space import LabelSpace
-from heteroseg.model import Model, Prediction
+from heteroseg.model.model import Model, Prediction
 from heteroseg.supervision.targets import encode_ids
 
 BINS = 1000

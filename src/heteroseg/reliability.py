@@ -21,7 +21,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import in_taxonomy_of, truth
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.model import Model
+from heteroseg.model.model import Model
 from heteroseg.networks import HierarchicalHead, Network
 
 PER_IMAGE = 400  # labelled pixels that are looked at in an image

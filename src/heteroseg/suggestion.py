@@ -18,7 +18,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.files import write_text
 from heteroseg.labellists import Listed
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.model import Model
+from heteroseg.model.model import Model
 from heteroseg.supervision.targets import draw_shape
 from heteroseg.wording import meanings, relation
 

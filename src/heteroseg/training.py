@@ -21,7 +21,7 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation import evaluate
 from heteroseg.experiment.config import Experiment, OptimiserConfig
 from heteroseg.files import write_json, write_text, written
-from heteroseg.model import Model, save_model, spaces_by_name
+from heteroseg.model.model import Model, save_model, spaces_by_name
 from heteroseg.networks import build_network
 from heteroseg.provenance import facts
 from heteroseg.supervision.label_terms import Terms, build_terms, classifier_weights

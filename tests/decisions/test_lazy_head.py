@@ -19,7 +19,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.export import choose_head, export
 from heteroseg.labels.space import own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
-from heteroseg.model import Model
+from heteroseg.model.model import Model
 from heteroseg.networks import build_network
 from tests.decisions.test_exact import KINDS, logits_of, reference, spaces, trees
 

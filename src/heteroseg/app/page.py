@@ -36,7 +36,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.inference import count_labels
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Color
-from heteroseg.model import Model, Prediction
+from heteroseg.model.model import Model, Prediction
 from heteroseg.pictures import colorise, overlay, share_text
 
 KEPT = 4  # images whose answers are kept for looking at them; others are worked out again

@@ -34,7 +34,7 @@ from heteroseg.app.views import (
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.inference import count_labels, encode_ids
 from heteroseg.labels.space import LabelSpace
-from heteroseg.model import Model, Prediction
+from heteroseg.model.model import Model, Prediction
 
 
 class LabelInfo(BaseModel):

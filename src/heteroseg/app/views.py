@@ -17,7 +17,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.files import written
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Color, Taxonomy
-from heteroseg.model import Model, Prediction
+from heteroseg.model.model import Model, Prediction
 from heteroseg.pictures import colorise, overlay
 
 TREE = "tree"  # instead of the name of a label space: nodes, cut at any depth

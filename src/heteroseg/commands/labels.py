@@ -45,7 +45,7 @@ def taxonomy_suggest(args: argparse.Namespace) -> int:
 
     labels, source, evidence = read_label_list(args.labels, args.id, args.table), Path(args.labels).name, None
     if args.model:
-        from heteroseg.model import load
+        from heteroseg.model.model import load
 
         if args.taxonomy or not (args.reader and args.root):
             raise HeterosegError("--model goes with --reader and --root, and has a taxonomy of its own; see --help")
@@ -83,7 +83,7 @@ def data_audit(args: argparse.Namespace) -> int:
     from heteroseg.data import open_sources
     from heteroseg.files import require_empty
     from heteroseg.inspection import audit_table
-    from heteroseg.model import load
+    from heteroseg.model.model import load
     from heteroseg.provenance import facts
     from heteroseg.report import write_audit
 
@@ -118,7 +118,7 @@ def relabel(args: argparse.Namespace) -> int:
 
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources, source_named
-    from heteroseg.model import load
+    from heteroseg.model.model import load
     from heteroseg.relabelling import experiment_part
     from heteroseg.relabelling import relabel as run
 
@@ -138,7 +138,7 @@ def blobs_find(args: argparse.Namespace) -> int:
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.blobs import find_blobs
     from heteroseg.data import open_sources
-    from heteroseg.model import load
+    from heteroseg.model.model import load
 
     sources = open_sources(experiment, folder)
     model = load(args.model, args.device)

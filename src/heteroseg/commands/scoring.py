@@ -26,7 +26,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from heteroseg.evaluation import evaluate as run
     from heteroseg.files import write_json
     from heteroseg.inspection import score_table
-    from heteroseg.model import load
+    from heteroseg.model.model import load
 
     model = load(args.model, args.device)
     sources = open_sources(experiment, folder, splits=("train", "val") if page else ("val",))
@@ -58,7 +58,7 @@ def calibrate(args: argparse.Namespace) -> int:
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources
     from heteroseg.files import write_json
-    from heteroseg.model import load, save_model
+    from heteroseg.model.model import load, save_model
     from heteroseg.reliability import calibrate as run
     from heteroseg.reliability import calibrated, calibration_table
 
@@ -82,7 +82,7 @@ def novelty(args: argparse.Namespace) -> int:
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources
     from heteroseg.files import write_json
-    from heteroseg.model import load
+    from heteroseg.model.model import load
     from heteroseg.novelty import judge_novelty, novelty_table
 
     scores = file_option("--json", args.json)
@@ -105,7 +105,7 @@ def bench(args: argparse.Namespace) -> int:
     from heteroseg.bench import bench as run
     from heteroseg.files import write_json
     from heteroseg.labels.taxonomy import load_taxonomy
-    from heteroseg.model import load
+    from heteroseg.model.model import load
 
     if bool(args.model) == bool(args.preset):
         raise HeterosegError("bench measures a MODEL or a --preset; name one of the two")

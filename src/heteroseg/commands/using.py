@@ -20,7 +20,7 @@ def predict(args: argparse.Namespace) -> int:
     if args.back_off is not None and args.labels:
         raise HeterosegError("--back-off answers with nodes of the tree, so it does not go with --labels; drop one")
     list_jobs(args.inputs, out)  # wrong inputs are told before the network is loaded
-    from heteroseg.model import load
+    from heteroseg.model.model import load
 
     model = load(args.model, args.device)
     backing = args.back_off is not None
@@ -65,7 +65,7 @@ def predict_many(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     from heteroseg.export import calibration_images, choose_head, compare
     from heteroseg.export import export as run
-    from heteroseg.model import load
+    from heteroseg.model.model import load
 
     out = Path(args.out)
     if out.exists():
@@ -81,11 +81,11 @@ def export(args: argparse.Namespace) -> int:
 
 
 def share(args: argparse.Namespace) -> int:
-    from heteroseg.hub import parse_name
+    from heteroseg.model.hub import parse_name
 
     if args.push:
         parse_name(args.push)  # a wrong name is told before the network is loaded
-    from heteroseg.model import load
+    from heteroseg.model.model import load
 
     model = load(args.model)
     if args.out:
@@ -109,7 +109,7 @@ def serve(args: argparse.Namespace) -> int:
             raise HeterosegError(
                 f"heteroseg serve needs the package {error.name or error}; pip install 'heteroseg[app]'"
             ) from None
-        from heteroseg.model import load
+        from heteroseg.model.model import load
 
         loaded = [load(m, args.device) for m in args.models]
         distinct = len({model.name for model in loaded}) == len(loaded)

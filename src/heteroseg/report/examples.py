@@ -17,7 +17,7 @@ from heteroseg.datasets.sample import Item
 from heteroseg.evaluation import in_taxonomy_of, truth
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.model import Model
+from heteroseg.model.model import Model
 
 PIXELS = 22_000_000  # of all pictures of a page together; more pictures are made smaller
 WIDEST, NARROWEST = 640, 240

@@ -13,7 +13,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation import in_taxonomy_of
 from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.files import yaml_text
-from heteroseg.model import Model, load
+from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts as facts_now
 from heteroseg.report.examples import Example, collect_examples
 from heteroseg.report.page import Contents, Row, spec_texts, write_report

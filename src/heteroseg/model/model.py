@@ -21,7 +21,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from heteroseg.card import model_card, read_history
 from heteroseg.datasets import read_image
 from heteroseg.decisions import reference
 from heteroseg.decisions.exact import Plan, decode, decode_confident, dense, plan_decode
@@ -30,12 +29,13 @@ from heteroseg.decisions.reference import Rule, leaf_probs, upsample
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import ModelConfig, Strict
 from heteroseg.files import write_text, yaml_text
-from heteroseg.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
+from heteroseg.model.card import model_card, read_history
+from heteroseg.model.exported import FORMATS, Exported
+from heteroseg.model.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.networks import Network, build_network
 from heteroseg.networks.network import portable_config
-from heteroseg.runtimes import FORMATS, Exported
 
 BAND = 2**24  # logits that are upsampled at a time
 
@@ -195,7 +195,7 @@ class Model:
     def push_to_hub(self, name: str, license: str | None = None, **options: Any) -> str:
         """Upload the model and its card as 'owner/name' or 'owner/name@branch'; returns the address.
 
-        `options`: private, token, message, create_pr; see heteroseg.hub.upload.
+        `options`: private, token, message, create_pr; see heteroseg.model.hub.upload.
         """
         with tempfile.TemporaryDirectory() as temporary:
             folder = self.save_pretrained(Path(temporary) / "model", license)

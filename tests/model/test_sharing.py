@@ -17,12 +17,12 @@ import pytest
 from huggingface_hub import ModelCard, constants
 
 import heteroseg
-from heteroseg.card import read_history
 from heteroseg.cli import main
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
-from heteroseg.hub import parse_name
-from heteroseg.model import Model, load
+from heteroseg.model.card import read_history
+from heteroseg.model.hub import parse_name
+from heteroseg.model.model import Model, load
 from heteroseg.training import train
 
 
