@@ -21,7 +21,7 @@ from heteroseg.bench import Settings, bench
 from heteroseg.experiment.config import PRESETS, ModelConfig, load_experiment
 from heteroseg.data import open_sources
 from heteroseg.decisions.reference import Rule
-from heteroseg.evaluation import evaluate
+from heteroseg.evaluation.scores import evaluate
 from heteroseg.export import calibration_images, export
 from heteroseg.files import write_json, write_text, written
 from heteroseg.model.model import load

@@ -15,7 +15,7 @@ import pytest
 from heteroseg import pictures
 from heteroseg.data import Source, open_sources
 from heteroseg.errors import HeterosegError
-from heteroseg.evaluation import Tally, evaluate, summarise
+from heteroseg.evaluation.scores import Tally, evaluate, summarise
 from heteroseg.experiment.config import Experiment, ModelConfig, load_experiment
 from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from heteroseg.evaluation import Tally, summarise
+from heteroseg.evaluation.scores import Tally, summarise
 from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.report.charts import line_chart, matrix_chart, thinned

@@ -18,7 +18,7 @@ from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
-from heteroseg.evaluation import in_taxonomy_of, require_tree_of, truth
+from heteroseg.evaluation.scores import in_taxonomy_of, require_tree_of, truth
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model, Prediction
 from heteroseg.pictures import cut_out

@@ -22,7 +22,7 @@ from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids, write_image
 from heteroseg.drafting import taxonomy_reference, write_taxonomy
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.evaluation import require_tree_of
+from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.files import read_text, require_empty, write_json, write_text, write_yaml, written
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.model.model import Model, Prediction

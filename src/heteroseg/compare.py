@@ -23,11 +23,11 @@ from pydantic import BaseModel
 
 from heteroseg.data import open_sources, slots
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.evaluation import evaluate_source, summarise
+from heteroseg.evaluation.metrics import concept_ious, knowledge
+from heteroseg.evaluation.scores import evaluate_source, summarise
 from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.files import write_json, write_text, write_yaml, written, yaml_text
 from heteroseg.labels.space import LabelSpace
-from heteroseg.metrics import concept_ious, knowledge
 from heteroseg.model.model import load
 from heteroseg.networks import Network
 from heteroseg.provenance import facts

@@ -16,7 +16,7 @@ from heteroseg.data import open_sources
 from heteroseg.datasets import read_image
 from heteroseg.decisions.lazy_head import pack_head
 from heteroseg.errors import HeterosegError
-from heteroseg.evaluation import evaluate
+from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.files import written
 from heteroseg.inference import IMAGES, list_jobs

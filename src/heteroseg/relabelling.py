@@ -18,7 +18,7 @@ from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids
 from heteroseg.drafting import Entry, checked_space, space_yaml, taxonomy_reference, write_taxonomy
 from heteroseg.errors import HeterosegError
-from heteroseg.evaluation import require_tree_of
+from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model, Prediction

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from heteroseg.data import Batch, Source, batches, open_sources, training_loader
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.evaluation import evaluate
+from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, OptimiserConfig
 from heteroseg.files import write_json, write_text, written
 from heteroseg.model.model import Model, save_model, spaces_by_name

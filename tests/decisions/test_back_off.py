@@ -9,7 +9,7 @@ import torch
 
 from heteroseg.cli import main
 from heteroseg.decisions.reference import back_off, leaf_probs, least_cost
-from heteroseg.evaluation import hierarchical
+from heteroseg.evaluation.scores import hierarchical
 from heteroseg.labels.space import LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
 

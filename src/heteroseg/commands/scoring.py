@@ -23,7 +23,7 @@ def evaluate(args: argparse.Namespace) -> int:
     scores, page = file_option("--json", args.json), file_option("--report", args.report)
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources
-    from heteroseg.evaluation import evaluate as run
+    from heteroseg.evaluation.scores import evaluate as run
     from heteroseg.files import write_json
     from heteroseg.inspection import score_table
     from heteroseg.model.model import load
@@ -57,10 +57,10 @@ def calibrate(args: argparse.Namespace) -> int:
 
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources
+    from heteroseg.evaluation.temperatures import calibrate as run
+    from heteroseg.evaluation.temperatures import calibrated, calibration_table
     from heteroseg.files import write_json
     from heteroseg.model.model import load, save_model
-    from heteroseg.reliability import calibrate as run
-    from heteroseg.reliability import calibrated, calibration_table
 
     if args.out and Path(args.out).exists():
         raise HeterosegError(f"{args.out}: is there already; remove it or choose another --out")
@@ -81,9 +81,9 @@ def novelty(args: argparse.Namespace) -> int:
 
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.data import open_sources
+    from heteroseg.evaluation.novelty import judge_novelty, novelty_table
     from heteroseg.files import write_json
     from heteroseg.model.model import load
-    from heteroseg.novelty import judge_novelty, novelty_table
 
     scores = file_option("--json", args.json)
     model = load(args.model, args.device)

@@ -14,7 +14,7 @@ from heteroseg import pictures
 from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.datasets.sample import Item
-from heteroseg.evaluation import in_taxonomy_of, truth
+from heteroseg.evaluation.scores import in_taxonomy_of, truth
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model

@@ -10,7 +10,7 @@ import torch
 
 from heteroseg.data import Source, open_sources
 from heteroseg.errors import HeterosegError
-from heteroseg.evaluation import in_taxonomy_of
+from heteroseg.evaluation.scores import in_taxonomy_of
 from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.files import yaml_text
 from heteroseg.model.model import Model, load

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from heteroseg.evaluation import OUTSIDE
+from heteroseg.evaluation.scores import OUTSIDE
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
-from heteroseg.evaluation import truth
+from heteroseg.evaluation.scores import truth
 
 SAMPLE = 60  # training images that are decoded for the shares of the labels
 

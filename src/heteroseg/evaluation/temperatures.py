@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from heteroseg.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
 from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
-from heteroseg.evaluation import in_taxonomy_of, truth
+from heteroseg.evaluation.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
+from heteroseg.evaluation.scores import in_taxonomy_of, truth
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model

@@ -10,12 +10,12 @@ from heteroseg.cli import main
 from heteroseg.data import open_sources
 from heteroseg.decisions.reference import LARGE, SCORES, novelty
 from heteroseg.errors import HeterosegError
+from heteroseg.evaluation.novelty import _judge
+from heteroseg.evaluation.temperatures import Pixels
 from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, without
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.model.model import load
-from heteroseg.novelty import _judge
-from heteroseg.reliability import Pixels
 
 FILE = TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"], "b": ["only"]})
 TREE = build_taxonomy(FILE)

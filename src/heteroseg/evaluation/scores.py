@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from heteroseg.calibration import ancestor_error
 from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
+from heteroseg.evaluation.calibration import ancestor_error
+from heteroseg.evaluation.metrics import Scores, concept_ious, confusion, groups_at_depth, knowledge, merge, scores
 from heteroseg.labels.space import LabelSpace
-from heteroseg.metrics import Scores, concept_ious, confusion, groups_at_depth, knowledge, merge, scores
 from heteroseg.model.model import Model
 from heteroseg.supervision.targets import encode
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heteroseg.evaluation.metrics import concept_ious, confusion, groups_at_depth, knowledge, merge, scores
 from heteroseg.labels.space import load_label_space
-from heteroseg.metrics import concept_ious, confusion, groups_at_depth, knowledge, merge, scores
 
 
 def slow_counts(truth, predicted, labels):

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heteroseg.calibration import (
+from heteroseg.errors import HeterosegError
+from heteroseg.evaluation.calibration import (
     ancestor_error,
     calibration_error,
     detection,
@@ -13,7 +14,6 @@ from heteroseg.calibration import (
     nll,
     risk_coverage,
 )  # fmt: skip
-from heteroseg.errors import HeterosegError
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={

@@ -10,7 +10,7 @@ import pytest
 from heteroseg.data import Source, open_sources
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
-from heteroseg.evaluation import OUTSIDE, evaluate, evaluate_source, truth
+from heteroseg.evaluation.scores import OUTSIDE, evaluate, evaluate_source, truth
 from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import AroundBoxes, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
