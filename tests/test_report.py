@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heteroseg import pictures
 from heteroseg.data import Source, open_sources
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import Tally, evaluate, summarise
 from heteroseg.experiment.config import Experiment, ModelConfig, load_experiment
+from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.model.model import Model, spaces_by_name

@@ -19,9 +19,9 @@ from heteroseg.datasets import read_labelled
 from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import in_taxonomy_of, require_tree_of, truth
+from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model, Prediction
-from heteroseg.pictures import cut_out
 from heteroseg.supervision.targets import draw_shape, encode, encode_ids, surroundings
 
 MOST, ALIKE = 24, 3  # findings shown of a dataset and kind, and of one pair of labels among them

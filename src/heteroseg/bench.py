@@ -26,7 +26,7 @@ from heteroseg.decisions.reference import label_map
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import PRESETS, ModelConfig
 from heteroseg.export import Format, Head, Precision, export
-from heteroseg.inference import write_map
+from heteroseg.inference.files import write_map
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.exported import FORMATS, Exported
 from heteroseg.model.model import Model, load

@@ -24,9 +24,9 @@ from heteroseg.drafting import taxonomy_reference, write_taxonomy
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.files import read_text, require_empty, write_json, write_text, write_yaml, written
+from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.model.model import Model, Prediction
-from heteroseg.pictures import cut_out
 
 COLUMNS = ("number", "image", "x", "y", "width", "height", "pixels", "proposal", "probability", "confirmed")
 TILE, ACROSS, DOWN = 180, 6, 5  # contact sheets: pixels of a cut-out, cut-outs in a row, rows

@@ -12,7 +12,7 @@ from heteroseg.data import open_sources
 from heteroseg.datasets import read_image
 from heteroseg.experiment.config import load_experiment
 from heteroseg.files import write_text, written
-from heteroseg.inference import picture, predict_files
+from heteroseg.inference.files import picture, predict_files
 from heteroseg.inspection import score_table
 from heteroseg.labels.space import own_space
 from heteroseg.model.model import Model, load

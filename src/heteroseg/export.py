@@ -19,7 +19,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.files import written
-from heteroseg.inference import IMAGES, list_jobs
+from heteroseg.inference.files import IMAGES, list_jobs
 from heteroseg.model.exported import FORMATS, METADATA, need, prepare
 from heteroseg.model.model import Model, model_file
 from heteroseg.networks import Network, fused_head

@@ -33,11 +33,11 @@ from heteroseg.app.views import (
     spaces,
 )
 from heteroseg.errors import HeterosegError
-from heteroseg.inference import count_labels
+from heteroseg.inference.files import count_labels
+from heteroseg.inference.pictures import colorise, overlay, share_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Color
 from heteroseg.model.model import Model, Prediction
-from heteroseg.pictures import colorise, overlay, share_text
 
 KEPT = 4  # images whose answers are kept for looking at them; others are worked out again
 FILES_KEPT = 3600  # seconds

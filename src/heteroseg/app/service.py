@@ -32,7 +32,7 @@ from heteroseg.app.views import (
     spaces,
 )
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.inference import count_labels, encode_ids
+from heteroseg.inference.files import count_labels, encode_ids
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model, Prediction
 

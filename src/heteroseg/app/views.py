@@ -15,10 +15,10 @@ from heteroseg.datasets import read_image
 from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
 from heteroseg.files import written
+from heteroseg.inference.pictures import colorise, overlay
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Color, Taxonomy
 from heteroseg.model.model import Model, Prediction
-from heteroseg.pictures import colorise, overlay
 
 TREE = "tree"  # instead of the name of a label space: nodes, cut at any depth
 ORIENTATION = 0x0112  # of EXIF: how the camera was held; data sets ignore it, photographs from phones depend on it

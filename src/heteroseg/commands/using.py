@@ -14,7 +14,7 @@ from heteroseg.errors import HeterosegError
 
 
 def predict(args: argparse.Namespace) -> int:
-    from heteroseg.inference import back_off_space, list_jobs, predict_files
+    from heteroseg.inference.files import back_off_space, list_jobs, predict_files
 
     out = Path(args.out)
     if args.back_off is not None and args.labels:
@@ -43,7 +43,7 @@ def predict_many(args: argparse.Namespace) -> int:
         import fsspec  # noqa: F401
         import ray.data  # noqa: F401
 
-        from heteroseg.collection import predict_collection
+        from heteroseg.inference.collection import predict_collection
     except ImportError as error:
         raise HeterosegError(
             f"heteroseg predict-many needs the package {error.name or error}; pip install 'heteroseg[ray]'"

@@ -10,11 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from heteroseg import pictures
 from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.datasets.sample import Item
 from heteroseg.evaluation.scores import in_taxonomy_of, truth
+from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model

@@ -11,8 +11,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from heteroseg import pictures
 from heteroseg.files import write_text, yaml_text
+from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.report.charts import Line, line_chart, matrix_chart, thinned

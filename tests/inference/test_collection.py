@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from heteroseg.cli import main
-from heteroseg.collection import Place, predict_collection
 from heteroseg.datasets import read_mask
 from heteroseg.errors import HeterosegError
+from heteroseg.inference.collection import Place, predict_collection
 from heteroseg.scenes import draw_scene
 
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from heteroseg.datasets import decode_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import written
-from heteroseg.inference import IMAGES, count_labels, encode_ids
+from heteroseg.inference.files import IMAGES, count_labels, encode_ids
 from heteroseg.model.model import load
 
 SCHEMA = pa.schema(

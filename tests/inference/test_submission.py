@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from heteroseg.datasets import list_items, read_image
-from heteroseg.inference import predict_files
+from heteroseg.inference.files import predict_files
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import numpy as np
 from heteroseg.datasets import read_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, written
+from heteroseg.inference.pictures import colorise, entries, legend, overlay
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model, Prediction
-from heteroseg.pictures import colorise, entries, legend, overlay
 
 IMAGES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
