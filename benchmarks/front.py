@@ -19,7 +19,7 @@ import torch
 
 from heteroseg.bench import Settings, bench
 from heteroseg.experiment.config import PRESETS, ModelConfig, load_experiment
-from heteroseg.data import open_sources
+from heteroseg.training.batches import open_sources
 from heteroseg.decisions.reference import Rule
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.export import calibration_images, export
@@ -27,7 +27,7 @@ from heteroseg.files import write_json, write_text, written
 from heteroseg.model.model import load
 from heteroseg.provenance import facts
 from heteroseg.model.exported import Exported
-from heteroseg.training import train
+from heteroseg.training.loop import train
 
 REAL = Path(__file__).parents[1] / "experiments" / "real.yaml"
 LITE0 = ModelConfig(backbone="lite0", pretrained=True, width=128)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 CODE = """
 import sys
-from heteroseg import training
+from heteroseg.training import loop
 if sys.argv[1] == "before":
-    training.keep_freed_memory = lambda: False
+    loop.keep_freed_memory = lambda: False
 from heteroseg.cli import main
 sys.exit(main(sys.argv[2:]))
 """

@@ -15,7 +15,7 @@ from pathlib import Path
 from heteroseg.experiment.config import load_experiment
 from heteroseg.files import write_json, write_yaml
 from heteroseg.labels.space import load_label_space
-from heteroseg.training import train
+from heteroseg.training.loop import train
 
 KINDS = ("complete", "positives", "none")
 TOGETHER = ("Road", "RoadShoulder", "LaneMkgsNonDriv")

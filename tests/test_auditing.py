@@ -9,10 +9,10 @@ import pytest
 
 from heteroseg.auditing import audit, count_split, relations
 from heteroseg.cli import main
-from heteroseg.data import open_sources
 from heteroseg.datasets import read_mask
 from heteroseg.datasets.writing import write_ids
 from heteroseg.experiment.config import load_experiment
+from heteroseg.training.batches import open_sources
 
 
 def quiet(_):

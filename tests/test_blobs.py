@@ -9,10 +9,10 @@ import pytest
 
 from heteroseg.blobs import components, proposals
 from heteroseg.cli import main
-from heteroseg.data import open_sources
 from heteroseg.datasets import read_mask
 from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import load_label_space, own_space
+from heteroseg.training.batches import open_sources
 
 
 def test_components_touch_at_corners_too():

@@ -7,12 +7,12 @@ import pytest
 
 from heteroseg.boxmasks import agreement, box_masks
 from heteroseg.cli import main
-from heteroseg.data import open_sources
 from heteroseg.datasets import list_items, read_mask
 from heteroseg.datasets.formats.gtsdb import gtsdb
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import load_label_space
+from heteroseg.training.batches import open_sources
 
 GTSDB = Path(__file__).parents[2] / "shared" / "data" / "gtsdb"
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from heteroseg.cli import main
-from heteroseg.data import Draws
+from heteroseg.training.batches import Draws
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 
 from heteroseg.cli import main
 from heteroseg.compare import collect, markdown, open_base, rarest_third
-from heteroseg.data import open_sources
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.model.model import load
+from heteroseg.training.batches import open_sources
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from heteroseg.cli import main
-from heteroseg.data import open_sources
 from heteroseg.datasets import read_mask
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.relabelling import Curve, combined_space, refine, refined
+from heteroseg.training.batches import open_sources
 
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y", "z"], "b": ["u", "v"]}))
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heteroseg.data import Source, open_sources
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import Tally, evaluate, summarise
 from heteroseg.experiment.config import Experiment, ModelConfig, load_experiment
@@ -26,7 +25,8 @@ from heteroseg.report.examples import SURE, choose, close_up, pack, photo_uri, w
 from heteroseg.report.page import percent
 from heteroseg.report.statistics import count
 from heteroseg.scenes import generate
-from heteroseg.training import train
+from heteroseg.training.batches import Source, open_sources
+from heteroseg.training.loop import train
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{"
 LOG = [(10, "loss", "2.5"), (20, "loss", "1.5"), (10, "lr", "0.1"), (10, "root/mask", "0.7"), (20, "root/mask", "nan")]

@@ -14,7 +14,6 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
@@ -23,6 +22,7 @@ from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model, Prediction
 from heteroseg.supervision.targets import draw_shape, encode, encode_ids, surroundings
+from heteroseg.training.batches import Source
 
 MOST, ALIKE = 24, 3  # findings shown of a dataset and kind, and of one pair of labels among them
 PICTURE = 260  # pixels of a cut-out

@@ -16,7 +16,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from heteroseg.data import Source, source_named
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids, write_image
@@ -27,6 +26,7 @@ from heteroseg.files import read_text, require_empty, write_json, write_text, wr
 from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.model.model import Model, Prediction
+from heteroseg.training.batches import Source, source_named
 
 COLUMNS = ("number", "image", "x", "y", "width", "height", "pixels", "proposal", "probability", "confirmed")
 TILE, ACROSS, DOWN = 180, 6, 5  # contact sheets: pixels of a cut-out, cut-outs in a row, rows

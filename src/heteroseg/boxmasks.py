@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.data import Source
 from heteroseg.datasets import read_mask, read_sample
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids
@@ -17,6 +16,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.files import written
 from heteroseg.labels.space import LabelSpace
 from heteroseg.supervision.targets import encode_ids, rasterise
+from heteroseg.training.batches import Source
 
 
 def box_masks(item: Item, space: LabelSpace) -> dict[str, np.ndarray]:

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from heteroseg.data import open_sources, slots
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.metrics import concept_ious, knowledge
 from heteroseg.evaluation.scores import evaluate_source, summarise
@@ -31,6 +30,7 @@ from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
 from heteroseg.networks import Network
 from heteroseg.provenance import facts
+from heteroseg.training.batches import open_sources, slots
 from heteroseg.ways import WAYS, Base, Part
 
 METRICS = ("miou", "macc", "acc", "rare_miou", "strict_miou", "claimed")

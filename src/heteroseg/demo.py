@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from heteroseg.data import open_sources
 from heteroseg.datasets import read_image
 from heteroseg.experiment.config import load_experiment
 from heteroseg.files import write_text, written
@@ -18,7 +17,8 @@ from heteroseg.labels.space import own_space
 from heteroseg.model.model import Model, load
 from heteroseg.report import report_run
 from heteroseg.scenes import generate
-from heteroseg.training import train
+from heteroseg.training.batches import open_sources
+from heteroseg.training.loop import train
 
 TRAIN_IMAGES, VAL_IMAGES = 160, 24  # per dataset
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heteroseg.data import open_sources
 from heteroseg.datasets import read_image
 from heteroseg.decisions.lazy_head import pack_head
 from heteroseg.errors import HeterosegError
@@ -23,6 +22,7 @@ from heteroseg.inference.files import IMAGES, list_jobs
 from heteroseg.model.exported import FORMATS, METADATA, need, prepare
 from heteroseg.model.model import Model, model_file
 from heteroseg.networks import Network, fused_head
+from heteroseg.training.batches import open_sources
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]

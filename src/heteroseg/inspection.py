@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from heteroseg.auditing import Audit, count_split
-from heteroseg.data import Source, open_sources
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
 from heteroseg.labels.space import LabelSpace, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, find_spec, load_taxonomy
+from heteroseg.training.batches import Source, open_sources
 
 MOST_FAULTS = 20  # told per dataset
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.data import Source, source_named
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids
@@ -23,6 +22,7 @@ from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model, Prediction
 from heteroseg.supervision.targets import encode_ids
+from heteroseg.training.batches import Source, source_named
 
 BINS = 1000
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from heteroseg.cli import main
-from heteroseg.data import open_sources
 from heteroseg.decisions.reference import LARGE, SCORES, novelty
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.novelty import _judge
@@ -16,6 +15,7 @@ from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, without
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.model.model import load
+from heteroseg.training.batches import open_sources
 
 FILE = TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"], "b": ["only"]})
 TREE = build_taxonomy(FILE)

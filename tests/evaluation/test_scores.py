@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 
-from heteroseg.data import Source, open_sources
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import OUTSIDE, evaluate, evaluate_source, truth
@@ -16,6 +15,7 @@ from heteroseg.labels.space import AroundBoxes, build_label_space, load_label_sp
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import Model
 from heteroseg.supervision.targets import encode
+from heteroseg.training.batches import Source, open_sources
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from heteroseg.cli import main
-from heteroseg.data import open_sources
 from heteroseg.datasets import read_sample
 from heteroseg.evaluation.scores import truth
 from heteroseg.evaluation.temperatures import PER_IMAGE, Pixels, _fit, calibrated, children_of_labels, sample_pixels
@@ -16,6 +15,7 @@ from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import load
 from heteroseg.networks import HierarchicalHead
+from heteroseg.training.batches import open_sources
 
 
 def test_children_of_labels():

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 import heteroseg
-from heteroseg.data import open_spaces
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment, dataset_root, load_experiment
 from heteroseg.files import read_yaml, write_json, written
+from heteroseg.training.batches import open_spaces
 
 SOUND = """\
 name: e

@@ -23,7 +23,7 @@ from heteroseg.experiment.config import load_experiment
 from heteroseg.model.card import read_history
 from heteroseg.model.hub import parse_name
 from heteroseg.model.model import Model, load
-from heteroseg.training import train
+from heteroseg.training.loop import train
 
 
 class Hub(ThreadingHTTPServer):

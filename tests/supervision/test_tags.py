@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heteroseg.data import batches, open_sources, training_loader
 from heteroseg.datasets import WRITERS, list_items, read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.files import write_yaml
 from heteroseg.supervision.targets import MIXED
-from heteroseg.training import train
+from heteroseg.training.batches import batches, open_sources, training_loader
+from heteroseg.training.loop import train
 from tests.datasets.test_datasets import samples
 
 OPTIONS = {"images": "images/{split}/{name}.png", "tags": "tags_{split}.csv"}

@@ -80,12 +80,12 @@ def data_audit(args: argparse.Namespace) -> int:
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.auditing import audit
-    from heteroseg.data import open_sources
     from heteroseg.files import require_empty
     from heteroseg.inspection import audit_table
     from heteroseg.model.model import load
     from heteroseg.provenance import facts
     from heteroseg.report import write_audit
+    from heteroseg.training.batches import open_sources
 
     out = Path(args.out)
     require_empty(out)
@@ -104,7 +104,7 @@ def masks_draw(args: argparse.Namespace) -> int:
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.boxmasks import agreement, agreement_table, write_box_masks
-    from heteroseg.data import open_sources, source_named
+    from heteroseg.training.batches import open_sources, source_named
 
     source = source_named(open_sources(experiment, folder), args.dataset)
     write_box_masks(source, Path(args.out), print)
@@ -117,10 +117,10 @@ def relabel(args: argparse.Namespace) -> int:
     from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.data, args.overrides)
-    from heteroseg.data import open_sources, source_named
     from heteroseg.model.model import load
     from heteroseg.relabelling import experiment_part
     from heteroseg.relabelling import relabel as run
+    from heteroseg.training.batches import open_sources, source_named
 
     sources, out = open_sources(experiment, folder), Path(args.out)
     source = source_named(sources, args.dataset)
@@ -137,8 +137,8 @@ def blobs_find(args: argparse.Namespace) -> int:
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.blobs import find_blobs
-    from heteroseg.data import open_sources
     from heteroseg.model.model import load
+    from heteroseg.training.batches import open_sources
 
     sources = open_sources(experiment, folder)
     model = load(args.model, args.device)
@@ -151,8 +151,8 @@ def blobs_apply(args: argparse.Namespace) -> int:
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.blobs import apply_blobs
-    from heteroseg.data import open_sources, source_named
     from heteroseg.relabelling import experiment_part
+    from heteroseg.training.batches import open_sources, source_named
 
     sources, out = open_sources(experiment, folder), Path(args.out)
     dataset = apply_blobs(sources, Path(args.blobs), out, print)

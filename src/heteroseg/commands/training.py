@@ -12,7 +12,7 @@ def train(args: argparse.Namespace) -> int:
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.inspection import score_table
-    from heteroseg.training import train as run
+    from heteroseg.training.loop import train as run
 
     result = run(experiment, folder, Path(args.out), args.resume)
     if result is not None:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from heteroseg.data import Source
 from heteroseg.decisions.reference import SCORES, leaf_probs, novelty
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import detection
@@ -14,6 +13,7 @@ from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.evaluation.temperatures import Pixels, sample_pixels
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
+from heteroseg.training.batches import Source
 
 PER_IMAGE = 4000  # labelled pixels that are looked at in an image: what is held out is rare
 

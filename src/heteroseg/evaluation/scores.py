@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
@@ -15,6 +14,7 @@ from heteroseg.evaluation.metrics import Scores, concept_ious, confusion, groups
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.supervision.targets import encode
+from heteroseg.training.batches import Source
 
 OUTSIDE = "(outside)"  # in `confusion`, what a pixel is taken for that is predicted as no label of the space
 

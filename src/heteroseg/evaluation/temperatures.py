@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
@@ -23,6 +22,7 @@ from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 from heteroseg.networks import HierarchicalHead, Network
+from heteroseg.training.batches import Source
 
 PER_IMAGE = 400  # labelled pixels that are looked at in an image
 FEWEST = 50  # pixels that a classifier needs, in each half, to get a temperature of its own

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from heteroseg.auditing import PICTURE, Audit, Counts, Kind
-from heteroseg.data import Source
 from heteroseg.files import write_json, write_text
 from heteroseg.report.examples import photo_uri, rgb
 from heteroseg.report.page import environment
+from heteroseg.training.batches import Source
 
 KINDS: dict[Kind, str] = {
     "region": "Regions in dispute",

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from heteroseg.data import Source, open_sources
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import in_taxonomy_of
 from heteroseg.experiment.config import Experiment, load_experiment
@@ -18,6 +17,7 @@ from heteroseg.provenance import facts as facts_now
 from heteroseg.report.examples import Example, collect_examples
 from heteroseg.report.page import Contents, Row, spec_texts, write_report
 from heteroseg.report.statistics import Statistics, count
+from heteroseg.training.batches import Source, open_sources
 
 
 def read_log(path: Path) -> list[Row]:

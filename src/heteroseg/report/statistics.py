@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from heteroseg.data import Source
 from heteroseg.datasets import read_labelled
 from heteroseg.evaluation.scores import truth
+from heteroseg.training.batches import Source
 
 SAMPLE = 60  # training images that are decoded for the shares of the labels
 

@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroseg.data import Batch, Draws, open_sources, slots, training_loader
-from heteroseg.data import batches as batches_of
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
 from heteroseg.scenes import generate
 from heteroseg.supervision.targets import offsets
+from heteroseg.training.batches import Batch, Draws, open_sources, slots, training_loader
+from heteroseg.training.batches import batches as batches_of
 
 COUNTS = {"cityscapes": 5, "vistas": 5, "gtsdb": 5}
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heteroseg.datasets.sample import Sample
-from heteroseg.transforms import UNLABELLED, augment, change_color, crop_resize
+from heteroseg.training.augment import UNLABELLED, augment, change_color, crop_resize
 
 PLAIN = {"scale": (1.0, 1.0), "flip": 0.0, "focus": 0.0, "color": 0.0}
 

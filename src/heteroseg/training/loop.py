@@ -16,7 +16,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from heteroseg.data import Batch, Source, batches, open_sources, training_loader
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, OptimiserConfig
@@ -26,6 +25,7 @@ from heteroseg.networks import build_network
 from heteroseg.provenance import facts
 from heteroseg.supervision.label_terms import Terms, build_terms, classifier_weights
 from heteroseg.supervision.loss import Sums, hierarchical_loss, reduce_sums
+from heteroseg.training.batches import Batch, Source, batches, open_sources, training_loader
 
 
 def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:

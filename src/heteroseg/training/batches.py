@@ -22,7 +22,7 @@ from heteroseg.experiment.config import DatasetConfig, Experiment, dataset_root
 from heteroseg.labels.space import LabelSpace, load_label_space, without
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
 from heteroseg.supervision.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
-from heteroseg.transforms import augment, point_of
+from heteroseg.training.augment import augment, point_of
 
 
 @dataclass
