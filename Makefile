@@ -10,7 +10,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 # Ray and the exported networks' runtimes get a process of their own: see docs/log.md, 2026-11-27
-APART := tests/inference/test_collection.py tests/test_export.py
+APART := tests/inference/test_collection.py tests/export/test_export.py
 
 .PHONY: setup demo test lint docs real compare compare-full
 

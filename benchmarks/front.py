@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
-from heteroseg.bench import Settings, bench
+from heteroseg.export.bench import Settings, bench
 from heteroseg.experiment.config import PRESETS, ModelConfig, load_experiment
 from heteroseg.training.batches import open_sources
 from heteroseg.decisions.reference import Rule
 from heteroseg.evaluation.scores import evaluate
-from heteroseg.export import calibration_images, export
+from heteroseg.export.export import calibration_images, export
 from heteroseg.files import write_json, write_text, written
 from heteroseg.model.model import load
 from heteroseg.provenance import facts

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from heteroseg.bench import COUNTED, frame, preset_config, random_model, scenes, spread
-from heteroseg.export import Head, Precision, export
+from heteroseg.export.bench import COUNTED, frame, preset_config, random_model, scenes, spread
+from heteroseg.export.export import Head, Precision, export
 from heteroseg.files import write_json, written
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts

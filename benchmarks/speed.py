@@ -17,9 +17,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from heteroseg.bench import Runtime, Settings, bench, preset_config, random_model, scenes, spread, timed
+from heteroseg.export.bench import Runtime, Settings, bench, preset_config, random_model, scenes, spread, timed
 from heteroseg.experiment.config import ModelConfig
-from heteroseg.export import ENDINGS, Precision, export
+from heteroseg.export.export import ENDINGS, Precision, export
 from heteroseg.files import write_json
 from heteroseg.model.model import Model, load
 from heteroseg.networks.backbone import IMAGENET

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import heteroseg
-from heteroseg.bench import scenes
 from heteroseg.cli import main
 from heteroseg.decisions.exact import decode, decode_confident, dense, plan_decode
 from heteroseg.decisions.lazy_head import LazyHead, LazyLogits, lazy_head, pack_head, unpack_head
 from heteroseg.decisions.reference import decide
 from heteroseg.errors import HeterosegError
-from heteroseg.export import choose_head, export
+from heteroseg.export.bench import scenes
+from heteroseg.export.export import choose_head, export
 from heteroseg.labels.space import own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.model import Model

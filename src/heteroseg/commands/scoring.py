@@ -101,8 +101,8 @@ def novelty(args: argparse.Namespace) -> int:
 def bench(args: argparse.Namespace) -> int:
     import tempfile
 
-    from heteroseg.bench import Settings, in_runtime, preset_config, random_model, scenes, table
-    from heteroseg.bench import bench as run
+    from heteroseg.export.bench import Settings, in_runtime, preset_config, random_model, scenes, table
+    from heteroseg.export.bench import bench as run
     from heteroseg.files import write_json
     from heteroseg.labels.taxonomy import load_taxonomy
     from heteroseg.model.model import load

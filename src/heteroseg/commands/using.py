@@ -63,8 +63,8 @@ def predict_many(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    from heteroseg.export import calibration_images, choose_head, compare
-    from heteroseg.export import export as run
+    from heteroseg.export.export import calibration_images, choose_head, compare
+    from heteroseg.export.export import export as run
     from heteroseg.model.model import load
 
     out = Path(args.out)

@@ -25,7 +25,7 @@ from heteroseg.decisions.lazy_head import LazyLogits
 from heteroseg.decisions.reference import label_map
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import PRESETS, ModelConfig
-from heteroseg.export import Format, Head, Precision, export
+from heteroseg.export.export import Format, Head, Precision, export
 from heteroseg.inference.files import write_map
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.exported import FORMATS, Exported

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import heteroseg
-from heteroseg.bench import random_model, scenes
 from heteroseg.cli import main
 from heteroseg.errors import HeterosegError
-from heteroseg.export import ENDINGS, calibration_images, export
+from heteroseg.export.bench import random_model, scenes
+from heteroseg.export.export import ENDINGS, calibration_images, export
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.exported import SIZES
 from heteroseg.model.model import save_model
