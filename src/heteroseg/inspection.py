@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from heteroseg.auditing import Audit, count_split
+from heteroseg.curation.audit import Audit, count_split
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
 from heteroseg.labels.space import LabelSpace, load_label_space

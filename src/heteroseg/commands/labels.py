@@ -30,7 +30,7 @@ def taxonomy_show(args: argparse.Namespace) -> int:
 
 
 def taxonomy_import(args: argparse.Namespace) -> int:
-    from heteroseg.concepttables import import_file
+    from heteroseg.curation.concept_tables import import_file
     from heteroseg.inspection import check_spec_file
 
     for path in import_file(args.file, args.out, args.name, args.id, args.table, args.flat):
@@ -39,9 +39,9 @@ def taxonomy_import(args: argparse.Namespace) -> int:
 
 
 def taxonomy_suggest(args: argparse.Namespace) -> int:
-    from heteroseg.drafting import is_shipped
-    from heteroseg.labellists import read_label_list
-    from heteroseg.suggestion import collect, suggest
+    from heteroseg.curation.label_lists import read_label_list
+    from heteroseg.curation.spec_text import is_shipped
+    from heteroseg.curation.suggest import collect, suggest
 
     labels, source, evidence = read_label_list(args.labels, args.id, args.table), Path(args.labels).name, None
     if args.model:
@@ -79,7 +79,7 @@ def data_audit(args: argparse.Namespace) -> int:
     from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
-    from heteroseg.auditing import audit
+    from heteroseg.curation.audit import audit
     from heteroseg.files import require_empty
     from heteroseg.inspection import audit_table
     from heteroseg.model.model import load
@@ -103,7 +103,7 @@ def masks_draw(args: argparse.Namespace) -> int:
     from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
-    from heteroseg.boxmasks import agreement, agreement_table, write_box_masks
+    from heteroseg.curation.box_masks import agreement, agreement_table, write_box_masks
     from heteroseg.training.batches import open_sources, source_named
 
     source = source_named(open_sources(experiment, folder), args.dataset)
@@ -117,9 +117,9 @@ def relabel(args: argparse.Namespace) -> int:
     from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.data, args.overrides)
+    from heteroseg.curation.relabel import experiment_part
+    from heteroseg.curation.relabel import relabel as run
     from heteroseg.model.model import load
-    from heteroseg.relabelling import experiment_part
-    from heteroseg.relabelling import relabel as run
     from heteroseg.training.batches import open_sources, source_named
 
     sources, out = open_sources(experiment, folder), Path(args.out)
@@ -136,7 +136,7 @@ def blobs_find(args: argparse.Namespace) -> int:
     from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
-    from heteroseg.blobs import find_blobs
+    from heteroseg.curation.region_review import find_blobs
     from heteroseg.model.model import load
     from heteroseg.training.batches import open_sources
 
@@ -150,8 +150,8 @@ def blobs_apply(args: argparse.Namespace) -> int:
     from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
-    from heteroseg.blobs import apply_blobs
-    from heteroseg.relabelling import experiment_part
+    from heteroseg.curation.region_review import apply_blobs
+    from heteroseg.curation.relabel import experiment_part
     from heteroseg.training.batches import open_sources, source_named
 
     sources, out = open_sources(experiment, folder), Path(args.out)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from heteroseg.auditing import PICTURE, Audit, Counts, Kind
+from heteroseg.curation.audit import PICTURE, Audit, Counts, Kind
 from heteroseg.files import write_json, write_text
 from heteroseg.report.examples import photo_uri, rgb
 from heteroseg.report.page import environment

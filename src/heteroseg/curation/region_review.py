@@ -16,10 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from heteroseg.curation.spec_text import taxonomy_reference, write_taxonomy
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids, write_image
-from heteroseg.drafting import taxonomy_reference, write_taxonomy
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.files import read_text, require_empty, write_json, write_text, write_yaml, written

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from heteroseg.auditing import audit, count_split, relations
 from heteroseg.cli import main
+from heteroseg.curation.audit import audit, count_split, relations
 from heteroseg.datasets import read_mask
 from heteroseg.datasets.writing import write_ids
 from heteroseg.experiment.config import load_experiment

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from heteroseg.curation.spec_text import Entry, checked_space, space_yaml, taxonomy_reference, write_taxonomy
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids
-from heteroseg.drafting import Entry, checked_space, space_yaml, taxonomy_reference, write_taxonomy
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.files import require_empty, write_json, write_text, written

@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heteroseg import wording
 from heteroseg.cli import main
-from heteroseg.drafting import is_shipped
-from heteroseg.labellists import Listed, read_label_list
+from heteroseg.curation import name_matching
+from heteroseg.curation.label_lists import Listed, read_label_list
+from heteroseg.curation.name_matching import MEANING, NEAR, RELATED, relation
+from heteroseg.curation.spec_text import is_shipped
+from heteroseg.curation.suggest import Evidence, claims, collect, divide, name_scores, propose
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
-from heteroseg.suggestion import Evidence, claims, collect, divide, name_scores, propose
-from heteroseg.wording import MEANING, NEAR, RELATED, relation
 
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={
     "root": ["road", "person", "vehicle", "sky"], "person": ["pedestrian", "rider"],
     "vehicle": ["car", "truck or bus", "bicycle"],
 }))
-REAL = Path(__file__).parents[2] / "shared"
+REAL = Path(__file__).parents[3] / "shared"
 
 
 def leaves(*names):
@@ -54,8 +54,8 @@ def test_word_vectors_relate_names_that_the_table_does_not_know(monkeypatch):
         assert found == "meaning"
         assert NEAR * MEANING <= score < RELATED, "below whatever the table knows"
     assert relation("ocean", "drivable") == relation("road", "d_uneven_road") == (0.0, "")
-    assert np.linalg.norm(wording._vector("sea salt")) == pytest.approx(1, abs=1e-6)
-    monkeypatch.setattr(wording, "_vectors", lambda: None)
+    assert np.linalg.norm(name_matching._vector("sea salt")) == pytest.approx(1, abs=1e-6)
+    monkeypatch.setattr(name_matching, "_vectors", lambda: None)
     assert relation.__wrapped__("ocean", "sea") == (0.0, "")
 
 

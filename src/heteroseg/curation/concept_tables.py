@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heteroseg.drafting import Entry, checked_space, space_yaml, taxonomy_yaml
+from heteroseg.curation.label_lists import VOID, Listed, read_json, read_label_list
+from heteroseg.curation.spec_text import Entry, checked_space, space_yaml, taxonomy_yaml
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text, write_text
-from heteroseg.labellists import VOID, Listed, read_json, read_label_list
 from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile, build_taxonomy
 
 NOT_DATASETS = ("wordnet", "defn", "modification")  # MSeg's columns that only explain

@@ -7,12 +7,12 @@ import pytest
 import yaml
 
 from heteroseg.cli import main
+from heteroseg.curation.relabel import Curve, combined_space, refine, refined
 from heteroseg.datasets import read_mask
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
-from heteroseg.relabelling import Curve, combined_space, refine, refined
 from heteroseg.training.batches import open_sources
 
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y", "z"], "b": ["u", "v"]}))
@@ -126,7 +126,7 @@ def test_from_the_command_line(tiny_experiment, tiny_model_folder, tmp_path, cap
 
 def test_real_frames():
     """One CamVid-11 frame against CamVid-32: the floor of the issue needs a trained MODEL and stands in docs/log.md."""
-    root = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(__file__).parents[3] / "shared" / "data"
     if not root.exists():
         pytest.skip(f"the datasets are not part of the repository: {root} is absent")
     coarse, fine = load_label_space("camvid11"), load_label_space("camvid32")

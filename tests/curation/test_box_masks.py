@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heteroseg.boxmasks import agreement, box_masks
 from heteroseg.cli import main
+from heteroseg.curation.box_masks import agreement, box_masks
 from heteroseg.datasets import list_items, read_mask
 from heteroseg.datasets.formats.gtsdb import gtsdb
 from heteroseg.errors import HeterosegError
@@ -14,7 +14,7 @@ from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import load_label_space
 from heteroseg.training.batches import open_sources
 
-GTSDB = Path(__file__).parents[2] / "shared" / "data" / "gtsdb"
+GTSDB = Path(__file__).parents[3] / "shared" / "data" / "gtsdb"
 
 
 def test_from_the_command_line(tiny_experiment, tmp_path, capsys):

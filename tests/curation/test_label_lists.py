@@ -5,11 +5,11 @@ import json
 import pytest
 
 from heteroseg.cli import main
-from heteroseg.concepttables import derived_tree, grouped_tree, import_file, read_tables
-from heteroseg.drafting import scalar
+from heteroseg.curation.concept_tables import derived_tree, grouped_tree, import_file, read_tables
+from heteroseg.curation.label_lists import read_label_list
+from heteroseg.curation.spec_text import scalar
 from heteroseg.errors import HeterosegError
 from heteroseg.files import parse_yaml
-from heteroseg.labellists import read_label_list
 from heteroseg.labels.space import load_label_space
 
 LABELS_PY = """
@@ -142,7 +142,7 @@ def test_concept_tables(tmp_path, capsys):
 
 
 def test_sets_that_cut_across_stay_unions():
-    from heteroseg.concepttables import Tables
+    from heteroseg.curation.concept_tables import Tables
 
     tables = Tables(dict.fromkeys("abcd", ()), {"x": {"one": ("a", "b"), "two": ("c", "d")}, "y": {"odd": ("b", "c")}})
     assert derived_tree(tables) == {"root": ["one", "two"], "one": ["a", "b"], "two": ["c", "d"]}

@@ -1,6 +1,6 @@
 """Where an unknown dataset's labels belong in a tree: proposals with evidence, as a label space that a person edits.
 
-Two witnesses. Names (heteroseg.wording), and what a trained network sees under each label's pixels. The labels of a
+Two witnesses. Names (heteroseg.curation.name_matching), and what a trained network sees under each label's pixels. The labels of a
 dataset divide the leaves among them, so each leaf goes to the label with the best claim on it.
 """
 
@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from heteroseg.curation.label_lists import Listed
+from heteroseg.curation.name_matching import meanings, relation
+from heteroseg.curation.spec_text import Entry, checked_space, space_yaml
 from heteroseg.datasets import list_items, read_sample
 from heteroseg.datasets.sample import Sample
-from heteroseg.drafting import Entry, checked_space, space_yaml
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_text
-from heteroseg.labellists import Listed
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 from heteroseg.supervision.targets import draw_shape
-from heteroseg.wording import meanings, relation
 
 CLAIM, LOOSE = 0.5, 0.35  # least claim that gives a leaf to a label, in the first and in a wider proposal
 SEEN = 0.005  # a leaf that is seen in this part of some label's pixels counts half

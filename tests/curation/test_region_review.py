@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from heteroseg.blobs import components, proposals
 from heteroseg.cli import main
+from heteroseg.curation.region_review import components, proposals
 from heteroseg.datasets import read_mask
 from heteroseg.experiment.config import load_experiment
 from heteroseg.labels.space import load_label_space, own_space
