@@ -26,9 +26,9 @@ def compare(args: argparse.Namespace) -> int:
     from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
-    from heteroseg.compare import compare as run
-    from heteroseg.compare import markdown
-    from heteroseg.ways import WAYS
+    from heteroseg.comparison.joining import WAYS
+    from heteroseg.comparison.runner import compare as run
+    from heteroseg.comparison.runner import markdown
 
     ways = args.ways.split(",") if args.ways else [way for way in WAYS if way != "unseen"]
     seeds = range(args.seeds)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from heteroseg.comparison.joining import WAYS, Base, common_classes
 from heteroseg.decisions.reference import label_map
 from heteroseg.experiment.config import Experiment
 from heteroseg.labels.space import build_label_space, load_label_space
 from heteroseg.labels.taxonomy import build_taxonomy, load_taxonomy
 from heteroseg.supervision.label_terms import build_terms
-from heteroseg.ways import WAYS, Base, common_classes
 
 SETS = {
     "streets-real": {"camvid": "camvid32", "camvid11": "camvid11", "idd_lite": "idd-lite", "gtsdb": "gtsdb-real"},

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from heteroseg.cli import main
-from heteroseg.compare import collect, markdown, open_base, rarest_third
+from heteroseg.comparison.runner import collect, markdown, open_base, rarest_third
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment

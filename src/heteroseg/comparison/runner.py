@@ -1,4 +1,4 @@
-"""Train and score one experiment in several ways (see heteroseg.ways) and seeds, and put them into one table.
+"""Train and score one experiment in several ways (see heteroseg.comparison.joining) and seeds, and put them into one table.
 
 OUT holds `WAY/experiment.yaml` with its tree and label spaces (any of them can be trained by hand), a RUN for each seed
 under `WAY/seed-N`, its scores beside it, and the table as JSON, CSV, Markdown and a plot. What is done is kept.
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
+from heteroseg.comparison.joining import WAYS, Base, Part
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.metrics import concept_ious, knowledge
 from heteroseg.evaluation.scores import evaluate_source, summarise
@@ -31,7 +32,6 @@ from heteroseg.model.model import load
 from heteroseg.networks import Network
 from heteroseg.provenance import facts
 from heteroseg.training.batches import open_sources, slots
-from heteroseg.ways import WAYS, Base, Part
 
 METRICS = ("miou", "macc", "acc", "rare_miou", "strict_miou", "claimed")
 
