@@ -16,7 +16,7 @@ import sys
 from heteroseg.training import loop
 if sys.argv[1] == "before":
     loop.keep_freed_memory = lambda: False
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 sys.exit(main(sys.argv[2:]))
 """
 

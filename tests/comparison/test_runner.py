@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.comparison.runner import collect, markdown, open_base, rarest_third
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.curation.audit import audit, count_split, relations
 from heteroseg.datasets import read_mask
 from heteroseg.datasets.writing import write_ids

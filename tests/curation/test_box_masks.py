@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.curation.box_masks import agreement, box_masks
 from heteroseg.datasets import list_items, read_mask
 from heteroseg.datasets.formats.gtsdb import gtsdb

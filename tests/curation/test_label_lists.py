@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.curation.concept_tables import derived_tree, grouped_tree, import_file, read_tables
 from heteroseg.curation.label_lists import read_label_list
 from heteroseg.curation.spec_text import scalar

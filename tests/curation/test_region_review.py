@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.curation.region_review import components, proposals
 from heteroseg.datasets import read_mask
 from heteroseg.experiment.config import load_experiment

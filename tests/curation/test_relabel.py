@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.curation.relabel import Curve, combined_space, refine, refined
 from heteroseg.datasets import read_mask
 from heteroseg.errors import HeterosegError

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.curation import name_matching
 from heteroseg.curation.label_lists import Listed, read_label_list
 from heteroseg.curation.name_matching import MEANING, NEAR, RELATED, relation

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.decisions.reference import back_off, leaf_probs, least_cost
 from heteroseg.evaluation.scores import hierarchical
 from heteroseg.labels.space import LabelSpaceFile, build_label_space

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import heteroseg
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.decisions.exact import decode, decode_confident, dense, plan_decode
 from heteroseg.decisions.lazy_head import LazyHead, LazyLogits, lazy_head, pack_head, unpack_head
 from heteroseg.decisions.reference import decide

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.decisions.reference import LARGE, SCORES, novelty
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.novelty import _judge

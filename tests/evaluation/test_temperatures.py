@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.datasets import read_sample
 from heteroseg.evaluation.scores import truth
 from heteroseg.evaluation.temperatures import PER_IMAGE, Pixels, _fit, calibrated, children_of_labels, sample_pixels

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import heteroseg
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
 from heteroseg.export.bench import random_model, scenes
 from heteroseg.export.export import ENDINGS, calibration_images, export

@@ -17,7 +17,7 @@ import pytest
 from huggingface_hub import ModelCard, constants
 
 import heteroseg
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.model.card import read_history

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from heteroseg.commands.options import add_device, add_overrides, count, fraction, pair
+from heteroseg.cli.options import add_device, add_overrides, count, fraction, pair
 from heteroseg.errors import HeterosegError
 
 

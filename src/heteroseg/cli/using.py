@@ -9,7 +9,7 @@ import tempfile
 from ipaddress import ip_address
 from pathlib import Path
 
-from heteroseg.commands.options import add_back_off, add_device, count
+from heteroseg.cli.options import add_back_off, add_device, count
 from heteroseg.errors import HeterosegError
 
 

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.files import write_json
 
-PAGE = (Path(__file__).parents[1] / "docs" / "start.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "start.md").read_text(encoding="utf-8")
 SMALL = ["train.steps=2", "train.batch=2", "train.crop=[64,64]", "train.workers=0", "train.accelerator=cpu"]
 
 

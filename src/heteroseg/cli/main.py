@@ -5,7 +5,7 @@ import os
 import sys
 from typing import NoReturn
 
-from heteroseg.commands import labels, scoring, training, using
+from heteroseg.cli import labels, scoring, training, using
 from heteroseg.errors import HeterosegError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.training.batches import Draws
 
 
@@ -40,7 +40,7 @@ def image(tmp_path) -> Path:
 def test_help_imports_nothing_heavy():
     code = """
 import sys
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 for arguments in (["--help"], ["train", "--help"], ["predict", "--help"], ["--version"], ["nonsense"], ["train"]):
     try:
         main(arguments)
@@ -327,7 +327,7 @@ def test_stopped_by_the_user(run, tiny_experiment, tmp_path, monkeypatch):
 
 def test_a_reader_that_has_enough():
     """`heteroseg taxonomy show ... | head -1`"""
-    command = f"{sys.executable} -m heteroseg.cli taxonomy show streets-108"
+    command = f"{sys.executable} -m heteroseg.cli.main taxonomy show streets-108"
     show = subprocess.Popen(command.split(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     show.stdout.close()
     assert show.stderr.read() == b""

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from heteroseg.commands.options import (
+from heteroseg.cli.options import (
     add_back_off,
     add_device,
     add_images,

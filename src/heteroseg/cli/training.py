@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from heteroseg.commands.options import add_overrides, count, write_run_report
+from heteroseg.cli.options import add_overrides, count, write_run_report
 
 
 def train(args: argparse.Namespace) -> int:

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import yaml
 
-from heteroseg.cli import main
+from heteroseg.cli.main import main
 from heteroseg.datasets import WRITERS
 from heteroseg.datasets.sample import Sample
 from heteroseg.labels.space import load_label_space
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name not in ("start.md", "log.md"))]
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```", re.M | re.S)
 SMALL = {

@@ -11,7 +11,7 @@ from heteroseg.datasets import READERS
 from heteroseg.experiment.config import DatasetConfig
 from tests.labels.test_specs import SPACES
 
-PAGE = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
 BLOCK = yaml.safe_load(re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[1])
 
 
