@@ -274,7 +274,7 @@ def served(tiny_model_folder, tmp_path):
     """The address of `heteroseg serve MODEL MODEL` in a process of its own, which ends by Ctrl-C and leaves no file."""
     room = tmp_path / "room"
     room.mkdir()
-    command = [sys.executable, "-m", "heteroseg.cli.main", "serve", str(tiny_model_folder), str(tiny_model_folder)]
+    command = [sys.executable, "-m", "heteroseg", "serve", str(tiny_model_folder), str(tiny_model_folder)]
     process = subprocess.Popen(
         [*command, "--port", "0"], stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(room)}
     )

@@ -327,7 +327,7 @@ def test_stopped_by_the_user(run, tiny_experiment, tmp_path, monkeypatch):
 
 def test_a_reader_that_has_enough():
     """`heteroseg taxonomy show ... | head -1`"""
-    command = f"{sys.executable} -m heteroseg.cli.main taxonomy show streets-108"
+    command = f"{sys.executable} -m heteroseg taxonomy show streets-108"
     show = subprocess.Popen(command.split(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     show.stdout.close()
     assert show.stderr.read() == b""

@@ -39,7 +39,7 @@ def rows_of(out: Path) -> list[dict]:
 def test_killed_in_the_middle_every_file_is_done_once(tiny_model_folder, tmp_path):
     names = write_images(tmp_path / "images", 1000)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "heteroseg.cli.main", "predict-many", str(tiny_model_folder), str(tmp_path / "images"),
+    command = [sys.executable, "-m", "heteroseg", "predict-many", str(tiny_model_folder), str(tmp_path / "images"),
                "--out", str(out), "--labels", "cityscapes", "--batch", "16"]  # fmt: skip
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600

@@ -140,7 +140,7 @@ def test_two_processes_equal_one(tmp_path, data):
         tmp_path, data, train__devices=2, **{k: v for k, v in changes.items() if k != "train__devices"}
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, "-m", "heteroseg.cli.main", "train", str(path), "--out", str(tmp_path / "two")]
+    command = [sys.executable, "-m", "heteroseg", "train", str(path), "--out", str(tmp_path / "two")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     two = load_file(tmp_path / "two" / "last" / "model.safetensors")

@@ -52,7 +52,3 @@ def main(argv: list[str] | None = None) -> int:
         reason = error.strerror or str(error).partition("\n")[0]
         print(f"heteroseg: {f'{error.filename}: ' if error.filename else ''}{reason}", file=sys.stderr)
         return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -84,7 +84,7 @@ def train_part(folder: Path, run: Path, seed: int, datasets: Sequence[str], outp
     """
     resume = ["--resume"] if (run / "state.pt").exists() else []
     unscored = [f"datasets.{d}.val=null" for d in datasets]
-    command = [sys.executable, "-m", "heteroseg.cli.main", "train", str(folder / "experiment.yaml"), "--out", str(run)]
+    command = [sys.executable, "-m", "heteroseg", "train", str(folder / "experiment.yaml"), "--out", str(run)]
     command += [*resume, f"train.seed={seed}", *unscored]
     if output is None:
         code = subprocess.run(command).returncode
