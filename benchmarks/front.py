@@ -19,7 +19,7 @@ import torch
 
 from heteroseg.export.bench import Settings, bench
 from heteroseg.experiment.config import PRESETS, ModelConfig, load_experiment
-from heteroseg.training.batches import open_sources
+from heteroseg.experiment.sources import open_sources
 from heteroseg.decisions.reference import Rule
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.export.export import calibration_images, export

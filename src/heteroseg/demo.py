@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 
 from heteroseg.datasets import read_image
+from heteroseg.evaluation.table import score_table
 from heteroseg.experiment.config import load_experiment
+from heteroseg.experiment.sources import open_sources
 from heteroseg.files import write_text, written
 from heteroseg.inference.files import picture, predict_files
-from heteroseg.inspection import score_table
 from heteroseg.labels.space import own_space
 from heteroseg.model.model import Model, load
 from heteroseg.report import report_run
 from heteroseg.scenes import generate
-from heteroseg.training.batches import open_sources
 from heteroseg.training.loop import train
 
 TRAIN_IMAGES, VAL_IMAGES = 160, 24  # per dataset

@@ -7,12 +7,13 @@ import shutil
 import pytest
 
 from heteroseg.cli.main import main
-from heteroseg.comparison.runner import collect, markdown, open_base, rarest_third
+from heteroseg.comparison.runner import open_base
+from heteroseg.comparison.table import collect, markdown, rarest_third
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
+from heteroseg.experiment.sources import open_sources
 from heteroseg.model.model import load
-from heteroseg.training.batches import open_sources
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from heteroseg.curation.audit import audit, count_split, relations
 from heteroseg.datasets import read_mask
 from heteroseg.datasets.writing import write_ids
 from heteroseg.experiment.config import load_experiment
-from heteroseg.training.batches import open_sources
+from heteroseg.experiment.sources import open_sources
 
 
 def quiet(_):
@@ -20,8 +20,11 @@ def quiet(_):
 
 
 def mask_image(mask):
-    return mask.parents[3] / "leftImg8bit" / mask.parent.relative_to(mask.parents[2]) / mask.name.replace(
-        "gtFine_labelIds", "leftImg8bit"
+    return (
+        mask.parents[3]
+        / "leftImg8bit"
+        / mask.parent.relative_to(mask.parents[2])
+        / mask.name.replace("gtFine_labelIds", "leftImg8bit")
     )
 
 

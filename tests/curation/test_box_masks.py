@@ -11,8 +11,8 @@ from heteroseg.datasets import list_items, read_mask
 from heteroseg.datasets.formats.gtsdb import gtsdb
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
+from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import load_label_space
-from heteroseg.training.batches import open_sources
 
 GTSDB = Path(__file__).parents[3] / "shared" / "data" / "gtsdb"
 

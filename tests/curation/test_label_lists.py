@@ -50,12 +50,21 @@ def test_cityscapes_labels_py(tmp_path):
 
 
 def test_training_ids_join_labels(tmp_path):
-    rows = [["road", 0, "flat"], ["path", 0, "flat"], ["car", 1, "vehicle"], ["sky", 2, "sky"], ["cloud", 2, "air"],
-            ["rest", 255, "flat"]]
+    rows = [
+        ["road", 0, "flat"],
+        ["path", 0, "flat"],
+        ["car", 1, "vehicle"],
+        ["sky", 2, "sky"],
+        ["cloud", 2, "air"],
+        ["rest", 255, "flat"],
+    ]
     file = write(tmp_path / "t.json", {"a": {"fields": ["name", "coarse", "category"], "labels": rows}})
     labels = read_label_list(file, "coarse")
     assert [(b.id, b.name, b.ignore) for b in labels] == [  # all of a group, and nothing else, takes its name
-        (0, "flat", False), (1, "car", False), (2, "sky / cloud", False), (255, "rest", True)
+        (0, "flat", False),
+        (1, "car", False),
+        (2, "sky / cloud", False),
+        (255, "rest", True),
     ]
     space = space_of(tmp_path, file, "--id", "coarse")
     assert space.ids.tolist() == [0, 1, 2, 255]
@@ -84,15 +93,25 @@ def test_vistas_config(tmp_path):
         ("label_colors.txt", "64 128 64\tAnimal\n0 0 0\t\tVoid\n192 0 128\tTall archway\n"),
         ("class_dict.csv", "name,r,g,b\nAnimal,64,128,64\nVoid,0,0,0\nTall archway,192,0,128\n"),
         ("list.csv", "id,name,color\n0,Animal,64 128 64\n1,Void,#000000\n2,Tall archway,#c00080\n"),
-        ("coco.json", {"images": [], "categories": [{"id": 0, "name": "Animal", "color": [64, 128, 64]},
-                                                    {"id": 1, "name": "Void", "color": [0, 0, 0]},
-                                                    {"id": 2, "name": "Tall archway", "color": [192, 0, 128]}]}),
+        (
+            "coco.json",
+            {
+                "images": [],
+                "categories": [
+                    {"id": 0, "name": "Animal", "color": [64, 128, 64]},
+                    {"id": 1, "name": "Void", "color": [0, 0, 0]},
+                    {"id": 2, "name": "Tall archway", "color": [192, 0, 128]},
+                ],
+            },
+        ),
     ],
 )
 def test_other_forms(tmp_path, file, text):
     labels = read_label_list(write(tmp_path / file, text))
     assert [(b.id, b.name, b.color, b.ignore) for b in labels] == [
-        (0, "Animal", (64, 128, 64), False), (1, "Void", (0, 0, 0), True), (2, "Tall archway", (192, 0, 128), False)
+        (0, "Animal", (64, 128, 64), False),
+        (1, "Void", (0, 0, 0), True),
+        (2, "Tall archway", (192, 0, 128), False),
     ]
     space_of(tmp_path, tmp_path / file)
 
@@ -150,7 +169,8 @@ def test_sets_that_cut_across_stay_unions():
 
 def test_groups_that_share_a_name_with_a_class():
     assert grouped_tree({"wall": ("wall",), "brick": ("wall",), "sky": ("sky",), "car": ()}) == {
-        "root": ["car", "sky", "wall (group)"], "wall (group)": ["wall", "brick"]
+        "root": ["car", "sky", "wall (group)"],
+        "wall (group)": ["wall", "brick"],
     }
 
 
@@ -210,7 +230,8 @@ def test_faults(tmp_path, capsys, file, text, options, said):
 @pytest.mark.parametrize("name", ["no", "a, b", "a: b", "[x]", "1", "#x", " x", "ü", "a#b", "it's", 'a"b', "(x)", "-"])
 def test_names_come_back_from_yaml(name):
     assert parse_yaml(f"- {{id: 0, name: {scalar(name)}}}\n- [{scalar(name)}]", None).data == [
-        {"id": 0, "name": name}, [name]
+        {"id": 0, "name": name},
+        [name],
     ]
 
 

@@ -11,8 +11,8 @@ from heteroseg.cli.main import main
 from heteroseg.curation.region_review import components, proposals
 from heteroseg.datasets import read_mask
 from heteroseg.experiment.config import load_experiment
+from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import load_label_space, own_space
-from heteroseg.training.batches import open_sources
 
 
 def test_components_touch_at_corners_too():
@@ -71,8 +71,11 @@ def test_from_the_command_line(coarse, tiny_experiment, tiny_model_folder, tmp_p
             "--labels", "leaves", "--model", str(tiny_model_folder)]  # fmt: skip
     assert main([*find, "--out", str(found), "--least", "1"]) == 0
     rows = rows_of(found)
-    masks = {f"{split}/{i.name}": read_mask(i.mask)
-             for split, items in (("train", source.train), ("val", source.val)) for i in items}
+    masks = {
+        f"{split}/{i.name}": read_mask(i.mask)
+        for split, items in (("train", source.train), ("val", source.val))
+        for i in items
+    }
     assert sum(int(r["pixels"]) for r in rows) == sum(int((m == label.id).sum()) for m in masks.values())
     assert [int(r["number"]) for r in rows] == list(range(1, len(rows) + 1))
     sheet = cv2.imread(str(found / "sheet-001.jpg"))
@@ -119,8 +122,12 @@ def test_from_the_command_line(coarse, tiny_experiment, tiny_model_folder, tmp_p
     (found / "blobs.csv").write_text("\n".join([text[0], ",".join(cells), *text[2:]]) + "\n")
     assert main([*apply[:-1], str(tmp_path / "again")]) == 2
     assert "no such blob" in capsys.readouterr().err
-    for wrong, said in [(["--label", "rood"], "has no label 'rood'"), (["--labels", "gtsdb"], "no label inside"),
-                        (["--least", "1000000"], "lower --least"), (["--dataset", "gtsdb"], "has no label")]:
+    for wrong, said in [
+        (["--label", "rood"], "has no label 'rood'"),
+        (["--labels", "gtsdb"], "no label inside"),
+        (["--least", "1000000"], "lower --least"),
+        (["--dataset", "gtsdb"], "has no label"),
+    ]:
         assert main([*find, "--out", str(tmp_path / "wrong"), *wrong]) == 2
         assert said in capsys.readouterr().err
         assert not (tmp_path / "wrong").exists()

@@ -11,9 +11,9 @@ from heteroseg.curation.relabel import Curve, combined_space, refine, refined
 from heteroseg.datasets import read_mask
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
+from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
-from heteroseg.training.batches import open_sources
 
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y", "z"], "b": ["u", "v"]}))
 
@@ -75,8 +75,12 @@ def test_refined_equals_a_slow_reference(tiny_model):
 
 def test_curve():
     curve = Curve(FINE, 0.6)
-    curve.add(np.array([[0, 0, 1, 3]]), np.array([[0.5, 0.9, 0.95, 1.0]]), np.array([[1, 0, 1, 3]]),
-              np.array([[True, True, True, False]]))
+    curve.add(
+        np.array([[0, 0, 1, 3]]),
+        np.array([[0.5, 0.9, 0.95, 1.0]]),
+        np.array([[1, 0, 1, 3]]),
+        np.array([[True, True, True, False]]),
+    )
     lines = curve.table().splitlines()
     assert lines[1].split() == ["0.00", "100.00%", "75.00%", "100.00%", "66.67%"]
     assert lines[3].split() == ["0.60", "75.00%", "100.00%", "66.67%", "100.00%"]
@@ -112,7 +116,8 @@ def test_from_the_command_line(tiny_experiment, tiny_model_folder, tmp_path, cap
     assert "expected a new or empty folder" in capsys.readouterr().err
     for wrong, said in [
         (["--dataset", "cityscape"], "did you mean 'cityscapes'?"),
-        (["--dataset", "gtsdb"], "divides no label"), (["--truth", "gtsdb"], "expected those of 'vistas'"),
+        (["--dataset", "gtsdb"], "divides no label"),
+        (["--truth", "gtsdb"], "expected those of 'vistas'"),
         (["--labels", "leaves", "--dataset", "gtsdb", "--confidence", "2"], "a number from 0 to 1"),
     ]:
         try:

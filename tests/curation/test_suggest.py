@@ -16,10 +16,16 @@ from heteroseg.curation.suggest import Evidence, claims, collect, divide, name_s
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
 
-TREE = build_taxonomy(TaxonomyFile(name="t", tree={
-    "root": ["road", "person", "vehicle", "sky"], "person": ["pedestrian", "rider"],
-    "vehicle": ["car", "truck or bus", "bicycle"],
-}))
+TREE = build_taxonomy(
+    TaxonomyFile(
+        name="t",
+        tree={
+            "root": ["road", "person", "vehicle", "sky"],
+            "person": ["pedestrian", "rider"],
+            "vehicle": ["car", "truck or bus", "bicycle"],
+        },
+    )
+)
 REAL = Path(__file__).parents[3] / "shared"
 
 
@@ -60,11 +66,21 @@ def test_word_vectors_relate_names_that_the_table_does_not_know(monkeypatch):
 
 
 def test_names_alone():
-    labels = [Listed(0, "Road"), Listed(1, "human"), Listed(2, "automobile"), Listed(3, "void", ignore=True),
-              Listed(4, "vehicle"), Listed(5, "xyzzy")]
+    labels = [
+        Listed(0, "Road"),
+        Listed(1, "human"),
+        Listed(2, "automobile"),
+        Listed(3, "void", ignore=True),
+        Listed(4, "vehicle"),
+        Listed(5, "xyzzy"),
+    ]
     found = propose(labels, TREE)
     assert [p[0].leaves if p else None for p in found] == [
-        leaves("road"), leaves("person"), leaves("car"), leaves("truck or bus", "bicycle"), None
+        leaves("road"),
+        leaves("person"),
+        leaves("car"),
+        leaves("truck or bus", "bicycle"),
+        None,
     ]
     assert found[0][0].kind == "by name"
     assert all(len(p) <= 3 for p in found)
@@ -82,7 +98,10 @@ def test_sight_alone_finds_unions_and_parts():
     labels = [Listed(i, f"q{i}") for i in range(4)]
     found = propose(labels, TREE, seen(rows, [0, 0.6, 0, 0, 0, 0, 0]))
     assert [p[0].leaves for p in found] == [
-        leaves("road"), leaves("rider", "bicycle"), leaves("car", "truck or bus"), leaves("sky")
+        leaves("road"),
+        leaves("rider", "bicycle"),
+        leaves("car", "truck or bus"),
+        leaves("sky"),
     ]
     assert [p[0].kind for p in found] == ["equal to", "equal to", "equal to", "union of more than"]
     assert found[0][0].seen == pytest.approx(0.9)
@@ -117,8 +136,13 @@ def test_draft_from_the_command_line(tmp_path, capsys):
     space = load_label_space(str(out))
     tree = space.taxonomy
     cover = {b.name: [tree.names[n] for n in tree.cover(b.leaves)] for b in space.labels}
-    assert cover == {"Pavement": ["sidewalk"], "Roadway": ["drivable"], "cyclist": ["bicycle rider", "bicycle"],
-                     "xyzzy": [], "void": []}
+    assert cover == {
+        "Pavement": ["sidewalk"],
+        "Roadway": ["drivable"],
+        "cyclist": ["bicycle rider", "bicycle"],
+        "xyzzy": [],
+        "void": [],
+    }
     assert "# 1. by name" in out.read_text()
     assert main(command) == 2  # not overwritten
     assert "stands there already" in capsys.readouterr().err
@@ -132,8 +156,12 @@ def test_draft_from_the_command_line(tmp_path, capsys):
 def test_sight_from_the_command_line(tiny_data, tiny_model_folder, tmp_path, capsys):
     labels = tmp_path / "l.json"
     space = load_label_space("cityscapes")
-    labels.write_text(str([{"id": b.id, "name": b.name, "ignore": not b.leaves} for b in space.labels])
-                      .replace("'", '"').replace("True", "true").replace("False", "false"))
+    labels.write_text(
+        str([{"id": b.id, "name": b.name, "ignore": not b.leaves} for b in space.labels])
+        .replace("'", '"')
+        .replace("True", "true")
+        .replace("False", "false")
+    )
     command = ["taxonomy", "suggest", str(labels), "--model", str(tiny_model_folder), "--reader", "cityscapes",
                "--root", str(tiny_data / "cityscapes"), "--images", "2"]  # fmt: skip
     assert main([*command, "--out", str(tmp_path / "a.yaml")]) == 0
@@ -165,8 +193,9 @@ def test_hidden_labels_are_placed_by_name():
         pytest.skip(f"the reference tables are not part of the repository: {source} is absent")
     tree, right = load_taxonomy("streets-real"), 0
     space = load_label_space("camvid11")
-    listed = [b if b.name != "Void" else Listed(b.id, b.name, ignore=True)
-              for b in read_label_list(source, table="camvid11")]
+    listed = [
+        b if b.name != "Void" else Listed(b.id, b.name, ignore=True) for b in read_label_list(source, table="camvid11")
+    ]
     truth = {b.id: b.leaves for b in space.labels}
     found = propose(listed, tree)
     right += sum(p[0].leaves == truth[b.id] for b, p in zip([b for b in listed if not b.ignore], found, strict=True))

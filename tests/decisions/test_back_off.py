@@ -13,13 +13,31 @@ from heteroseg.evaluation.scores import hierarchical
 from heteroseg.labels.space import LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
 
-TREE = build_taxonomy(TaxonomyFile(name="t", tree={
-    "root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"], "b": ["only"],
-}))
-SPACE = build_label_space(LabelSpaceFile.model_validate({"name": "s", "taxonomy": "t", "labels": [
-    {"id": 1, "name": "X", "nodes": "x"}, {"id": 2, "name": "YC", "nodes": ["y", "c"]},
-    {"id": 3, "name": "B", "nodes": "b"},
-]}), TREE)
+TREE = build_taxonomy(
+    TaxonomyFile(
+        name="t",
+        tree={
+            "root": ["a", "b", "c"],
+            "a": ["x", "y"],
+            "x": ["u", "v", "w"],
+            "b": ["only"],
+        },
+    )
+)
+SPACE = build_label_space(
+    LabelSpaceFile.model_validate(
+        {
+            "name": "s",
+            "taxonomy": "t",
+            "labels": [
+                {"id": 1, "name": "X", "nodes": "x"},
+                {"id": 2, "name": "YC", "nodes": ["y", "c"]},
+                {"id": 3, "name": "B", "nodes": "b"},
+            ],
+        }
+    ),
+    TREE,
+)
 
 
 TREES = [TREE, load_taxonomy("streets-real"), load_taxonomy("streets-108", void=True)]
@@ -142,9 +160,12 @@ def test_predict_from_the_command_line(tiny_model, tiny_model_folder, tmp_path, 
     told = json.loads((tmp_path / "out" / "i.json").read_text())
     assert {e["id"] for e in told["labels"].values()} == set(np.unique(ids).tolist())
     assert all(tiny_model.taxonomy.names[e["id"] - 1] == name for name, e in told["labels"].items())
-    for wrong, said in [(["--back-off", "0.7"], "choose another --out"), ([], "choose another --out"),
-                        (["--back-off", "0.8", "--labels", "vistas"], "does not go with --labels"),
-                        (["--back-off", "2"], "a number from 0 to 1")]:
+    for wrong, said in [
+        (["--back-off", "0.7"], "choose another --out"),
+        ([], "choose another --out"),
+        (["--back-off", "0.8", "--labels", "vistas"], "does not go with --labels"),
+        (["--back-off", "2"], "a number from 0 to 1"),
+    ]:
         try:
             code = main([*command, *wrong])
         except SystemExit as stop:

@@ -297,10 +297,11 @@ def test_majority_is_convex():
 def test_a_second_process_finds_the_compiled_loops(tmp_path):
     """The loops are compiled once on a machine, not once in a process."""
     code = (
-        "import torch; from heteroseg.decisions import kernels_marginal; from heteroseg.decisions.exact import decode, plan_decode; "
+        "import torch; from heteroseg.decisions import kernels_path; "
+        "from heteroseg.decisions.exact import decode, plan_decode; "
         "from heteroseg.labels.taxonomy import load_taxonomy; t = load_taxonomy('streets-real'); "
         "decode(torch.zeros(1, t.channels, 2, 2), (8, 8), (8, 8), plan_decode(t)); "
-        "s = kernels.path_band.stats; print(sum(s.cache_hits.values()), sum(s.cache_misses.values()))"
+        "s = kernels_path.path_band.stats; print(sum(s.cache_hits.values()), sum(s.cache_misses.values()))"
     )
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     runs = [

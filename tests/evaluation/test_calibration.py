@@ -16,9 +16,17 @@ from heteroseg.evaluation.calibration import (
 )  # fmt: skip
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 
-TREE = build_taxonomy(TaxonomyFile(name="t", tree={
-    "root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"], "b": ["only"],
-}))
+TREE = build_taxonomy(
+    TaxonomyFile(
+        name="t",
+        tree={
+            "root": ["a", "b", "c"],
+            "a": ["x", "y"],
+            "x": ["u", "v", "w"],
+            "b": ["only"],
+        },
+    )
+)
 
 
 @pytest.mark.parametrize("true", [0.3, 1.0, 2.5, 8.0])
@@ -81,15 +89,31 @@ def test_detection_equals_the_definition(pairs):
 
 def test_ancestor_error():
     at = TREE.index
-    cases = [("u", "u", 0), ("u", "v", 1), ("u", "x", 1), ("u", "y", 2), ("u", "a", 2), ("u", "c", 3), ("u", "root", 3),
-             ("x", "u", 0), ("c", "u", 1), ("a", "only", 1), ("only", "u", 2)]
+    cases = [
+        ("u", "u", 0),
+        ("u", "v", 1),
+        ("u", "x", 1),
+        ("u", "y", 2),
+        ("u", "a", 2),
+        ("u", "c", 3),
+        ("u", "root", 3),
+        ("x", "u", 0),
+        ("c", "u", 1),
+        ("a", "only", 1),
+        ("only", "u", 2),
+    ]
     true, decided = (np.array([at(case[i]) for case in cases]) for i in (0, 1))
     assert ancestor_error(TREE, true, decided).tolist() == [c[2] for c in cases]
 
 
-@pytest.mark.parametrize("call", [
-    lambda e: fit_temperature(np.zeros((0, 2)), e), lambda e: calibration_error(e, e), lambda e: risk_coverage(e, e),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda e: fit_temperature(np.zeros((0, 2)), e),
+        lambda e: calibration_error(e, e),
+        lambda e: risk_coverage(e, e),
+    ],
+)
 def test_no_pixels(call):
     with pytest.raises(HeterosegError, match="found none"):
         call(np.zeros(0))

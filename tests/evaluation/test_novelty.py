@@ -12,17 +12,29 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.novelty import _judge
 from heteroseg.evaluation.temperatures import Pixels
 from heteroseg.experiment.config import load_experiment
+from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, without
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.model.model import load
-from heteroseg.training.batches import open_sources
 
 FILE = TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"], "b": ["only"]})
 TREE = build_taxonomy(FILE)
-SPACE = build_label_space(LabelSpaceFile.model_validate({"name": "s", "taxonomy": "t", "labels": [
-    {"id": 1, "name": "U", "nodes": "u"}, {"id": 2, "name": "Y", "nodes": "y"}, {"id": 3, "name": "X", "nodes": "x"},
-    {"id": 4, "name": "B or C", "nodes": ["b", "c"]}, {"id": 0, "name": "none", "ignore": True},
-]}), TREE)
+SPACE = build_label_space(
+    LabelSpaceFile.model_validate(
+        {
+            "name": "s",
+            "taxonomy": "t",
+            "labels": [
+                {"id": 1, "name": "U", "nodes": "u"},
+                {"id": 2, "name": "Y", "nodes": "y"},
+                {"id": 3, "name": "X", "nodes": "x"},
+                {"id": 4, "name": "B or C", "nodes": ["b", "c"]},
+                {"id": 0, "name": "none", "ignore": True},
+            ],
+        }
+    ),
+    TREE,
+)
 
 
 def by_hand(z: np.ndarray, tree, score: str) -> float:
@@ -83,8 +95,12 @@ def test_of_an_image(tiny_model):
 
 def test_labels_for_parts_of_what_is_held_out_are_ignored_and_wider_ones_stay():
     left = without(SPACE, ["x"])
-    assert [b.leaves for b in left.labels] == [frozenset(), SPACE.labels[1].leaves, frozenset(), *(
-        b.leaves for b in SPACE.labels[3:])]
+    assert [b.leaves for b in left.labels] == [
+        frozenset(),
+        SPACE.labels[1].leaves,
+        frozenset(),
+        *(b.leaves for b in SPACE.labels[3:]),
+    ]
     assert left.file.labels[0].ignore
     assert not without(SPACE, ["u"]).labels[0].leaves
     assert without(SPACE, ["u"]).labels[2].leaves == SPACE.labels[2].leaves

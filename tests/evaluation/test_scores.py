@@ -11,11 +11,11 @@ from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import OUTSIDE, evaluate, evaluate_source, truth
 from heteroseg.experiment.config import load_experiment
+from heteroseg.experiment.sources import Source, open_sources
 from heteroseg.labels.space import AroundBoxes, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import Model
 from heteroseg.supervision.targets import encode
-from heteroseg.training.batches import Source, open_sources
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from heteroseg.datasets import read_sample
 from heteroseg.evaluation.scores import truth
 from heteroseg.evaluation.temperatures import PER_IMAGE, Pixels, _fit, calibrated, children_of_labels, sample_pixels
 from heteroseg.experiment.config import load_experiment
+from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import load
 from heteroseg.networks import HierarchicalHead
-from heteroseg.training.batches import open_sources
 
 
 def test_children_of_labels():

@@ -7,8 +7,8 @@ import pytest
 import heteroseg
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment, dataset_root, load_experiment
+from heteroseg.experiment.sources import open_spaces
 from heteroseg.files import read_yaml, write_json, written
-from heteroseg.training.batches import open_spaces
 
 SOUND = """\
 name: e

@@ -49,9 +49,7 @@ def test_killed_in_the_middle_every_file_is_done_once(tiny_model_folder, tmp_pat
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     time.sleep(3)  # what still runs of it must not write any more
-    finished = {
-        name for part in out.glob("manifest/*.parquet") for name in pq.read_table(part)["source"].to_pylist()
-    }
+    finished = {name for part in out.glob("manifest/*.parquet") for name in pq.read_table(part)["source"].to_pylist()}
     assert 0 < len(finished) < 1000
     before = {name: (out / f"labels/{name}.png").stat().st_mtime_ns for name in finished}
     time.sleep(2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from heteroseg.errors import HeterosegError
-from heteroseg.inspection import check_spec_file
+from heteroseg.labels.describe import check_spec_file
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 
 TREE = """\

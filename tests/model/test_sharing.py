@@ -123,9 +123,7 @@ def hub(tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     yield server
@@ -207,7 +205,11 @@ def test_to_the_hub_and_back(hub, trained, tmp_path):
     assert b"license: mit" in files["README.md"]
     assert b'heteroseg.load("hf://me/roads")' in files["README.md"]
     files |= {"evil.py": b"raise SystemExit", "pytorch_model.bin": b"pickle", "label_spaces/x.pkl": b"pickle"}
-    for found in (heteroseg.load("hf://me/roads"), Model.from_pretrained("me/roads"), load(f"hf://me/roads@{sha(files)}")):
+    for found in (
+        heteroseg.load("hf://me/roads"),
+        Model.from_pretrained("me/roads"),
+        load(f"hf://me/roads@{sha(files)}"),
+    ):
         assert same_answers(found, model)
     fetched = {p.name for p in (tmp_path / "cache").rglob("*") if p.is_file()}
     assert not any("evil" in asked or "pickle" in asked or ".bin" in asked or ".pkl" in asked for asked in hub.asked)

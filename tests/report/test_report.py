@@ -15,6 +15,7 @@ import pytest
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import Tally, evaluate, summarise
 from heteroseg.experiment.config import Experiment, ModelConfig, load_experiment
+from heteroseg.experiment.sources import Source, open_sources
 from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
@@ -25,7 +26,6 @@ from heteroseg.report.examples import SURE, choose, close_up, pack, photo_uri, w
 from heteroseg.report.page import percent
 from heteroseg.report.statistics import count
 from heteroseg.scenes import generate
-from heteroseg.training.batches import Source, open_sources
 from heteroseg.training.loop import train
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{"
@@ -164,7 +164,10 @@ def test_worst_best_random_and_rare(world):
     per_image["i0"] = {"acc": None, "iou": {}}  # nothing is labelled: never chosen
     chosen = choose(items, per_image, 6)
     assert [(i.name, why) for i, why in chosen[:4]] == [
-        ("i1", "worst 1 of 39"), ("i2", "worst 2 of 39"), ("i39", "best 1 of 39"), ("i38", "best 2 of 39")
+        ("i1", "worst 1 of 39"),
+        ("i2", "worst 2 of 39"),
+        ("i39", "best 1 of 39"),
+        ("i38", "best 2 of 39"),
     ]
     assert [why for _, why in chosen[4:]] == ["random", "random", "has bus"]
     assert chosen[-1][0].name == "i18"  # the middle one of those with a bus
@@ -348,7 +351,10 @@ def test_overlay_mixes_and_changes_nothing_in_place():
 def test_error_entries():
     truth, predicted = np.array([[1, 1, 1, -1, -1]], np.int16), np.array([[1, 2, -1, 1, -1]])
     assert {n: s for n, _, s in pictures.error_entries(truth, predicted)} == {
-        "right": 0.2, "wrong": 0.2, "outside": 0.2, "unlabelled": 0.4
+        "right": 0.2,
+        "wrong": 0.2,
+        "outside": 0.2,
+        "unlabelled": 0.4,
     }
 
 
@@ -356,7 +362,9 @@ def test_entries_are_what_is_there_largest_first():
     space = small_space()
     positions = np.array([[2, 2, 2, 1], [-1, -1, 1, 2]])
     assert pictures.entries(positions, space) == [
-        ("Sky", (10, 200, 250), 0.5), ("Car", (0, 0, 200), 0.25), ("outside", pictures.OUTSIDE, 0.25)
+        ("Sky", (10, 200, 250), 0.5),
+        ("Car", (0, 0, 200), 0.25),
+        ("outside", pictures.OUTSIDE, 0.25),
     ]
     assert [n for n, _, _ in pictures.node_entries(np.array([[0, -1, -1]]), space.taxonomy)] == ["void", "root"]
 
@@ -368,8 +376,11 @@ def test_share_text():
 
 @pytest.mark.parametrize("width", [64, 160, 640, 2048])
 def test_legend_draws_boxes_and_names(width):
-    entries = [("road", (128, 64, 128), 0.5), ("traffic sign (front), a name that is long", (200, 30, 90), 0.3),
-               ("Fußgänger", (250, 170, 30), 0.2)]
+    entries = [
+        ("road", (128, 64, 128), 0.5),
+        ("traffic sign (front), a name that is long", (200, 30, 90), 0.3),
+        ("Fußgänger", (250, 170, 30), 0.2),
+    ]
     strip = pictures.legend(width, entries)
     assert strip.dtype == np.uint8
     assert strip.shape[1:] == (width, 3)

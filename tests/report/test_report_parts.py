@@ -101,7 +101,12 @@ def test_confusions_are_siblings_or_across():
     rows = confusions(counts, space)
     assert [r["pixels"] for r in rows] == sorted([5, 5, 10, 4, 6, 2], reverse=True)
     assert rows[0] == {
-        "true": "Lcar", "predicted": "Lbus", "pixels": 10, "share": 0.25, "node": "vehicle", "relation": "siblings"
+        "true": "Lcar",
+        "predicted": "Lbus",
+        "pixels": 10,
+        "share": 0.25,
+        "node": "vehicle",
+        "relation": "siblings",
     }
     relations = {(r["true"], r["predicted"]): r["relation"] for r in rows}
     assert relations["Lbus", "Lsky"] == "across branches"
@@ -109,7 +114,12 @@ def test_confusions_are_siblings_or_across():
     assert junction(space, 1, 5) == (space.taxonomy.index("vehicle"), "one within the other")
     at = {row["node"]: row for row in decisions(counts, space)}
     assert at["vehicle"] | {"share": 0} == {
-        "node": "vehicle", "depth": 1, "came": 66, "wrong": 16, "rate": 16 / 66, "share": 0
+        "node": "vehicle",
+        "depth": 1,
+        "came": 66,
+        "wrong": 16,
+        "rate": 16 / 66,
+        "share": 0,
     }
     assert at["root"]["wrong"] == 9
     assert sum(row["share"] for row in at.values()) == pytest.approx(1)

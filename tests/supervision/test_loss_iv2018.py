@@ -42,8 +42,11 @@ def literal(paper, logits, images):
     tables = paper["dataset_to_classifier"]
     city, vistas = tables["cityscapes"], tables["vistas"]
     lists = {
-        ("cityscapes", L1): city["L1"], ("cityscapes", SIGN): city["L2_traffic_sign_corrected_inferred"],
-        ("vistas", L1): vistas["L1"], ("vistas", DRIVE): vistas["L2_driveable"], ("vistas", RIDER): vistas["L2_rider"],
+        ("cityscapes", L1): city["L1"],
+        ("cityscapes", SIGN): city["L2_traffic_sign_corrected_inferred"],
+        ("vistas", L1): vistas["L1"],
+        ("vistas", DRIVE): vistas["L2_driveable"],
+        ("vistas", RIDER): vistas["L2_rider"],
         ("vistas", SIGN): vistas["L2_traffic_sign"],
         ("gtsdb", FRONT): tables["gtsdb"]["L3_traffic_sign_front"],
     }

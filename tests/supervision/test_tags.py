@@ -8,9 +8,10 @@ import pytest
 from heteroseg.datasets import WRITERS, list_items, read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
+from heteroseg.experiment.sources import open_sources
 from heteroseg.files import write_yaml
 from heteroseg.supervision.targets import MIXED
-from heteroseg.training.batches import batches, open_sources, training_loader
+from heteroseg.training.batches import batches, training_loader
 from heteroseg.training.loop import train
 from tests.datasets.test_datasets import samples
 

@@ -26,8 +26,13 @@ SHAPES = ["rectangle", "disc", "triangle_up", "triangle_down", "diamond", "octag
 
 def space_of(ids, nodes, gate=None, shapes=None, name="s") -> LabelSpace:
     labels = [
-        {"id": i, "name": f"l{i}", "evaluate": False, **({"nodes": n} if n else {"ignore": True}),
-         "shape": shapes[k] if shapes else "rectangle"}
+        {
+            "id": i,
+            "name": f"l{i}",
+            "evaluate": False,
+            **({"nodes": n} if n else {"ignore": True}),
+            "shape": shapes[k] if shapes else "rectangle",
+        }
         for k, (i, n) in enumerate(zip(ids, nodes, strict=True))
     ]
     return build_label_space(LabelSpaceFile(name=name, taxonomy="t", labels=labels, gate=gate), TREE)
@@ -168,8 +173,14 @@ def test_shapes_are_drawn_as_outlined_polygons_are():
 
 @pytest.mark.parametrize(
     ("shape", "share"),
-    [("rectangle", 1.0), ("disc", math.pi / 4), ("triangle_up", 0.5), ("triangle_down", 0.5), ("diamond", 0.5),
-     ("octagon", 0.875)],
+    [
+        ("rectangle", 1.0),
+        ("disc", math.pi / 4),
+        ("triangle_up", 0.5),
+        ("triangle_down", 0.5),
+        ("diamond", 0.5),
+        ("octagon", 0.875),
+    ],
 )
 def test_areas(shape, share):
     image = np.zeros((230, 330), np.int16)

@@ -27,8 +27,10 @@ def extent(where: np.ndarray):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 2**16), st.tuples(st.integers(31, 90), st.integers(31, 120)),
-    st.tuples(st.integers(17, 80), st.integers(17, 80)), st.floats(0.5, 2.0),
+    st.integers(0, 2**16),
+    st.tuples(st.integers(31, 90), st.integers(31, 120)),
+    st.tuples(st.integers(17, 80), st.integers(17, 80)),
+    st.floats(0.5, 2.0),
 )
 def test_image_mask_and_box_stay_together(seed, size, crop, zoom):
     rng = np.random.default_rng(seed)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
+from heteroseg.experiment.sources import open_sources
 from heteroseg.scenes import generate
 from heteroseg.supervision.targets import offsets
-from heteroseg.training.batches import Batch, Draws, open_sources, slots, training_loader
+from heteroseg.training.batches import Batch, Draws, slots, training_loader
 from heteroseg.training.batches import batches as batches_of
 
 COUNTS = {"cityscapes": 5, "vistas": 5, "gtsdb": 5}
@@ -82,9 +83,7 @@ def test_shapes_types_and_shares(run, root):
 def test_slots(shares, batch):
     e = experiment(Path("."))
     config, item = next(iter(e.datasets.values())), object()
-    sources = [
-        type("Fake", (), {"config": config.model_copy(update={"share": s}), "train": [item]})() for s in shares
-    ]
+    sources = [type("Fake", (), {"config": config.model_copy(update={"share": s}), "train": [item]})() for s in shares]
     if batch < len(shares):
         with pytest.raises(HeterosegError, match=r"train\.batch"):
             slots(sources, batch)
@@ -96,10 +95,16 @@ def test_slots(shares, batch):
         assert n == 1 or n < share / sum(shares) * batch + 1, "above the share only by its guaranteed place"
 
 
-@pytest.mark.parametrize(("shares", "batch", "expected"), [
-    ((1, 2, 1), 4, [1, 2, 1]), ((1, 2, 1), 8, [2, 4, 2]), ((1, 1, 1), 3, [1, 1, 1]), ((100, 1, 1), 6, [4, 1, 1]),
-    ((0.5, 0.25, 0.25), 16, [8, 4, 4]),
-])
+@pytest.mark.parametrize(
+    ("shares", "batch", "expected"),
+    [
+        ((1, 2, 1), 4, [1, 2, 1]),
+        ((1, 2, 1), 8, [2, 4, 2]),
+        ((1, 1, 1), 3, [1, 1, 1]),
+        ((100, 1, 1), 6, [4, 1, 1]),
+        ((0.5, 0.25, 0.25), 16, [8, 4, 4]),
+    ],
+)
 def test_slots_follow_the_shares(root, shares, batch, expected):
     e = experiment(root, shares, batch=batch)
     assert slots(open_sources(e, root), batch) == expected
@@ -164,8 +169,11 @@ def test_two_processes_share_every_batch(root, run):
     for whole, a, b in zip(run, *parts, strict=True):
         assert len(a.names) == len(b.names) == 2
         order = [0, 2, 1, 3]  # rank 0 has places 0 and 2
-        both = Batch(*(torch.cat([x, y])[order] for x, y in zip(*map(tensors, (a, b)), strict=True)),
-                     [(a.names + b.names)[i] for i in order], a.mixtures)
+        both = Batch(
+            *(torch.cat([x, y])[order] for x, y in zip(*map(tensors, (a, b)), strict=True)),
+            [(a.names + b.names)[i] for i in order],
+            a.mixtures,
+        )
         assert same(whole, both)
     with pytest.raises(HeterosegError, match="multiple of the 3 processes"):
         batches(experiment(root), root, world=3)

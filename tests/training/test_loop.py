@@ -20,7 +20,8 @@ from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import OptimiserConfig, load_experiment
 from heteroseg.model.model import load
 from heteroseg.scenes import generate
-from heteroseg.training.loop import Run, average, build_optimiser, learning_rate, memory_layout, train
+from heteroseg.training.loop import Run, train
+from heteroseg.training.optimiser import average, build_optimiser, learning_rate, memory_layout
 
 TINY = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 
@@ -239,7 +240,7 @@ def test_averaging():
 def test_freed_memory_is_kept(kept):
     code = f"""
 import numpy as np
-from heteroseg.training.loop import keep_freed_memory
+from heteroseg.training.optimiser import keep_freed_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 if {kept}:

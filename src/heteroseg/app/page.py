@@ -37,7 +37,8 @@ from heteroseg.inference.files import count_labels
 from heteroseg.inference.pictures import colorise, overlay, share_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Color
-from heteroseg.model.model import Model, Prediction
+from heteroseg.model.model import Model
+from heteroseg.model.prediction import Prediction
 
 KEPT = 4  # images whose answers are kept for looking at them; others are worked out again
 FILES_KEPT = 3600  # seconds

@@ -34,7 +34,8 @@ from heteroseg.app.views import (
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.inference.files import count_labels, encode_ids
 from heteroseg.labels.space import LabelSpace
-from heteroseg.model.model import Model, Prediction
+from heteroseg.model.model import Model
+from heteroseg.model.prediction import Prediction
 
 
 class LabelInfo(BaseModel):

@@ -18,7 +18,8 @@ from heteroseg.files import written
 from heteroseg.inference.pictures import colorise, overlay
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Color, Taxonomy
-from heteroseg.model.model import Model, Prediction
+from heteroseg.model.model import Model
+from heteroseg.model.prediction import Prediction
 
 TREE = "tree"  # instead of the name of a label space: nodes, cut at any depth
 ORIENTATION = 0x0112  # of EXIF: how the camera was held; data sets ignore it, photographs from phones depend on it

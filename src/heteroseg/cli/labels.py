@@ -9,7 +9,7 @@ from heteroseg.errors import HeterosegError
 
 
 def taxonomy_check(args: argparse.Namespace) -> int:
-    from heteroseg.inspection import check_spec_file
+    from heteroseg.labels.describe import check_spec_file
 
     faults: list[str] = []
     for path in args.files:
@@ -23,7 +23,7 @@ def taxonomy_check(args: argparse.Namespace) -> int:
 
 
 def taxonomy_show(args: argparse.Namespace) -> int:
-    from heteroseg.inspection import show_spec_file
+    from heteroseg.labels.describe import show_spec_file
 
     print(show_spec_file(args.file))
     return 0
@@ -31,7 +31,7 @@ def taxonomy_show(args: argparse.Namespace) -> int:
 
 def taxonomy_import(args: argparse.Namespace) -> int:
     from heteroseg.curation.concept_tables import import_file
-    from heteroseg.inspection import check_spec_file
+    from heteroseg.labels.describe import check_spec_file
 
     for path in import_file(args.file, args.out, args.name, args.id, args.table, args.flat):
         print(check_spec_file(str(path)))
@@ -68,8 +68,8 @@ def taxonomy_suggest(args: argparse.Namespace) -> int:
 
 
 def data_check(args: argparse.Namespace) -> int:
+    from heteroseg.curation.check import check_data
     from heteroseg.experiment.config import load_experiment
-    from heteroseg.inspection import check_data
 
     check_data(*load_experiment(args.experiment, args.overrides), print)
     return 0
@@ -79,13 +79,12 @@ def data_audit(args: argparse.Namespace) -> int:
     from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
-    from heteroseg.curation.audit import audit
+    from heteroseg.curation.audit import audit, audit_table
+    from heteroseg.experiment.sources import open_sources
     from heteroseg.files import require_empty
-    from heteroseg.inspection import audit_table
     from heteroseg.model.model import load
     from heteroseg.provenance import facts
     from heteroseg.report import write_audit
-    from heteroseg.training.batches import open_sources
 
     out = Path(args.out)
     require_empty(out)
@@ -104,7 +103,7 @@ def masks_draw(args: argparse.Namespace) -> int:
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.curation.box_masks import agreement, agreement_table, write_box_masks
-    from heteroseg.training.batches import open_sources, source_named
+    from heteroseg.experiment.sources import open_sources, source_named
 
     source = source_named(open_sources(experiment, folder), args.dataset)
     write_box_masks(source, Path(args.out), print)
@@ -119,8 +118,8 @@ def relabel(args: argparse.Namespace) -> int:
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.curation.relabel import experiment_part
     from heteroseg.curation.relabel import relabel as run
+    from heteroseg.experiment.sources import open_sources, source_named
     from heteroseg.model.model import load
-    from heteroseg.training.batches import open_sources, source_named
 
     sources, out = open_sources(experiment, folder), Path(args.out)
     source = source_named(sources, args.dataset)
@@ -137,8 +136,8 @@ def blobs_find(args: argparse.Namespace) -> int:
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.curation.region_review import find_blobs
+    from heteroseg.experiment.sources import open_sources
     from heteroseg.model.model import load
-    from heteroseg.training.batches import open_sources
 
     sources = open_sources(experiment, folder)
     model = load(args.model, args.device)
@@ -152,7 +151,7 @@ def blobs_apply(args: argparse.Namespace) -> int:
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.curation.region_review import apply_blobs
     from heteroseg.curation.relabel import experiment_part
-    from heteroseg.training.batches import open_sources, source_named
+    from heteroseg.experiment.sources import open_sources, source_named
 
     sources, out = open_sources(experiment, folder), Path(args.out)
     dataset = apply_blobs(sources, Path(args.blobs), out, print)

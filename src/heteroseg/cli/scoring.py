@@ -23,10 +23,10 @@ def evaluate(args: argparse.Namespace) -> int:
     scores, page = file_option("--json", args.json), file_option("--report", args.report)
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.evaluation.scores import evaluate as run
+    from heteroseg.evaluation.table import score_table
+    from heteroseg.experiment.sources import open_sources
     from heteroseg.files import write_json
-    from heteroseg.inspection import score_table
     from heteroseg.model.model import load
-    from heteroseg.training.batches import open_sources
 
     model = load(args.model, args.device)
     sources = open_sources(experiment, folder, splits=("train", "val") if page else ("val",))
@@ -58,9 +58,9 @@ def calibrate(args: argparse.Namespace) -> int:
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.evaluation.temperatures import calibrate as run
     from heteroseg.evaluation.temperatures import calibrated, calibration_table
+    from heteroseg.experiment.sources import open_sources
     from heteroseg.files import write_json
     from heteroseg.model.model import load, save_model
-    from heteroseg.training.batches import open_sources
 
     if args.out and Path(args.out).exists():
         raise HeterosegError(f"{args.out}: is there already; remove it or choose another --out")
@@ -81,9 +81,9 @@ def novelty(args: argparse.Namespace) -> int:
 
     experiment, folder = load_experiment(args.data, args.overrides)
     from heteroseg.evaluation.novelty import judge_novelty, novelty_table
+    from heteroseg.experiment.sources import open_sources
     from heteroseg.files import write_json
     from heteroseg.model.model import load
-    from heteroseg.training.batches import open_sources
 
     scores = file_option("--json", args.json)
     model = load(args.model, args.device)

@@ -11,7 +11,7 @@ def train(args: argparse.Namespace) -> int:
     from heteroseg.experiment.config import load_experiment
 
     experiment, folder = load_experiment(args.experiment, args.overrides)
-    from heteroseg.inspection import score_table
+    from heteroseg.evaluation.table import score_table
     from heteroseg.training.loop import train as run
 
     result = run(experiment, folder, Path(args.out), args.resume)
@@ -28,7 +28,7 @@ def compare(args: argparse.Namespace) -> int:
     experiment, folder = load_experiment(args.experiment, args.overrides)
     from heteroseg.comparison.joining import WAYS
     from heteroseg.comparison.runner import compare as run
-    from heteroseg.comparison.runner import markdown
+    from heteroseg.comparison.table import markdown
 
     ways = args.ways.split(",") if args.ways else [way for way in WAYS if way != "unseen"]
     seeds = range(args.seeds)

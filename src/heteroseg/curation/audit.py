@@ -18,11 +18,12 @@ from heteroseg.datasets import read_labelled
 from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import in_taxonomy_of, require_tree_of, truth
+from heteroseg.experiment.sources import Source
 from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import LabelSpace
-from heteroseg.model.model import Model, Prediction
+from heteroseg.model.model import Model
+from heteroseg.model.prediction import Prediction
 from heteroseg.supervision.targets import draw_shape, encode, encode_ids, surroundings
-from heteroseg.training.batches import Source
 
 MOST, ALIKE = 24, 3  # findings shown of a dataset and kind, and of one pair of labels among them
 PICTURE = 260  # pixels of a cut-out
@@ -351,9 +352,7 @@ def _conflicts(
         share = float(counts[i, j + 1] / pixels[i])
         if share >= LEAST_SHARE and not space.labels[i].leaves & other.labels[j].leaves:
             result.append(
-                Conflict(
-                    dataset, space.labels[i].name, other_name, other.labels[j].name, share, int(counts[i, j + 1])
-                )
+                Conflict(dataset, space.labels[i].name, other_name, other.labels[j].name, share, int(counts[i, j + 1]))
             )
     return result
 
@@ -370,3 +369,19 @@ def audit(
         counts[source.name] = {split: count_split(source, split) for split in splits}
     views, conflicts = look(model, sources, images, sure, least, say) if model else ({}, [])
     return Audit(counts, relations(sources), conflicts, views)
+
+
+def audit_table(audit: Audit) -> str:
+    """What an audit found, one line for each dataset."""
+    lines = []
+    for name, splits in audit.counts.items():
+        parts = [f"{c.total} {split} images" for split, c in splits.items()]
+        parts += [f"{sum(len(c.faults) for c in splits.values())} faults"]
+        if view := audit.views.get(name):
+            found = view.found
+            parts += [
+                f"{found['region']} regions and {found['box']} boxes in dispute, {found['no box']} seen without a box"
+            ]
+        lines.append(f"{name}: {', '.join(parts)}")
+    odd = f"{len(audit.relations)} pairs of labels with names at odds"
+    return "\n".join([*lines, odd + (f", {len(audit.conflicts)} seen at odds" if audit.views else "")])

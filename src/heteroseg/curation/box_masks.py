@@ -13,10 +13,10 @@ from heteroseg.datasets import read_mask, read_sample
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.sources import Source
 from heteroseg.files import written
 from heteroseg.labels.space import LabelSpace
 from heteroseg.supervision.targets import encode_ids, rasterise
-from heteroseg.training.batches import Source
 
 
 def box_masks(item: Item, space: LabelSpace) -> dict[str, np.ndarray]:

@@ -59,7 +59,9 @@ def _json_tables(path: Path, part: dict[str, Any]) -> Tables:
             datasets[dataset] = {k: tuple(c for c in map(str, v) if not _is_void(c)) for k, v in table.items()}
             faults += [
                 f"{path}: {dataset}: {name!r} covers {c!r}, which is not in 'concepts'; add it there"
-                for name, covered in datasets[dataset].items() for c in covered if c not in concepts
+                for name, covered in datasets[dataset].items()
+                for c in covered
+                if c not in concepts
             ]
     if faults or not datasets:
         raise HeterosegError(*(faults or [f"{path}: expected datasets beside 'concepts', found none"]))
@@ -184,8 +186,10 @@ def import_tables(tables: Tables, source: Path, out: Path, name: str, flat: bool
             note = ("another label covers the same; it is trained and not scored",) if again else ()
             entries.append(Entry(place, label, _nodes(taxonomy, concepts), None, not again, note))
         title = dataset if dataset != name else f"{dataset}-labels"
-        head = [f"{dataset} in the concepts of {source.name}.",
-                "The table has no ids: they are the places in it. Write the ids of your files."]
+        head = [
+            f"{dataset} in the concepts of {source.name}.",
+            "The table has no ids: they are the places in it. Write the ids of your files.",
+        ]
         drafts[title] = space_yaml(title, f"{_slug(name)}.yaml", entries, head)
     return _write(out, drafts, taxonomy, name)
 
@@ -200,9 +204,7 @@ def import_labels(labels: Sequence[Listed], source: Path, out: Path, name: str, 
     if len(mapped) < 2:
         raise HeterosegError(f"{source}: expected two or more labels that mean something, found {len(mapped)}")
     taxonomy = build_taxonomy(TaxonomyFile(name=f"{name}-tree", tree=tree))
-    entries = [
-        Entry(b.id, b.name, () if b.ignore else (node[b.id],), b.color, b.evaluate or b.ignore) for b in labels
-    ]
+    entries = [Entry(b.id, b.name, () if b.ignore else (node[b.id],), b.color, b.evaluate or b.ignore) for b in labels]
     drafts = {
         f"{name}-tree": taxonomy_yaml(f"{name}-tree", tree, colors, [f"The {len(mapped)} labels of {source.name}."]),
         name: space_yaml(name, f"{_slug(name)}-tree.yaml", entries, [f"Labels as in {source.name}."]),
@@ -225,7 +227,11 @@ def _write(out: Path, drafts: dict[str, str], taxonomy: Taxonomy, tree: str) -> 
 
 
 def import_file(
-    path: Path | str, out: Path | str, name: str | None = None, id_field: str = "id", table: str | None = None,
+    path: Path | str,
+    out: Path | str,
+    name: str | None = None,
+    id_field: str = "id",
+    table: str | None = None,
     flat: bool = False,
 ) -> list[Path]:
     """Turn a table of concepts or a list of labels into YAML files in `out`; returns the paths, the taxonomy first."""

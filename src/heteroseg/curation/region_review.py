@@ -22,11 +22,12 @@ from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids, write_image
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import require_tree_of
+from heteroseg.experiment.sources import Source, source_named
 from heteroseg.files import read_text, require_empty, write_json, write_text, write_yaml, written
 from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
-from heteroseg.model.model import Model, Prediction
-from heteroseg.training.batches import Source, source_named
+from heteroseg.model.model import Model
+from heteroseg.model.prediction import Prediction
 
 COLUMNS = ("number", "image", "x", "y", "width", "height", "pixels", "proposal", "probability", "confirmed")
 TILE, ACROSS, DOWN = 180, 6, 5  # contact sheets: pixels of a cut-out, cut-outs in a row, rows
@@ -108,7 +109,13 @@ def _write_sheet(path: Path, tiles: Sequence[np.ndarray]) -> None:
 
 
 def find_blobs(
-    model: Model, sources: Sequence[Source], dataset: str, name: str, fine: LabelSpace, out: Path, least: int,
+    model: Model,
+    sources: Sequence[Source],
+    dataset: str,
+    name: str,
+    fine: LabelSpace,
+    out: Path,
+    least: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Write OUT/blobs.csv (one line a blob), OUT/blobs.json (what `apply_blobs` needs) and contact

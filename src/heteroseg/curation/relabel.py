@@ -18,11 +18,12 @@ from heteroseg.datasets.sample import Item
 from heteroseg.datasets.writing import write_ids
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import require_tree_of
+from heteroseg.experiment.sources import Source, source_named
 from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.labels.space import LabelSpace
-from heteroseg.model.model import Model, Prediction
+from heteroseg.model.model import Model
+from heteroseg.model.prediction import Prediction
 from heteroseg.supervision.targets import encode_ids
-from heteroseg.training.batches import Source, source_named
 
 BINS = 1000
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -135,9 +136,7 @@ def combined_space(
     """
     tree = fine.taxonomy
     nodes = [tuple(tree.names[n] for n in tree.cover(label.leaves)) if label.leaves else () for label in fine.labels]
-    entries = [
-        Entry(b.id, b.name, n, b.color, b.evaluate) for b, n in zip(fine.labels, nodes, strict=True)
-    ]
+    entries = [Entry(b.id, b.name, n, b.color, b.evaluate) for b, n in zip(fine.labels, nodes, strict=True)]
     ids, names = {b.id for b in fine.labels}, {b.name for b in fine.labels}
     void = next((b.id for b in fine.labels if not b.leaves), None)
     following = max(ids) + 1
@@ -167,8 +166,14 @@ def _given(item: Item, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
 
 
 def relabel(
-    model: Model, sources: Sequence[Source], dataset: str, fine: LabelSpace, confidence: float, out: Path,
-    truth: str | None = None, say: Callable[[str], None] = lambda _: None,
+    model: Model,
+    sources: Sequence[Source],
+    dataset: str,
+    fine: LabelSpace,
+    confidence: float,
+    out: Path,
+    truth: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Curve | None:
     """Write a dataset for the reader `folder`: images/ and masks/ by split, label_space.yaml and relabel.json in OUT.
 
@@ -218,12 +223,20 @@ def relabel(
             say(f"{dataset} {split}: {len(items)} images")
     rows = {
         label.name: {"kept": int(row[0]), "refined": int(row[1])}
-        for label, row in zip(coarse.labels, counts, strict=True) if label.leaves
+        for label, row in zip(coarse.labels, counts, strict=True)
+        if label.leaves
     }
-    write_json(out / "relabel.json", {
-        "dataset": dataset, "labels": fine.name, "confidence": confidence, "model": model.name,
-        "model_digest": model.digest, "pixels": rows,
-    })
+    write_json(
+        out / "relabel.json",
+        {
+            "dataset": dataset,
+            "labels": fine.name,
+            "confidence": confidence,
+            "model": model.name,
+            "model_digest": model.digest,
+            "pixels": rows,
+        },
+    )
     return curve
 
 

@@ -62,8 +62,9 @@ class Proposal:
         return "part of" if self.seen >= 0.5 else "overlapping"
 
 
-def collect(model: Model, labels: Sequence[Listed], reader: str, root: Path, split: str, options: dict[str, Any],
-            images: int) -> Evidence:
+def collect(
+    model: Model, labels: Sequence[Listed], reader: str, root: Path, split: str, options: dict[str, Any], images: int
+) -> Evidence:
     """Predict `images` images of a split, spread evenly over it; count what lies under each label."""
     items = list_items(reader, root, split, options)
     places = np.unique(np.linspace(0, len(items) - 1, min(images, len(items))).round().astype(int))
@@ -185,8 +186,9 @@ def _told(tree: Taxonomy, proposal: Proposal) -> str:
     return f"{proposal.kind} {nodes} ({', '.join(parts)})"
 
 
-def draft(labels: Sequence[Listed], tree: Taxonomy, proposals: list[list[Proposal]], name: str, taxonomy: str,
-          source: str) -> str:
+def draft(
+    labels: Sequence[Listed], tree: Taxonomy, proposals: list[list[Proposal]], name: str, taxonomy: str, source: str
+) -> str:
     """The text of a label space of the first proposals; the others stand above each label as comments."""
     entries, found = [], iter(proposals)
     taken = {leaf for mine in proposals if mine and mine[0].claimed for leaf in mine[0].leaves}
@@ -218,8 +220,9 @@ def write_draft(path: Path, text: str, tree: Taxonomy) -> None:
     write_text(path, text)
 
 
-def suggest(labels: Sequence[Listed], tree: Taxonomy, evidence: Evidence | None, out: Path, taxonomy: str,
-            source: str) -> str:
+def suggest(
+    labels: Sequence[Listed], tree: Taxonomy, evidence: Evidence | None, out: Path, taxonomy: str, source: str
+) -> str:
     """Propose, write the draft to `out`, and return the first proposals as a table of text."""
     proposals = propose(labels, tree, evidence)
     write_draft(out, draft(labels, tree, proposals, out.stem, taxonomy, source), tree)

@@ -19,7 +19,11 @@ Record = tuple[str, str, bytes]  # name of the sample, "image" or "mask", conten
 
 
 def unpacked(
-    root: Path, split: str, shards: list[Path], settings: list[str], cache: str | None,
+    root: Path,
+    split: str,
+    shards: list[Path],
+    settings: list[str],
+    cache: str | None,
     records: Callable[[], Iterator[Record]],
 ) -> list[Item]:
     """Items whose files lie in `cache` (default: .heteroseg in the root), written there where they are not yet.

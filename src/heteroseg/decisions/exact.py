@@ -37,13 +37,13 @@ from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 
 Size = tuple[int, int]
-MARGIN, TINY, MAJORITY = 2.0**-20, 1e-37, 0.5001  # as in heteroseg.decisions.kernels_marginal, where they are explained
+MARGIN, TINY, MAJORITY = 2.0**-20, 1e-37, 0.5001  # as in the kernels, where they are explained
 CHUNK = 2**24  # logits that are gathered at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A taxonomy and a question as tables; codes, `first`, `begin`, `end` and `after` as in `heteroseg.decisions.kernels_marginal`.
+    """A taxonomy and a question as tables; codes, `first`, `begin`, `end` and `after` as in `kernels_cell`.
 
     `order` are the codes of the classifiers that are asked, parents first. `above` and `channel` (codes,) lead back:
     the code above and the channel between, -1 where there is none. `label` (codes,) is what a code means: a node, or
@@ -185,27 +185,27 @@ def _axis(full: int, small: int, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _rows_first(logits: Tensor) -> np.ndarray:
     """(1, C, h, w) logits as (h, w, C) float32 in memory order."""
-    from heteroseg.decisions import kernels_marginal as kernels  # numba takes a second to import
+    from heteroseg.decisions import kernels_cell  # numba takes a second to import
 
     z = logits[0].detach().float()
     if z.permute(1, 2, 0).is_contiguous():
         return z.permute(1, 2, 0).numpy()
     planes = z.contiguous().numpy()
     result = np.empty((planes.shape[1], planes.shape[2], planes.shape[0]), np.float32)
-    _in_bands(len(result), lambda start, stop: kernels.channels_last(planes, start, stop, result))
+    _in_bands(len(result), lambda start, stop: kernels_cell.channels_last(planes, start, stop, result))
     return result
 
 
 @lru_cache(16)
 def _grid(h: int, w: int, covers: Size, size: Size) -> tuple[np.ndarray, ...]:
-    """`rows`, `columns`, `down` and `across` as in `heteroseg.decisions.kernels_marginal`, only to be read."""
+    """`rows`, `columns`, `down` and `across` as in `kernels_cell`, only to be read."""
     rows, down = _axis(covers[0], h, size[0])
     columns, across = _axis(covers[1], w, size[1])
     return rows, columns, down, across
 
 
 def _lazy_path(lazy: LazyLogits, covers: Size, size: Size, plan: Plan) -> np.ndarray:
-    from heteroseg.decisions import kernels_marginal as kernels
+    from heteroseg.decisions import kernels_path
 
     features = _rows_first(lazy.features)
     h, w = features.shape[:2]
@@ -219,15 +219,15 @@ def _lazy_path(lazy: LazyLogits, covers: Size, size: Size, plan: Plan) -> np.nda
         rows = min(stop, h - 1) - start + 1
         where = np.full((rows, w, len(plan.order)), -1, np.int64)
         pool, used = np.empty(rows * w * len(head.bias), np.float32), np.zeros(1, np.int64)
-        found = kernels.Lazy(head.weight, head.bias, place, number, where, pool, used)
-        kernels.path_band(features, found, start, stop, *grid, *walk, plan.answer, out)
+        found = kernels_path.Lazy(head.weight, head.bias, place, number, where, pool, used)
+        kernels_path.path_band(features, found, start, stop, *grid, *walk, plan.answer, out)
 
     _in_bands(h, band)
     return out
 
 
 def _compiled(logits: Tensor, covers: Size, size: Size, plan: Plan, confident: bool) -> tuple[np.ndarray, np.ndarray]:
-    from heteroseg.decisions import kernels_marginal as kernels
+    from heteroseg.decisions import kernels_marginal, kernels_path
 
     z = _rows_first(logits)
     grid, walk = _grid(z.shape[0], z.shape[1], covers, size), (plan.first, plan.begin, plan.end, plan.after)
@@ -236,16 +236,16 @@ def _compiled(logits: Tensor, covers: Size, size: Size, plan: Plan, confident: b
         return _marginal(z, logits, covers, size, plan, grid, chance), chance
     table = np.arange(len(plan.label)) if confident else plan.answer
     out = np.empty(size, table.dtype)
-    _in_bands(len(z), lambda start, stop: kernels.path_band(z, None, start, stop, *grid, *walk, table, out))
+    _in_bands(len(z), lambda start, stop: kernels_path.path_band(z, None, start, stop, *grid, *walk, table, out))
     if not confident:
         return out, chance
     back = (out, plan.begin, plan.end, plan.above, plan.channel)
-    _in_bands(len(z), lambda start, stop: kernels.chance_band(z, start, stop, *grid, *back, chance))
+    _in_bands(len(z), lambda start, stop: kernels_marginal.chance_band(z, start, stop, *grid, *back, chance))
     return plan.answer[out], chance
 
 
 def _marginal(z, logits: Tensor, covers: Size, size: Size, plan: Plan, grid, chance: np.ndarray) -> np.ndarray:
-    from heteroseg.decisions import kernels_marginal as kernels
+    from heteroseg.decisions import kernels_marginal
 
     assert plan.space is not None
     out, near = np.empty(size, plan.answer.dtype), []
@@ -254,7 +254,7 @@ def _marginal(z, logits: Tensor, covers: Size, size: Size, plan: Plan, grid, cha
 
     def band(start: int, stop: int) -> None:
         found = np.empty((grid[0][stop] - grid[0][start]) * size[1], np.int64)
-        count = kernels.marginal_band(z, start, stop, *grid, *walk, plan.answer, out, chance, found)
+        count = kernels_marginal.marginal_band(z, start, stop, *grid, *walk, plan.answer, out, chance, found)
         near.append(found[:count].copy())
 
     _in_bands(len(z), band)

@@ -31,7 +31,7 @@ def finite(logits: Tensor) -> Tensor:
 
 def _between(low: Tensor, high: Tensor, weight: Tensor) -> Tensor:
     """Interpolate. Two products and a sum, each rounded, never fused: never decreasing in `low` or in `high`, which
-    `heteroseg.decisions.exact` relies on, and the same bits on every machine."""
+    `exact` relies on, and the same bits on every machine."""
     return low * (1 - weight) + high * weight
 
 
@@ -59,7 +59,7 @@ def in_lanes(logits: Tensor) -> Tensor:
     """(B, C, H, W) to (B, C, 1, N): H * W pixels and zeros up to a multiple of LANES.
 
     Torch's softmax and sums round differently for the last few pixels that fill no vector register. Without such a rest
-    the probabilities of a pixel have the same bits in any image and at any place, which `heteroseg.decisions.exact` relies on.
+    the probabilities of a pixel have the same bits in any image and at any place, which `exact` relies on.
     """
     flat = logits.flatten(2)
     return F.pad(flat, (0, -flat.shape[2] % LANES))[:, :, None]

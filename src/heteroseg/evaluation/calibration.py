@@ -21,9 +21,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
-def nll(
-    logits: np.ndarray, classes: np.ndarray, temperature: float = 1.0, weights: np.ndarray | None = None
-) -> float:
+def nll(logits: np.ndarray, classes: np.ndarray, temperature: float = 1.0, weights: np.ndarray | None = None) -> float:
     """Mean −log p(class) of (N, K) logits / temperature; `classes` (N,) ints, `weights` (N,) of the mean."""
     each = -log_softmax(logits / temperature)[np.arange(len(classes)), classes]
     return float(np.average(each, weights=weights))
@@ -94,9 +92,7 @@ def ancestor_error(tree: Taxonomy, true: np.ndarray, decided: np.ndarray) -> np.
     """
     paths = [tree.path(n) for n in range(len(tree))]
     pairs, back = np.unique(np.stack([true, decided], 1), axis=0, return_inverse=True)
-    heights = [
-        len(paths[t]) - sum(a == b for a, b in zip(paths[t], paths[d], strict=False)) for t, d in pairs.tolist()
-    ]
+    heights = [len(paths[t]) - sum(a == b for a, b in zip(paths[t], paths[d], strict=False)) for t, d in pairs.tolist()]
     return np.array(heights, np.int64)[back.ravel()]
 
 

@@ -11,9 +11,9 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import detection
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.evaluation.temperatures import Pixels, sample_pixels
+from heteroseg.experiment.sources import Source
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
-from heteroseg.training.batches import Source
 
 PER_IMAGE = 4000  # labelled pixels that are looked at in an image: what is held out is rare
 

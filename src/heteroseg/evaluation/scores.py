@@ -11,10 +11,10 @@ from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import ancestor_error
 from heteroseg.evaluation.metrics import Scores, concept_ious, confusion, groups_at_depth, knowledge, merge, scores
+from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.supervision.targets import encode
-from heteroseg.training.batches import Source
 
 OUTSIDE = "(outside)"  # in `confusion`, what a pixel is taken for that is predicted as no label of the space
 
@@ -138,7 +138,9 @@ def hierarchical(counts: np.ndarray, space: LabelSpace) -> dict[str, float | Non
         return part / whole if whole else None
 
     return {
-        "ancestor_error": share(steps, total), "coverage": share(covered, total), "accuracy": share(right, covered),
+        "ancestor_error": share(steps, total),
+        "coverage": share(covered, total),
+        "accuracy": share(right, covered),
         "consistent": share(consistent, total),
     }
 

@@ -18,11 +18,11 @@ from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
 from heteroseg.evaluation.scores import in_taxonomy_of, truth
+from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 from heteroseg.networks import HierarchicalHead, Network
-from heteroseg.training.batches import Source
 
 PER_IMAGE = 400  # labelled pixels that are looked at in an image
 FEWEST = 50  # pixels that a classifier needs, in each half, to get a temperature of its own
@@ -41,9 +41,7 @@ class Pixels:
     weight: np.ndarray
 
 
-def sample_pixels(
-    model: Model, source: Source, limit: int | None, per_image: int = PER_IMAGE, seed: int = 0
-) -> Pixels:
+def sample_pixels(model: Model, source: Source, limit: int | None, per_image: int = PER_IMAGE, seed: int = 0) -> Pixels:
     """Up to `per_image` evaluated pixels of each val image, chosen at random."""
     space, rng = in_taxonomy_of(model, source.space), np.random.default_rng(seed)
     evaluated = np.append(space.evaluated, False)
@@ -92,7 +90,9 @@ def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, Any]:
     curve = risk_coverage(confidence, right)
     at = np.minimum(np.searchsorted(curve.coverage, np.arange(1, 21) / 20 - 1e-9), len(curve.coverage) - 1)
     return {
-        "acc": float(right.mean()), "ece": calibration_error(confidence, right), "aurc": curve.aurc,
+        "acc": float(right.mean()),
+        "ece": calibration_error(confidence, right),
+        "aurc": curve.aurc,
         "risk": curve.risk[at].tolist(),
     }
 

@@ -17,12 +17,12 @@ from heteroseg.decisions.lazy_head import pack_head
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
+from heteroseg.experiment.sources import open_sources
 from heteroseg.files import written
 from heteroseg.inference.files import IMAGES, list_jobs
 from heteroseg.model.exported import FORMATS, METADATA, need, prepare
 from heteroseg.model.model import Model, model_file
 from heteroseg.networks import Network, fused_head
-from heteroseg.training.batches import open_sources
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]

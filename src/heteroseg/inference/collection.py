@@ -180,8 +180,15 @@ def summarise(rows: Sequence[dict[str, Any]], seconds: float, new: int) -> dict[
 
 
 def predict_collection(
-    model: str, source: str, dest: str, labels: str = "leaves", workers: int = 2, batch: int = 32, device: str = "cpu",
-    address: str | None = None, say: Callable[[str], None] = lambda _: None,
+    model: str,
+    source: str,
+    dest: str,
+    labels: str = "leaves",
+    workers: int = 2,
+    batch: int = 32,
+    device: str = "cpu",
+    address: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Label every image below `source` into `dest`; what is done there already is kept. Returns the summary.
 

@@ -15,7 +15,8 @@ from heteroseg.files import write_json, written
 from heteroseg.inference.pictures import colorise, entries, legend, overlay
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.model.model import Model, Prediction
+from heteroseg.model.model import Model
+from heteroseg.model.prediction import Prediction
 
 IMAGES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}

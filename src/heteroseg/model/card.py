@@ -57,8 +57,13 @@ def _cell(text: object) -> str:
 
 
 def model_card(
-    name: str, taxonomy: Taxonomy, spaces: dict[str, LabelSpace], config: ModelConfig, parameters: int,
-    history: History | None, license: str | None = None,
+    name: str,
+    taxonomy: Taxonomy,
+    spaces: dict[str, LabelSpace],
+    config: ModelConfig,
+    parameters: int,
+    history: History | None,
+    license: str | None = None,
 ) -> str:
     """The card as Markdown with metadata by huggingface_hub's conventions; `license` is that of the weights."""
     from huggingface_hub import EvalResult, ModelCardData

@@ -76,7 +76,11 @@ def download(name: str, revision: str | None = None, **options: Any) -> Path:
 
 
 def upload(
-    folder: Path, name: str, private: bool | None = None, token: str | None = None, message: str = "Upload model",
+    folder: Path,
+    name: str,
+    private: bool | None = None,
+    token: str | None = None,
+    message: str = "Upload model",
     create_pr: bool = False,
 ) -> str:
     """Put a MODEL folder on the hub, in a new repository or as a commit to one that is there; returns its address."""

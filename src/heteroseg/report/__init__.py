@@ -7,6 +7,12 @@ from heteroseg.report.page import Contents, write_report
 from heteroseg.report.run import evaluation_contents, report_run
 
 __all__ = [
-    "Contents", "Example", "collect_examples", "evaluation_contents", "report_run", "write_audit", "write_comparison",
+    "Contents",
+    "Example",
+    "collect_examples",
+    "evaluation_contents",
+    "report_run",
+    "write_audit",
+    "write_comparison",
     "write_report",
 ]

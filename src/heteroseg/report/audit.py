@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from heteroseg.curation.audit import PICTURE, Audit, Counts, Kind
+from heteroseg.experiment.sources import Source
 from heteroseg.files import write_json, write_text
 from heteroseg.report.examples import photo_uri, rgb
 from heteroseg.report.page import environment
-from heteroseg.training.batches import Source
 
 KINDS: dict[Kind, str] = {
     "region": "Regions in dispute",
@@ -81,8 +81,10 @@ def write_audit(
                 "faults": [f for c in counts.values() for f in c.faults],
             }
         )  # fmt: skip
-    page = environment().get_template("audit.html").render(
-        title=title, datasets=datasets, audit=audit, sure=sure, least=least, facts=facts
+    page = (
+        environment()
+        .get_template("audit.html")
+        .render(title=title, datasets=datasets, audit=audit, sure=sure, least=least, facts=facts)
     )
     write_json(out / "audit.json", audit_data(audit) | {"facts": facts})
     write_text(out / "audit.html", page)

@@ -98,7 +98,7 @@ def line_chart(lines: Sequence[Line], log: bool = False, percent: bool = False) 
     told = ", ".join(f"{line.name}: last value {number(float(line.values[-1]))}" for line in lines)
     return Markup(  # every name is escaped
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">'
-        f'{"".join(parts)}</svg>'
+        f"{''.join(parts)}</svg>"
         f'<ul class="key">{"".join(rows)}</ul>'
     )
 

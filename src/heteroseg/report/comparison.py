@@ -22,7 +22,7 @@ def _cell(values: Sequence[float | None]) -> dict[str, Any]:
 
 
 def write_comparison(path: Path, title: str, table: dict[str, Any], experiment: str, facts: dict[str, str]) -> None:
-    """Write the page. `table` is what heteroseg.comparison.runner.collect returns, `experiment` YAML text."""
+    """Write the page. `table` is what heteroseg.comparison.table.collect returns, `experiment` YAML text."""
     datasets = []
     for name in dict.fromkeys(d for row in table.values() for d in row["datasets"]):
         known = {way: row for way, row in table.items() if name in row["datasets"]}
@@ -38,7 +38,9 @@ def write_comparison(path: Path, title: str, table: dict[str, Any], experiment: 
         {"name": way, "parameters": row["parameters"] / 1e6, "minutes": float(np.mean(row["train_seconds"])) / 60}
         for way, row in table.items()
     ]
-    page = environment().get_template("comparison.html").render(
-        title=title, datasets=datasets, ways=ways, experiment=experiment, facts=facts
+    page = (
+        environment()
+        .get_template("comparison.html")
+        .render(title=title, datasets=datasets, ways=ways, experiment=experiment, facts=facts)
     )
     write_text(path, page)

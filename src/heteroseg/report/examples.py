@@ -13,11 +13,11 @@ import numpy as np
 from heteroseg.datasets import read_labelled
 from heteroseg.datasets.sample import Item
 from heteroseg.evaluation.scores import in_taxonomy_of, truth
+from heteroseg.experiment.sources import Source
 from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
-from heteroseg.training.batches import Source
 
 PIXELS = 22_000_000  # of all pictures of a page together; more pictures are made smaller
 WIDEST, NARROWEST = 640, 240

@@ -36,7 +36,7 @@ IMPORTANT = ("date", "commit", "machine")  # facts that stand at the top of the 
 
 @dataclass
 class Contents:
-    """All that a page tells. `evaluation` is what heteroseg.evaluation.scores.evaluate returns, `spaces` are by dataset.
+    """All that a page tells. `evaluation` is what `evaluate` returns, `spaces` are by dataset.
 
     `log` has the rows of log.csv, `history` evaluations by step; `settings` is text by title, folded away; `notes` are
     sentences about what could not be shown.

@@ -11,13 +11,13 @@ import torch
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import in_taxonomy_of
 from heteroseg.experiment.config import Experiment, load_experiment
+from heteroseg.experiment.sources import Source, open_sources
 from heteroseg.files import yaml_text
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts as facts_now
 from heteroseg.report.examples import Example, collect_examples
 from heteroseg.report.page import Contents, Row, spec_texts, write_report
 from heteroseg.report.statistics import Statistics, count
-from heteroseg.training.batches import Source, open_sources
 
 
 def read_log(path: Path) -> list[Row]:

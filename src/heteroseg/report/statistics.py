@@ -6,7 +6,7 @@ import numpy as np
 
 from heteroseg.datasets import read_labelled
 from heteroseg.evaluation.scores import truth
-from heteroseg.training.batches import Source
+from heteroseg.experiment.sources import Source
 
 SAMPLE = 60  # training images that are decoded for the shares of the labels
 

@@ -1,10 +1,8 @@
 """The training loop, on lightning's Fabric: devices, processes, precision are its business, the rest ours."""
 
 import csv
-import ctypes
 import json
 import time
-from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,131 +14,18 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
-from heteroseg.experiment.config import Experiment, OptimiserConfig
+from heteroseg.experiment.config import Experiment
+from heteroseg.experiment.sources import open_sources
 from heteroseg.files import write_json, write_text, written
 from heteroseg.model.model import Model, save_model, spaces_by_name
 from heteroseg.networks import build_network
 from heteroseg.provenance import facts
-from heteroseg.supervision.label_terms import Terms, build_terms, classifier_weights
-from heteroseg.supervision.loss import Sums, hierarchical_loss, reduce_sums
-from heteroseg.training.batches import Batch, Source, batches, open_sources, training_loader
-
-
-def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
-    """Factor on the learning rate at a step: linear warm-up, then poly decay or halving at given steps."""
-    factor = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    if config.schedule == "poly":
-        return factor * (1 - step / steps) ** config.power
-    return factor * 0.5 ** sum(step >= at for at in config.halve_at)
-
-
-def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW; norms and biases are not decayed, the backbone has its own factor on the rate."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        key = (name.startswith("body.0."), parameter.ndim > 1)  # body.0 is the backbone of our own networks
-        groups.setdefault(key, []).append(parameter)
-    parameters = [
-        {
-            "params": params,
-            "lr": config.lr * (config.backbone_lr if backbone else 1.0),
-            "weight_decay": config.weight_decay if decay else 0.0,
-        }
-        for (backbone, decay), params in groups.items()
-    ]
-    if config.name == "sgd":
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
-    return torch.optim.AdamW(parameters, lr=config.lr)
-
-
-@torch.no_grad()
-def average(target: nn.Module, source: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average of weights, with a shorter memory in the first steps; statistics are copied."""
-    decay = min(decay, (1 + step) / (10 + step))
-    for weight, new in zip(target.parameters(), source.parameters(), strict=True):
-        weight.lerp_(new, 1 - decay)
-    for statistic, now in zip(target.buffers(), source.buffers(), strict=True):
-        statistic.copy_(now)
-
-
-def label_weights(sources: Sequence[Source], weights: dict[str, float]) -> Tensor | None:
-    """(labels,) weight of each running label number from DATASET/LABEL entries; None where there are none."""
-    if not weights:
-        return None
-    names = []
-    for s in sources:
-        names += [f"{s.name}/{label.name}" for label in s.space.labels]
-        names += [f"{s.name}/(around boxes)"] * (s.space.targets - len(s.space.labels))
-    for name in weights:
-        if name not in names:
-            raise HeterosegError(f"loss.class_weights: there is no {name!r}{nearest(name, names)}; write DATASET/LABEL")
-    return torch.tensor([weights.get(name, 1.0) for name in names])
-
-
-def memory_layout(network: nn.Module, device: torch.device) -> torch.memory_format:
-    """Channels last (half the time of a step on CPUs, and what tensor cores want) wherever it is safe.
-
-    On CPUs the backward pass of 1x1 convolutions with a stride, as in ResNets, overwrites foreign memory in that layout
-    (seen with torch 2.13.0, two threads, an odd batch).
-    """
-    strided = any(
-        isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1) for m in network.modules()
-    )
-    return torch.contiguous_format if strided and device.type == "cpu" else torch.channels_last
-
-
-def keep_freed_memory() -> bool:
-    """Let glibc keep freed blocks instead of handing them back to the system; False where there is no glibc.
-
-    Otherwise every large tensor is mapped anew and its pages are cleared on first touch, in every step: up to a third
-    of the time of a step on CPUs (docs/log.md). The process keeps its largest size until it ends.
-    """
-    try:
-        set_option = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    mmap_max, trim_threshold = -4, -1  # names and numbers of <malloc.h>
-    return bool(set_option(mmap_max, 0) and set_option(trim_threshold, -1))
-
-
-class Objective:
-    """The loss of a batch, the same for one process and for many."""
-
-    def __init__(
-        self, experiment: Experiment, sources: Sequence[Source], device: torch.device, layout: torch.memory_format
-    ):
-        self.layout = layout
-        self.config, self.seed = experiment.loss, experiment.train.seed
-        self.tree = sources[0].space.taxonomy
-        self.terms: Terms = build_terms([s.space for s in sources]).to(device)
-        self.weights = classifier_weights(self.tree, experiment.loss.weights, experiment.loss.box_weights).to(device)
-        by_label = label_weights(sources, experiment.loss.class_weights)
-        self.label_weights = None if by_label is None else by_label.to(device)
-
-    def __call__(self, network: nn.Module, batch: Batch, step: int, fabric: Fabric) -> tuple[Tensor, Sums]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step * 1009 + fabric.global_rank)
-        c = self.config
-        logits = network(batch.images.contiguous(memory_format=self.layout))
-        sums, pixels = hierarchical_loss(
-            logits,
-            batch.mask,
-            batch.boxes,
-            self.terms,
-            self.tree,
-            cell=c.cell,
-            gate=c.gate,
-            balance=c.balance,
-            label_weights=self.label_weights,
-            mixtures=batch.mixtures,
-            generator=generator,
-        )
-        if fabric.world_size > 1:
-            # processes average their gradients, so each divides by the mean of all denominators
-            sums = Sums(sums.nll, fabric.all_reduce(sums.weight.detach(), reduce_op="mean"))  # type: ignore[arg-type]
-            pixels = fabric.all_reduce(pixels, reduce_op="mean")  # type: ignore[assignment]
-        return reduce_sums(sums, self.weights, c.normalise, pixels), sums
+from heteroseg.supervision.loss import Sums
+from heteroseg.training.batches import Batch, batches, training_loader
+from heteroseg.training.objective import Objective
+from heteroseg.training.optimiser import average, build_optimiser, keep_freed_memory, learning_rate, memory_layout
 
 
 class Run:

@@ -1,0 +1,108 @@
+"""What a network says about one image, worked out when it is asked for."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heteroseg.decisions import reference
+from heteroseg.decisions.exact import Plan, decode, decode_confident, dense
+from heteroseg.decisions.lazy_head import LazyLogits
+from heteroseg.decisions.reference import leaf_probs, upsample
+from heteroseg.labels.space import LabelSpace
+
+if TYPE_CHECKING:
+    from heteroseg.model.model import Model
+
+BAND = 2**24  # logits that are upsampled at a time
+
+
+@dataclass
+class Prediction:
+    """What the network says about one image of `size` (H, W); everything is worked out when it is asked for."""
+
+    model: "Model"
+    output: Tensor | LazyLogits  # logits at the output stride, or what they are made of
+    size: tuple[int, int]
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(1, C, h, w) logits at the output stride."""
+        return dense(self.output) if isinstance(self.output, LazyLogits) else self.output
+
+    def _bands(self) -> Iterator[tuple[slice, Tensor]]:
+        """Rows and their upsampled logits (1, C, rows, W), from top to bottom: memory does not grow with the image."""
+        height, width = self.size
+        rows = max(1, BAND // (self.logits.shape[1] * width))
+        for start in range(0, height, rows):
+            stop = min(start + rows, height)
+            yield slice(start, stop), upsample(self.logits, self.covers, (start, stop), width)
+
+    def _by_bands(self, answer: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """(H, W) answers to upsampled logits."""
+        return torch.cat([answer(logits)[0] for _, logits in self._bands()]).cpu().numpy()
+
+    def leaf_bands(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """(rows, probabilities) from top to bottom; probabilities are (leaves, rows, W) float32."""
+        for rows, logits in self._bands():
+            yield rows, leaf_probs(logits, self.model.taxonomy)[0].cpu().numpy()
+
+    def mean_probs(self, regions: np.ndarray) -> np.ndarray:
+        """(R + 1, leaves) float64 mean probabilities of the pixels of each number in `regions` (H, W) int, 0 to R.
+
+        A number without pixels has zeros.
+        """
+        count, flat = int(regions.max()) + 1, regions.reshape(self.size)
+        sums = np.zeros((len(self.model.taxonomy.leaves), count))
+        for rows, probs in self.leaf_bands():
+            numbers = flat[rows].ravel()
+            for leaf, values in enumerate(probs):
+                sums[leaf] += np.bincount(numbers, weights=values.ravel(), minlength=count)
+        return sums.T / np.maximum(np.bincount(flat.ravel(), minlength=count), 1)[:, None]
+
+    @property
+    def covers(self) -> tuple[int, int]:
+        """The padded image size that the logits stand for."""
+        return self.model.network.covers(*self.size)
+
+    def _decoded(self, plan: Plan) -> np.ndarray:
+        return decode(self.output, self.covers, self.size, plan)
+
+    def positions(self, space: str | LabelSpace) -> np.ndarray:
+        """(H, W) int64 positions in `space.labels`, -1 outside the space."""
+        return self._decoded(self.model.plan(space))
+
+    def labels(self, space: str | LabelSpace) -> np.ndarray:
+        """(H, W) int64 native ids of a label space (a name in `model.spaces`, or a LabelSpace of the same taxonomy)."""
+        return self._decoded(self.model.plan(space, ids=True)).astype(np.int64)
+
+    def confidence(self, space: str | LabelSpace) -> np.ndarray:
+        """(H, W) float32 probability of each pixel's answer in a label space; see `decode.decode_confident`."""
+        return self.confident_positions(space)[1]
+
+    def confident_positions(self, space: str | LabelSpace) -> tuple[np.ndarray, np.ndarray]:
+        """`positions` and `confidence` for the price of one."""
+        return decode_confident(self.output, self.covers, self.size, self.model.plan(space))
+
+    def nodes(self, back_off: float | None = None) -> np.ndarray:
+        """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void.
+
+        With `back_off` the decision stops at the deepest node whose probability is at least that, the root at worst.
+        """
+        if back_off is None:
+            return self._decoded(self.model.plan(None))
+        return self._by_bands(lambda logits: reference.back_off(logits, self.model.taxonomy, back_off))
+
+    def novelty(self, score: reference.Score = "probability") -> np.ndarray:
+        """(H, W) float32, the larger the less a pixel fits anything that was trained; see `decision.novelty`."""
+        return self._by_bands(lambda logits: reference.novelty(logits, self.model.taxonomy, score))
+
+    def probs(self, node: str) -> np.ndarray:
+        """(H, W) float32 probability of a node: the sum over its leaves."""
+        tree = self.model.taxonomy
+        start, stop = tree.spans[tree.index(node)]
+        return self._by_bands(lambda logits: leaf_probs(logits, tree)[:, start:stop].sum(1))

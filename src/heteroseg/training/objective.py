@@ -1,0 +1,66 @@
+"""The loss of a batch, the same for one process and for many."""
+
+from collections.abc import Sequence
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from heteroseg.errors import HeterosegError, nearest
+from heteroseg.experiment.config import Experiment
+from heteroseg.experiment.sources import Source
+from heteroseg.supervision.label_terms import Terms, build_terms, classifier_weights
+from heteroseg.supervision.loss import Sums, hierarchical_loss, reduce_sums
+from heteroseg.training.batches import Batch
+
+
+def label_weights(sources: Sequence[Source], weights: dict[str, float]) -> Tensor | None:
+    """(labels,) weight of each running label number from DATASET/LABEL entries; None where there are none."""
+    if not weights:
+        return None
+    names = []
+    for s in sources:
+        names += [f"{s.name}/{label.name}" for label in s.space.labels]
+        names += [f"{s.name}/(around boxes)"] * (s.space.targets - len(s.space.labels))
+    for name in weights:
+        if name not in names:
+            raise HeterosegError(f"loss.class_weights: there is no {name!r}{nearest(name, names)}; write DATASET/LABEL")
+    return torch.tensor([weights.get(name, 1.0) for name in names])
+
+
+class Objective:
+    """The loss of a batch, the same for one process and for many."""
+
+    def __init__(
+        self, experiment: Experiment, sources: Sequence[Source], device: torch.device, layout: torch.memory_format
+    ):
+        self.layout = layout
+        self.config, self.seed = experiment.loss, experiment.train.seed
+        self.tree = sources[0].space.taxonomy
+        self.terms: Terms = build_terms([s.space for s in sources]).to(device)
+        self.weights = classifier_weights(self.tree, experiment.loss.weights, experiment.loss.box_weights).to(device)
+        by_label = label_weights(sources, experiment.loss.class_weights)
+        self.label_weights = None if by_label is None else by_label.to(device)
+
+    def __call__(self, network: nn.Module, batch: Batch, step: int, fabric: Fabric) -> tuple[Tensor, Sums]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step * 1009 + fabric.global_rank)
+        c = self.config
+        logits = network(batch.images.contiguous(memory_format=self.layout))
+        sums, pixels = hierarchical_loss(
+            logits,
+            batch.mask,
+            batch.boxes,
+            self.terms,
+            self.tree,
+            cell=c.cell,
+            gate=c.gate,
+            balance=c.balance,
+            label_weights=self.label_weights,
+            mixtures=batch.mixtures,
+            generator=generator,
+        )
+        if fabric.world_size > 1:
+            # processes average their gradients, so each divides by the mean of all denominators
+            sums = Sums(sums.nll, fabric.all_reduce(sums.weight.detach(), reduce_op="mean"))  # type: ignore[arg-type]
+            pixels = fabric.all_reduce(pixels, reduce_op="mean")  # type: ignore[assignment]
+        return reduce_sums(sums, self.weights, c.normalise, pixels), sums

@@ -1,0 +1,71 @@
+"""How weights move: the optimiser, its rate, the average, and what makes a step quick."""
+
+import ctypes
+
+import torch
+from torch import nn
+
+from heteroseg.experiment.config import OptimiserConfig
+
+
+def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
+    """Factor on the learning rate at a step: linear warm-up, then poly decay or halving at given steps."""
+    factor = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    if config.schedule == "poly":
+        return factor * (1 - step / steps) ** config.power
+    return factor * 0.5 ** sum(step >= at for at in config.halve_at)
+
+
+def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """SGD or AdamW; norms and biases are not decayed, the backbone has its own factor on the rate."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        key = (name.startswith("body.0."), parameter.ndim > 1)  # body.0 is the backbone of our own networks
+        groups.setdefault(key, []).append(parameter)
+    parameters = [
+        {
+            "params": params,
+            "lr": config.lr * (config.backbone_lr if backbone else 1.0),
+            "weight_decay": config.weight_decay if decay else 0.0,
+        }
+        for (backbone, decay), params in groups.items()
+    ]
+    if config.name == "sgd":
+        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
+    return torch.optim.AdamW(parameters, lr=config.lr)
+
+
+@torch.no_grad()
+def average(target: nn.Module, source: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average of weights, with a shorter memory in the first steps; statistics are copied."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for weight, new in zip(target.parameters(), source.parameters(), strict=True):
+        weight.lerp_(new, 1 - decay)
+    for statistic, now in zip(target.buffers(), source.buffers(), strict=True):
+        statistic.copy_(now)
+
+
+def memory_layout(network: nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels last (half the time of a step on CPUs, and what tensor cores want) wherever it is safe.
+
+    On CPUs the backward pass of 1x1 convolutions with a stride, as in ResNets, overwrites foreign memory in that layout
+    (seen with torch 2.13.0, two threads, an odd batch).
+    """
+    strided = any(
+        isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1) for m in network.modules()
+    )
+    return torch.contiguous_format if strided and device.type == "cpu" else torch.channels_last
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep freed blocks instead of handing them back to the system; False where there is no glibc.
+
+    Otherwise every large tensor is mapped anew and its pages are cleared on first touch, in every step: up to a third
+    of the time of a step on CPUs (docs/log.md). The process keeps its largest size until it ends.
+    """
+    try:
+        set_option = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    mmap_max, trim_threshold = -4, -1  # names and numbers of <malloc.h>
+    return bool(set_option(mmap_max, 0) and set_option(trim_threshold, -1))
