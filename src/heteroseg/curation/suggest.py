@@ -1,6 +1,6 @@
 """Where an unknown dataset's labels belong in a tree: proposals with evidence, as a label space that a person edits.
 
-Two witnesses. Names (heteroseg.curation.name_matching), and what a trained network sees under each label's pixels. The labels of a
+Two witnesses: names (`name_matching`), and what a trained network sees under each label's pixels. The labels of a
 dataset divide the leaves among them, so each leaf goes to the label with the best claim on it.
 """
 
