@@ -17,16 +17,16 @@ from typing import Any
 
 import torch
 
-from heteroseg.export.bench import Settings, bench
-from heteroseg.experiment.config import PRESETS, ModelConfig, load_experiment
-from heteroseg.experiment.sources import open_sources
 from heteroseg.decisions.reference import Rule
 from heteroseg.evaluation.scores import evaluate
+from heteroseg.experiment.config import PRESETS, ModelConfig, load_experiment
+from heteroseg.experiment.sources import open_sources
+from heteroseg.export.bench import Settings, bench
 from heteroseg.export.export import calibration_images, export
 from heteroseg.files import write_json, write_text, written
+from heteroseg.model.exported import Exported
 from heteroseg.model.model import load
 from heteroseg.provenance import facts
-from heteroseg.model.exported import Exported
 from heteroseg.training.loop import train
 
 REAL = Path(__file__).parents[1] / "experiments" / "real.yaml"

@@ -22,10 +22,10 @@ import torch
 from heteroseg.export.bench import COUNTED, frame, preset_config, random_model, scenes, spread
 from heteroseg.export.export import Head, Precision, export
 from heteroseg.files import write_json, written
+from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
+from heteroseg.model.exported import Exported
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts
-from heteroseg.model.exported import Exported
-from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
 
 CLASSES, DEPTHS, FRAME = (20, 108, 500, 2000), (1, 2, 3), (520, 706)
 SIZES = ((433, 578), (612, 817), (866, 1155), (1225, 1633), (1732, 2310), (2449, 3266))  # 0.25 to 8 megapixels

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from heteroseg.labels.space import load_label_space
-from heteroseg.supervision.loss import STRONG, hierarchical_loss, nll_sums, reduce_sums
-from heteroseg.provenance import facts
-from heteroseg.supervision.targets import offsets
 from heteroseg.labels.taxonomy import load_taxonomy
+from heteroseg.provenance import facts
 from heteroseg.supervision.label_terms import build_terms
+from heteroseg.supervision.loss import STRONG, hierarchical_loss, nll_sums, reduce_sums
+from heteroseg.supervision.targets import offsets
 
 
 def main() -> None:

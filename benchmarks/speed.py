@@ -17,15 +17,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from heteroseg.export.bench import Runtime, Settings, bench, preset_config, random_model, scenes, spread, timed
 from heteroseg.experiment.config import ModelConfig
+from heteroseg.export.bench import Runtime, Settings, bench, preset_config, random_model, scenes, spread, timed
 from heteroseg.export.export import ENDINGS, Precision, export
 from heteroseg.files import write_json
+from heteroseg.labels.taxonomy import load_taxonomy
+from heteroseg.model.exported import Exported
 from heteroseg.model.model import Model, load
 from heteroseg.networks.backbone import IMAGENET
 from heteroseg.provenance import facts
-from heteroseg.model.exported import Exported
-from heteroseg.labels.taxonomy import load_taxonomy
 
 RESNET18 = {"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"}
 NETWORKS = {
