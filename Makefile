@@ -31,7 +31,8 @@ test: setup
 	for file in $(APART); do $(PYTEST) $$file || exit 1; done
 
 lint: setup
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
