@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files as package_files
+from itertools import chain, count
 from pathlib import Path
 
 import cv2
@@ -25,11 +26,8 @@ TRAIN_IMAGES, VAL_IMAGES = 160, 24  # per dataset
 
 def fresh_folder(wanted: Path) -> Path:
     """The wanted folder, or the first of wanted-2, wanted-3, ... that does not exist yet: nothing is overwritten."""
-    found, n = wanted, 1
-    while found.exists():
-        n += 1
-        found = wanted.with_name(f"{wanted.name}-{n}")
-    return found
+    numbered = (wanted.with_name(f"{wanted.name}-{n}") for n in count(2))
+    return next(folder for folder in chain([wanted], numbered) if not folder.exists())
 
 
 def answers(model: Model, image: np.ndarray) -> np.ndarray:
@@ -38,25 +36,25 @@ def answers(model: Model, image: np.ndarray) -> np.ndarray:
     image = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     panels = [image]
     for space in model.spaces.values():
-        found = prediction.positions(space).repeat(2, 0).repeat(2, 1)
+        label_map = prediction.positions(space).repeat(2, 0).repeat(2, 1)
         title = np.full((40, image.shape[1], 3), 255, np.uint8)
         cv2.putText(
             title, f"in the labels of {space.name}", (8, 27), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 0, 0), 1, cv2.LINE_AA
         )
-        panels.append(np.concatenate([title, picture(image, found, space)]))
+        panels.append(np.concatenate([title, picture(image, label_map, space)]))
     panels[0] = np.concatenate([np.full((40, image.shape[1], 3), 255, np.uint8), image])
     tallest = max(len(p) for p in panels)
     panels = [cv2.copyMakeBorder(p, 0, tallest - len(p), 0, 12, cv2.BORDER_CONSTANT, value=(255,) * 3) for p in panels]
     return np.concatenate([np.concatenate(panels[:2], 1), np.concatenate(panels[2:], 1)])
 
 
-def run_demo(wanted: Path, overrides: Sequence[str], say: Callable[[str], None]) -> Path:
+def run_demo(wanted: Path, overrides: Sequence[str], log: Callable[[str], None]) -> Path:
     """Run the whole demo in a new folder and return the path of its report."""
     begin = time.time()
     out = fresh_folder(wanted)
 
     def stage(text: str) -> None:
-        say(f"[{time.time() - begin:5.0f} s] {text}")
+        log(f"[{time.time() - begin:5.0f} s] {text}")
 
     yaml = (package_files("heteroseg") / "specs" / "experiments" / "demo.yaml").read_text(encoding="utf-8")
     write_text(out / "experiment.yaml", yaml)
@@ -81,7 +79,7 @@ def run_demo(wanted: Path, overrides: Sequence[str], say: Callable[[str], None])
     page = out / "report.html"
     report_run(out / "run", page, title="heteroseg demo")
     stage("done")
-    say("")
-    say(score_table(result))
-    say(f"\nmodel:       {out / 'run' / 'best'}\npredictions: {out / 'predictions'}\nreport:      {page.resolve()}")
+    log("")
+    log(score_table(result))
+    log(f"\nmodel:       {out / 'run' / 'best'}\npredictions: {out / 'predictions'}\nreport:      {page.resolve()}")
     return page

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from heteroseg.cli.main import main
-from heteroseg.training.batches import Draws
+from heteroseg.training.batches import TrainingDraws
 
 
 @pytest.fixture
@@ -318,7 +318,7 @@ def test_stopped_by_the_user(run, tiny_experiment, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Draws, "__getitem__", stop)
+    monkeypatch.setattr(TrainingDraws, "__getitem__", stop)
     code, _, err = run("train", tiny_experiment, "--out", tmp_path / "run")
     assert code == 130
     assert "heteroseg: stopped\n" in err

@@ -175,7 +175,7 @@ def test_specialists_see_what_the_joint_network_sees():
     base = BASES["streets-real"]
     for part in WAYS["specialists"](base):
         (d,) = part.spaces
-        assert part.experiment.train.batch == base.slots[d]
+        assert part.experiment.train.batch == base.images_per_dataset[d]
         tree, _ = built(part)
         assert len(tree.leaves) == sum(bool(x.leaves) for x in base.spaces[d].labels)
 

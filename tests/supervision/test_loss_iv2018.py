@@ -11,7 +11,7 @@ from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.supervision.label_terms import build_terms, classifier_weights
 from heteroseg.supervision.loss import hierarchical_loss, reduce_sums
-from heteroseg.supervision.targets import encode_ids, offsets
+from heteroseg.supervision.targets import offsets, to_label_indices
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "iv2018.json"
 L1, DRIVE, RIDER, SIGN, FRONT = "L1", "L2_driveable", "L2_rider", "L2_traffic_sign", "L3_traffic_sign_front"
@@ -84,7 +84,7 @@ def batch(paper, spaces, seed, signs=True, size=(17, 23)):
             cids[:] = 43
         images.append((name, cids))
         space = next(s for s in spaces if s.name == name)
-        found = encode_ids(np.array(natives[name])[cids].astype(np.int32), space, name).astype(np.int64)
+        found = to_label_indices(np.array(natives[name])[cids].astype(np.int32), space, name).astype(np.int64)
         (boxes if name == "gtsdb" else mask)[i] = np.where(found < 0, -1, found + starts[name])
     return logits, images, torch.from_numpy(mask), torch.from_numpy(boxes)
 

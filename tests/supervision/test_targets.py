@@ -17,7 +17,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.supervision.label_terms import build_terms, classifier_weights
-from heteroseg.supervision.targets import MIXED, draw_shape, encode, encode_ids, offsets, pad_mixtures, rasterise
+from heteroseg.supervision.targets import MIXED, draw_shape, encode, offsets, pad_mixtures, rasterise, to_label_indices
 
 GTSDB = Path(__file__).parents[3] / "shared" / "data" / "gtsdb"
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"]}))
@@ -51,11 +51,11 @@ def test_encode_ids(ids, dtype):
     places = rng.integers(-1 if dtype not in (np.uint8, np.uint16) else 0, 3, (11, 13))
     native = np.array([*ids, -1])[places].astype(dtype)
     before = native.copy()
-    found = encode_ids(native, space, "f.png")
+    found = to_label_indices(native, space, "f.png")
     assert found.dtype == np.int16
     assert np.array_equal(found, np.where(places == 1, -1, places))
     assert np.array_equal(native, before)
-    assert encode_ids(native[:0], space, "f.png").shape == (0, 13)
+    assert to_label_indices(native[:0], space, "f.png").shape == (0, 13)
 
 
 @pytest.mark.parametrize("wrong", [1, 254, 2041, 65534, 65536, 10**6, -2, -65537])
@@ -64,7 +64,7 @@ def test_an_unknown_id_is_told_with_its_file(ids, wrong):
     native = np.full((4, 5), ids[0], np.int32)
     native[2, 3] = wrong
     with pytest.raises(HeterosegError) as error:
-        encode_ids(native, space_of(ids, ["b", None, "x"], name="nice"), "town/f.png")
+        to_label_indices(native, space_of(ids, ["b", None, "x"], name="nice"), "town/f.png")
     (fault,) = error.value.faults
     assert "town/f.png" in fault
     assert "nice" in fault
@@ -76,7 +76,7 @@ def test_more_labels_than_255():
     tree = build_taxonomy(TaxonomyFile(name="wide", tree={"root": names}))
     labels = [{"id": 3 * i, "name": n, "nodes": n} for i, n in enumerate(names)]
     space = build_label_space(LabelSpaceFile(name="wide", taxonomy="wide", labels=labels), tree)
-    assert np.array_equal(encode_ids(np.arange(700) * 3, space, ""), np.arange(700))
+    assert np.array_equal(to_label_indices(np.arange(700) * 3, space, ""), np.arange(700))
     terms = build_terms([space])
     assert terms.path[:, 0].tolist() == list(range(700))
 

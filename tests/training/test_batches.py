@@ -17,7 +17,7 @@ from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.scenes import generate
 from heteroseg.supervision.targets import offsets
-from heteroseg.training.batches import Batch, Draws, slots, training_loader
+from heteroseg.training.batches import Batch, TrainingDraws, images_per_dataset, training_loader
 from heteroseg.training.batches import batches as batches_of
 
 COUNTS = {"cityscapes": 5, "vistas": 5, "gtsdb": 5}
@@ -80,18 +80,18 @@ def test_shapes_types_and_shares(run, root):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0.01, 50), min_size=1, max_size=6), st.integers(1, 40))
-def test_slots(shares, batch):
+def test_images_per_dataset(shares, batch):
     e = experiment(Path("."))
     config, item = next(iter(e.datasets.values())), object()
     sources = [type("Fake", (), {"config": config.model_copy(update={"share": s}), "train": [item]})() for s in shares]
     if batch < len(shares):
         with pytest.raises(HeterosegError, match=r"train\.batch"):
-            slots(sources, batch)
+            images_per_dataset(sources, batch)
         return
-    found = slots(sources, batch)
-    assert sum(found) == batch
-    assert min(found) >= 1
-    for n, share in zip(found, shares, strict=True):
+    counts = images_per_dataset(sources, batch)
+    assert sum(counts) == batch
+    assert min(counts) >= 1
+    for n, share in zip(counts, shares, strict=True):
         assert n == 1 or n < share / sum(shares) * batch + 1, "above the share only by its guaranteed place"
 
 
@@ -105,22 +105,22 @@ def test_slots(shares, batch):
         ((0.5, 0.25, 0.25), 16, [8, 4, 4]),
     ],
 )
-def test_slots_follow_the_shares(root, shares, batch, expected):
+def test_images_per_dataset_follow_the_shares(root, shares, batch, expected):
     e = experiment(root, shares, batch=batch)
-    assert slots(open_sources(e, root), batch) == expected
+    assert images_per_dataset(open_sources(e, root), batch) == expected
 
 
-def test_a_dataset_without_training_images_has_no_slot(root):
+def test_a_dataset_without_training_images_has_no_place(root):
     e = experiment(root)
     e.datasets["vistas"].train = None
     sources = open_sources(e, root)
-    assert slots(sources, 4) == [2, 0, 2]
+    assert images_per_dataset(sources, 4) == [2, 0, 2]
     assert not any("vistas" in n for b in batches_of(training_loader(e, sources)) for n in b.names)
 
 
 def test_every_item_once_a_round(root):
     e = experiment(root, batch=4)
-    draws = Draws(open_sources(e, root), 4, (8, 8), 0.0, 3)
+    draws = TrainingDraws(open_sources(e, root), 4, (8, 8), 0.0, 3)
     seen = {0: [], 1: [], 2: []}
     for index in range(4 * 30):
         number, item, _ = draws.item(index)
@@ -240,7 +240,7 @@ def test_rare_draws_show_every_label_as_often_as_any_other(root):
     for d in e.datasets.values():
         d.rare, d.scale = 1.0, (1.0, 1.0)
     sources = open_sources(e, root)
-    draws = Draws(sources, 4, (33, 47), 0.0, seed=3)
+    draws = TrainingDraws(sources, 4, (33, 47), 0.0, seed=3)
     seen: dict[int, Counter] = {0: Counter(), 1: Counter(), 2: Counter()}
     for index in range(400):
         owner_, item, label = draws.item(index)
@@ -263,7 +263,7 @@ def test_rare_draws_show_every_label_as_often_as_any_other(root):
 def test_rare_draws_are_a_part_and_repeat(root):
     e = experiment(root)
     e.datasets["vistas"].rare = 0.5
-    draws, again = (Draws(open_sources(e, root), 4, (33, 47), 0.5, seed=3) for _ in range(2))
+    draws, again = (TrainingDraws(open_sources(e, root), 4, (33, 47), 0.5, seed=3) for _ in range(2))
     found = [draws.item(i) for i in range(400)]
     assert {owner_ for owner_, _, label in found if label is not None} == {1}
     part = np.mean([label is not None for owner_, _, label in found if owner_ == 1])

@@ -25,12 +25,12 @@ from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile
 
 @dataclass(frozen=True)
 class Base:
-    """What every way starts from; `spaces` by dataset, `slots` the images of each dataset in a batch."""
+    """What every way starts from; `spaces` by dataset, `images_per_dataset` the images of each dataset in a batch."""
 
     experiment: Experiment
     tree: Taxonomy
     spaces: dict[str, LabelSpace]
-    slots: dict[str, int]
+    images_per_dataset: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -194,14 +194,16 @@ def drop(base: Base) -> list[Part]:
 def specialists(base: Base) -> list[Part]:
     parts = []
     for d, space in base.spaces.items():
-        if not base.slots[d]:
+        if not base.images_per_dataset[d]:
             continue
         names = [label.name for label in space.labels if label.leaves]
         tree = TaxonomyFile(name=f"{base.tree.name}-{d}", tree={ROOT: names})
         spaces = {d: _relabel(space, tree, [[label.name] for label in space.labels])}
         loss = _plain_loss(base)
         loss["class_weights"] = {n: w for n, w in loss["class_weights"].items() if n.startswith(f"{d}/")}
-        parts.append(_part(f"specialists-{d}", base, tree, spaces, loss=loss, train={"batch": base.slots[d]}))
+        parts.append(
+            _part(f"specialists-{d}", base, tree, spaces, loss=loss, train={"batch": base.images_per_dataset[d]})
+        )
     return parts
 
 

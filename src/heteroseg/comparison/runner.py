@@ -30,19 +30,19 @@ from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
 from heteroseg.networks import Network
 from heteroseg.provenance import facts
-from heteroseg.training.batches import slots
+from heteroseg.training.batches import images_per_dataset
 
 
 def open_base(experiment: Experiment, folder: Path) -> Base:
     """What the ways start from; also finds missing data before anything is trained."""
     sources = open_sources(experiment, folder)
-    places = slots(sources, experiment.train.batch)
+    counts = images_per_dataset(sources, experiment.train.batch)
     root = str((folder / Path(experiment.data_root).expanduser()).resolve())
     return Base(
         experiment.model_copy(update={"data_root": root}),
         sources[0].space.taxonomy,
         {s.name: s.space for s in sources},
-        {s.name: n for s, n in zip(sources, places, strict=True)},
+        {s.name: n for s, n in zip(sources, counts, strict=True)},
     )
 
 

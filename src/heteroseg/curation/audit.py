@@ -23,7 +23,7 @@ from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
-from heteroseg.supervision.targets import draw_shape, encode, encode_ids, surroundings
+from heteroseg.supervision.targets import draw_shape, encode, surroundings, to_label_indices
 
 MOST, ALIKE = 24, 3  # findings shown of a dataset and kind, and of one pair of labels among them
 PICTURE = 260  # pixels of a cut-out
@@ -246,7 +246,7 @@ def _boxes(looked: _Looked) -> list[Finding]:
     sample, size = looked.sample, looked.said.size
     if not len(sample.boxes):
         return []
-    labels = encode_ids(sample.box_ids, looked.space, sample.name)
+    labels = to_label_indices(sample.box_ids, looked.space, sample.name)
     area = (sample.boxes[:, 2] - sample.boxes[:, 0]) * (sample.boxes[:, 3] - sample.boxes[:, 1])
     numbers = np.full(size, -1, np.int32)
     for i in np.argsort(-area, kind="stable"):

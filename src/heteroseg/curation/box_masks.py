@@ -16,13 +16,13 @@ from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
 from heteroseg.files import written
 from heteroseg.labels.space import LabelSpace
-from heteroseg.supervision.targets import encode_ids, rasterise
+from heteroseg.supervision.targets import rasterise, to_label_indices
 
 
 def box_masks(item: Item, space: LabelSpace) -> dict[str, np.ndarray]:
     """The `coarse` and `fine` mask of one image, (H, W) int64 native ids, `space.outside` where no box is."""
     sample = read_sample(item)
-    labels = encode_ids(sample.box_ids, space, str(item.image))
+    labels = to_label_indices(sample.box_ids, space, str(item.image))
     plain = replace(space, labels=tuple(replace(label, shape="rectangle") for label in space.labels))
     size = (sample.image.shape[0], sample.image.shape[1])
     drawn = {kind: rasterise(sample.boxes, labels, s, size) for kind, s in (("coarse", plain), ("fine", space))}

@@ -23,7 +23,7 @@ from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
-from heteroseg.supervision.targets import encode_ids
+from heteroseg.supervision.targets import to_label_indices
 
 BINS = 1000
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -162,7 +162,7 @@ def _given(item: Item, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
         raise HeterosegError(f"{item.image}: has no mask; only datasets of masks can be relabelled")
     sample = read_sample(item)
     assert sample.mask is not None
-    return sample.image, encode_ids(sample.mask, space, str(item.mask))
+    return sample.image, to_label_indices(sample.mask, space, str(item.mask))
 
 
 def relabel(

@@ -27,10 +27,8 @@ def open_spaces(experiment: Experiment, folder: Path) -> tuple[Taxonomy, list[La
     """The taxonomy and the label space of each dataset; all faults of all files are raised together."""
     tree = load_taxonomy(experiment.taxonomy, folder, experiment.model.void)
     spaces: list[LabelSpace] = []
-    faults = [
-        f"hold_out: {n!r} is no node of taxonomy {tree.name!r}{nearest(n, tree.names)}"
-        for n in experiment.hold_out if n not in tree
-    ]  # fmt: skip
+    unknown = [n for n in experiment.hold_out if n not in tree]
+    faults = [f"hold_out: {n!r} is no node of taxonomy {tree.name!r}{nearest(n, tree.names)}" for n in unknown]
     if faults:
         raise HeterosegError(*faults)
     for config in experiment.datasets.values():
@@ -66,8 +64,9 @@ def open_sources(experiment: Experiment, folder: Path, splits: Sequence[str] = (
 
 def source_named(sources: Sequence[Source], name: str) -> Source:
     """The dataset of that name; an unknown one raises with the nearest."""
-    found = next((s for s in sources if s.name == name), None)
-    if found is None:
-        names = [s.name for s in sources]
-        raise HeterosegError(f"the experiment has no dataset {name!r}{nearest(name, names)}; it has {', '.join(names)}")
-    return found
+    by_name = {s.name: s for s in sources}
+    if name not in by_name:
+        raise HeterosegError(
+            f"the experiment has no dataset {name!r}{nearest(name, by_name)}; it has {', '.join(by_name)}"
+        )
+    return by_name[name]

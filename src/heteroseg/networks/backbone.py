@@ -47,8 +47,8 @@ class Backbone(nn.Module):
 
 def _feature_maps(output: Any) -> list[Tensor]:
     """The feature maps in what a module returned: a transformers output, a dict, a list or one tensor."""
-    found = getattr(output, "feature_maps", output)
-    maps = [found] if isinstance(found, Tensor) else list(found.values() if isinstance(found, dict) else found)
+    output = getattr(output, "feature_maps", output)
+    maps = [output] if isinstance(output, Tensor) else list(output.values() if isinstance(output, dict) else output)
     if not maps or not all(isinstance(m, Tensor) and m.ndim == 4 for m in maps):
         raise HeterosegError(
             f"the backbone must return feature maps (B, C, h, w), found {type(output).__name__}; "
@@ -175,7 +175,7 @@ def _timm(name: str, pretrained: bool, options: dict) -> Backbone:
 
 
 @contextmanager
-def told_by_name(name: str) -> Iterator[None]:
+def build_errors(name: str) -> Iterator[None]:
     """What a hub, a package or a wrong option says while a network is built becomes one sentence with its name."""
     try:
         yield
@@ -192,7 +192,7 @@ def build_backbone(name: str, pretrained: bool = False, options: dict | None = N
     """
     family, _, rest = name.partition(":")
     options = options or {}
-    with told_by_name(name):
+    with build_errors(name):
         if family == "lite0" and not rest:
             return _lite0(pretrained)
         if family == "paper" and not rest:

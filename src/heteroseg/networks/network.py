@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.networks.backbone import IMAGENET, build_backbone, told_by_name
+from heteroseg.networks.backbone import IMAGENET, build_backbone, build_errors
 from heteroseg.networks.decoder import DECODERS
 from heteroseg.networks.heads import HierarchicalHead, replace_classifier
 
@@ -85,7 +85,7 @@ def _segmenter(config: ModelConfig, taxonomy: Taxonomy) -> Network:
             "out, or take a backbone"
         )
     name = config.backbone.partition(":")[2]
-    with told_by_name(config.backbone):
+    with build_errors(config.backbone):
         if config.pretrained:
             model = AutoModelForSemanticSegmentation.from_pretrained(name, **config.backbone_options)
         else:
@@ -97,13 +97,13 @@ def _segmenter(config: ModelConfig, taxonomy: Taxonomy) -> Network:
 
 def _in_image(strides: Sequence[int], scale: float) -> list[int]:
     """Strides in pixels of the image where the backbone sees it made smaller by `scale`."""
-    found = [s / scale for s in strides]
-    if any(abs(s - round(s)) > 0.01 for s in found):
+    scaled = [s / scale for s in strides]
+    if any(abs(s - round(s)) > 0.01 for s in scaled):
         raise HeterosegError(
             f"model.scale: expected a scale that divides the backbone's strides {list(strides)} to whole numbers "
             f"(0.8, 0.667, 0.5), found {scale}"
         )
-    return [round(s) for s in found]
+    return [round(s) for s in scaled]
 
 
 def build_network(config: ModelConfig, taxonomy: Taxonomy) -> Network:

@@ -12,7 +12,7 @@ from heteroseg.labels.taxonomy import Taxonomy
 
 
 @dataclass
-class Terms:
+class LabelTerms:
     """Loss terms of every label, by running number. Padding is -1; C are channels of the fused logits.
 
     `path` (labels, D): one cross-entropy per classifier on the way to the label (to the common ancestor of a union);
@@ -33,11 +33,11 @@ class Terms:
     gate: Tensor
     gate_of: Tensor
 
-    def to(self, device: torch.device) -> "Terms":
-        return Terms(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+    def to(self, device: torch.device) -> "LabelTerms":
+        return LabelTerms(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
-def padded(rows: Sequence[Sequence], fill: int = -1, levels: int = 0) -> Tensor:
+def pad_ragged(rows: Sequence[Sequence], fill: int = -1, levels: int = 0) -> Tensor:
     """Ragged nested lists of ints to a tensor of at least `levels` dimensions, padded at the end of every level."""
 
     def depth(x) -> int:
@@ -68,7 +68,7 @@ def _channels(tree: Taxonomy, path: Sequence[int]) -> list[tuple[int, int]]:
     return [(tree.channel_of[n], tree.classifier_of[tree.parents[n]]) for n in path if tree.channel_of[n] >= 0]
 
 
-def build_terms(spaces: Sequence[LabelSpace]) -> Terms:
+def build_terms(spaces: Sequence[LabelSpace]) -> LabelTerms:
     """Derive all tables from the taxonomy and the label spaces of a run (in dataset order)."""
     tree = spaces[0].taxonomy
     path: list[list[int]] = []
@@ -96,15 +96,15 @@ def build_terms(spaces: Sequence[LabelSpace]) -> Terms:
             if len(cover) > 1:
                 parts.append([[c for c, _ in _channels(tree, tree.path(n)[tree.depth(top) + 1 :])] for n in cover])
                 parts_of.append(tree.classifier_of[top])
-    return Terms(
-        path=padded(path),
-        path_of=padded(path_of),
+    return LabelTerms(
+        path=pad_ragged(path),
+        path_of=pad_ragged(path_of),
         union=torch.tensor(union),
-        parts=padded(parts) if parts else torch.zeros(0, 1, 1, dtype=torch.long),
+        parts=pad_ragged(parts) if parts else torch.zeros(0, 1, 1, dtype=torch.long),
         parts_of=torch.tensor(parts_of, dtype=torch.long),
-        below_gate=padded(below, fill=0).bool(),
+        below_gate=pad_ragged(below, fill=0).bool(),
         union_below_gate=torch.tensor(union_below).bool(),
-        gate=padded(gates),
+        gate=pad_ragged(gates),
         gate_of=torch.tensor(gates_of),
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from heteroseg.decisions.bilinear import neighbours
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.supervision.label_terms import Terms
+from heteroseg.supervision.label_terms import LabelTerms
 from heteroseg.supervision.targets import MIXED, NOTHING, Mixtures
 
 Gate = Literal["hard", "soft", "open"]
@@ -61,7 +61,7 @@ def nll_sums(
     logits: Tensor,
     labels: Tensor,
     kind: int,
-    terms: Terms,
+    terms: LabelTerms,
     tree: Taxonomy,
     weights: Tensor | None = None,
     gate: Gate = "hard",
@@ -105,7 +105,7 @@ def nll_sums(
 
 
 def mixture_sums(
-    logits: Tensor, members: Tensor, weights: Tensor, terms: Terms, tree: Taxonomy, gate: Gate = "hard"
+    logits: Tensor, members: Tensor, weights: Tensor, terms: LabelTerms, tree: Taxonomy, gate: Gate = "hard"
 ) -> Sums:
     """Loss terms of N pixels that are, where a gate is decided, one of several labels: -log of the sum of p(label).
 
@@ -225,7 +225,7 @@ def hierarchical_loss(
     logits: Tensor,
     mask: Tensor,
     boxes: Tensor,
-    terms: Terms,
+    terms: LabelTerms,
     tree: Taxonomy,
     *,
     cell: int = 4,

@@ -14,7 +14,7 @@ from torch import Tensor
 from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace, Shape
-from heteroseg.supervision.label_terms import label_gate, padded
+from heteroseg.supervision.label_terms import label_gate, pad_ragged
 
 NOTHING = -1
 OCTAGON = 1.5  # |x| + |y| on its slanted sides: the released masks cut a quarter of each side, a regular one 0.29
@@ -30,7 +30,7 @@ def offsets(spaces: Sequence[LabelSpace]) -> list[int]:
     return np.cumsum([0, *(s.targets for s in spaces)]).tolist()
 
 
-def encode_ids(ids: np.ndarray, space: LabelSpace, where: str) -> np.ndarray:
+def to_label_indices(ids: np.ndarray, space: LabelSpace, where: str) -> np.ndarray:
     """Native ids of any shape to int16 positions in `space.labels`; ignored labels and -1 become -1.
 
     An id that the space does not list raises HeterosegError with `where` (a file name).
@@ -175,11 +175,11 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
     size = sample.image.shape[:2]
     mask = np.full(size, NOTHING, np.int16)
     if sample.mask is not None:
-        mask = encode_ids(sample.mask, space, sample.name)
+        mask = to_label_indices(sample.mask, space, sample.name)
     boxes = np.full(size, NOTHING, np.int16)
     mixtures: list[Mixture] = []
     if len(sample.boxes):
-        labels = encode_ids(sample.box_ids, space, sample.name)
+        labels = to_label_indices(sample.box_ids, space, sample.name)
         if space.file.overlap == "share":
             boxes, mixtures = share_boxes(sample.boxes, labels, space, size)
         else:
@@ -189,7 +189,7 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
         free = surroundings(sample.boxes, around.margin, size) & (boxes == NOTHING)
         ignored = np.isin(sample.box_ids, space.ids[space.ignored])
         boxes[free & ~surroundings(sample.boxes[ignored], 0.0, size)] = len(space.labels)
-    if len(sample.tags) and (mixture := tag_mixture(encode_ids(sample.tags, space, sample.name), space)):
+    if len(sample.tags) and (mixture := tag_mixture(to_label_indices(sample.tags, space, sample.name), space)):
         boxes[(boxes == NOTHING) & (mask == NOTHING)] = MIXED - len(mixtures)
         mixtures.append(mixture)
     mask, boxes = (np.where(m >= 0, m + offset, m).astype(np.int16) for m in (mask, boxes))
@@ -212,7 +212,7 @@ def pad_mixtures(images: Sequence[Sequence[Mixture]]) -> Mixtures:
     """The mixtures of every image of a batch as tensors."""
     if not any(images):
         return Mixtures(torch.zeros(len(images), 0, 1, 1, dtype=torch.long), torch.zeros(len(images), 0, 1))
-    labels = padded([[[list(members) for _, members in m] for m in image] for image in images], levels=4)
+    labels = pad_ragged([[[list(members) for _, members in m] for m in image] for image in images], levels=4)
     weights = torch.zeros(labels.shape[:3])
     for i, image in enumerate(images):
         for j, mixture in enumerate(image):

@@ -51,7 +51,7 @@ class Batch:
         )
 
 
-def slots(sources: Sequence[Source], batch: int) -> list[int]:
+def images_per_dataset(sources: Sequence[Source], batch: int) -> list[int]:
     """Images of each dataset in a batch of this size: proportional to the shares, at least one each."""
     shares = np.array([s.config.share if s.train else 0.0 for s in sources])
     if batch < (shares > 0).sum():
@@ -81,14 +81,14 @@ def images_of_labels(source: Source) -> dict[int, np.ndarray]:
     return {i: p for i, p in places.items() if len(p)}
 
 
-class Draws(Dataset):
+class TrainingDraws(Dataset):
     """The numbered draws of a run; see the module's docstring."""
 
     def __init__(self, sources: Sequence[Source], batch: int, crop: tuple[int, int], color: float, seed: int):
         self.sources, self.batch, self.crop, self.color, self.seed = sources, batch, crop, color, seed
-        self.slots = slots(sources, batch)
-        self.owner = np.repeat(np.arange(len(sources)), self.slots)  # dataset of each place in a batch
-        self.rank = np.concatenate([np.arange(n) for n in self.slots])  # how many of its dataset stand before it
+        self.counts = images_per_dataset(sources, batch)
+        self.owner = np.repeat(np.arange(len(sources)), self.counts)  # dataset of each place in a batch
+        self.rank = np.concatenate([np.arange(n) for n in self.counts])  # how many of its dataset stand before it
         self.offsets = offsets([s.space for s in sources])
         self.images_of = [images_of_labels(s) if s.config.rare and s.train else {} for s in sources]
 
@@ -104,7 +104,7 @@ class Draws(Dataset):
         if rng.random() < self.sources[owner].config.rare and self.images_of[owner]:
             label = int(rng.choice(list(self.images_of[owner])))
             return owner, items[rng.choice(self.images_of[owner][label])], label
-        round_, position = divmod(step * self.slots[owner] + int(self.rank[place]), len(items))
+        round_, position = divmod(step * self.counts[owner] + int(self.rank[place]), len(items))
         order = np.random.default_rng([self.seed, owner, round_]).permutation(len(items))
         return owner, items[order[position]], None
 
@@ -145,7 +145,7 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
         yield batch
 
 
-class Steps:
+class StepSampler:
     """Batch sampler: the draws of each remaining step that belong to this process."""
 
     def __init__(self, first: int, last: int, batch: int, rank: int, world: int):
@@ -171,10 +171,10 @@ def training_loader(
     t = experiment.train
     if t.batch % world:
         raise HeterosegError(f"train.batch: expected a multiple of the {world} processes, found {t.batch}")
-    draws = Draws(sources, t.batch, t.crop, t.color, t.seed)
+    draws = TrainingDraws(sources, t.batch, t.crop, t.color, t.seed)
     return DataLoader(
         draws,
-        batch_sampler=Steps(first, t.steps, t.batch, rank, world),
+        batch_sampler=StepSampler(first, t.steps, t.batch, rank, world),
         collate_fn=collate,
         num_workers=t.workers,
         worker_init_fn=_one_thread,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import Source
-from heteroseg.supervision.label_terms import Terms, build_terms, classifier_weights
+from heteroseg.supervision.label_terms import LabelTerms, build_terms, classifier_weights
 from heteroseg.supervision.loss import Sums, hierarchical_loss, reduce_sums
 from heteroseg.training.batches import Batch
 
@@ -37,7 +37,7 @@ class Objective:
         self.layout = layout
         self.config, self.seed = experiment.loss, experiment.train.seed
         self.tree = sources[0].space.taxonomy
-        self.terms: Terms = build_terms([s.space for s in sources]).to(device)
+        self.terms: LabelTerms = build_terms([s.space for s in sources]).to(device)
         self.weights = classifier_weights(self.tree, experiment.loss.weights, experiment.loss.box_weights).to(device)
         by_label = label_weights(sources, experiment.loss.class_weights)
         self.label_weights = None if by_label is None else by_label.to(device)
