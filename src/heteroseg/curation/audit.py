@@ -23,7 +23,7 @@ from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
-from heteroseg.supervision.targets import draw_shape, encode, surroundings, to_label_indices
+from heteroseg.supervision.targets import encode, paint_boxes, surroundings, to_label_indices
 
 MOST, ALIKE = 24, 3  # findings shown of a dataset and kind, and of one pair of labels among them
 PICTURE = 260  # pixels of a cut-out
@@ -247,11 +247,8 @@ def _boxes(looked: _Looked) -> list[Finding]:
     if not len(sample.boxes):
         return []
     labels = to_label_indices(sample.box_ids, looked.space, sample.name)
-    area = (sample.boxes[:, 2] - sample.boxes[:, 0]) * (sample.boxes[:, 3] - sample.boxes[:, 1])
-    numbers = np.full(size, -1, np.int32)
-    for i in np.argsort(-area, kind="stable"):
-        if labels[i] >= 0:
-            draw_shape(numbers, sample.boxes[i], looked.space.labels[labels[i]].shape, int(i))
+    shapes = [looked.space.labels[label].shape for label in labels]
+    numbers = paint_boxes(sample.boxes, shapes, np.where(labels >= 0, np.arange(len(labels)), -1), size)
     kept = np.unique(numbers[numbers >= 0])
     return looked.findings("box", [numbers == i for i in kept], [int(labels[i]) for i in kept])
 

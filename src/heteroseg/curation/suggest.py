@@ -20,7 +20,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.files import write_text
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
-from heteroseg.supervision.targets import draw_shape
+from heteroseg.supervision.targets import paint_boxes
 
 CLAIM, LOOSE = 0.5, 0.35  # least claim that gives a leaf to a label, in the first and in a wider proposal
 SEEN = 0.005  # a leaf that is seen in this part of some label's pixels counts half
@@ -92,10 +92,8 @@ def _rows(sample: Sample, row: dict[int, int], file: str) -> np.ndarray:
     if sample.mask is not None:
         ids = sample.mask
     else:
-        ids = np.full(sample.image.shape[:2], -1, np.int32)
-        area = (sample.boxes[:, 2] - sample.boxes[:, 0]) * (sample.boxes[:, 3] - sample.boxes[:, 1])
-        for i in np.argsort(-area, kind="stable"):
-            draw_shape(ids, sample.boxes[i], "rectangle", int(sample.box_ids[i]))
+        size = (sample.image.shape[0], sample.image.shape[1])
+        ids = paint_boxes(sample.boxes, ["rectangle"] * len(sample.boxes), sample.box_ids, size)
     result = np.full(ids.shape, -1, np.int64)
     for number in np.unique(ids[ids >= 0]).tolist():
         if number not in row:

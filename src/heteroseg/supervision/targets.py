@@ -94,14 +94,23 @@ def _in_polygon(shape: Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return side & (np.abs(x) <= 1) & (np.abs(y) <= 1)
 
 
-def rasterise(boxes: np.ndarray, labels: np.ndarray, space: LabelSpace, size: tuple[int, int]) -> np.ndarray:
-    """Boxes (N, 4) with label positions (N,) to an (H, W) int16 map, -1 outside; smaller boxes lie on top."""
-    result = np.full(size, NOTHING, np.int16)
+def paint_boxes(boxes: np.ndarray, shapes: Sequence[Shape], values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Paint boxes into one map, the largest first, so that smaller boxes lie on top.
+
+    `boxes` (N, 4) are x1, y1, x2, y2 in pixels, `shapes` (N) what each box really holds, `values` (N,) int what is
+    painted; a box of the value -1 is left out. Returns (H, W) int32, -1 where no box is.
+    """
+    result = np.full(size, NOTHING, np.int32)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     for i in np.argsort(-area, kind="stable"):
-        if labels[i] != NOTHING:
-            draw_shape(result, boxes[i], space.labels[labels[i]].shape, int(labels[i]))
+        if values[i] != NOTHING:
+            draw_shape(result, boxes[i], shapes[i], int(values[i]))
     return result
+
+
+def rasterise(boxes: np.ndarray, labels: np.ndarray, space: LabelSpace, size: tuple[int, int]) -> np.ndarray:
+    """Boxes (N, 4) with label positions (N,) to an (H, W) int16 map, -1 outside; smaller boxes lie on top."""
+    return paint_boxes(boxes, [space.labels[i].shape for i in labels], labels, size).astype(np.int16)
 
 
 def surroundings(boxes: np.ndarray, margin: float | None, size: tuple[int, int]) -> np.ndarray:
