@@ -1,17 +1,70 @@
 """heteroseg: one segmentation network trained on many datasets with different labels."""
 
-from typing import TYPE_CHECKING
-
-__version__ = "0.1.0"
-__all__ = ["Model", "__version__", "load"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from heteroseg.decisions.reference import label_map
+    from heteroseg.errors import HeterosegError
+    from heteroseg.evaluation.scores import evaluate
+    from heteroseg.experiment.config import Experiment, load_experiment
+    from heteroseg.labels.space import LabelSpace, load_label_space
+    from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
     from heteroseg.model.model import Model, load
+    from heteroseg.model.prediction import Prediction
+    from heteroseg.networks.heads import HierarchicalHead, replace_classifier
+    from heteroseg.supervision.label_terms import build_terms
+    from heteroseg.supervision.loss import hierarchical_loss
+    from heteroseg.training.loop import train
+
+__version__ = "0.1.0"
+
+# The public API, and where each name is defined. Imported when it is first asked for: `import heteroseg` stays quick.
+_HOMES = {
+    "load": "model.model",
+    "Model": "model.model",
+    "Prediction": "model.prediction",
+    "train": "training.loop",
+    "evaluate": "evaluation.scores",
+    "load_experiment": "experiment.config",
+    "Experiment": "experiment.config",
+    "Taxonomy": "labels.taxonomy",
+    "load_taxonomy": "labels.taxonomy",
+    "LabelSpace": "labels.space",
+    "load_label_space": "labels.space",
+    "HierarchicalHead": "networks.heads",
+    "replace_classifier": "networks.heads",
+    "build_terms": "supervision.label_terms",
+    "hierarchical_loss": "supervision.loss",
+    "label_map": "decisions.reference",
+    "HeterosegError": "errors",
+}
+__all__ = [
+    "Experiment",
+    "HeterosegError",
+    "HierarchicalHead",
+    "LabelSpace",
+    "Model",
+    "Prediction",
+    "Taxonomy",
+    "build_terms",
+    "evaluate",
+    "hierarchical_loss",
+    "label_map",
+    "load",
+    "load_experiment",
+    "load_label_space",
+    "load_taxonomy",
+    "replace_classifier",
+    "train",
+]
 
 
-def __getattr__(name: str):
-    if name in ("Model", "load"):  # torch is imported only when a model is
-        from heteroseg.model import model
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'heteroseg' has no attribute {name!r}")
+    return getattr(import_module(f"heteroseg.{_HOMES[name]}"), name)
 
-        return getattr(model, name)
-    raise AttributeError(f"module 'heteroseg' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]
