@@ -10,7 +10,7 @@ import pytest
 from heteroseg.cli.main import main
 from heteroseg.curation.audit import audit, count_split, relations
 from heteroseg.datasets import read_mask
-from heteroseg.datasets.writing import write_ids
+from heteroseg.datasets.encoding import write_ids
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 

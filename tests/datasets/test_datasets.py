@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heteroseg.datasets import READERS, WRITERS, list_items, read_sample
+from heteroseg.datasets import READERS, list_items, read_sample
 from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
+from tests.writers import WRITERS
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 SIZE = (37, 53)  # odd, and not square

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from heteroseg.datasets import WRITERS, list_items, read_sample
+from heteroseg.datasets import list_items, read_sample
 from tests.datasets.test_datasets import SIZE, assert_same, faults_of, read_all, samples
+from tests.writers import WRITERS
 
 BOXES = (((1, 2, 30, 20, 2011), (0, 0, 53, 37, 2042)), (), ((5, 6, 7, 8, 2000),))
 

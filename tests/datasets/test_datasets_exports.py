@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from heteroseg.datasets import WRITERS, list_items, read_sample
-from heteroseg.datasets.formats.label_studio import packed, unpacked
+from heteroseg.datasets import list_items, read_sample
+from heteroseg.datasets.formats.label_studio import unpacked
 from heteroseg.datasets.sample import Region, Runs
-from heteroseg.datasets.shapes import bars, decode, encode, pack, paint, unpack
+from heteroseg.datasets.shapes import decode, encode, pack, paint, unpack
 from tests.datasets.test_datasets import PLAIN, SIZE, faults_of, read_all, sample, samples
+from tests.writers import WRITERS
+from tests.writers.exports import packed
+from tests.writers.pixels import bars
 
 BOXES = (((1, 2, 30, 20, 3), (0, 0, 53, 37, 7)), (), ((5, 6, 7, 8, 0),))
 CLASSES = "".join(f"label {i}\n" for i in range(9))

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from heteroseg.datasets import WRITERS, list_items, read_sample
+from heteroseg.datasets import list_items, read_sample
 from heteroseg.datasets.formats.a2d2 import PALETTE
 from heteroseg.datasets.formats.idd import NAMES
 from heteroseg.datasets.formats.nuimages import IDS
 from heteroseg.labels.space import load_label_space
 from tests.datasets.test_datasets import LAYOUTS, SESSIONS, SIZE, assert_same, faults_of, read_all, sample, samples
+from tests.writers import WRITERS
 
 # dataset: options as in docs/datasets.md, names as published, label space, splits
 FOLDERS = {

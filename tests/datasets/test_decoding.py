@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from heteroseg.datasets import WRITERS, list_items, read_image, read_mask, read_sample
+from heteroseg.datasets import list_items, read_image, read_mask, read_sample
 from heteroseg.datasets.sample import Item
 from tests.datasets.test_datasets import SIZE, faults_of, sample, samples
+from tests.writers import WRITERS
 
 COLORS = np.array([[0, 0, 0], [128, 64, 128], [0, 0, 192]], np.uint8)
 

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from heteroseg.cli.main import main
-from heteroseg.datasets import WRITERS
 from heteroseg.datasets.sample import Sample
 from heteroseg.labels.space import load_label_space
+from tests.writers import WRITERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name not in ("start.md", "log.md"))]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heteroseg.datasets import WRITERS, list_items, read_sample
+from heteroseg.datasets import list_items, read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
@@ -14,6 +14,7 @@ from heteroseg.supervision.targets import MIXED
 from heteroseg.training.batches import batches, training_loader
 from heteroseg.training.loop import train
 from tests.datasets.test_datasets import samples
+from tests.writers import WRITERS
 
 OPTIONS = {"images": "images/{split}/{name}.png", "tags": "tags_{split}.csv"}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from heteroseg.datasets import read_mask, read_sample
+from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import Item
-from heteroseg.datasets.writing import write_ids
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
 from heteroseg.files import written

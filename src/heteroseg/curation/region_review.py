@@ -18,8 +18,8 @@ import numpy as np
 
 from heteroseg.curation.spec_text import taxonomy_reference, write_taxonomy
 from heteroseg.datasets import read_sample
+from heteroseg.datasets.encoding import write_ids, write_image
 from heteroseg.datasets.sample import Item
-from heteroseg.datasets.writing import write_ids, write_image
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source, source_named

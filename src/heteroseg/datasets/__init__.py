@@ -1,7 +1,6 @@
 """Readers of published dataset layouts: plain functions from a folder to a list of items.
 
 A reader is `reader(root, split, **options) -> list[Item]`; `READERS` gives its name in an experiment file.
-Each module has a `write_*` twin that writes samples in the same layout, for tests and for the demo.
 """
 
 from collections.abc import Callable
@@ -10,29 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from heteroseg.datasets.decoding import decode_image, read_image, read_labelled, read_mask, read_sample
-from heteroseg.datasets.formats.a2d2 import a2d2, write_a2d2
-from heteroseg.datasets.formats.camvid import camvid, camvid_segnet, write_camvid, write_camvid_segnet
-from heteroseg.datasets.formats.cityscapes import cityscapes, write_cityscapes
-from heteroseg.datasets.formats.coco import coco_panoptic, write_coco_panoptic
-from heteroseg.datasets.formats.cvat import cvat, write_cvat
-from heteroseg.datasets.formats.folder import folder, write_folder
-from heteroseg.datasets.formats.gtsdb import gtsdb, write_gtsdb
-from heteroseg.datasets.formats.gtsrb import gtsrb, write_gtsrb
-from heteroseg.datasets.formats.huggingface import huggingface, write_huggingface
-from heteroseg.datasets.formats.idd import idd, idd_lite, write_idd, write_idd_lite
-from heteroseg.datasets.formats.label_studio import label_studio, write_label_studio
-from heteroseg.datasets.formats.mtsd import mtsd, write_mtsd
-from heteroseg.datasets.formats.nuimages import nuimages, write_nuimages
-from heteroseg.datasets.formats.open_images import open_images, write_open_images
-from heteroseg.datasets.formats.vistas import vistas, write_vistas
-from heteroseg.datasets.formats.webdataset import webdataset, write_webdataset
-from heteroseg.datasets.formats.yolo import write_yolo, yolo
+from heteroseg.datasets.formats.a2d2 import a2d2
+from heteroseg.datasets.formats.camvid import camvid, camvid_segnet
+from heteroseg.datasets.formats.cityscapes import cityscapes
+from heteroseg.datasets.formats.coco import coco_panoptic
+from heteroseg.datasets.formats.cvat import cvat
+from heteroseg.datasets.formats.folder import folder
+from heteroseg.datasets.formats.gtsdb import gtsdb
+from heteroseg.datasets.formats.gtsrb import gtsrb
+from heteroseg.datasets.formats.huggingface import huggingface
+from heteroseg.datasets.formats.idd import idd, idd_lite
+from heteroseg.datasets.formats.label_studio import label_studio
+from heteroseg.datasets.formats.mtsd import mtsd
+from heteroseg.datasets.formats.nuimages import nuimages
+from heteroseg.datasets.formats.open_images import open_images
+from heteroseg.datasets.formats.vistas import vistas
+from heteroseg.datasets.formats.webdataset import webdataset
+from heteroseg.datasets.formats.yolo import yolo
 from heteroseg.datasets.paths import require_folder, tell
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
 __all__ = [
-    "READERS", "WRITERS", "decode_image", "list_items", "read_image", "read_labelled", "read_mask", "read_sample"
+    "READERS", "decode_image", "list_items", "read_image", "read_labelled", "read_mask", "read_sample"
 ]  # fmt: skip
 
 READERS: dict[str, Callable[..., list[Item]]] = {
@@ -55,27 +54,6 @@ READERS: dict[str, Callable[..., list[Item]]] = {
     "label_studio": label_studio,
     "huggingface": huggingface,
     "webdataset": webdataset,
-}
-WRITERS: dict[str, Callable[..., None]] = {
-    "cityscapes": write_cityscapes,
-    "vistas": write_vistas,
-    "gtsdb": write_gtsdb,
-    "camvid": write_camvid,
-    "camvid_segnet": write_camvid_segnet,
-    "idd": write_idd,
-    "idd_lite": write_idd_lite,
-    "folder": write_folder,
-    "a2d2": write_a2d2,
-    "nuimages": write_nuimages,
-    "coco_panoptic": write_coco_panoptic,
-    "open_images": write_open_images,
-    "mtsd": write_mtsd,
-    "gtsrb": write_gtsrb,
-    "yolo": write_yolo,
-    "cvat": write_cvat,
-    "label_studio": write_label_studio,
-    "huggingface": write_huggingface,
-    "webdataset": write_webdataset,
 }
 
 

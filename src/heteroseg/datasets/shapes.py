@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from heteroseg.datasets.boxes import Shape, number, read_json
 from heteroseg.datasets.paths import tell
 from heteroseg.datasets.sample import Region, Runs
 from heteroseg.errors import HeterosegError
-from heteroseg.files import write_json
 
 DIGIT, MORE, SIGN = 0x1F, 0x20, 0x10  # of a character of COCO's packed counts
 FIRST = 48  # the character that stands for 0
@@ -157,23 +155,3 @@ def read_polygons(path: Path, ids: dict[str, int]) -> tuple[tuple[float, float],
             regions.append(Region(found, (points,)))
     tell(faults)
     return (width, height), tuple(regions)
-
-
-def bars(mask: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """(id, corners) of the runs of equal ids in each row of a (H, W) mask, as polygons of one pixel's height."""
-    found = []
-    for y, row in enumerate(mask):
-        edges = np.flatnonzero(np.diff(row, prepend=row[0] - 1, append=row[-1] - 1))
-        for start, stop in pairwise(edges.tolist()):
-            # polygons are filled up to and with their corners
-            corners = [[start, y], [stop - 1, y], [stop - 1, y]]
-            found.append((int(row[start]), np.array(corners, np.float32)))
-    return found
-
-
-def write_polygons(path: Path, mask: np.ndarray, names: Sequence[str]) -> None:
-    """Write a (H, W) mask as the json that `read_polygons` reads; an id without a name raises HeterosegError."""
-    if mask.max(initial=0) >= len(names):
-        raise HeterosegError(f"{path}: expected ids from 0 to {len(names) - 1}, found {mask.max()}; they have no name")
-    objects = [{"label": names[i], "polygon": corners.tolist()} for i, corners in bars(mask)]
-    write_json(path, {"imgHeight": mask.shape[0], "imgWidth": mask.shape[1], "objects": objects})

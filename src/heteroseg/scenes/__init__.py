@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.formats.cityscapes import write_cityscapes
-from heteroseg.datasets.formats.gtsdb import write_gtsdb
-from heteroseg.datasets.formats.vistas import write_vistas
 from heteroseg.datasets.sample import Sample
 from heteroseg.labels.space import LabelSpace, load_label_space
 from heteroseg.scenes.canvas import CONCEPTS, INDEX, OTHER_SIGN, SIGNS, Scene
+from heteroseg.scenes.layouts import write_cityscapes, write_gtsdb, write_vistas
 from heteroseg.scenes.street import draw_scene
 
 __all__ = ["CONCEPTS", "INDEX", "OTHER_SIGN", "SIGNS", "Scene", "draw_scene", "generate", "native_ids", "to_sample"]

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from heteroseg.datasets.paths import beside, find_files, lines_of, tell
-from heteroseg.datasets.sample import Item, Sample
-from heteroseg.datasets.writing import mask_of, write_colors, write_image, write_split
+from heteroseg.datasets.sample import Item
 
 COLORS = """
 ff0000 c80000 960000 800000 b65906 963204 5a1e01 5a1e1e cc99ff bd499b ef59bf ff8000 c88000 968000 00ff00 00c800
@@ -55,13 +54,3 @@ def _listed(path: Path, items: list[Item]) -> list[Item]:
 def _label(item: Item) -> Path:
     file = item.image.name.replace("_camera_", "_label_")
     return item.image.parents[2] / "label" / item.image.parent.name / Path(file).with_suffix(".png")
-
-
-def write_a2d2(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write samples named SESSION/CAM/FILE (with _camera_ in FILE), and the images' names to SPLIT.txt."""
-    for sample in samples:
-        session, camera, file = sample.name.split("/")
-        image = Path(root, session, "camera", camera, f"{file}.png")
-        write_image(image, sample.image)
-        write_colors(_label(Item(sample.name, image)), mask_of(sample), RGB[np.cumsum(INSTANCES) - 1])
-    write_split(root, split, [sample.name for sample in samples])

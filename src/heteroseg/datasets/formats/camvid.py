@@ -9,20 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.paths import SHOWN, absent, fill, paired, split_lines, split_stems, stem_of, tell, unique
-from heteroseg.datasets.sample import Item, Sample
-from heteroseg.datasets.writing import mask_of, write_colors, write_ids, write_image, write_split
+from heteroseg.datasets.paths import SHOWN, absent, paired, split_lines, split_stems, stem_of, tell, unique
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_text, write_text
+from heteroseg.files import read_text
 
 IMAGES = "701_StillsRaw_full/{name}"
 MASKS = "LabeledApproved_full/{name}_L.png"
-LABEL_COLORS = """64 128 64 Animal;192 0 128 Archway;0 128 192 Bicyclist;0 128 64 Bridge;128 0 0 Building;64 0 128 Car;
-64 0 192 CartLuggagePram;192 128 64 Child;192 192 128 Column_Pole;64 64 128 Fence;128 0 192 LaneMkgsDriv;
-192 0 64 LaneMkgsNonDriv;128 128 64 Misc_Text;192 0 192 MotorcycleScooter;128 64 64 OtherMoving;64 192 128 ParkingBlock;
-64 64 0 Pedestrian;128 64 128 Road;128 128 192 RoadShoulder;0 0 192 Sidewalk;192 128 128 SignSymbol;128 128 128 Sky;
-64 128 192 SUVPickupTruck;0 0 64 TrafficCone;0 64 64 TrafficLight;192 64 128 Train;128 128 0 Tree;192 128 192 Truck_Bus;
-64 0 64 Tunnel;192 192 0 VegetationMisc;0 0 0 Void;64 192 0 Wall""".replace("\n", "").split(";")
 
 
 def _palette(path: Path) -> np.ndarray:
@@ -56,18 +49,6 @@ def camvid(root: Path | str, split: str) -> list[Item]:
     return [replace(item, palette=palette) for item in items]
 
 
-def write_camvid(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write PNG images, masks in the official 32 colours, SPLIT.txt and label_colors.txt; ids above 31 raise."""
-    root = Path(root)
-    lines = [line.strip().split(maxsplit=3) for line in LABEL_COLORS]
-    palette = np.array([line[:3] for line in lines]).astype(np.uint8)
-    for sample in samples:
-        write_image(root / fill(IMAGES + ".png", split, sample.name), sample.image)
-        write_colors(root / fill(MASKS, split, sample.name), mask_of(sample), palette)
-    write_text(root / "label_colors.txt", "".join(f"{r} {g} {b}\t{name}\n" for r, g, b, name in lines))
-    write_split(root, split, [sample.name for sample in samples])
-
-
 def _resolved(root: Path, where: str, file: str) -> Path:
     """`file` under `root`, or what its last two parts name there (SegNet's lists say /SegNet/CamVid/train/x.png)."""
     relative = Path(file.lstrip("/"))
@@ -98,14 +79,3 @@ def camvid_segnet(root: Path | str, split: str) -> list[Item]:
             faults.extend(error.faults)
     tell(faults, SHOWN)
     return [items[name] for name in unique((where, stem_of(line.split()[0])) for where, line in lines)]
-
-
-def write_camvid_segnet(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write SPLIT/NAME.png, SPLITannot/NAME.png and SPLIT.txt, whose paths are relative to `root`."""
-    root, lines = Path(root), []
-    for sample in samples:
-        image, mask = f"{split}/{sample.name}.png", f"{split}annot/{sample.name}.png"
-        write_image(root / image, sample.image)
-        write_ids(root / mask, mask_of(sample))
-        lines.append(f"{image} {mask}")
-    write_split(root, split, lines)

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from heteroseg.datasets.paths import paired
-from heteroseg.datasets.sample import Item, Sample
-from heteroseg.datasets.writing import write_dense
+from heteroseg.datasets.sample import Item
 
 IMAGES = "leftImg8bit/{split}/{name}_leftImg8bit"
 MASKS = "gtFine/{split}/{name}_gtFine_labelIds.png"
@@ -16,8 +15,3 @@ def cityscapes(root: Path | str, split: str) -> list[Item]:
     A folder, image or mask that is missing raises HeterosegError.
     """
     return paired(Path(root), split, IMAGES + ".*", MASKS)
-
-
-def write_cityscapes(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write samples named CITY/NAME; ids above 255 make the mask 16 bits."""
-    write_dense(root, split, samples, IMAGES + ".png", MASKS)

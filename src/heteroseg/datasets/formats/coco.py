@@ -8,14 +8,10 @@ are read by `folder`.
 
 from pathlib import Path
 
-import numpy as np
-
 from heteroseg.datasets.boxes import by_id, integer, lists_of, read_json
 from heteroseg.datasets.class_names import whole
 from heteroseg.datasets.paths import SHOWN, absent, check_pattern, fill, find_files, listed_names, stem_of, tell
-from heteroseg.datasets.sample import Item, Sample
-from heteroseg.datasets.writing import mask_of, write_image
-from heteroseg.files import write_json
+from heteroseg.datasets.sample import Item
 
 IMAGES = "{split}/{name}.*"
 SEGMENTS = "annotations/panoptic_{split}.json"
@@ -74,20 +70,3 @@ def _table(entries: object) -> dict[int, int] | None:
         return None
     pairs = [(integer(e.get("id")), integer(e.get("category_id"))) for e in entries]
     return {s: c for s, c in pairs if s is not None and c is not None} if all(None not in p for p in pairs) else None
-
-
-def write_coco_panoptic(root: Path | str, split: str, samples: list[Sample], background: int = -1) -> None:
-    """Write PNG images, the json and its PNGs; each id of a mask is a segment, but for `background`."""
-    path = Path(root, fill(SEGMENTS, split))
-    images, notes = [], []
-    for i, sample in enumerate(samples):
-        mask = mask_of(sample)
-        numbers = np.where(mask == background, 0, 1000 * (mask + 1) + 7)
-        found = np.unique(mask[mask != background]).tolist()
-        write_image(Path(root, split, f"{sample.name}.png"), sample.image)
-        pixels = np.stack([numbers & 255, numbers >> 8 & 255, numbers >> 16], -1).astype(np.uint8)
-        write_image(path.with_suffix("") / f"{sample.name}.png", pixels)
-        images.append({"id": i, "file_name": f"{sample.name}.png"})
-        parts = [{"id": 1000 * (label + 1) + 7, "category_id": label} for label in found]
-        notes.append({"image_id": i, "file_name": f"{sample.name}.png", "segments_info": parts})
-    write_json(path, {"images": images, "annotations": notes})

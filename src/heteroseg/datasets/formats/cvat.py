@@ -17,11 +17,10 @@ import numpy as np
 from heteroseg.datasets.boxes import NO_SHAPE, Row, Shape, attach, number
 from heteroseg.datasets.class_names import Classes, whole
 from heteroseg.datasets.paths import Images, absent, find_files, tell
-from heteroseg.datasets.sample import Item, Runs, Sample
-from heteroseg.datasets.shapes import ellipse, encode, polygon, turned
-from heteroseg.datasets.writing import write_image
+from heteroseg.datasets.sample import Item, Runs
+from heteroseg.datasets.shapes import ellipse, polygon, turned
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_text, write_text
+from heteroseg.files import read_text
 
 SHAPES = ("box", "polygon", "mask", "ellipse")
 
@@ -151,38 +150,3 @@ def _mask(shape: ElementTree.Element) -> Shape:
 
 
 READ: dict[str, Callable[[ElementTree.Element], Shape]] = {"polygon": _polygon, "ellipse": _ellipse, "mask": _mask}
-
-
-def write_cvat(root: Path | str, split: str, samples: list[Sample], background: int = -1) -> None:
-    """Write images/NAME.png and annotations.xml with boxes and a mask for each id; labels are `label 0`, `label 1` ...
-
-    Images of other subsets that stand in annotations.xml stay.
-    """
-    path = Path(root, "annotations.xml")
-    top = _parsed(path) if path.is_file() else ElementTree.Element("annotations")
-    if not path.is_file():
-        ElementTree.SubElement(top, "version").text = "1.1"
-        ElementTree.SubElement(ElementTree.SubElement(ElementTree.SubElement(top, "meta"), "project"), "labels")
-    for old in [e for e in top.iterfind("image") if e.get("subset") == split]:
-        top.remove(old)
-    labels = top.find("meta/project/labels")
-    assert labels is not None
-    for sample in samples:
-        write_image(Path(root, "images", f"{sample.name}.png"), sample.image)
-        height, width = sample.image.shape[:2]
-        sizes = {"width": str(width), "height": str(height)}
-        entry = ElementTree.SubElement(top, "image", {"name": f"{sample.name}.png", "subset": split, **sizes})
-        for box, label in zip(sample.boxes.tolist(), sample.box_ids.tolist(), strict=True):
-            corners = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(str, box), strict=True))
-            ElementTree.SubElement(entry, "box", {"label": f"label {label}", **corners, "z_order": "0"})
-        ids = [] if sample.mask is None else np.unique(sample.mask).tolist()
-        for label in ids:
-            if label != background:
-                rle = ", ".join(map(str, encode(sample.mask == label)))
-                window = {"left": "0", "top": "0", **sizes}
-                ElementTree.SubElement(entry, "mask", {"label": f"label {label}", "rle": rle, **window, "z_order": "0"})
-        top_id = max([*ids, *sample.box_ids.tolist()], default=-1)
-        for i in range(len(labels), top_id + 1):
-            ElementTree.SubElement(ElementTree.SubElement(labels, "label"), "name").text = f"label {i}"
-    ElementTree.indent(top)
-    write_text(path, ElementTree.tostring(top, encoding="unicode") + "\n")

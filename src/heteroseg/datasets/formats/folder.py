@@ -10,15 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from heteroseg.datasets.boxes import COLUMNS, attach, coco_rows, csv_rows
+from heteroseg.datasets.boxes import attach, coco_rows, csv_rows
 from heteroseg.datasets.class_names import whole
 from heteroseg.datasets.paths import Images, absent, check_pattern, fill, listed_names, matching, paired
-from heteroseg.datasets.sample import Item, Sample
+from heteroseg.datasets.sample import Item
 from heteroseg.datasets.shapes import coco_shape
 from heteroseg.datasets.tags import tagged
-from heteroseg.datasets.writing import mask_of, write_ids, write_image
 from heteroseg.errors import HeterosegError
-from heteroseg.files import write_json, write_text
 
 
 def folder(
@@ -87,48 +85,3 @@ def _check(
     for pattern, what in ((polygons, "polygons"), (tags, "tags")):
         if pattern is not None:
             check_pattern(pattern, what, ("split",))
-
-
-def write_folder(
-    root: Path | str,
-    split: str,
-    samples: list[Sample],
-    images: str = "images/{split}/{name}.png",
-    masks: str | None = "masks/{split}/{name}.png",
-    boxes: str | None = None,
-) -> None:
-    """Write images, masks (where `masks` is given) and a COCO json or CSV (where `boxes` is); no wildcards."""
-    root = Path(root)
-    _check(images, masks, boxes)
-    if wild := [p for p in (images, masks, boxes) if p and "*" in p]:
-        raise HeterosegError(f"expected a pattern without wildcards to write to, found {wild[0]!r}; write it out")
-    for sample in samples:
-        write_image(root / fill(images, split, sample.name), sample.image)
-        if masks is not None:
-            write_ids(root / fill(masks, split, sample.name), mask_of(sample))
-    if boxes is not None:
-        path = root / fill(boxes, split)
-        write = _write_csv if path.suffix == ".csv" else _write_coco
-        write(path, [fill(images, split, sample.name) for sample in samples], samples)
-
-
-def _write_csv(path: Path, files: list[str], samples: list[Sample]) -> None:
-    lines = [",".join(COLUMNS)]
-    for file, sample in zip(files, samples, strict=True):
-        for box, label in zip(sample.boxes, sample.box_ids, strict=True):
-            lines.append(",".join([file, *(f"{v:.9g}" for v in box), str(int(label))]))
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def _write_coco(path: Path, files: list[str], samples: list[Sample]) -> None:
-    images: list[dict] = []
-    notes: list[dict] = []
-    for i, (file, sample) in enumerate(zip(files, samples, strict=True)):
-        height, width = sample.image.shape[:2]
-        images.append({"id": i, "file_name": file, "width": width, "height": height})
-        for box, label in zip(sample.boxes.tolist(), sample.box_ids.tolist(), strict=True):
-            bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
-            notes.append({"id": len(notes), "image_id": i, "category_id": label, "bbox": bbox, "iscrowd": 0})
-    labels = sorted({note["category_id"] for note in notes})
-    categories = [{"id": label, "name": str(label)} for label in labels]
-    write_json(path, {"images": images, "annotations": notes, "categories": categories})

@@ -9,14 +9,11 @@ Optional: SPLIT.txt with an image a line; gtFine/NNNNN_labelIds.png for scoring 
 import math
 from pathlib import Path
 
-import numpy as np
-
 from heteroseg.datasets.boxes import Row, attach, integer, number
 from heteroseg.datasets.paths import absent, chosen, find_files, split_stems, stem_of
-from heteroseg.datasets.sample import Item, Sample
-from heteroseg.datasets.writing import write_ids, write_image, write_split
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_text, write_text
+from heteroseg.files import read_text
 
 FIRST_ID = 2000
 OFFICIAL = {"train": range(600), "val": range(600, 900), "test": range(600, 900)}
@@ -63,26 +60,3 @@ def gtsdb(root: Path | str, split: str, scale: str = "1") -> list[Item]:
     shapes = find_files(root, "gtFine/{name}_labelIds.png") if (root / "gtFine").is_dir() else {}
     items = [Item(name, path, scoring_mask=shapes.get(name)) for name, path in files.items()]
     return attach(items, rows, lambda image: image if image in files else None)
-
-
-def _line(sample: Sample, box: np.ndarray, label: int) -> str:
-    if label < FIRST_ID:
-        raise HeterosegError(f"sample {sample.name!r}: expected box ids from {FIRST_ID}, found {label}")
-    x1, y1, x2, y2 = (round(float(v)) for v in box)
-    return f"{sample.name}.ppm;{x1};{y1};{x2 - 1};{y2 - 1};{label - FIRST_ID}"
-
-
-def write_gtsdb(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write images/NAME.ppm, SPLIT.txt, gt.txt (rounded; other images' lines stay) and masks for scoring."""
-    root = Path(root)
-    names = {sample.name for sample in samples}
-    path = root / "gt.txt"
-    old = read_text(path).splitlines() if path.is_file() else []
-    lines = [line for line in old if stem_of(line.split(";")[0]) not in names]
-    for sample in samples:
-        write_image(root / "images" / f"{sample.name}.ppm", sample.image)
-        lines += [_line(sample, box, int(i)) for box, i in zip(sample.boxes, sample.box_ids, strict=True)]
-        if sample.mask is not None:
-            write_ids(root / "gtFine" / f"{sample.name}_labelIds.png", sample.mask, bits=16)
-    write_text(path, "".join(f"{line}\n" for line in lines))
-    write_split(root, split, sorted(names))

@@ -13,10 +13,9 @@ from pathlib import Path
 from heteroseg.datasets.boxes import Row, attach, integer, number
 from heteroseg.datasets.formats.gtsdb import FIRST_ID
 from heteroseg.datasets.paths import absent, chosen, find_files, listed_names, require_folder
-from heteroseg.datasets.sample import Item, Sample
-from heteroseg.datasets.writing import write_image, write_split
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_text, write_text
+from heteroseg.files import read_text
 
 TRAINING, TEST = "Final_Training/Images", "Final_Test/Images"
 TEST_TABLE = "GT-final_test.csv"
@@ -75,19 +74,3 @@ def _rows(path: Path, folder: str) -> list[Row]:
         known = None if label is None else FIRST_ID + label
         rows.append(Row(f"{path}:{reader.line_num}", name, (x1, y1, x2, y2), known, raw, size))
     return rows
-
-
-def write_gtsrb(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write images with one box each: names CCCCC/FILE to the training part, others to the test part; and SPLIT.txt."""
-    for sample in samples:
-        if len(sample.boxes) != 1 or sample.box_ids[0] < FIRST_ID:
-            raise HeterosegError(f"sample {sample.name!r}: expected one box with an id from {FIRST_ID}, found others")
-        folder, _, file = sample.name.rpartition("/")
-        place = Path(root, TRAINING if folder else TEST, folder)
-        table = place / (f"GT-{folder}.csv" if folder else TEST_TABLE)
-        lines = read_text(table).splitlines() if table.is_file() else [";".join(COLUMNS)]
-        lines = [line for line in lines if line.partition(";")[0] != f"{file}.ppm"]
-        values = [sample.image.shape[1], sample.image.shape[0], *sample.boxes[0], sample.box_ids[0] - FIRST_ID]
-        write_image(place / f"{file}.ppm", sample.image)
-        write_text(table, "\n".join([*lines, f"{file}.ppm;" + ";".join(f"{v:g}" for v in values)]) + "\n")
-    write_split(root, split, [sample.name for sample in samples])

@@ -8,14 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from heteroseg.datasets.paths import tell
-from heteroseg.datasets.sample import Item, Sample
+from heteroseg.datasets.sample import Item
 from heteroseg.datasets.shards import Record, unpacked
-from heteroseg.datasets.writing import encoded, mask_of
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.files import written
 
 
 def huggingface(
@@ -90,19 +86,3 @@ def _bytes(cell: Any, where: str, folder: Path) -> bytes:
     ):
         return (folder / path).read_bytes()
     raise HeterosegError(f"{where}: expected the bytes of an image, found {cell!r:.60}; embed the files in the dataset")
-
-
-def write_huggingface(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write data/SPLIT-00000-of-00001.parquet with the columns image and mask, in the order of the samples."""
-    import pyarrow
-    import pyarrow.parquet
-
-    def cell(pixels: np.ndarray, name: str) -> dict[str, Any]:
-        return {"bytes": encoded(pixels, ".png"), "path": f"{name}.png"}
-
-    rows = [
-        {"image": cell(sample.image, sample.name), "mask": cell(mask_of(sample).astype(np.uint16), sample.name)}
-        for sample in samples
-    ]
-    with written(Path(root, "data", f"{split}-00000-of-00001.parquet")) as temporary:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)

@@ -9,9 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from heteroseg.datasets.paths import beside, fill, find_files, paired
-from heteroseg.datasets.sample import Item, Sample
-from heteroseg.datasets.shapes import write_polygons
-from heteroseg.datasets.writing import mask_of, write_dense, write_image
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
 FULL = "leftImg8bit/{split}/{name}_leftImg8bit"
@@ -52,25 +50,6 @@ def idd(root: Path | str, split: str, labels: str = "labelIds") -> list[Item]:
     return paired(root, split, FULL + ".*", FULL_MASKS + labels + ".png")
 
 
-def write_idd(root: Path | str, split: str, samples: list[Sample], labels: str = "labelIds") -> None:
-    """Write samples named DRIVE/FRAME, images as PNG; ids above 255 make the mask 16 bits.
-
-    With `labels` "polygons" every row of pixels of one id becomes a polygon.
-    """
-    if labels != POLYGONS:
-        write_dense(root, split, samples, FULL + ".png", FULL_MASKS + labels + ".png")
-        return
-    for sample in samples:
-        write_image(Path(root, fill(FULL, split, sample.name) + ".png"), sample.image)
-        path = Path(root, fill(FULL_MASKS, split, sample.name) + "polygons.json")
-        write_polygons(path, mask_of(sample), NAMES)
-
-
 def idd_lite(root: Path | str, split: str) -> list[Item]:
     """Items named DRIVE/FRAME; masks hold the ids 0-6, 8 bits, 255 ignored. What is missing raises HeterosegError."""
     return paired(Path(root), split, LITE + ".*", LITE_MASKS)
-
-
-def write_idd_lite(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write samples named DRIVE/FRAME, images as JPEG; ids above 255 make the mask 16 bits."""
-    write_dense(root, split, samples, LITE + ".jpg", LITE_MASKS)

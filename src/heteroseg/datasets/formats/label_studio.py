@@ -8,7 +8,6 @@ their own.
 
 import math
 import re
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -18,10 +17,8 @@ import numpy as np
 from heteroseg.datasets.boxes import NO_SHAPE, Row, Shape, attach, lists_of, number, read_json
 from heteroseg.datasets.class_names import Classes, whole
 from heteroseg.datasets.paths import Images, absent, find_files, split_stems, stem_of, tell
-from heteroseg.datasets.sample import Item, Runs, Sample
+from heteroseg.datasets.sample import Item, Runs
 from heteroseg.datasets.shapes import ellipse, encode, polygon, turned
-from heteroseg.datasets.writing import write_image, write_split
-from heteroseg.files import write_json
 
 UPLOAD = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts this before the names of uploaded files
 KINDS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels")
@@ -191,43 +188,3 @@ def unpacked(data: bytes) -> np.ndarray:
             at = end
         done += length
     return values
-
-
-def packed(values: np.ndarray) -> bytes:
-    """The inverse of `unpacked` for values below 256, as runs of up to 2**16 of equal values."""
-    text = f"{len(values):032b}{7:05b}{2:04b}{7:04b}{11:04b}{15:04b}"
-    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-    for start, stop in pairwise(edges):
-        for first in range(start, stop, 1 << 16):
-            text += f"111{min(stop - first, 1 << 16) - 1:016b}{int(values[start]):08b}"
-    return np.packbits(np.array([int(c) for c in text], np.uint8)).tobytes()
-
-
-def write_label_studio(root: Path | str, split: str, samples: list[Sample], background: int = -1) -> None:
-    """Write images/NAME.png, SPLIT.txt and annotations.json (tasks of other images stay) with classes.txt.
-
-    Boxes become rectangles and each id of a mask a brush stroke; the class of id i is named `label i`.
-    """
-    path, tasks = Path(root, "annotations.json"), []
-    names = {f"/data/upload/1/0123abcd-{sample.name}.png" for sample in samples}
-    if path.is_file():
-        tasks = [task for task in read_json(path) if task["data"]["image"] not in names]
-    for sample in samples:
-        height, width = sample.image.shape[:2]
-        sizes = {"original_width": width, "original_height": height}
-        marks = []
-        for (x1, y1, x2, y2), label in zip(sample.boxes.tolist(), sample.box_ids.tolist(), strict=True):
-            place = {"x": x1 / width * 100, "y": y1 / height * 100}
-            value = {**place, "width": (x2 - x1) / width * 100, "height": (y2 - y1) / height * 100, "rotation": 0}
-            marks.append((value, "rectanglelabels", label))
-        for label in [] if sample.mask is None else np.unique(sample.mask).tolist():
-            if label != background:
-                flat = np.repeat((sample.mask == label).ravel() * np.int64(255), 4)
-                marks.append(({"format": "rle", "rle": list(packed(flat))}, "brushlabels", label))
-        result = [{**sizes, "type": k, "value": {**v, k: [f"label {i}"]}} for v, k, i in marks]
-        image = f"/data/upload/1/0123abcd-{sample.name}.png"
-        note = {"was_cancelled": False, "result": result}
-        tasks.append({"id": len(tasks) + 1, "data": {"image": image}, "annotations": [note]})
-        write_image(Path(root, "images", f"{sample.name}.png"), sample.image)
-    write_json(path, tasks)
-    write_split(root, split, sorted(sample.name for sample in samples))

@@ -10,9 +10,7 @@ from pathlib import Path
 from heteroseg.datasets.boxes import Row, attach, lists_of, number, read_json
 from heteroseg.datasets.class_names import Classes
 from heteroseg.datasets.paths import beside, chosen, find_files, listed_names, tell
-from heteroseg.datasets.sample import Item, Sample
-from heteroseg.datasets.writing import write_image
-from heteroseg.files import write_json, write_text
+from heteroseg.datasets.sample import Item
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -54,17 +52,3 @@ def _rows(path: Path, key: str, known: Classes, faults: list[str]) -> list[Row]:
             corners = tuple(number(part.get(c)) for c in CORNERS) if isinstance(part, dict) else ()
             rows.append(Row(where, key, corners or (number(None),) * 4, known.find(label), f"bbox {part}", size))
     return rows
-
-
-def write_mtsd(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write images, annotations with the labels `label 0`, `label 1` ..., the split, and classes.txt of the labels."""
-    for sample in samples:
-        height, width = sample.image.shape[:2]
-        objects = [
-            {"label": f"label {label}", "bbox": dict(zip(CORNERS, box, strict=True))}
-            for box, label in zip(sample.boxes.tolist(), sample.box_ids.tolist(), strict=True)
-        ]
-        note = {"width": width, "height": height, "ispano": False, "objects": objects}
-        write_image(Path(root, "images", f"{sample.name}.jpg"), sample.image)
-        write_json(Path(root, "annotations", f"{sample.name}.json"), note)
-    write_text(Path(root, "splits", f"{split}.txt"), "".join(f"{sample.name}\n" for sample in samples))

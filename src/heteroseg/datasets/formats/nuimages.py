@@ -10,14 +10,9 @@ import binascii
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from heteroseg.datasets.boxes import NO_SHAPE, Row, Shape, attach, by_id, lists_of, read_json
 from heteroseg.datasets.paths import SHOWN, absent, require_folder, tell
-from heteroseg.datasets.sample import Item, Runs, Sample
-from heteroseg.datasets.shapes import encode, pack
-from heteroseg.datasets.writing import mask_of, write_image
-from heteroseg.files import write_json
+from heteroseg.datasets.sample import Item, Runs
 
 OBJECTS = """animal;human.pedestrian.adult;human.pedestrian.child;human.pedestrian.construction_worker;
 human.pedestrian.personal_mobility;human.pedestrian.police_officer;human.pedestrian.stroller;human.pedestrian.wheelchair;
@@ -79,25 +74,3 @@ def _shape(mask: Any) -> Shape:
     except (binascii.Error, ValueError):
         return NO_SHAPE
     return (), Runs(text, (0, 0, size[1], size[0]), by_column=True)
-
-
-def write_nuimages(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write samples/NAME.jpg for names CAM_*/FILE, and the tables; ids that nuImages does not have raise KeyError."""
-    categories = {i: {"token": f"category{i}", "name": name} for name, i in IDS.items()}
-    tables: dict[str, list[dict]] = {name: [] for name in TABLES} | {"category": list(categories.values())}
-    for sample in samples:
-        mask, image = mask_of(sample), f"samples/{sample.name}.jpg"
-        write_image(Path(root, image), sample.image)
-        tables["sample_data"].append({"token": f"data {sample.name}", "filename": image, "is_key_frame": True})
-        tables["sample"].append({"token": f"sample {sample.name}", "key_camera_token": f"data {sample.name}"})
-        for label in np.unique(mask[mask > 0]).tolist():
-            counts = base64.b64encode(pack(encode(mask == label, by_column=True)).encode()).decode()
-            note = {
-                "token": f"{sample.name} {label}",
-                "sample_data_token": f"data {sample.name}",
-                "category_token": categories[label]["token"],
-                "mask": {"size": list(mask.shape), "counts": counts},
-            }
-            tables["surface_ann" if label > len(OBJECTS.split(";")) else "object_ann"].append(note)
-    for name, entries in tables.items():
-        write_json(Path(root, f"v1.0-{split}", f"{name}.json"), entries)

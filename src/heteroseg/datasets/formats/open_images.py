@@ -12,11 +12,10 @@ from pathlib import Path
 from heteroseg.datasets.boxes import Row, attach, number
 from heteroseg.datasets.class_names import Classes
 from heteroseg.datasets.paths import absent, check_pattern, fill, find_files, tell
-from heteroseg.datasets.sample import Item, Sample
+from heteroseg.datasets.sample import Item
 from heteroseg.datasets.tags import tagged
-from heteroseg.datasets.writing import write_image
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_text, write_text
+from heteroseg.files import read_text
 
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
 BOXES, NAMES = "{split}-annotations-bbox.csv", "class-descriptions-boxable.csv"
@@ -102,16 +101,3 @@ def _rows(path: Path, files: dict[str, Path], described: dict[str, str], known: 
                     rows.append(Row(where, record[image], (x1, y1, x2, y2), known.find(name), raw, (1, 1)))
     tell(faults, 20)
     return rows
-
-
-def write_open_images(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write images, boxes, and class-descriptions-boxable.csv with the names `label 0`, `label 1` ... (9 of them)."""
-    lines = [",".join(COLUMNS)]
-    for sample in samples:
-        height, width = sample.image.shape[:2]
-        for (x1, y1, x2, y2), label in zip(sample.boxes.tolist(), sample.box_ids.tolist(), strict=True):
-            parts = ",".join(f"{v:.9f}" for v in (x1 / width, x2 / width, y1 / height, y2 / height))
-            lines.append(f"{sample.name},/m/{label},{parts}")
-        write_image(Path(root, split, f"{sample.name}.jpg"), sample.image)
-    write_text(Path(root, fill(BOXES, split)), "\n".join(lines) + "\n")
-    write_text(Path(root, NAMES), "".join(f"/m/{i},label {i}\n" for i in range(9)))

@@ -6,8 +6,7 @@ Older downloads have the v1.x labels in SPLIT/labels. The splits are called trai
 from pathlib import Path
 
 from heteroseg.datasets.paths import fill, paired
-from heteroseg.datasets.sample import Item, Sample
-from heteroseg.datasets.writing import mask_of, write_image, write_palette_png
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
 VERSIONS = ("v1.2", "v2.0")
@@ -29,12 +28,3 @@ def vistas(root: Path | str, split: str, version: str = "v1.2") -> list[Item]:
     """
     root = Path(root)
     return paired(root, split, "{split}/images/{name}.*", _masks(root, split, version))
-
-
-def write_vistas(root: Path | str, split: str, samples: list[Sample], version: str = "v1.2") -> None:
-    """Write JPEG images and palette PNGs; ids above 255 raise HeterosegError."""
-    root = Path(root)
-    masks = _masks(root, split, version)
-    for sample in samples:
-        write_image(root / split / "images" / f"{sample.name}.jpg", sample.image)
-        write_palette_png(root / fill(masks, split, sample.name), mask_of(sample))

@@ -3,21 +3,14 @@
 KEY is all before the first dot of the last part of a member's path, as in the webdataset package, and names the item.
 """
 
-import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from heteroseg.datasets.paths import tell
-from heteroseg.datasets.sample import Item, Sample
+from heteroseg.datasets.sample import Item
 from heteroseg.datasets.shards import Record, unpacked
-from heteroseg.datasets.writing import encoded, mask_of
 from heteroseg.errors import HeterosegError
-from heteroseg.files import written
-
-SHARD = 1000  # samples that are written to one
 
 
 def webdataset(
@@ -68,15 +61,3 @@ def _records(shards: list[Path], kinds: dict[str, str]) -> Iterator[Record]:
         raise HeterosegError(f"{shards[0]}: expected members ending in {wanted}, found {there}; set `image` and `mask`")
     missing = ((key, e) for key, have in found.items() for e, kind in kinds.items() if kind not in have)
     tell([f"{shards[0].parent}: the sample {key!r} has no member ending in {e}" for key, e in missing])
-
-
-def write_webdataset(root: Path | str, split: str, samples: list[Sample]) -> None:
-    """Write SPLIT-000000.tar and so on with KEY.jpg (lossy) and KEY.png (16-bit ids), in the order of the samples."""
-    for start in range(0, len(samples), SHARD):
-        with written(Path(root, f"{split}-{start // SHARD:06d}.tar")) as temporary, tarfile.open(temporary, "w") as tar:
-            for sample in samples[start : start + SHARD]:
-                for ending, pixels in ((".jpg", sample.image), (".png", mask_of(sample).astype(np.uint16))):
-                    data = encoded(pixels, ending)
-                    info = tarfile.TarInfo(sample.name + ending)
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))

@@ -14,11 +14,10 @@ import numpy as np
 from heteroseg.datasets.boxes import NO_SHAPE, Row, attach, integer, number
 from heteroseg.datasets.class_names import whole
 from heteroseg.datasets.paths import check_pattern, fill, find_files, require_folder
-from heteroseg.datasets.sample import Item, Sample
-from heteroseg.datasets.shapes import bars, polygon
-from heteroseg.datasets.writing import write_image
+from heteroseg.datasets.sample import Item
+from heteroseg.datasets.shapes import polygon
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_text, write_text
+from heteroseg.files import read_text
 
 IMAGES, LABELS = "images/{split}/{name}.*", "labels/{split}/{name}.txt"
 UNIT = (1, 1)
@@ -70,20 +69,3 @@ def _area(corners: np.ndarray | None) -> float:
         return 0.0
     x, y = corners.T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
-
-
-def write_yolo(root: Path | str, split: str, samples: list[Sample], background: int = -1) -> None:
-    """Write PNG images and text files of the boxes; a mask's ids become outlines, but for `background`."""
-    for sample in samples:
-        height, width = sample.image.shape[:2]
-        lines = []
-        for (x1, y1, x2, y2), label in zip(sample.boxes.tolist(), sample.box_ids.tolist(), strict=True):
-            parts = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-            lines.append(f"{label} " + " ".join(f"{v:.9f}" for v in parts))
-        if sample.mask is not None:
-            for label, corners in bars(sample.mask):
-                if label != background:
-                    places = (corners + 0.25) / [width, height]  # inside the pixel, so that rounding does not matter
-                    lines.append(f"{label} " + " ".join(f"{v:.9f}" for v in places.ravel()))
-        write_image(Path(root, fill(IMAGES.replace(".*", ".png"), split, sample.name)), sample.image)
-        write_text(Path(root, fill(LABELS, split, sample.name)), "".join(f"{line}\n" for line in lines))

@@ -1,0 +1,41 @@
+"""What the writers share: pixels into files and bytes, and masks as shapes."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from heteroseg.datasets.encoding import highest_id, write_ids, write_image
+from heteroseg.datasets.sample import Sample
+from heteroseg.scenes.layouts import mask_of
+
+
+def write_colors(path: Path, mask: np.ndarray, palette: np.ndarray) -> None:
+    """Write (H, W) ids as an RGB PNG of the colours `palette[id]`."""
+    highest_id(path, mask, len(palette) - 1)
+    write_image(path, palette.astype(np.uint8)[mask])
+
+
+def write_dense(root: Path | str, split: str, samples: list[Sample], images: str, masks: str) -> None:
+    """Write images and grey id masks to the files that two patterns with `{split}` and `{name}` give."""
+    for sample in samples:
+        write_image(Path(root, images.format(split=split, name=sample.name)), sample.image)
+        write_ids(Path(root, masks.format(split=split, name=sample.name)), mask_of(sample))
+
+
+def encoded(pixels: np.ndarray, suffix: str) -> bytes:
+    """The bytes of an image file: (H, W, 3) uint8 RGB, or (H, W) ids."""
+    return cv2.imencode(suffix, pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def bars(mask: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """(id, corners) of the runs of equal ids in each row of a (H, W) mask, as polygons of one pixel's height."""
+    found = []
+    for y, row in enumerate(mask):
+        edges = np.flatnonzero(np.diff(row, prepend=row[0] - 1, append=row[-1] - 1))
+        for start, stop in pairwise(edges.tolist()):
+            # polygons are filled up to and with their corners
+            corners = [[start, y], [stop - 1, y], [stop - 1, y]]
+            found.append((int(row[start]), np.array(corners, np.float32)))
+    return found
