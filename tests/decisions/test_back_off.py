@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from heteroseg.cli.main import main
-from heteroseg.decisions.reference import back_off, leaf_probs, least_cost
+from heteroseg.decisions.reference import back_off, leaf_probs
 from heteroseg.evaluation.scores import hierarchical
 from heteroseg.labels.space import LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
@@ -71,21 +71,6 @@ def test_equals_the_reference(tree, least):
         sure = np.abs(probs - least).min(0) > 1e-5  # rounding may turn the others round
         assert sure.mean() > 0.9 or least == 0
         assert (nodes.flatten().numpy() == wanted)[sure | (least == 0)].all()
-
-
-@pytest.mark.parametrize("tree", TREES)
-@pytest.mark.parametrize("vague", [0.0, 0.2, 0.5, 0.9])
-def test_least_cost_equals_a_search(tree, vague):
-    torch.manual_seed(1)
-    logits = 3 * torch.randn(1, tree.channels, 7, 9)
-    found = least_cost(logits, tree, vague)[0].flatten().numpy()
-    leaf = leaf_probs(logits, tree)[0].flatten(1).numpy().astype(np.float64)
-    sizes = np.array([len(tree.leaves_of(n)) for n in range(len(tree))])
-    inside = node_probs(tree, leaf)
-    costs = inside * (vague * np.log(sizes) / np.log(len(tree.leaves)))[:, None] + 1 - inside
-    assert costs[found, np.arange(len(found))] == pytest.approx(costs.min(0), abs=1e-5)
-    if vague == 0:
-        assert (found == 0).all() or tree.void
 
 
 def test_back_off_stops_where_it_is_not_sure():

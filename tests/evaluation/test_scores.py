@@ -9,10 +9,10 @@ import pytest
 
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
-from heteroseg.evaluation.scores import OUTSIDE, evaluate, evaluate_source, truth
+from heteroseg.evaluation.scores import evaluate, evaluate_source, truth
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import Source, open_sources
-from heteroseg.labels.space import AroundBoxes, build_label_space, load_label_space
+from heteroseg.labels.space import OUTSIDE_NAME, AroundBoxes, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import Model
 from heteroseg.supervision.targets import encode
@@ -149,7 +149,7 @@ def test_confusion_tells_what_every_true_pixel_is_taken_for(result, sources):
             name: c["pixels"] for name, c in d["per_class"].items() if c["pixels"]
         }
         assert sum(row.get(true, 0) for true, row in d["confusion"].items()) == d["decided"]["right"]
-        assert sum(row.get(OUTSIDE, 0) for row in d["confusion"].values()) == d["decided"]["outside"]
+        assert sum(row.get(OUTSIDE_NAME, 0) for row in d["confusion"].values()) == d["decided"]["outside"]
 
 
 def test_scores_of_one_image_are_those_of_a_dataset_of_it(tiny_model, sources, result):

@@ -130,6 +130,15 @@ def test_the_id_of_outside(tmp_path, head, labels, outside):
     assert space(tmp_path, labels, head).outside == outside
 
 
+@pytest.mark.parametrize(("largest", "dtype"), [(254, np.uint8), (300, np.uint16), (2**31 - 1, np.int64)])
+def test_native_ids_of_label_indices(tmp_path, largest, dtype):
+    labels = f"  - {{id: 7, name: ground, nodes: ground}}\n  - {{id: {largest}, name: stop, nodes: stop}}\n"
+    tied = space(tmp_path, labels)
+    ids = tied.native_ids(np.array([[0, 1], [-1, -2]]))
+    assert ids.dtype == dtype
+    assert ids.tolist() == [[7, largest], [255, 255]]
+
+
 def test_ids_of_any_width(tmp_path):
     tied = space(tmp_path, "  - {id: 2147483647, name: sky, nodes: sky}\n")
     assert tied.ids.tolist() == [2**31 - 1]

@@ -337,7 +337,7 @@ def test_colours_of_known_labels():
     space = small_space()
     colors = pictures.colorise(np.array([[1, 2], [-1, 0]], np.int16), space)
     assert colors.dtype == np.uint8
-    assert colors.tolist() == [[[0, 0, 200], [10, 200, 250]], [list(pictures.OUTSIDE), [1, 1, 1]]]
+    assert colors.tolist() == [[[0, 0, 200], [10, 200, 250]], [list(pictures.OUTSIDE_COLOR), [1, 1, 1]]]
 
 
 def test_overlay_mixes_and_changes_nothing_in_place():
@@ -364,7 +364,7 @@ def test_entries_are_what_is_there_largest_first():
     assert pictures.entries(positions, space) == [
         ("Sky", (10, 200, 250), 0.5),
         ("Car", (0, 0, 200), 0.25),
-        ("outside", pictures.OUTSIDE, 0.25),
+        ("outside", pictures.OUTSIDE_COLOR, 0.25),
     ]
     assert [n for n, _, _ in pictures.node_entries(np.array([[0, -1, -1]]), space.taxonomy)] == ["void", "root"]
 

@@ -8,7 +8,7 @@ import pytest
 from heteroseg.datasets import list_items, read_mask, read_sample
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
-from heteroseg.scenes import CONCEPTS, INDEX, OTHER_SIGN, SIGNS, draw_scene, generate, native_ids
+from heteroseg.scenes import CONCEPTS, INDEX, OTHER_SIGN, SIGNS, concept_ids, draw_scene, generate
 
 SIZE = (96, 192)
 
@@ -98,11 +98,11 @@ def test_pictures_vary(scenes):
 @pytest.mark.parametrize("name", ["cityscapes", "vistas", "gtsdb"])
 def test_native_ids_belong_to_the_label_space(name):
     space = load_label_space(name)
-    assert set(native_ids(space).tolist()) <= {*space.ids.tolist(), space.outside}
+    assert set(concept_ids(space).tolist()) <= {*space.ids.tolist(), space.outside}
 
 
 def test_native_ids_are_those_of_the_datasets():
-    ids = {name: dict(zip(CONCEPTS, native_ids(load_label_space(name)).tolist(), strict=True))
+    ids = {name: dict(zip(CONCEPTS, concept_ids(load_label_space(name)).tolist(), strict=True))
            for name in ("cityscapes", "vistas", "gtsdb")}  # fmt: skip
     city, vistas, gtsdb = ids["cityscapes"], ids["vistas"], ids["gtsdb"]
     assert (city["road"], city["lane marking - general"], city["parking"]) == (7, 7, 9)

@@ -20,13 +20,13 @@ from heteroseg.supervision.targets import rasterise, to_label_indices
 
 
 def box_masks(item: Item, space: LabelSpace) -> dict[str, np.ndarray]:
-    """The `coarse` and `fine` mask of one image, (H, W) int64 native ids, `space.outside` where no box is."""
+    """The `coarse` and `fine` mask of one image, (H, W) native ids, `space.outside` where no box is."""
     sample = read_sample(item)
     labels = to_label_indices(sample.box_ids, space, str(item.image))
     plain = replace(space, labels=tuple(replace(label, shape="rectangle") for label in space.labels))
     size = (sample.image.shape[0], sample.image.shape[1])
     drawn = {kind: rasterise(sample.boxes, labels, s, size) for kind, s in (("coarse", plain), ("fine", space))}
-    return {kind: np.where(m < 0, space.outside, space.ids[m]) for kind, m in drawn.items()}
+    return {kind: space.native_ids(m) for kind, m in drawn.items()}
 
 
 def write_box_masks(source: Source, out: Path, say: Callable[[str], None] = lambda _: None) -> None:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 
-def neighbours(at: Tensor, full: int, small: int) -> tuple[Tensor, Tensor, Tensor]:
+def cells_and_weight(at: Tensor, full: int, small: int) -> tuple[Tensor, Tensor, Tensor]:
     """Lower and upper cell (int64) and the upper one's weight, for the pixels `at` of an axis of `full` pixels.
 
     align_corners false and edges held, over `small` cells. `at` is floating point; the weight has its dtype.

@@ -30,10 +30,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heteroseg.decisions.bilinear import neighbours
+from heteroseg.decisions.bilinear import cells_and_weight
 from heteroseg.decisions.lazy_head import LazyLogits
-from heteroseg.decisions.reference import OUTSIDE, VOID, Rule, best_label, finite, granted, upsample_at
-from heteroseg.labels.space import LabelSpace
+from heteroseg.decisions.reference import VOID, Rule, best_label, finite, granted, upsample_at
+from heteroseg.labels.space import OUTSIDE, LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 
 Size = tuple[int, int]
@@ -106,15 +106,8 @@ def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = F
         np.maximum(label, VOID) if rule == "path" or space is None else np.append(np.arange(len(space.labels)), OUTSIDE)
     )
     if ids and space is not None:
-        answer = _native(answer, space)
+        answer = space.native_ids(answer)
     return Plan(tree, space, rule, down(0), order, begin, end, after, above, channel, label, single, closed, answer)
-
-
-def _native(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
-    """Native ids of label positions, in the smallest type that holds all ids of the space."""
-    largest = max(int(space.ids.max()), space.outside)
-    ids = np.where(positions < 0, space.outside, space.ids[positions])
-    return ids.astype(np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.int64)
 
 
 def decode(logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan) -> np.ndarray:
@@ -179,7 +172,7 @@ def _in_bands(rows: int, work: Callable[[int, int], None]) -> None:
 
 def _axis(full: int, small: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """(small + 1,) first pixel of each cell among `length` pixels, and (length,) float32 weights."""
-    low, _, weight = neighbours(torch.arange(length).float(), full, small)
+    low, _, weight = cells_and_weight(torch.arange(length).float(), full, small)
     return np.searchsorted(low.numpy(), np.arange(small + 1)), weight.numpy()
 
 
@@ -301,8 +294,8 @@ def decode_torch(
     across, below = torch.cat([code[:, 1:], code[:, -1:]], 1), torch.cat([code[1:], code[-1:]], 0)
     corner = torch.cat([below[:, 1:], below[:, -1:]], 1)
     cells = torch.where((code == across) & (code == below) & (code == corner), code, -3)
-    i = neighbours(torch.arange(size[0], device=device).float(), covers[0], code.shape[0])[0]
-    j = neighbours(torch.arange(size[1], device=device).float(), covers[1], code.shape[1])[0]
+    i = cells_and_weight(torch.arange(size[0], device=device).float(), covers[0], code.shape[0])[0]
+    j = cells_and_weight(torch.arange(size[1], device=device).float(), covers[1], code.shape[1])[0]
     found = cells[i[:, None], j]
     shares = torch.empty(size if confident else (0, 0), device=device)
     rows, columns = (found == -3).nonzero(as_tuple=True)

@@ -11,15 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heteroseg.decisions.bilinear import neighbours
-from heteroseg.labels.space import LabelSpace
+from heteroseg.decisions.bilinear import cells_and_weight
+from heteroseg.labels.space import OUTSIDE, LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 
 Rule = Literal["path", "marginal"]
 Score = Literal["probability", "entropy", "logit"]
 SCORES: tuple[Score, ...] = ("probability", "entropy", "logit")
 VOID = -1  # a classifier answered "not a child of this node"
-OUTSIDE = -1  # not a label of the space
 LARGE = 1e30  # logits beyond it are held there
 LANES = 64  # a whole number of vector registers on any machine
 
@@ -41,16 +40,16 @@ def upsample(logits: Tensor, covers: tuple[int, int], rows: tuple[int, int], wid
     Bilinear with align_corners false, as torch.nn.functional.interpolate, but only for the rows that are asked for.
     """
     device, logits = logits.device, finite(logits)
-    top, bottom, down = neighbours(torch.arange(*rows, device=device).float(), covers[0], logits.shape[2])
-    left, right, across = neighbours(torch.arange(width, device=device).float(), covers[1], logits.shape[3])
+    top, bottom, down = cells_and_weight(torch.arange(*rows, device=device).float(), covers[0], logits.shape[2])
+    left, right, across = cells_and_weight(torch.arange(width, device=device).float(), covers[1], logits.shape[3])
     band = _between(logits[:, :, top], logits[:, :, bottom], down[:, None])
     return _between(band[..., left], band[..., right], across)
 
 
 def upsample_at(logits: Tensor, covers: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
     """(1, C, h, w) logits to (1, C, 1, N) float32 at N pixels (int64 rows and columns); the bits of `upsample`."""
-    top, bottom, down = neighbours(rows.float(), covers[0], logits.shape[2])
-    left, right, across = neighbours(columns.float(), covers[1], logits.shape[3])
+    top, bottom, down = cells_and_weight(rows.float(), covers[0], logits.shape[2])
+    left, right, across = cells_and_weight(columns.float(), covers[1], logits.shape[3])
     sides = [_between(finite(logits[:, :, top, at]), finite(logits[:, :, bottom, at]), down) for at in (left, right)]
     return _between(sides[0], sides[1], across)[:, :, None]
 
@@ -98,22 +97,6 @@ def back_off(logits: Tensor, tree: Taxonomy, least: float) -> Tensor:
         if tree.children[n] and bool(here.any()):
             best, at = torch.stack([probs[k][here] for k in tree.children[n]]).max(0)
             node[here] = torch.where(best >= least, torch.tensor(tree.children[n], device=logits.device)[at], n)
-    return node
-
-
-def least_cost(logits: Tensor, tree: Taxonomy, vague: float) -> Tensor:
-    """(B, C, H, W) fused logits to (B, H, W) int64 nodes of least expected cost.
-
-    A node costs 1 where the truth is not under it, and where it is, what it leaves open: `vague` times the log of the
-    number of its leaves over the log of all. `vague` 0 always answers the root; the larger, the deeper the answers.
-    """
-    probs = _node_probs(logits, tree)
-    node = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.long, device=logits.device)
-    least = torch.full(node.shape, torch.inf, device=logits.device)
-    for n in reversed(range(len(tree))):  # of equal cost the deeper one
-        start, stop = tree.spans[n]
-        cost = 1 - probs[n] * (1 - vague * math.log(stop - start) / max(math.log(len(tree.leaves)), 1e-12))
-        node, least = torch.where(cost < least, n, node), torch.minimum(cost, least)
     return node
 
 
@@ -222,9 +205,3 @@ def _granted(logits: Tensor, tree: Taxonomy, assume: dict[int, int]) -> Tensor:
             logits[:, c.start : c.stop] = -torch.inf
             logits[:, tree.channel_of[child]] = 0.0
     return logits
-
-
-def native_ids(labels: Tensor, space: LabelSpace) -> Tensor:
-    """Positions in `space.labels` to ids as the dataset stores them; OUTSIDE becomes `space.outside`."""
-    table = torch.from_numpy(space.ids).to(labels.device)
-    return torch.where(labels == OUTSIDE, space.outside, table[labels.clamp(min=0)])

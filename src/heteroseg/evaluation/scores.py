@@ -12,11 +12,9 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import ancestor_error
 from heteroseg.evaluation.metrics import Scores, concept_ious, confusion, groups_at_depth, knowledge, merge, scores
 from heteroseg.experiment.sources import Source
-from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.space import OUTSIDE_NAME, LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.supervision.targets import encode
-
-OUTSIDE = "(outside)"  # in `confusion`, what a pixel is taken for that is predicted as no label of the space
 
 
 def in_taxonomy_of(model: Model, space: LabelSpace) -> LabelSpace:
@@ -108,8 +106,8 @@ def _image_scores(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
 
 
 def _taken_for(counts: np.ndarray, space: LabelSpace) -> dict[str, dict[str, int]]:
-    """Confusion counts without their zeros: true label, predicted label (or OUTSIDE), pixels."""
-    names = [*(label.name for label in space.labels), OUTSIDE]
+    """Confusion counts without their zeros: true label, predicted label (or OUTSIDE_NAME), pixels."""
+    names = [*(label.name for label in space.labels), OUTSIDE_NAME]
     rows = ((names[i], counts[i]) for i in np.flatnonzero(space.evaluated & (counts.sum(1) > 0)))
     return {name: {names[j]: int(row[j]) for j in np.flatnonzero(row)} for name, row in rows}
 

@@ -28,6 +28,7 @@ from heteroseg.datasets import decode_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import written
 from heteroseg.inference.files import IMAGES, count_labels, encode_ids
+from heteroseg.labels.space import OUTSIDE_NAME
 from heteroseg.model.model import load
 
 SCHEMA = pa.schema(
@@ -42,7 +43,6 @@ SCHEMA = pa.schema(
     ]
 )
 LEAST_SURE = 20  # images that the summary names
-OUTSIDE = "(outside)"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Labeller:
         except (HeterosegError, OSError) as error:
             return {"source": name, "error": str(error)}
         counts = count_labels(found, self.space)
-        names = [*(label.name for label in self.space.labels), OUTSIDE]
+        names = [*(label.name for label in self.space.labels), OUTSIDE_NAME]
         pixels = [(n, int(c)) for n, c in zip(names, counts, strict=True) if c]
         return {
             "source": name, "labels": target, "width": found.shape[1], "height": found.shape[0],

@@ -108,13 +108,13 @@ def write_map(path: Path, ids: np.ndarray) -> None:
 
 def native_ids(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
     """(H, W) native ids of a label map: uint8 where all ids of the space fit, else uint16."""
-    largest = max(int(space.ids.max()), space.outside)
-    if largest > 65535:
+    ids = space.native_ids(positions)
+    if ids.dtype == np.int64:
         raise HeterosegError(
-            f"label space {space.name!r}: id {largest} does not fit into a 16-bit PNG; choose a space of smaller ids"
+            f"label space {space.name!r}: id {max(*space.ids, space.outside)} does not fit into a 16-bit PNG; choose a "
+            "space of smaller ids"
         )
-    table = np.append(space.ids, space.outside).astype(np.uint8 if largest < 256 else np.uint16)
-    return table[positions]  # -1, outside, is its last entry
+    return ids
 
 
 def write_ids(path: Path, positions: np.ndarray, space: LabelSpace) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Color, Taxonomy
 
-OUTSIDE: Color = (22, 22, 22)
+OUTSIDE_COLOR: Color = (22, 22, 22)
 """A very dark grey for -1: outside the label space in a prediction, not labelled in a truth, void in nodes."""
 RIGHT: Color = (70, 115, 85)
 WRONG: Color = (226, 43, 43)
@@ -25,11 +25,11 @@ Entry = tuple[str, Color, float]
 
 def _paint(positions: np.ndarray, colors: Sequence[Color]) -> np.ndarray:
     """(H, W) int indices into `colors`, -1 for none, to (H, W, 3) uint8."""
-    return np.array([*colors, OUTSIDE], np.uint8)[positions]  # -1 is the last row
+    return np.array([*colors, OUTSIDE_COLOR], np.uint8)[positions]  # -1 is the last row
 
 
 def colorise(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
-    """(H, W) int positions in `space.labels` to (H, W, 3) uint8; -1 is the dark grey OUTSIDE."""
+    """(H, W) int positions in `space.labels` to (H, W, 3) uint8; -1 is the dark grey OUTSIDE_COLOR."""
     return _paint(positions, [label.color for label in space.labels])
 
 
@@ -53,17 +53,17 @@ def _entries(positions: np.ndarray, names: Sequence[str], colors: Sequence[Color
 def entries(positions: np.ndarray, space: LabelSpace, outside: str = "outside") -> list[Entry]:
     """Legend of a colorised map (H, W) int: the labels present, the largest first; -1 is called `outside`."""
     names, colors = [label.name for label in space.labels], [label.color for label in space.labels]
-    return _entries(positions, [*names, outside], [*colors, OUTSIDE])
+    return _entries(positions, [*names, outside], [*colors, OUTSIDE_COLOR])
 
 
 def node_entries(nodes: np.ndarray, taxonomy: Taxonomy) -> list[Entry]:
     """Legend of colorised nodes (H, W) int, the largest first."""
-    return _entries(nodes, [*taxonomy.names, "void"], [*taxonomy.colors, OUTSIDE])
+    return _entries(nodes, [*taxonomy.names, "void"], [*taxonomy.colors, OUTSIDE_COLOR])
 
 
 def error_entries(truth: np.ndarray, predicted: np.ndarray) -> list[Entry]:
     """Legend of an error map, the largest first."""
-    return _entries(_errors(truth, predicted), [*ERROR_COLORS, ""], [*ERROR_COLORS.values(), OUTSIDE])
+    return _entries(_errors(truth, predicted), [*ERROR_COLORS, ""], [*ERROR_COLORS.values(), OUTSIDE_COLOR])
 
 
 def share_text(share: float) -> str:

@@ -18,6 +18,10 @@ from heteroseg.files import Document
 from heteroseg.labels.taxonomy import Color, Taxonomy, distinct_colors, find_spec, load_taxonomy
 
 Coverage = Literal["positives", "complete", "none"]
+OUTSIDE = -1
+"""The label index of what is none of the labels of a space."""
+OUTSIDE_NAME = "(outside)"
+"""Stands for OUTSIDE where labels are named: in confusions, in counts of pixels."""
 Shape = Literal["rectangle", "disc", "triangle_up", "triangle_down", "diamond", "octagon"]
 
 
@@ -92,6 +96,19 @@ class LabelSpace:
     def ids(self) -> np.ndarray:
         """(labels,) int64 ids as stored in files."""
         return np.array([label.id for label in self.labels], np.int64)
+
+    @cached_property
+    def _stored(self) -> np.ndarray:
+        """(labels + 1,) ids and `outside`, in the smallest type that holds them."""
+        table = np.append(self.ids, self.outside)
+        return table.astype(np.uint8 if table.max() < 2**8 else np.uint16 if table.max() < 2**16 else np.int64)
+
+    def native_ids(self, label_indices: np.ndarray) -> np.ndarray:
+        """Ids as stored in files, of the same shape: uint8, uint16 or int64, the smallest that holds all ids.
+
+        `label_indices` (int) are positions in `labels`; all below 0 get the id `outside`.
+        """
+        return self._stored[np.maximum(label_indices, OUTSIDE)]  # OUTSIDE is the last entry
 
     @cached_property
     def ignored(self) -> np.ndarray:

@@ -209,7 +209,8 @@ def _world(contents: Contents, scores: dict[int, list[NodeScore]]) -> str:
     }  # fmt: skip
     world = {
         "names": tree.names, "parents": tree.parents, "colors": list(map(rgb, tree.colors)), "spaces": spaces,
-        "errors": {name: rgb(color) for name, color in pictures.ERROR_COLORS.items()}, "none": rgb(pictures.OUTSIDE),
+        "errors": {name: rgb(color) for name, color in pictures.ERROR_COLORS.items()},
+        "none": rgb(pictures.OUTSIDE_COLOR),
         "sure": SURE,
         "scores": [
             [{"dataset": s.dataset, "labels": s.labels, "iou": s.iou, "pixels": s.pixels, "taken": s.taken_for}
@@ -238,7 +239,7 @@ def write_report(path: Path, contents: Contents) -> None:
         contents=contents, taxonomy=tree, datasets=datasets, tree=_tree_view(contents, scores),
         charts=_training_charts(contents), world=_world(contents, scores), important=IMPORTANT,
         once=len(contents.history) == 1,
-        none=rgb(pictures.OUTSIDE), outside=any((d["parts"][2]["share"] or 0) > 0 for d in datasets),
+        none=rgb(pictures.OUTSIDE_COLOR), outside=any((d["parts"][2]["share"] or 0) > 0 for d in datasets),
         scored=any(scores.values()),
     )  # fmt: skip
     write_text(path, page)

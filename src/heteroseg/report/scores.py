@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from heteroseg.evaluation.scores import OUTSIDE
-from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.space import OUTSIDE_NAME, LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 
 MOST_PAIRS = 40  # confusions that are listed
@@ -16,7 +15,7 @@ MOST_PAIRS = 40  # confusions that are listed
 
 def counts_of(entry: dict[str, Any], space: LabelSpace) -> np.ndarray:
     """(labels, labels + 1) int64 confusion counts of a dataset's part of an evaluation; outside is the last column."""
-    place = {label.name: i for i, label in enumerate(space.labels)} | {OUTSIDE: len(space.labels)}
+    place = {label.name: i for i, label in enumerate(space.labels)} | {OUTSIDE_NAME: len(space.labels)}
     counts = np.zeros((len(space.labels), len(space.labels) + 1), np.int64)
     for true, row in entry.get("confusion", {}).items():
         for predicted, pixels in row.items():

@@ -15,18 +15,17 @@ from heteroseg.scenes.canvas import CONCEPTS, INDEX, OTHER_SIGN, SIGNS, Scene
 from heteroseg.scenes.layouts import write_cityscapes, write_gtsdb, write_vistas
 from heteroseg.scenes.street import draw_scene
 
-__all__ = ["CONCEPTS", "INDEX", "OTHER_SIGN", "SIGNS", "Scene", "draw_scene", "generate", "native_ids", "to_sample"]
+__all__ = ["CONCEPTS", "INDEX", "OTHER_SIGN", "SIGNS", "Scene", "concept_ids", "draw_scene", "generate", "to_sample"]
 
 
-def native_ids(space: LabelSpace) -> np.ndarray:
+def concept_ids(space: LabelSpace) -> np.ndarray:
     """(concepts,) the id that the label space stores for each concept."""
-    labels = space.by_node[[space.taxonomy.index(name) for name in CONCEPTS]]
-    return np.where(labels >= 0, space.ids[labels], space.outside)
+    return space.native_ids(space.by_node[[space.taxonomy.index(name) for name in CONCEPTS]])
 
 
 def to_sample(scene: Scene, name: str, space: LabelSpace, scoring: bool) -> Sample:
     """The scene as a dataset stores it; one with a gate (boxes) has a mask of its boxed signs only, for scoring."""
-    ids = native_ids(space)
+    ids = concept_ids(space)
     mask = ids[scene.concepts].astype(np.int32)
     if space.file.gate is None:
         return Sample(name, scene.image, mask)

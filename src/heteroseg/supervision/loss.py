@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heteroseg.decisions.bilinear import neighbours
+from heteroseg.decisions.bilinear import cells_and_weight
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.supervision.label_terms import LabelTerms
 from heteroseg.supervision.targets import MIXED, NOTHING, Mixtures
@@ -183,13 +183,13 @@ def logits_at(logits: Tensor, points: Points, size: tuple[int, int]) -> Tensor:
     """(N, C) bilinear logits at pixels of the full-size image; equals upsampling everything and picking the pixels.
 
     `logits` (B, C, h, w) at the output stride, `size` (H, W) of the image. Bilinear with align_corners false and
-    edges held, gathered at the four neighbours so that the cost follows the points and not the image.
+    edges held, gathered at the four cells_and_weight so that the cost follows the points and not the image.
     """
     height, width = logits.shape[2:]
     rows = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])  # a pixel's channels lie together
 
-    top, bottom, fy = neighbours(points.row.double(), size[0], height)
-    left, right, fx = neighbours(points.column.double(), size[1], width)
+    top, bottom, fy = cells_and_weight(points.row.double(), size[0], height)
+    left, right, fx = cells_and_weight(points.column.double(), size[1], width)
     fy, fx = fy.to(logits.dtype)[:, None], fx.to(logits.dtype)[:, None]
     base = points.image * height
 
