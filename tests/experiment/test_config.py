@@ -8,7 +8,6 @@ import heteroseg
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment, dataset_root, load_experiment
 from heteroseg.experiment.sources import open_spaces
-from heteroseg.files import read_yaml, write_json, written
 
 SOUND = """\
 name: e
@@ -166,51 +165,3 @@ def test_shipped_experiments_load(path):
     tree, spaces = open_spaces(loaded, folder)
     assert len(spaces) == len(loaded.datasets)
     assert all(space.taxonomy is tree for space in spaces)
-
-
-def test_lines_of_keys_and_items(tmp_path):
-    document = read_yaml(write(tmp_path, "a:\n  b: 1\n  c:\n    - x\n    - y\n"))
-    assert document.data == {"a": {"b": 1, "c": ["x", "y"]}}
-    places = [document.where(*loc) for loc in (("a",), ("a", "b"), ("a", "c", 1), ("a", "nothing"))]
-    assert [p.rpartition(":")[2] for p in places] == ["1", "2", "5", "1"]
-
-
-def test_a_block_inside_itself_is_a_fault(tmp_path):
-    assert "an alias refers to the block that contains it" in faults(tmp_path, "a: &x\n  b: *x\n")[0]
-
-
-def test_written_puts_the_whole_file_in_place(tmp_path):
-    path = tmp_path / "new" / "folder" / "file.txt"
-    with written(path) as temporary:
-        temporary.write_text("whole")
-        assert not path.exists()
-        assert temporary.suffix == ".txt"
-    assert path.read_text() == "whole"
-    assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("old", [None, "old"])
-def test_a_failing_block_leaves_no_file_and_keeps_the_old_one(tmp_path, old):
-    path = tmp_path / "file.txt"
-    if old:
-        path.write_text(old)
-
-    def fail() -> None:
-        with written(path) as temporary:
-            temporary.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert [p.read_text() for p in tmp_path.iterdir()] == ([old] if old else [])
-
-
-def test_places_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(HeterosegError, match="cannot be written, a file stands where a folder is due"):
-        write_json(tmp_path / "file" / "a.json", {})
-    with pytest.raises(HeterosegError, match="expected a file to write, found a folder"):
-        write_json(tmp_path, {})
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "a.json", float("nan"))
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -25,7 +25,7 @@ from heteroseg.evaluation.metrics import concept_ious
 from heteroseg.evaluation.scores import evaluate_source, summarise
 from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import write_json, write_yaml, yaml_text
+from heteroseg.files import parse_yaml, read_yaml, write_json, write_yaml, yaml_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
 from heteroseg.networks import Network
@@ -61,7 +61,7 @@ def require_same(part: Part, folder: Path) -> None:
     """HeterosegError if `folder` holds this part with another loss; ways that a change does not touch go on."""
     for name, new in part_files(part).items():
         path = folder / name
-        if path.exists() and path.read_text(encoding="utf-8") != yaml_text(new):
+        if path.exists() and read_yaml(path).data != parse_yaml(yaml_text(new), path).data:
             raise HeterosegError(
                 f"{path}: this way was begun with other settings than it would have now; choose another --out, or "
                 f"remove {folder} to train it anew"

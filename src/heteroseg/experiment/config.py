@@ -169,7 +169,7 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Ex
             raise HeterosegError(f"{override!r}: expected key=value, such as train.steps=100")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise HeterosegError(f"{override!r}: the part after = is not valid YAML") from None
         keys = tuple(key.split("."))
         _assign(document.data, keys, value, override)

@@ -1,0 +1,137 @@
+"""Files: YAML read with lines and faults in one sentence, written so that it comes back, and never half a file."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from heteroseg.errors import HeterosegError
+from heteroseg.files import parse_yaml, read_yaml, require_empty, write_json, written, yaml_text
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"])) | st.sampled_from(
+    "yes no on off y n Y null ~ true 1_000 12:30 1e5 0x1f 0o7 017 .inf 2024-01-01 = << - ? : # a:b a,b [x it's".split()
+)
+PLAIN = TEXTS | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
+DATA = st.recursive(
+    PLAIN, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4), max_leaves=12
+)
+
+
+class Named(BaseModel):
+    name: str
+
+
+def parse(text: str):
+    return parse_yaml(text, Path("f.yaml"))
+
+
+def fault(text: str) -> str:
+    with pytest.raises(HeterosegError) as caught:
+        parse(text).parse(Named)
+    assert len(caught.value.faults) == 1
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_lines_of_keys_and_items(tmp_path):
+    (tmp_path / "a.yaml").write_text("a:\n  b: 1\n  c:\n    - x\n    - y\n")
+    document = read_yaml(tmp_path / "a.yaml")
+    assert document.data == {"a": {"b": 1, "c": ["x", "y"]}}
+    places = [document.where(*loc) for loc in (("a",), ("a", "b"), ("a", "c", 1), ("a", "nothing"))]
+    assert [p.rpartition(":")[2] for p in places] == ["1", "2", "5", "1"]
+
+
+def test_merge_keys():
+    """The block's own keys win over merged ones, and lines are those where each key stands."""
+    document = parse("a: &a\n  x: 1\n  y: 1\nb: &b\n  y: 2\n  <<: *a\nc:\n  <<: [*b, {y: 3, z: 3}]\n  w: 4\n")
+    assert document.data["b"] == {"x": 1, "y": 2}
+    assert document.data["c"] == {"x": 1, "y": 2, "z": 3, "w": 4}
+    assert [document.lines["c", key] for key in "xyzw"] == [2, 5, 8, 9]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("a: 1\nname: 2024-01-31\n", 2, "name: Input should be a valid string, found the date 2024-01-31; write it in"),
+        ("a: 1\nname: 2024-13-45\n", 2, "expected a plain value, month must be in 1..12"),
+        ("a: 1\n2024-13-45: x\n", 2, "expected a plain value, month must be in 1..12"),
+        ("a: 1\n2024-01-31: x\n", 2, "a key must be a plain name"),
+        ("a: 1\nname: !thing x\n", 2, "expected a plain value, could not determine a constructor for the tag '!thing'"),
+        ("a: 1\nname: !thing {x: y}\n", 2, "expected a plain value, could not determine a constructor"),
+        ("a: 1\n!thing name: x\n", 2, "expected a plain value, could not determine a constructor"),
+        ("a: 1\nname: !!int x\n", 2, "expected a plain value, invalid literal"),
+        ("a: 1\n? [b, c]\n: x\n", 2, "a key must be a plain name"),
+        ("a: 1\nb: x\na: 2\n", 3, "the key 'a' stands twice (first on line 1)"),
+        ("{a: 1, a: 2}\n", 1, "the key 'a' stands twice (first on line 1)"),
+        ("a: &a {b: 1, b: 2}\nc: {<<: *a}\n", 1, "the key 'b' stands twice"),
+        ("a: 1\nb: {<<: 3}\n", 2, "'<<' merges blocks of keys and values"),
+        ("name: x\na: &a\n  b: *a\n", 3, "an alias refers to the block that contains it"),
+        ("name: x\na: &a\n- x\n- *a\n", 2, "an alias refers to the block that contains it"),
+        ("name: x\n---\nname: y\n", 2, "not valid YAML"),
+        ("name: [x\n", 2, "not valid YAML"),
+    ],
+)
+def test_faults_in_one_sentence(text, line, words):
+    assert re.match(rf"f\.yaml:{line}: ", fault(text))
+    assert words in fault(text)
+
+
+@pytest.mark.parametrize("text", ["name: \0", "[" * 3000, "a: &a {<<: *a, b: 1}"])
+def test_what_has_no_line_is_told_too(text):
+    assert fault(text).startswith("f.yaml")
+
+
+def test_long_files_are_read_quickly():
+    text = "".join(f"- {{id: {i}, name: label {i}, nodes: [a{i}, b{i}], color: [1, 2, 3]}}\n" for i in range(2000))
+    start = time.perf_counter()
+    document = parse(text)
+    assert document.lines[1999, "color", 2] == 2000
+    assert time.perf_counter() - start < 5, "0.3 s on a free core; 3 s without libyaml"
+
+
+@given(DATA)
+def test_what_is_written_comes_back(data):
+    assert parse(yaml_text({"data": data})).data == {"data": data}
+    assert yaml.safe_load(yaml_text({"data": data})) == {"data": data}
+
+
+def test_written_puts_the_whole_file_in_place(tmp_path):
+    path = tmp_path / "new" / "folder" / "file.txt"
+    with written(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+        assert temporary.suffix == ".txt"
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_failing_block_leaves_no_file_and_keeps_the_old_one(tmp_path, old):
+    path = tmp_path / "file.txt"
+    if old:
+        path.write_text(old)
+
+    def fail() -> None:
+        with written(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [p.read_text() for p in tmp_path.iterdir()] == ([old] if old else [])
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(HeterosegError, match="cannot be written, a file stands where a folder is due"):
+        write_json(tmp_path / "file" / "a.json", {})
+    with pytest.raises(HeterosegError, match="expected a file to write, found a folder"):
+        write_json(tmp_path, {})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", float("nan"))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
