@@ -14,7 +14,36 @@ from heteroseg.errors import HeterosegError
 from heteroseg.files import parse_yaml, read_yaml, require_empty, write_json, written, yaml_text
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"])) | st.sampled_from(
-    "yes no on off y n Y null ~ true 1_000 12:30 1e5 0x1f 0o7 017 .inf 2024-01-01 = << - ? : # a:b a,b [x it's".split()
+    [
+        "yes",
+        "no",
+        "on",
+        "off",
+        "y",
+        "n",
+        "Y",
+        "null",
+        "~",
+        "true",
+        "1_000",
+        "12:30",
+        "1e5",
+        "0x1f",
+        "0o7",
+        "017",
+        ".inf",
+        "2024-01-01",
+        "=",
+        "<<",
+        "-",
+        "?",
+        ":",
+        "#",
+        "a:b",
+        "a,b",
+        "[x",
+        "it's",
+    ]
 )
 PLAIN = TEXTS | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
 DATA = st.recursive(
@@ -135,3 +164,13 @@ def test_places_that_cannot_be_written(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", float("nan"))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_folders_that_are_not_empty_are_refused(tmp_path):
+    require_empty(tmp_path)
+    require_empty(tmp_path / "new")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(HeterosegError, match="expected a new or empty folder, found something in it; choose another"):
+        require_empty(tmp_path)
+    with pytest.raises(HeterosegError, match="file: expected a new or empty folder, found a file; take that"):
+        require_empty(tmp_path / "file", "take that")

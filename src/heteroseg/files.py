@@ -167,7 +167,9 @@ def parse_yaml(text: str, path: Path) -> Document:
         raise HeterosegError(f"{path}: not valid YAML, blocks are nested too deeply") from None
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        expected = "expected a plain value" if isinstance(error, yaml.constructor.ConstructorError) else "not valid YAML"
+        expected = (
+            "expected a plain value" if isinstance(error, yaml.constructor.ConstructorError) else "not valid YAML"
+        )
         line = f":{mark.line + 1}" if mark else ""
         raise HeterosegError(f"{path}{line}: {expected}, {problem or getattr(error, 'reason', error)}") from None
 
@@ -208,10 +210,11 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def require_empty(out: Path) -> None:
-    """A place for a new dataset: a file, or a folder with something in it, raises."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise HeterosegError(f"{out}: expected a new or empty folder, found something in it; choose another --out")
+def require_empty(folder: Path, hint: str = "choose another --out") -> None:
+    """Raise HeterosegError if `folder` is a file or has something in it; `hint` tells the user what to do then."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "something in it" if folder.is_dir() else "a file"
+        raise HeterosegError(f"{folder}: expected a new or empty folder, found {what}; {hint}")
 
 
 def yaml_text(data: Any) -> str:

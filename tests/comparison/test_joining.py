@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from heteroseg.comparison.joining import WAYS, Base, common_classes
+from heteroseg.comparison.runner import require_same, write_part
 from heteroseg.decisions.reference import label_map
+from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
 from heteroseg.labels.space import build_label_space, load_label_space
 from heteroseg.labels.taxonomy import build_taxonomy, load_taxonomy
@@ -186,3 +189,15 @@ def test_unseen_trains_on_all_others():
         (held,) = [d for d, c in part.experiment.datasets.items() if c.train is None]
         assert [d for d, c in part.experiment.datasets.items() if c.val] == [held]
         assert part.spaces == {d: s.file for d, s in base.spaces.items()}
+
+
+def test_a_comparison_of_another_yaml_writer_goes_on(tmp_path):
+    """Files are compared by what they hold: those of PyYAML, of before, say the same."""
+    (part,) = WAYS["hierarchical"](BASES["streets-real"])
+    write_part(part, tmp_path)
+    for path in tmp_path.rglob("*.yaml"):
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text())))
+    require_same(part, tmp_path)
+    (tmp_path / "taxonomy.yaml").write_text("name: other")
+    with pytest.raises(HeterosegError, match="begun with other settings"):
+        require_same(part, tmp_path)

@@ -104,7 +104,8 @@ def test_faults(compared, tiny_experiment, tmp_path, capsys):
     assert "begun with other settings" in refused("--out", str(compared), "--ways", "hierarchical", "loss.balance=0.1")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("mine")
-    assert "holds no comparison" in refused("--out", str(tmp_path / "b"))
+    assert "found something in it; it holds no comparison" in refused("--out", str(tmp_path / "b"))
+    assert "expected a new or empty folder, found a file" in refused("--out", str(tmp_path / "b" / "mine.txt"))
     assert not (tmp_path / "a").exists()
 
 

@@ -113,6 +113,7 @@ def test_an_empty_block_can_be_filled(tmp_path):
         ("train.steps", ["'train.steps': expected key=value"]),
         ("=5", ["'=5': expected key=value"]),
         ("train.steps=[", ["'train.steps=['", "not valid YAML"]),
+        ("name=2024-13-45", ["'name=2024-13-45'", "not valid YAML"]),
         ("name.x=1", ["name.x=1: 'name'", "has no keys"]),
         ("train.crop.height=1", ["train.crop.height=1: 'train.crop'", "has no keys"]),
         # a wrong value is told with the argument that gave it, not with the line that it replaced

@@ -112,7 +112,9 @@ def test_a_run_holds_what_is_promised(reference):
 
 def test_no_run_is_overwritten_or_resumed_as_another(reference, data):
     folder, _ = reference
-    with pytest.raises(HeterosegError, match="not empty; continue it with --resume"):
+    with pytest.raises(
+        HeterosegError, match="expected a new or empty folder, found something in it; continue it with --resume"
+    ):
         run(folder, data)
     with pytest.raises(HeterosegError, match=r"another experiment \(optimiser differ"):
         run(folder, data, resume=True, optimiser__lr=0.1)

@@ -25,7 +25,7 @@ from heteroseg.evaluation.metrics import concept_ious
 from heteroseg.evaluation.scores import evaluate_source, summarise
 from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import parse_yaml, read_yaml, write_json, write_yaml, yaml_text
+from heteroseg.files import parse_yaml, read_yaml, require_empty, write_json, write_yaml, yaml_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
 from heteroseg.networks import Network
@@ -200,8 +200,8 @@ def compare(
             raise HeterosegError(
                 f"{out}: holds a comparison of another experiment ({', '.join(differ)} differ); choose another --out"
             )
-    elif out.exists() and any(out.iterdir()):
-        raise HeterosegError(f"{out}: the folder is not empty and holds no comparison; choose another --out")
+    else:
+        require_empty(out, "it holds no comparison; choose another --out")
     for place, part in parts.items():
         require_same(part, place)
     write_json(begun, mine)

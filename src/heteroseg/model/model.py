@@ -25,7 +25,7 @@ from heteroseg.decisions.exact import Plan, plan_decode
 from heteroseg.decisions.reference import Rule
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import ModelConfig, Strict
-from heteroseg.files import write_text, yaml_text
+from heteroseg.files import require_empty, write_text, yaml_text
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.card import model_card, read_history
@@ -87,8 +87,7 @@ class Model:
         `license` is that of the weights, as hubs write it ('cc-by-nc-4.0'). The folder must be new or empty.
         """
         folder = Path(folder).expanduser()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise HeterosegError(f"{folder}: expected a new or empty folder to write a model to; choose another one")
+        require_empty(folder, "choose another one")
         origin = self.origin
         if origin and (origin / "README.md").is_file() and license is None:  # handed on before: the card stays
             card = (origin / "README.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import write_json, write_text, written
+from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.model.model import Model, save_model, spaces_by_name
 from heteroseg.networks import build_network
 from heteroseg.provenance import facts
@@ -179,8 +179,8 @@ def _prepare_folder(experiment: Experiment, out: Path, resume: bool) -> None:
                 f"{out}: this run began with another experiment ({', '.join(changed)} differ); resume with the same "
                 "one, or start a new run in another folder"
             )
-    elif out.exists() and any(out.iterdir()):
-        raise HeterosegError(f"{out}: the folder is not empty; continue it with --resume or choose another --out")
+    else:
+        require_empty(out, "continue it with --resume or choose another --out")
 
 
 def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False) -> dict[str, Any] | None:
