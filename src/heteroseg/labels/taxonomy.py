@@ -129,14 +129,24 @@ class Taxonomy:
         shared = [step[0] for step in zip(*paths, strict=False) if len(set(step)) == 1]
         return shared[-1]
 
-    def cover(self, leaves: frozenset[int], under: int = 0) -> tuple[int, ...]:
-        """The fewest disjoint nodes at or under `under` whose leaves are exactly `leaves` (within `under`)."""
-        mine = self.leaves_of(under)
-        if not mine & leaves:
-            return ()
-        if mine <= leaves:
-            return (under,)
-        return tuple(n for child in self.children[under] for n in self.cover(leaves, child))
+    def cover(self, leaves: frozenset[int]) -> tuple[int, ...]:
+        """The fewest disjoint nodes, in tree order, whose leaves are exactly `leaves` (positions in `leaves`)."""
+        inside = sorted(leaves)
+        nodes: list[int] = []
+        taken = 0
+        for i, leaf in enumerate(inside):
+            if leaf < taken:
+                continue
+            node = self.leaves[leaf]
+            while node:  # climb as long as all leaves of the parent are inside
+                start, stop = self.spans[self.parents[node]]
+                last = i + stop - start - 1
+                if start != leaf or last >= len(inside) or inside[last] != stop - 1:
+                    break
+                node = self.parents[node]
+            nodes.append(node)
+            taken = self.spans[node][1]
+        return tuple(nodes)
 
     @cached_property
     def classifiers(self) -> tuple[Classifier, ...]:

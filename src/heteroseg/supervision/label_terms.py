@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,75 +38,84 @@ class LabelTerms:
         return LabelTerms(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
-def pad_ragged(rows: Sequence[Sequence], fill: int = -1, levels: int = 0) -> Tensor:
-    """Ragged nested lists of ints to a tensor of at least `levels` dimensions, padded at the end of every level."""
+def pad_ragged(rows: Sequence[Sequence], levels: int = 2, fill: int = -1) -> Tensor:
+    """Nested lists of ints of any lengths, `levels` deep, to an int64 tensor; every level is padded at its end.
 
-    def depth(x) -> int:
-        return 1 + max(map(depth, x), default=0) if isinstance(x, list | tuple) else 0
+    Below the first level a side is at least 1 long.
+    """
+    sizes, blocks = [len(rows)], list(rows)
+    for _ in range(levels - 1):
+        sizes.append(max([1, *map(len, blocks)]))
+        blocks = [part for block in blocks for part in block]
+    result = np.full(sizes, fill, np.int64)
 
-    def shape(x, level: int) -> list[int]:
-        if level == 0:
-            return []
-        inner = [shape(i, level - 1) for i in x]
-        return [len(x), *(max(d) for d in zip(*inner, strict=True))] if inner else [0] * level
-
-    levels = max(depth(rows), levels, 2)
-    result = torch.full([max(s, 1) if i else s for i, s in enumerate(shape(rows, levels))], fill, dtype=torch.long)
-
-    def write(target: Tensor, x) -> None:
-        for i, value in enumerate(x):
-            if isinstance(value, list | tuple):
-                write(target[i], value)
-            else:
-                target[i] = value
+    def write(target: np.ndarray, block: Sequence) -> None:
+        if target.ndim == 1:
+            target[: len(block)] = block
+        else:
+            for part, inner in zip(target, block, strict=False):
+                write(part, inner)
 
     write(result, rows)
+    return torch.from_numpy(result)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The decisions on the way from the root to one node: the channels, and the classifiers that own them."""
+
+    channels: tuple[int, ...] = ()
+    owners: tuple[int, ...] = ()
+
+
+def _steps_to_nodes(tree: Taxonomy) -> list[_Steps]:
+    """The steps to every node; only children take none."""
+    result: list[_Steps] = []
+    for node, parent in enumerate(tree.parents):  # parents come before their children
+        steps, channel = result[parent] if parent >= 0 else _Steps(), tree.channel_of[node]
+        if channel >= 0:
+            steps = _Steps((*steps.channels, channel), (*steps.owners, tree.classifier_of[parent]))
+        result.append(steps)
     return result
 
 
-def _channels(tree: Taxonomy, path: Sequence[int]) -> list[tuple[int, int]]:
-    """(channel, owning classifier) for each decided step on a path of nodes."""
-    return [(tree.channel_of[n], tree.classifier_of[tree.parents[n]]) for n in path if tree.channel_of[n] >= 0]
-
-
 def build_terms(spaces: Sequence[LabelSpace]) -> LabelTerms:
-    """Derive all tables from the taxonomy and the label spaces of a run (in dataset order)."""
+    """Derive the loss terms of all labels of a run from its label spaces, which share one taxonomy.
+
+    Labels get running numbers in the order of `spaces`; the surroundings of boxes come after the labels of their space.
+    A gate that is not above a label raises HeterosegError.
+
+    Example:
+        >>> from heteroseg.labels.space import load_label_space
+        >>> space = load_label_space("gtsdb")
+        >>> terms = build_terms([space])
+        >>> terms.path.shape  # 45 labels, up to 3 classifiers on the way to a label
+        torch.Size([45, 3])
+        >>> stop = [label.name for label in space.labels].index("o_stop")
+        >>> [space.taxonomy.names[space.taxonomy.classifiers[i].node] for i in terms.path_of[stop]]
+        ['root', 'traffic sign', 'traffic sign (front)']
+    """
     tree = spaces[0].taxonomy
-    path: list[list[int]] = []
-    path_of: list[list[int]] = []
-    below: list[list[int]] = []
-    gates: list[list[int]] = []
-    gates_of: list[int] = []
-    union: list[int] = []
-    union_below: list[int] = []
-    parts: list[list[list[int]]] = []
-    parts_of: list[int] = []
-    for space in spaces:
-        for index in range(space.targets):
-            cover = _cover(space, index)
-            top = tree.common_ancestor(cover)
-            gate = label_gate(space, index)
-            steps = _channels(tree, tree.path(top))
-            path.append([channel for channel, _ in steps])
-            path_of.append([owner for _, owner in steps])
-            below.append([int(gate in tree.path(tree.classifiers[owner].node)) for _, owner in steps])
-            gates.append([channel for channel, _ in _channels(tree, tree.path(gate))])
-            gates_of.append(_first_classifier(tree, gate))
-            union_below.append(int(gate in tree.path(top)))
-            union.append(len(parts) if len(cover) > 1 else -1)
-            if len(cover) > 1:
-                parts.append([[c for c, _ in _channels(tree, tree.path(n)[tree.depth(top) + 1 :])] for n in cover])
-                parts_of.append(tree.classifier_of[top])
+    steps = _steps_to_nodes(tree)
+    targets = [(space, index) for space in spaces for index in range(space.targets)]
+    covers = [_cover(space, index) for space, index in targets]
+    tops = [tree.common_ancestor(cover) for cover in covers]
+    gates = [label_gate(space, index) for space, index in targets]
+    owners = [[tree.classifiers[owner].node for owner in steps[top].owners] for top in tops]
+    unions = [(cover, top) for cover, top in zip(covers, tops, strict=True) if len(cover) > 1]
+    parts = [[steps[n].channels[len(steps[top].channels) :] for n in cover] for cover, top in unions]
+    is_union = torch.tensor([len(cover) > 1 for cover in covers])
     return LabelTerms(
-        path=pad_ragged(path),
-        path_of=pad_ragged(path_of),
-        union=torch.tensor(union),
-        parts=pad_ragged(parts) if parts else torch.zeros(0, 1, 1, dtype=torch.long),
-        parts_of=torch.tensor(parts_of, dtype=torch.long),
-        below_gate=pad_ragged(below, fill=0).bool(),
-        union_below_gate=torch.tensor(union_below).bool(),
-        gate=pad_ragged(gates),
-        gate_of=torch.tensor(gates_of),
+        path=pad_ragged([steps[top].channels for top in tops]),
+        path_of=pad_ragged([steps[top].owners for top in tops]),
+        union=torch.where(is_union, is_union.cumsum(0) - 1, -1),
+        parts=pad_ragged(parts, levels=3),
+        parts_of=torch.tensor([tree.classifier_of[top] for _, top in unions], dtype=torch.long),
+        # numbers grow downwards on a path, and a gate lies on it
+        below_gate=pad_ragged([[n >= gate for n in o] for o, gate in zip(owners, gates, strict=True)], fill=0).bool(),
+        union_below_gate=torch.tensor([gate in tree.path(top) for gate, top in zip(gates, tops, strict=True)]),
+        gate=pad_ragged([steps[gate].channels for gate in gates]),
+        gate_of=torch.tensor([_first_classifier(tree, gate) for gate in gates]),
     )
 
 

@@ -221,7 +221,7 @@ def pad_mixtures(images: Sequence[Sequence[Mixture]]) -> Mixtures:
     """The mixtures of every image of a batch as tensors."""
     if not any(images):
         return Mixtures(torch.zeros(len(images), 0, 1, 1, dtype=torch.long), torch.zeros(len(images), 0, 1))
-    labels = pad_ragged([[[list(members) for _, members in m] for m in image] for image in images], levels=4)
+    labels = pad_ragged([[[members for _, members in m] for m in image] for image in images], levels=4)
     weights = torch.zeros(labels.shape[:3])
     for i, image in enumerate(images):
         for j, mixture in enumerate(image):
