@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from heteroseg.datasets import list_items, read_image, read_mask, read_sample
+from heteroseg.datasets import list_items, read_annotation, read_image, read_mask, read_sample
 from heteroseg.datasets.sample import Item
 from tests.datasets.test_datasets import SIZE, faults_of, sample, samples
 from tests.writers import WRITERS
@@ -135,3 +135,24 @@ def test_scoring_masks_hold_ids_beside_colour_masks(tmp_path):
     assert np.unique(read_sample(item).mask).tolist() == [2]
     assert np.unique(read_sample(item, scoring=True).mask).tolist() == [2001]
     assert np.unique(read_sample(replace(item, scoring_mask=None), scoring=True).mask).tolist() == [2]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".ppm"])
+def test_an_annotation_is_read_without_its_photograph(tmp_path, suffix):
+    (wrote,) = samples(["a"], [0, 7], (((1, 2, 30, 20, 3),),))
+    item = Item("a", tmp_path / f"a{suffix}", tmp_path / "m.png", wrote.boxes, wrote.box_ids)
+    Image.fromarray(wrote.image).save(item.image)
+    assert cv2.imwrite(str(item.mask), wrote.mask.astype(np.uint8))
+    whole, annotation = read_sample(item), read_annotation(item)
+    assert annotation.image.shape == (*SIZE, 0)
+    for key in ("mask", "boxes", "box_ids", "tags"):
+        assert np.array_equal(getattr(annotation, key), getattr(whole, key))
+    assert (annotation.name, annotation.file) == (whole.name, whole.file) == ("a", item.mask)
+    item.image.write_bytes(item.image.read_bytes()[:-200])  # the head is enough
+    assert np.array_equal(read_annotation(item).mask, wrote.mask)
+    assert str(item.image) in faults_of(read_sample, item)[0]
+    assert read_annotation(replace(item, mask=None)).file == item.image
+    assert cv2.imwrite(str(item.mask), np.zeros((20, 10), np.uint8))
+    assert str(item.mask) in faults_of(read_annotation, item)[0]
+    item.image.write_bytes(b"no image")
+    assert str(item.image) in faults_of(read_annotation, item)[0]

@@ -14,7 +14,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from heteroseg.datasets import read_labelled
+from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import in_taxonomy_of, require_tree_of, truth
@@ -122,7 +122,7 @@ class Audit:
 def _count(item: Item, space: LabelSpace, scoring: bool) -> np.ndarray | list[str]:
     """Labelled pixels of one image by label position, or its faults; `scoring` reads its mask for scoring."""
     try:
-        target = encode(read_labelled(item, scoring), space, 0)
+        target = encode(read_sample(item, scoring), space, 0)
         if scoring and item.scoring_mask is not None:
             return np.bincount(target.mask[target.mask >= 0], minlength=len(space.labels))
         known = np.concatenate([target.mask.ravel(), target.boxes.ravel()])
@@ -304,7 +304,7 @@ def look(
         boxes: list[Finding] = []
         for name, item in _spread(source, count):
             try:
-                sample = read_labelled(item)
+                sample = read_sample(item)
                 expected = truth(sample, space)
             except HeterosegError:
                 continue

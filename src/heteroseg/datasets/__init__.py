@@ -8,7 +8,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
-from heteroseg.datasets.decoding import decode_image, read_image, read_labelled, read_mask, read_sample
+from heteroseg.datasets.decoding import decode_image, read_annotation, read_image, read_mask, read_sample
 from heteroseg.datasets.formats.a2d2 import a2d2
 from heteroseg.datasets.formats.camvid import camvid, camvid_segnet
 from heteroseg.datasets.formats.cityscapes import cityscapes
@@ -31,7 +31,7 @@ from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
 __all__ = [
-    "READERS", "decode_image", "list_items", "read_image", "read_labelled", "read_mask", "read_sample"
+    "READERS", "decode_image", "list_items", "read_annotation", "read_image", "read_mask", "read_sample"
 ]  # fmt: skip
 
 READERS: dict[str, Callable[..., list[Item]]] = {

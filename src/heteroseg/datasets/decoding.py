@@ -20,27 +20,36 @@ UNIT = (1, 1)  # the size of an image in parts of it
 def read_sample(item: Item, scoring: bool = False) -> Sample:
     """Decode an item: image (H, W, 3) uint8 RGB, mask (H, W) int32 ids or None, boxes clipped to the image.
 
-    Polygons are drawn into the mask, smaller ones on top; without a mask, what they leave free is -1, unknown.
+    Shapes are drawn into the mask, smaller ones on top; without a mask, what they leave free is -1, unknown.
     `scoring` takes the item's scoring mask where it has one. An unreadable file, sizes that differ, a colour without
     an id and a box that stands out of the image by more than a pixel raise HeterosegError.
     """
-    image = read_image(item.image)
-    mask = _mask_of(item, scoring, image.shape[:2])
-    return Sample(item.name, image, mask, _clipped(item, *image.shape[:2]), item.box_ids, item.tags)
+    return _annotated(item, read_image(item.image), scoring)
 
 
-def read_labelled(item: Item, scoring: bool = False) -> Sample:
-    """`read_sample`, named after the file that holds the ids, so that a wrong one is told with it."""
-    sample = read_sample(item, scoring)
-    sample.name = str((scoring and item.scoring_mask) or item.mask or item.image)
-    return sample
+def read_annotation(item: Item, scoring: bool = False) -> Sample:
+    """As `read_sample`, but the photograph is not decoded: only its size is read, and `image` is (H, W, 0)."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(_bytes(item.image))) as image:
+            width, height = image.size
+    except (OSError, SyntaxError, ValueError):
+        raise _unreadable(item.image) from None
+    return _annotated(item, np.zeros((height, width, 0), np.uint8), scoring)
 
 
-def _mask_of(item: Item, scoring: bool, size: tuple[int, int]) -> np.ndarray | None:
-    """(H, W) int32 ids of the file that counts, None where there is none; a mask of another size raises."""
+def _annotated(item: Item, image: np.ndarray, scoring: bool) -> Sample:
+    height, width = image.shape[:2]
+    mask, file = _mask_of(item, scoring, (height, width))
+    return Sample(item.name, image, mask, _clipped(item, height, width), item.box_ids, item.tags, file)
+
+
+def _mask_of(item: Item, scoring: bool, size: tuple[int, int]) -> tuple[np.ndarray | None, Path]:
+    """(H, W) int32 ids, and the file that they come from; None and the image where there is no mask."""
     path = item.scoring_mask if scoring and item.scoring_mask is not None else item.mask
     if path is None:
-        return None
+        return None, item.image
     if path == item.scoring_mask:
         mask = read_mask(path)
     elif item.regions is not None:
@@ -54,7 +63,7 @@ def _mask_of(item: Item, scoring: bool, size: tuple[int, int]) -> np.ndarray | N
         mask = read_mask(path, item.palette)
     if mask.shape != size:
         raise _sizes_differ(item.image, size[::-1], mask.shape[::-1], path)
-    return mask
+    return mask, path
 
 
 def _sizes_differ(image: Path, size: tuple, other: tuple, path: Path) -> HeterosegError:

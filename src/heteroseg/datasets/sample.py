@@ -73,7 +73,7 @@ class Item:
 class Sample:
     """A decoded item: `image` (H, W, 3) uint8 RGB, `mask` (H, W) int32 native ids or None, boxes and tags as in Item.
 
-    In `mask` -1 is unknown; polygons are drawn into it.
+    In `mask` -1 is unknown; shapes are drawn into it. `file` holds the ids; it is told where one of them is wrong.
     """
 
     name: str
@@ -82,3 +82,4 @@ class Sample:
     boxes: np.ndarray = field(default_factory=no_boxes)
     box_ids: np.ndarray = field(default_factory=no_ids)
     tags: np.ndarray = field(default_factory=no_ids)
+    file: Path | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from heteroseg.datasets import read_labelled
+from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import ancestor_error
@@ -78,7 +78,7 @@ def evaluate_source(
     per_image = {}
     items = source.val[:limit]
     for item in items:
-        sample = read_labelled(item, scoring=True)
+        sample = read_sample(item, scoring=True)
         expected = truth(sample, truths or space)
         said = model.predict(sample.image)
         found = said.positions(space)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from heteroseg.datasets import read_labelled
+from heteroseg.datasets import read_sample
 from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
@@ -47,7 +47,7 @@ def sample_pixels(model: Model, source: Source, limit: int | None, per_image: in
     evaluated = np.append(space.evaluated, False)
     logits, labels, judge, weight = [], [], [], []
     for number, item in enumerate(source.val[:limit]):
-        sample = read_labelled(item, scoring=True)
+        sample = read_sample(item, scoring=True)
         expected = truth(sample, space)
         places = np.flatnonzero(evaluated[expected].ravel())
         share = len(places) / expected.size

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from heteroseg.datasets import read_labelled
+from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Item
 from heteroseg.evaluation.scores import in_taxonomy_of, truth
 from heteroseg.experiment.sources import Source
@@ -90,7 +90,7 @@ def collect_examples(
         entry = evaluation["datasets"].get(source.name, {})
         space = in_taxonomy_of(model, source.space)
         for item, why in choose(source.val[: entry.get("images")], entry.get("per_image", {}), count):
-            sample = read_labelled(item, scoring=True)
+            sample = read_sample(item, scoring=True)
             said = model.predict(sample.image)
             acc = entry.get("per_image", {}).get(item.name, {}).get("acc")
             result.append(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from heteroseg.datasets import read_labelled
+from heteroseg.datasets import read_sample
 from heteroseg.evaluation.scores import truth
 from heteroseg.experiment.sources import Source
 
@@ -32,7 +32,7 @@ def count(source: Source) -> Statistics:
     pixels = np.zeros(len(space.labels), np.int64)
     sizes = set()
     for item in items:
-        sample = read_labelled(item)
+        sample = read_sample(item)
         sizes.add(sample.image.shape[:2])
         positions = truth(sample, space)
         pixels += np.bincount(positions[positions >= 0], minlength=len(pixels))

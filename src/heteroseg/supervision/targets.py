@@ -181,14 +181,14 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
     Without a mask, pixels around boxes get the target after the last label where the space has `around_boxes`;
     what lies inside the rectangle of an ignored box stays unknown. Tags speak for pixels of which no more is known.
     """
-    size = sample.image.shape[:2]
+    size, where = sample.image.shape[:2], str(sample.file or sample.name)
     mask = np.full(size, NOTHING, np.int16)
     if sample.mask is not None:
-        mask = to_label_indices(sample.mask, space, sample.name)
+        mask = to_label_indices(sample.mask, space, where)
     boxes = np.full(size, NOTHING, np.int16)
     mixtures: list[Mixture] = []
     if len(sample.boxes):
-        labels = to_label_indices(sample.box_ids, space, sample.name)
+        labels = to_label_indices(sample.box_ids, space, where)
         if space.file.overlap == "share":
             boxes, mixtures = share_boxes(sample.boxes, labels, space, size)
         else:
@@ -198,7 +198,7 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
         free = surroundings(sample.boxes, around.margin, size) & (boxes == NOTHING)
         ignored = np.isin(sample.box_ids, space.ids[space.ignored])
         boxes[free & ~surroundings(sample.boxes[ignored], 0.0, size)] = len(space.labels)
-    if len(sample.tags) and (mixture := tag_mixture(to_label_indices(sample.tags, space, sample.name), space)):
+    if len(sample.tags) and (mixture := tag_mixture(to_label_indices(sample.tags, space, where), space)):
         boxes[(boxes == NOTHING) & (mask == NOTHING)] = MIXED - len(mixtures)
         mixtures.append(mixture)
     mask, boxes = (np.where(m >= 0, m + offset, m).astype(np.int16) for m in (mask, boxes))

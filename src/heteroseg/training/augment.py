@@ -1,5 +1,7 @@
 """Random views of a sample that keep image, mask and boxes together. No class is known here."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -80,7 +82,8 @@ def crop_resize(
         image, mask = image[:, ::-1], None if mask is None else mask[:, ::-1]
         boxes[:, [0, 2]] = size[1] - boxes[:, [2, 0]]
     seen = (boxes[:, 2] > 0) & (boxes[:, 3] > 0) & (boxes[:, 0] < size[1]) & (boxes[:, 1] < size[0])
-    return Sample(sample.name, np.ascontiguousarray(image), mask, boxes[seen], sample.box_ids[seen], sample.tags)
+    image, boxes, box_ids = np.ascontiguousarray(image), boxes[seen], sample.box_ids[seen]
+    return replace(sample, image=image, mask=mask, boxes=boxes, box_ids=box_ids)
 
 
 def change_color(image: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from heteroseg.datasets import read_labelled, read_sample
+from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
@@ -119,7 +119,7 @@ class TrainingDraws(Dataset):
         owner, item, label = self.item(index)
         source = self.sources[owner]
         rng = np.random.default_rng([self.seed, 1_000_003, index])
-        sample = read_labelled(item)
+        sample = read_sample(item)
         c = source.config
         near = None if label is None else point_of(sample, label, rng)
         view = augment(sample, self.crop, rng, scale=c.scale, flip=c.flip, focus=c.focus, color=self.color, near=near)
