@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroseg.evaluation.metrics import concept_ious, confusion, groups_at_depth, knowledge, merge, scores
+from heteroseg.evaluation.metrics import confusion, groups_at_depth, merge, scores
 from heteroseg.labels.space import load_label_space
 
 
@@ -171,12 +171,3 @@ def test_groups_are_ancestors():
     assert by_name["road"] == "road (label)", "it lies higher than the cut"
     assert by_name["parking"] == "parking"
     assert by_name["p_limit_30"] == by_name["traffic sign"] == "traffic sign (front)"
-
-
-def test_concepts_and_knowledge():
-    space = load_label_space("camvid11")
-    table = {"Sky": {"iou": 0.9}, "Building": {"iou": 0.5}, "Pole": {"iou": None}}
-    assert concept_ious(space, table) == {"sky": 0.9, "wall + building": 0.5}
-    found = knowledge([{"sky": 0.9, "a": 0.5}, {"sky": 0.2}, {}])
-    assert found == {"concepts": 2, "half": 2, "sum": pytest.approx(0.55 + 0.5)}
-    assert knowledge([]) == {"concepts": 0, "half": 0, "sum": 0.0}

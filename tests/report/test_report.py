@@ -232,6 +232,19 @@ def test_hostile_names_are_text(tmp_path):
     assert_alone(page, parsed)
 
 
+def test_matrix_has_a_square_for_every_share(tmp_path):
+    space = small_space(HOSTILE, HOSTILE)
+    counts = np.array([[0, 0, 0, 0], [0, 90, 10, 0], [0, 0, 25, 75]])
+    _, parsed = report_of(space, counts, tmp_path / "r.html", HOSTILE)
+    squares = [a for t, a in parsed.tags if t == "i" and a.get("class") in ("hit", "miss")]
+    assert [a["class"] for a in squares] == ["hit", "miss", "miss", "hit"]  # in the order of the tree: sky comes first
+    widths = {a["title"]: float(a["style"].removeprefix("width:").removesuffix("px")) for a in squares}
+    car, sky = f"of the pixels of {HOSTILE} are called", "of the pixels of Sky are called"
+    names = [f"25.0 % {sky} Sky", f"75.0 % {sky} none of its labels", f"10.0 % {car} Sky", f"90.0 % {car} {HOSTILE}"]
+    assert list(widths) == names
+    assert widths[names[3]] > widths[names[1]] > widths[names[0]] > widths[names[2]]
+
+
 def test_null_scores_are_not_zero(tmp_path):
     space = small_space()
     page, parsed = report_of(space, np.array([[0, 0, 0, 0], [0, 3, 0, 1], [0, 0, 0, 0]]), tmp_path / "r.html")
@@ -308,7 +321,9 @@ def test_a_page_of_a_comparison(tmp_path):
     assert "30.0 ± 5.0" in parsed.text
     assert "n/a" in parsed.text
     assert "3.20" in parsed.text
-    assert sum(t == "circle" for t, _ in parsed.tags) == 3
+    assert (
+        sum(t == "use" and a["style"] == "stroke: currentColor" for t, a in parsed.tags) == 3 + 4
+    )  # of mIoU and of mean pixel accuracy, one for each seed
 
 
 def test_close_up_keeps_the_label_and_the_shape():

@@ -1,5 +1,6 @@
 """What pages are made of: charts, scores of nodes, and confusions."""
 
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from heteroseg.evaluation.scores import Tally, summarise
 from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
-from heteroseg.report.charts import line_chart, matrix_chart, thinned
+from heteroseg.report.charts import line_chart, thinned
 from heteroseg.report.scores import confusions, counts_of, decisions, junction, node_scores
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{"
@@ -31,30 +32,43 @@ class Elements(HTMLParser):
         self.text += data
 
 
+def curves_in(parsed: Elements) -> list[dict[str, str]]:
+    """The styles of the lines of a chart that have a colour of their own, by name of the property."""
+    styles = [a.get("style") or "" for t, a in parsed.tags if t == "path" and "clip-path" in a]
+    pairs = [dict(part.split(": ", 1) for part in style.split("; ")) for style in styles]
+    return [style for style in pairs if style["stroke"].startswith("var(--c")]
+
+
 def test_curves_tell_their_names_and_last_values():
     many = thinned(HOSTILE, [(s, 1 / s) for s in range(1, 3000)])
-    svg = str(line_chart([many, thinned("b", [(5, 1.0), (10, float("nan")), (2000, 0.25)])], log=True))
+    svg = str(line_chart("t", [many, thinned("b", [(5, 1.0), (10, float("nan")), (2000, 0.25)])], log=True))
     parsed = Elements(svg)
     assert "<script" not in svg
-    assert [tag for tag, _ in parsed.tags].count("polyline") == 2
+    assert HOSTILE in parsed.text
     assert "0.25" in parsed.text
-    dashes = [a.get("stroke-dasharray") for t, a in parsed.tags if t == "polyline"]
-    assert len(set(dashes)) == 2  # told apart without colour
-    points = next(a["points"] for t, a in parsed.tags if t == "polyline").split()
-    assert len(points) <= 300
-    heights = [float(p.split(",")[1]) for p in points]
+    curves = curves_in(parsed)
+    assert [c["stroke"] for c in curves] == ["var(--c0)", "var(--c1)"]
+    assert len({c.get("stroke-dasharray") for c in curves}) == 2  # told apart without colour
+    points = next(a["d"] for t, a in parsed.tags if t == "path" and "var(--c0)" in (a.get("style") or ""))
+    places = [[float(n) for n in place.split()] for place in points.strip("M ").split("L ")]
+    assert 20 < len(places) <= 300
+    heights = [y for _, y in places]
     assert heights == sorted(heights)  # a falling curve goes down the page
     assert thinned("x", [(1, float("inf"))]) is None
-    Elements(str(line_chart([thinned("one", [(7, 0.0)])], percent=True)))  # a single point, and zero
+    Elements(str(line_chart("t", [thinned("one", [(7, 0.0)])], percent=True)))  # a single point, and zero
 
 
-def test_matrix_has_a_square_for_every_share():
-    shares = np.array([[0.9, 0.1, 0.0], [0.0, 0.25, 0.75]])
-    parsed = Elements(str(matrix_chart(["a", HOSTILE], shares, ["x", "y"], ["a", HOSTILE, "none"])))
-    squares = [a for t, a in parsed.tags if t == "rect" and a["class"] != "edge"]
-    assert [a["class"] for a in squares] == ["hit", "miss", "hit", "miss"]
-    assert float(squares[0]["width"]) > float(squares[3]["width"]) > float(squares[2]["width"])
-    assert f"25.0 % of the pixels of {HOSTILE} are called {HOSTILE}" in parsed.text
+def test_charts_of_a_page_share_no_id_and_take_its_colours():
+    lines = [thinned("b", [(5, 1.0), (10, 0.5)])]
+    parsed = Elements(str(line_chart("one", lines)) + str(line_chart("two", lines)))
+    ids = [a["id"] for _, a in parsed.tags if "id" in a]
+    assert len(ids) == len(set(ids)) > 2
+    used = {v for _, a in parsed.tags for v in re.findall(r"#([\w-]+)", " ".join(filter(None, a.values())))}
+    assert used == set(ids), "nothing but ids: colours are those of the page, light or dark"
+    assert [a["aria-label"] for t, a in parsed.tags if t == "svg"] == [
+        f"{n}: b, last value 0.5" for n in ("one", "two")
+    ]
+    assert "style" not in [t for t, _ in parsed.tags]
 
 
 # ---- scores of nodes and confusions

@@ -21,7 +21,6 @@ from pydantic import BaseModel
 from heteroseg.comparison.joining import WAYS, Base, Part
 from heteroseg.comparison.table import rarest_third, write_table
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.evaluation.metrics import concept_ious
 from heteroseg.evaluation.scores import evaluate_source, summarise
 from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.experiment.sources import open_sources
@@ -110,7 +109,6 @@ def score_part(part: Part, folder: Path, run: Path, spaces: dict[str, LabelSpace
             entry["rare_miou"] = rarest_third(entry)
             free = entry["unlabelled"]
             entry["claimed"] = free["claimed"] / free["pixels"] if free["pixels"] else None
-            entry["concepts"] = concept_ious(space, entry["per_class"])
             result["datasets"][source.name] = entry
     return result
 

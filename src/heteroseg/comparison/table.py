@@ -3,22 +3,50 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heteroseg.evaluation.metrics import knowledge
 from heteroseg.experiment.config import Experiment
 from heteroseg.files import write_json, write_text, written
 from heteroseg.provenance import facts
 
-METRICS = ("miou", "macc", "acc", "rare_miou", "strict_miou", "claimed")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+METRICS = {
+    "miou": "mIoU",
+    "macc": "mean pixel accuracy",
+    "acc": "pixel accuracy",
+    "rare_miou": "mIoU of the rarest third",
+    "strict_miou": "mIoU, claims counted",
+    "claimed": "unlabelled, claimed",
+}
+HATCHES = ("", "//", "..", "xx", "\\\\", "--", "++")  # tell the bars apart without colour
+
+Values = Sequence[float | None]
+"""One figure over the seeds, from 0 to 1; None where it does not exist."""
+
+
+def _read_scores(folder: Path, seed: int) -> list[dict[str, Any]]:
+    """The scores of all parts of a way with one seed, empty unless all parts are scored."""
+    files = [path.parent / f"seed-{seed}.json" for path in sorted(folder.glob("**/experiment.yaml"))]
+    return [json.loads(f.read_text(encoding="utf-8")) for f in files] if all(f.is_file() for f in files) else []
+
+
+def _add_scores(cells: dict[str, Any], scores: dict[str, Any]) -> None:
+    for dataset, entry in scores.items():
+        cell = cells.setdefault(dataset, {"levels": {}} | {metric: [] for metric in METRICS})
+        for metric in METRICS:
+            cell[metric].append(entry.get(metric))  # scores of an older version lack the newest
+        for depth, level in entry["levels"].items():
+            cell["levels"].setdefault(depth, []).append(level["miou"])
 
 
 def collect(out: Path, ways: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """All scores found below OUT: `{WAY: {"seeds": [...], "parameters", "train_seconds", "datasets": {...}}}`.
+    """All scores below OUT: `{WAY: {"seeds": [...], "parameters", "train_seconds", "datasets": {...}}}`.
 
     A dataset's entry has the list over seeds for each of METRICS, and `levels` (depth: list of mIoU). A seed counts
     when all parts of its way are scored.
@@ -26,78 +54,76 @@ def collect(out: Path, ways: Sequence[str], seeds: Sequence[int]) -> dict[str, A
     table: dict[str, Any] = {}
     for way in ways:
         for seed in seeds:
-            folders = sorted(p.parent for p in (out / way).glob("**/experiment.yaml"))
-            files = [f / f"seed-{seed}.json" for f in folders]
-            if not files or not all(f.is_file() for f in files):
-                continue
-            row = table.setdefault(
-                way, {"seeds": [], "parameters": 0, "train_seconds": [], "knowledge": [], "datasets": {}}
-            )
-            scores = [json.loads(f.read_text(encoding="utf-8")) for f in files]
-            row["seeds"].append(seed)
-            row["parameters"] = sum(s["parameters"] for s in scores)
-            row["train_seconds"].append(sum(s["train_seconds"] for s in scores))
-            row["knowledge"].append(knowledge([d["concepts"] for s in scores for d in s["datasets"].values()]))
-            for score in scores:
-                for dataset, entry in score["datasets"].items():
-                    cell = row["datasets"].setdefault(dataset, {"levels": {}} | {m: [] for m in METRICS})
-                    for metric in METRICS:
-                        cell[metric].append(entry.get(metric))  # scores of an older version lack the newest
-                    for depth, level in entry["levels"].items():
-                        cell["levels"].setdefault(depth, []).append(level["miou"])
+            if parts := _read_scores(out / way, seed):
+                row = table.setdefault(way, {"seeds": [], "train_seconds": [], "datasets": {}})
+                row["seeds"].append(seed)
+                row["parameters"] = sum(part["parameters"] for part in parts)
+                row["train_seconds"].append(sum(part["train_seconds"] for part in parts))
+                for part in parts:
+                    _add_scores(row["datasets"], part["datasets"])
     return table
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
+def mean(values: Values) -> float | None:
+    """Mean over the seeds that have a value, None if none has."""
+    known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
 
-def _text(values: Sequence[float | None]) -> str:
-    """Percent, mean over seeds ± half of the range."""
-    known = [100 * v for v in values if v is not None]
+def spread_text(values: Values) -> str:
+    """Percent: the mean over seeds ± half of the range, as '55.0 ± 5.0'."""
+    known = [100 * value for value in values if value is not None]
     if not known:
         return "n/a"
     return f"{np.mean(known):.1f}" + (f" ± {(max(known) - min(known)) / 2:.1f}" if len(known) > 1 else "")
 
 
+def dataset_names(table: dict[str, Any]) -> list[str]:
+    """The datasets that any way knows, in the order in which they first come."""
+    return list(dict.fromkeys(name for row in table.values() for name in row["datasets"]))
+
+
+def dataset_rows(table: dict[str, Any], dataset: str) -> tuple[list[str], Iterator[tuple[str, int, list[Values]]]]:
+    """The titles of a dataset's figures, and for each way that knows it: name, number of seeds, and the figures."""
+    rows = {way: row for way, row in table.items() if dataset in row["datasets"]}
+    depths = list(dict.fromkeys(depth for row in rows.values() for depth in row["datasets"][dataset]["levels"]))
+
+    def figures(cell: dict[str, Any]) -> list[Values]:
+        return [cell[metric] for metric in METRICS] + [cell["levels"].get(depth, []) for depth in depths]
+
+    titles = [*METRICS.values(), *(f"mIoU at depth {depth}" for depth in depths)]
+    return titles, ((way, len(row["seeds"]), figures(row["datasets"][dataset])) for way, row in rows.items())
+
+
+def sizes_and_times(table: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Millions of parameters and mean minutes of training of every way."""
+    return {way: (row["parameters"] / 1e6, float(np.mean(row["train_seconds"])) / 60) for way, row in table.items()}
+
+
+def _block(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join([f"### {title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
+
+
 def markdown(table: dict[str, Any]) -> str:
     """The table for people: one block per dataset, one row per way, and what hierarchical gains over each."""
-    lines = []
-    datasets = list(dict.fromkeys(d for row in table.values() for d in row["datasets"]))
-    for dataset in datasets:
-        depths = list(
-            dict.fromkeys(k for row in table.values() for k in row["datasets"].get(dataset, {"levels": {}})["levels"])
-        )
-        heads = ["way", "seeds", "mIoU", "macc", "acc", "mIoU of the rarest third", "mIoU, claims counted",
-                 "unlabelled, claimed",
-                 *(f"mIoU at depth {d}" for d in depths)]  # fmt: skip
-        lines += [f"### {dataset}", "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-        for way, row in table.items():
-            if dataset in row["datasets"]:
-                cell = row["datasets"][dataset]
-                values = [_text(cell[m]) for m in METRICS] + [_text(cell["levels"].get(d, [])) for d in depths]
-                lines.append(f"| {' | '.join([way, str(len(row['seeds'])), *values])} |")
-        lines.append("")
-    heads = ["way", "concepts with IoU of a half", "sum of their IoUs", "parameters, million", "training, minutes"]
-    lines += ["### Concepts, size and time", "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for way, row in table.items():
-        half, total = (np.mean([k[key] for k in row["knowledge"]]) for key in ("half", "sum"))
-        well = f"{half:.1f} of {row['knowledge'][0]['concepts']} | {total:.1f}"
-        lines.append(f"| {way} | {well} | {row['parameters'] / 1e6:.2f} | {np.mean(row['train_seconds']) / 60:.1f} |")
+    names, blocks = dataset_names(table), []
+    for dataset in names:
+        titles, rows = dataset_rows(table, dataset)
+        lines = [[way, str(seeds), *map(spread_text, figures)] for way, seeds, figures in rows]
+        blocks.append(_block(dataset, ["way", "seeds", *titles], lines))
+    sizes = [[way, f"{size:.2f}", f"{minutes:.1f}"] for way, (size, minutes) in sizes_and_times(table).items()]
+    blocks.append(_block("Size and time", ["way", "parameters, million", "training, minutes"], sizes))
     ours = table.get("hierarchical")
     if ours and len(table) > 1:
-        lines += ["", "### What hierarchical gains, points of macc / mIoU", "", f"| over | {' | '.join(datasets)} |",
-                  "|" + "---|" * (len(datasets) + 1)]  # fmt: skip
-        for way, row in table.items():
-            if way != "hierarchical":
-                gains = [_gain(ours, row, d) for d in datasets]
-                lines.append(f"| {way} | {' | '.join(gains)} |")
-    return "\n".join(lines) + "\n"
+        others = {way: row for way, row in table.items() if way != "hierarchical"}
+        gains = [[way, *(_gain(ours, row, d) for d in names)] for way, row in others.items()]
+        blocks.append(_block("What hierarchical gains, points of macc / mIoU", ["over", *names], gains))
+    return "\n".join(blocks)
 
 
 def _gain(ours: dict[str, Any], other: dict[str, Any], dataset: str) -> str:
-    pairs = [[_mean(row["datasets"].get(dataset, {}).get(m, [])) for row in (ours, other)] for m in ("macc", "miou")]
+    pairs = [[mean(row["datasets"].get(dataset, {}).get(m, [])) for row in (ours, other)] for m in ("macc", "miou")]
     return " / ".join("n/a" if a is None or b is None else f"{100 * (a - b):+.1f}" for a, b in pairs)
 
 
@@ -114,35 +140,26 @@ def write_csv(path: Path, table: dict[str, Any]) -> None:
     write_text(path, buffer.getvalue())
 
 
-def plot(path: Path, table: dict[str, Any]) -> None:
-    """macc and mIoU of every way on every dataset: a bar is the mean over seeds, a dot one seed."""
+def plot(table: dict[str, Any]) -> "Figure":
+    """Mean pixel accuracy and mIoU of every way on every dataset: a bar is the mean over seeds, a dot one seed."""
     from matplotlib.figure import Figure
 
-    datasets = list(dict.fromkeys(d for row in table.values() for d in row["datasets"]))
+    datasets = dataset_names(table)
     figure = Figure(figsize=(3.2 * max(len(datasets), 2), 6), layout="constrained")
-    axes = figure.subplots(2, len(datasets), squeeze=False, sharey="row")
-    hatches = ("", "//", "..", "xx", "\\\\", "--", "++")  # told apart without colour
-    for metric, line in zip(("macc", "miou"), axes, strict=True):
-        for dataset, a in zip(datasets, line, strict=True):
-            for i, (way, row) in enumerate(table.items()):
+    grid = figure.subplots(2, len(datasets), squeeze=False, sharey="row")
+    for metric, line in zip(("macc", "miou"), grid, strict=True):
+        for dataset, axes in zip(datasets, line, strict=True):
+            for i, row in enumerate(table.values()):
                 values = [100 * v for v in row["datasets"].get(dataset, {}).get(metric, []) if v is not None]
                 if values:
-                    a.bar(
-                        i,
-                        np.mean(values),
-                        color=f"C{i}",
-                        alpha=0.7,
-                        hatch=hatches[i % len(hatches)],
-                        edgecolor="white",
-                        label=way,
-                    )
-                    a.plot([i] * len(values), values, "k.", markersize=5)
-            a.set_title(f"{dataset}: {'mean pixel accuracy' if metric == 'macc' else 'mIoU'}, %", fontsize=10)
-            a.set_xticks(range(len(table)), list(table), rotation=60, ha="right", fontsize=8)
-            a.spines[["top", "right"]].set_visible(False)
-            a.grid(axis="y", alpha=0.3)
-    with written(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+                    hatch = HATCHES[i % len(HATCHES)]
+                    axes.bar(i, np.mean(values), color=f"C{i}", alpha=0.7, hatch=hatch, edgecolor="white")
+                    axes.plot([i] * len(values), values, "k.", markersize=5)
+            axes.set_title(f"{dataset}: {METRICS[metric]}, %", fontsize=10)
+            axes.set_xticks(range(len(table)), list(table), rotation=60, ha="right", fontsize=8)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", alpha=0.3)
+    return figure
 
 
 def write_table(out: Path, experiment: Experiment, ways: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
@@ -152,7 +169,8 @@ def write_table(out: Path, experiment: Experiment, ways: Sequence[str], seeds: S
     write_csv(out / "table.csv", table)
     write_text(out / "table.md", markdown(table))
     if table:
-        plot(out / "table.png", table)
+        with written(out / "table.png") as temporary:
+            plot(table).savefig(temporary, dpi=130)
     return table
 
 

@@ -4,7 +4,6 @@ Rows are true labels, columns predicted ones; the last column counts predictions
 misses. Only classes with true pixels have scores: others are None, never 0.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,31 +57,6 @@ def merge(counts: np.ndarray, groups: np.ndarray, size: int) -> np.ndarray:
     columns = np.append(groups, size)
     np.add.at(result, (groups[:, None], columns[None, :]), counts)
     return result
-
-
-def concept_ious(space: LabelSpace, per_class: dict[str, dict]) -> dict[str, float]:
-    """IoU of every evaluated label that has one, by its concept: the nodes that it covers, as `car + truck`."""
-    tree, result = space.taxonomy, {}
-    for label in space.labels:
-        iou = per_class.get(label.name, {}).get("iou")
-        if iou is not None:
-            result[" + ".join(tree.names[n] for n in tree.cover(label.leaves))] = iou
-    return result
-
-
-def knowledge(ious: Sequence[dict[str, float]]) -> dict[str, float]:
-    """How many concepts a network names and names well, over the `concept_ious` of several datasets.
-
-    Our own measure of what HTSS (2023) calls knowledgeability, whose formula is not public to us: `concepts` that have
-    true pixels in any of the datasets (equal concepts count once, with the mean of their IoUs), those with an IoU of a
-    `half` or more, and the `sum` of their IoUs, the area under "concepts with IoU of t or more" over t from 0 to 1.
-    """
-    found: dict[str, list[float]] = {}
-    for part in ious:
-        for concept, iou in part.items():
-            found.setdefault(concept, []).append(iou)
-    means = [float(np.mean(values)) for values in found.values()]
-    return {"concepts": len(means), "half": sum(m >= 0.5 for m in means), "sum": float(sum(means))}
 
 
 def groups_at_depth(space: LabelSpace, depth: int) -> tuple[np.ndarray, list[str]]:

@@ -10,7 +10,7 @@ from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import ancestor_error
-from heteroseg.evaluation.metrics import Scores, concept_ious, confusion, groups_at_depth, knowledge, merge, scores
+from heteroseg.evaluation.metrics import Scores, confusion, groups_at_depth, merge, scores
 from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import OUTSIDE_NAME, LabelSpace
 from heteroseg.model.model import Model
@@ -215,7 +215,6 @@ def evaluate(
     node of that probability].
     """
     result = {}
-    concepts = []
     for source in sources:
         if not source.val:
             continue
@@ -228,7 +227,6 @@ def evaluate(
             leaves, stopped = (hierarchical(part, source.space) for part in tally.nodes)
             pairs = {key: [leaves[key], stopped[key]] for key in leaves}
             result[source.name]["back_off"] = {"least": back_off, **pairs}
-        concepts.append(concept_ious(source.space, result[source.name]["per_class"]))
     if not result:
         raise HeterosegError("no dataset of the experiment has a val split; set val: to the split to evaluate on")
-    return {"datasets": result, "knowledge": knowledge(concepts)}
+    return {"datasets": result}

@@ -27,6 +27,4 @@ def score_table(result: dict) -> str:
         steps = " -> ".join("n/a" if v is None else f"{v:.2f}" for v in b["ancestor_error"])
         shares = (" ->".join(map(percent, b[key])) for key in ("coverage", "accuracy", "consistent"))
         rows.append(f"{name:<30}{steps:>16}  {''.join(f'{s:>17}' for s in shares)}")
-    k = result["knowledge"]
-    rows.append(f"concepts seen {k['concepts']}, with IoU >= 0.5 {k['half']}, sum of IoUs {k['sum']:.1f}")
     return "\n".join(rows)

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from heteroseg.files import write_text, yaml_text
 from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.report.charts import Line, line_chart, matrix_chart, thinned
+from heteroseg.report.charts import Line, line_chart, thinned
 from heteroseg.report.examples import SURE, Example, example_view, rgb, widest
 from heteroseg.report.scores import (
     NodeScore,
@@ -86,12 +86,18 @@ def _parts(decided: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _matrix(counts: np.ndarray, space: LabelSpace) -> Markup:
+def _matrix(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
+    """Rows are true, columns predicted labels in the order of the tree, cells shares of the row from 0 to 1.
+
+    The last column is outside of all labels. `new_branch` marks the rows that begin a topmost branch of the tree.
+    """
     order, tree = tree_order(space, counts), space.taxonomy
     names = [space.labels[i].name for i in order]
-    branches = [tree.path(tree.leaves[min(space.labels[i].leaves)]) for i in order]
+    branches = [tree.path(tree.leaves[min(space.labels[i].leaves)])[1] for i in order]
     shares = counts[np.ix_(order, [*order, len(space.labels)])] / counts[order].sum(1, keepdims=True)
-    return matrix_chart(names, shares, [tree.names[b[1]] for b in branches], [*names, "none of its labels"])
+    new_branch = [i > 0 and branches[i] != branches[i - 1] for i in range(len(order))]
+    columns = [*names, "none of its labels"]
+    return {"columns": columns, "new_branch": new_branch, "rows": list(zip(names, shares.tolist(), strict=True))}
 
 
 def _dataset_view(name: str, entry: dict[str, Any], contents: Contents, width: int) -> dict[str, Any]:
@@ -124,7 +130,7 @@ def _dataset_view(name: str, entry: dict[str, Any], contents: Contents, width: i
             for depth, table in entry.get("levels", {}).items()
         ],
         "counted": bool(counts.any()), "confusions": confusions(counts, space), "decisions": decisions(counts, space),
-        "matrix": _matrix(counts, space) if counts.any() else "",
+        "matrix": _matrix(counts, space) if counts.any() else None,
         "examples": [example_view(e, tree, width) for e in contents.examples if e.dataset == name],
     }  # fmt: skip
 
@@ -167,33 +173,38 @@ def _taught_by(contents: Contents) -> dict[str, list[str]]:
     return result
 
 
+def _chart(title: str, text: str, lines: Sequence[Line], **options: bool) -> dict[str, Any]:
+    return {"title": title, "text": text, "svg": line_chart(title, lines, **options)}
+
+
+def _score_curves(name: str, history: Sequence[tuple[int, dict[str, Any]]]) -> list[Line]:
+    """The scores of a dataset over steps, those that were worked out more than once."""
+    entries = [(step, evaluation["datasets"].get(name, {})) for step, evaluation in history]
+    curves = [
+        thinned(word, [(step, entry[key]) for step, entry in entries if entry.get(key) is not None])
+        for key, word in (("miou", "mIoU"), ("macc", "mean pixel accuracy"), ("acc", "pixel accuracy"))
+    ]
+    return [curve for curve in curves if curve and len(curve.steps) > 1]
+
+
 def _training_charts(contents: Contents) -> list[dict[str, Any]]:
     """Charts with title and text: the loss, then each classifier's, then the scores of each dataset over steps."""
     points: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for step, name, value in contents.log:
         points[name].append((float(step), float(value)))
     lines = {name: line for name, pairs in points.items() if (line := thinned(name, pairs))}
-    taught = _taught_by(contents)
     charts = []
     if "loss" in lines:
-        charts.append({"title": "loss", "text": "all terms together", "svg": line_chart([lines["loss"]], log=True)})
-    for node, datasets in taught.items():
-        mine = [
-            Line(f"from {kind}", lines[key].steps, lines[key].values)
-            for kind in ("mask", "boxes") if (key := f"{node}/{kind}") in lines
-        ]  # fmt: skip
-        if mine:
+        charts.append(_chart("loss", "all terms together", [lines["loss"]], log=True))
+    for node, datasets in _taught_by(contents).items():
+        kinds = [kind for kind in ("mask", "boxes") if f"{node}/{kind}" in lines]
+        curves = [replace(lines[f"{node}/{kind}"], name=f"from {kind}") for kind in kinds]
+        if curves:
             text = f"taught by {', '.join(datasets)}" if datasets else ""
-            charts.append({"title": f"classifier {node}", "text": text, "svg": line_chart(mine, log=True)})
+            charts.append(_chart(f"classifier {node}", text, curves, log=True))
     for name in contents.spaces:
-        curves = [
-            thinned(word, [(step, e["datasets"][name][key]) for step, e in contents.history
-                           if e["datasets"].get(name, {}).get(key) is not None])
-            for key, word in (("miou", "mIoU"), ("macc", "mean pixel accuracy"), ("acc", "pixel accuracy"))
-        ]  # fmt: skip
-        known = [curve for curve in curves if curve and len(curve.steps) > 1]
-        if known:
-            charts.append({"title": f"scores on {name}", "text": "val images", "svg": line_chart(known, percent=True)})
+        if curves := _score_curves(name, contents.history):
+            charts.append(_chart(f"scores on {name}", "val images", curves, percent=True))
     return charts
 
 
