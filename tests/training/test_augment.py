@@ -88,6 +88,17 @@ def test_ids_and_padding_survive():
     assert np.array_equal(double.mask, ids.repeat(2, 0).repeat(2, 1))
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_ids_of_any_size_survive(order):
+    """Float32 would make 2**24 of 2**24 + 1."""
+    ids = np.array([[2**24 + 1, 2**24 + 3], [2**31 - 1, 2**31 - 2]], np.int32, order=order)
+    sample = Sample("s", np.zeros((2, 2, 3), np.uint8), ids)
+    assert crop_resize(sample, (0, 0, 2, 2), (2, 2), flip=True).mask.tolist() == ids[:, ::-1].tolist()
+    view = crop_resize(sample, (-1, -1, 4, 4), (8, 8))
+    assert np.array_equal(view.mask, np.pad(ids, 1, constant_values=UNLABELLED).repeat(2, 0).repeat(2, 1))
+    assert view.mask.dtype == np.int32
+
+
 def test_boxes_keep_their_extent_or_go():
     boxes = np.array([[-2, 5, 6, 15], [30, 5, 50, 9], [0, 0, 10, 2], [40, 0, 60, 20]], np.float32)
     sample = Sample("s", np.zeros((20, 60, 3), np.uint8), None, boxes, np.arange(4))

@@ -111,6 +111,28 @@ class LabelSpace:
         return self._stored[np.maximum(label_indices, OUTSIDE)]  # OUTSIDE is the last entry
 
     @cached_property
+    def _index_tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids in rising order, what `indices_of` answers for each, and its answers for -2, -1, 0, ... up to 2**16."""
+        order = np.argsort(self.ids)
+        ids, indices = self.ids[order], np.where(self.ignored, -1, np.arange(len(self.ids))).astype(np.int16)[order]
+        table = np.full(min(ids[-1], 2**16) + 4, -2, np.int16)
+        table[1] = -1
+        table[ids[ids <= 2**16] + 2] = indices[ids <= 2**16]
+        return ids, indices, table
+
+    def indices_of(self, ids: np.ndarray) -> np.ndarray:
+        """Ids of any shape as they stand in files to int16 indices in `labels`.
+
+        Ignored labels and -1 become -1; an id that the space does not list becomes -2.
+        """
+        known, indices, table = self._index_tables
+        if known[-1] <= 2**16:
+            return table.take(ids.astype(np.int64) + 2, mode="clip")
+        nearest_known = np.searchsorted(known, ids).clip(max=len(known) - 1)
+        listed = known[nearest_known] == ids
+        return np.where(listed, indices[nearest_known], np.where(ids == -1, -1, -2)).astype(np.int16)
+
+    @cached_property
     def ignored(self) -> np.ndarray:
         """(labels,) bool: labels that mean nothing in the tree."""
         return np.array([not label.leaves for label in self.labels])

@@ -31,30 +31,18 @@ def offsets(spaces: Sequence[LabelSpace]) -> list[int]:
 
 
 def to_label_indices(ids: np.ndarray, space: LabelSpace, where: str) -> np.ndarray:
-    """Native ids of any shape to int16 positions in `space.labels`; ignored labels and -1 become -1.
+    """Native ids of any shape to int16 indices in `space.labels`; ignored labels and -1 become -1.
 
     An id that the space does not list raises HeterosegError with `where` (a file name).
     """
-    order = np.argsort(space.ids)
-    known = space.ids[order]
-    meaning = np.where(space.ignored, NOTHING, np.arange(len(known))).astype(np.int16)
-    if known[-1] < 2**16 and ids.size and ids.min() >= -1 and ids.max() < 2**16:
-        table = np.full(2**16 + 1, -2, np.int16)
-        table[known] = meaning[order]
-        table[-1] = NOTHING
-        result = table[ids]
-    else:
-        position = order[np.searchsorted(known, ids).clip(max=len(known) - 1)]
-        result = np.where(space.ids[position] == ids, meaning[position], np.where(ids == -1, NOTHING, -2)).astype(
-            np.int16
-        )
-    if (result == -2).any():
-        wrong = np.unique(ids[result == -2])
+    indices = space.indices_of(ids)
+    if indices.size and indices.min() < NOTHING:
+        unknown = np.unique(ids[indices < NOTHING])
         raise HeterosegError(
-            f"{where}: expected ids of label space {space.name!r}, found {', '.join(map(str, wrong[:8].tolist()))}; "
+            f"{where}: expected ids of label space {space.name!r}, found {', '.join(map(str, unknown[:8].tolist()))}; "
             "add them to the label space (with 'ignore: true' if they mean nothing) or choose the right one"
         )
-    return result
+    return indices
 
 
 def draw_shape(image: np.ndarray, box: np.ndarray, shape: Shape, value: int) -> None:
@@ -201,7 +189,8 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
     if len(sample.tags) and (mixture := tag_mixture(to_label_indices(sample.tags, space, where), space)):
         boxes[(boxes == NOTHING) & (mask == NOTHING)] = MIXED - len(mixtures)
         mixtures.append(mixture)
-    mask, boxes = (np.where(m >= 0, m + offset, m).astype(np.int16) for m in (mask, boxes))
+    for labels in (mask, boxes):
+        np.add(labels, offset, out=labels, where=labels >= 0)
     running = (tuple((w, tuple(label + offset for label in labels)) for w, labels in m) for m in mixtures)
     return Target(mask, boxes, tuple(running))
 

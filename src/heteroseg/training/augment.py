@@ -9,7 +9,6 @@ from heteroseg.datasets.sample import Sample, no_ids
 
 UNLABELLED = -1  # where a crop reaches over the image's edge
 
-
 Point = tuple[float, float]
 
 
@@ -68,15 +67,15 @@ def crop_resize(
     def cut(array: np.ndarray, interpolation: int, fill: int) -> np.ndarray:
         part = array[inner]
         if any(pads):
-            part = cv2.copyMakeBorder(np.ascontiguousarray(part), *pads, cv2.BORDER_CONSTANT, value=(fill,) * 3)
+            part = cv2.copyMakeBorder(np.ascontiguousarray(part), *pads, cv2.BORDER_CONSTANT, value=(fill,) * 4)
         return cv2.resize(part, (size[1], size[0]), interpolation=interpolation)
 
     shrink = sx < 1 and sy < 1
     image = cut(sample.image, cv2.INTER_AREA if shrink else cv2.INTER_LINEAR, 0)
     mask = None
     if sample.mask is not None:
-        # float32 holds ids up to 2**24 exactly and, unlike int32, is resized by every version of OpenCV
-        mask = cut(sample.mask.astype(np.float32), cv2.INTER_NEAREST_EXACT, UNLABELLED).astype(np.int32)
+        parts = sample.mask.astype(np.int32, copy=False)[..., None].view(np.uint8)  # an id as a pixel of four bytes
+        mask = cut(parts, cv2.INTER_NEAREST_EXACT, 255).view(np.int32)[..., 0]  # four times 255 is UNLABELLED
     boxes = (sample.boxes - np.array([x0, y0, x0, y0], np.float32)) * np.array([sx, sy, sx, sy], np.float32)
     if flip:
         image, mask = image[:, ::-1], None if mask is None else mask[:, ::-1]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from heteroseg.datasets import read_sample
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets import read_annotation, read_sample
+from heteroseg.datasets.sample import Item, no_ids
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import Source
@@ -66,19 +66,21 @@ def images_per_dataset(sources: Sequence[Source], batch: int) -> list[int]:
 
 
 def images_of_labels(source: Source) -> dict[int, np.ndarray]:
-    """For each native id that is trained, the positions in `source.train` of the images that hold it."""
-    known = source.space.ids[~source.space.ignored]
+    """For each native id that is trained and occurs, the indices in `source.train` of the images that hold it.
 
-    def ids(item: Item) -> np.ndarray:
-        if item.mask is None:
-            return np.unique(item.box_ids)
-        sample = read_sample(item)
-        return np.union1d(np.unique(sample.mask), sample.box_ids) if sample.mask is not None else sample.box_ids
+    Masks are decoded for it, photographs are not.
+    """
 
+    def ids_in(item: Item) -> list[int]:
+        mask = None if item.mask is None else read_annotation(item).mask
+        return np.union1d(item.box_ids, no_ids() if mask is None else mask).tolist()
+
+    images: dict[int, list[int]] = {i: [] for i in source.space.ids[~source.space.ignored].tolist()}
     with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock alone
-        found = list(pool.map(ids, source.train))
-    places = {int(i): np.array([k for k, held in enumerate(found) if i in held]) for i in known}
-    return {i: p for i, p in places.items() if len(p)}
+        for index, ids in enumerate(pool.map(ids_in, source.train)):
+            for i in images.keys() & ids:
+                images[i].append(index)
+    return {i: np.array(indices) for i, indices in images.items() if indices}
 
 
 class TrainingDraws(Dataset):
@@ -90,6 +92,7 @@ class TrainingDraws(Dataset):
         self.owner = np.repeat(np.arange(len(sources)), self.counts)  # dataset of each place in a batch
         self.rank = np.concatenate([np.arange(n) for n in self.counts])  # how many of its dataset stand before it
         self.offsets = offsets([s.space for s in sources])
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}  # of each dataset, the round and its order
         self.images_of = [images_of_labels(s) if s.config.rare and s.train else {} for s in sources]
 
     def item(self, index: int) -> tuple[int, Item, int | None]:
@@ -105,8 +108,14 @@ class TrainingDraws(Dataset):
             label = int(rng.choice(list(self.images_of[owner])))
             return owner, items[rng.choice(self.images_of[owner][label])], label
         round_, position = divmod(step * self.counts[owner] + int(self.rank[place]), len(items))
-        order = np.random.default_rng([self.seed, owner, round_]).permutation(len(items))
-        return owner, items[order[position]], None
+        return owner, items[self._order(owner, round_)[position]], None
+
+    def _order(self, owner: int, round_: int) -> np.ndarray:
+        """(images,) the order in which a dataset is gone through in a round; made once, as draws go on in order."""
+        if self._orders.get(owner, (-1,))[0] != round_:
+            rng = np.random.default_rng([self.seed, owner, round_])
+            self._orders[owner] = round_, rng.permutation(len(self.sources[owner].train))
+        return self._orders[owner][1]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, str, tuple[Mixture, ...]] | HeterosegError:
         """One augmented image and its label maps; a fault is returned, so that a worker can hand it on as it is."""
