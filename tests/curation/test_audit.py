@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from heteroseg.cli.main import main
-from heteroseg.curation.audit import audit, count_split, relations
+from heteroseg.curation.audit import audit, relations
+from heteroseg.curation.check import count_split
 from heteroseg.datasets import read_mask
 from heteroseg.datasets.encoding import write_ids
 from heteroseg.experiment.config import load_experiment

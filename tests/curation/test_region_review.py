@@ -1,4 +1,4 @@
-"""Subclasses for the blobs of a coarse label: every region is listed once, only what a person confirms is written."""
+"""Subclasses for the regions of a coarse label: every region is listed once, only what a person confirms is written."""
 
 import csv
 import json
@@ -20,10 +20,10 @@ def test_components_touch_at_corners_too():
     mask[0, 0] = mask[1, 1] = 5
     mask[3:5, 4:7] = 5
     mask[5, 0] = 5
-    regions, found = components(mask, 5, 2)
-    assert sorted((b.window, b.pixels) for b in found.values()) == [((0, 0, 2, 2), 2), ((4, 3, 3, 2), 6)]
-    for i, blob in found.items():
-        assert (regions == i).sum() == blob.pixels
+    numbers, regions = components(mask, 5, 2)
+    assert sorted(regions.values()) == [(0, 0, 2, 2, 2), (4, 3, 3, 2, 6)]
+    for i, (*_, pixels) in regions.items():
+        assert (numbers == i).sum() == pixels
     assert len(components(mask, 5, 1)[1]) == 3
     assert components(mask, 4, 1)[1] == {}
 
@@ -34,12 +34,12 @@ def test_proposals_equal_a_slow_reference(tiny_model):
     choices = [b for b in own_space(tree).labels if b.leaves < label.leaves]
     regions = np.zeros((40, 56), np.int32)
     regions[3:9, 5:30], regions[20:, 40:] = 1, 2
-    said = tiny_model.predict(np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8))
-    best, sure = proposals(said, regions, label, choices)
+    prediction = tiny_model.predict(np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8))
+    best, shares = proposals(prediction, regions, label, choices)
     for i in (1, 2):
-        means = [float(said.probs(c.name)[regions == i].mean()) for c in choices]
+        means = [float(prediction.probs(c.name)[regions == i].mean()) for c in choices]
         assert best[i] == np.argmax(means)
-        assert sure[i] == pytest.approx(max(means) / sum(means), rel=1e-3)
+        assert shares[i] == pytest.approx(max(means) / sum(means), rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +86,14 @@ def test_from_the_command_line(coarse, tiny_experiment, tiny_model_folder, tmp_p
 
     apply = ["blobs", "apply", str(tiny_experiment), "--blobs", str(found), "--out", str(out)]
     other = next(n for n in subclasses if n != rows[1]["proposal"])
-    for answers, said in [({}, "no blob is confirmed"), ({0: "yes", 1: "nonsense"}, "blobs.csv:3: confirmed must be")]:
+    for answers, message in [
+        ({}, "no region is confirmed"),
+        ({0: "yes", 1: "nonsense"}, "blobs.csv:3: confirmed must be"),
+    ]:
         confirm(found, answers)
         capsys.readouterr()
         assert main(apply) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
         assert not out.exists()
     confirm(found, {0: "yes", 1: other, 2: "no"})
     assert main(apply) == 0
@@ -121,13 +124,13 @@ def test_from_the_command_line(coarse, tiny_experiment, tiny_model_folder, tmp_p
     cells[2] = str(int(cells[2]) + 1)
     (found / "blobs.csv").write_text("\n".join([text[0], ",".join(cells), *text[2:]]) + "\n")
     assert main([*apply[:-1], str(tmp_path / "again")]) == 2
-    assert "no such blob" in capsys.readouterr().err
-    for wrong, said in [
+    assert "no such region" in capsys.readouterr().err
+    for wrong, message in [
         (["--label", "rood"], "has no label 'rood'"),
         (["--labels", "gtsdb"], "no label inside"),
         (["--least", "1000000"], "lower --least"),
         (["--dataset", "gtsdb"], "has no label"),
     ]:
         assert main([*find, "--out", str(tmp_path / "wrong"), *wrong]) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
         assert not (tmp_path / "wrong").exists()

@@ -39,8 +39,7 @@ def test_what_labels_may_become():
 
 
 def test_the_combined_space_passes_the_check():
-    text, kept = combined_space(COARSE, FINE, refine(COARSE, FINE), "both", "t")
-    result = build_label_space(LabelSpaceFile.model_validate(yaml.safe_load(text)), TREE)
+    result, kept = combined_space(COARSE, FINE, refine(COARSE, FINE), "both")
     names = {b.name: b for b in result.labels}
     assert list(names) == ["X", "YZ", "V", "C", "unlabelled", "A (coarse)", "B (coarse)"]
     assert kept.tolist() == [4, 5, 6, 3, 4]

@@ -1,10 +1,22 @@
 """Commands for what labels mean: taxonomy, data, masks, relabel, blobs."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from heteroseg.cli.options import add_device, add_overrides, count, fraction, pair
+from heteroseg.cli.options import (
+    add_command,
+    add_data,
+    add_dataset,
+    add_device,
+    add_experiment,
+    add_group,
+    add_model,
+    count,
+    fraction,
+    log,
+    open_experiment,
+    pair,
+)
 from heteroseg.errors import HeterosegError
 
 
@@ -68,19 +80,16 @@ def taxonomy_suggest(args: argparse.Namespace) -> int:
 
 
 def data_check(args: argparse.Namespace) -> int:
+    _, sources = open_experiment(args.experiment, args.overrides)
     from heteroseg.curation.check import check_data
-    from heteroseg.experiment.config import load_experiment
 
-    check_data(*load_experiment(args.experiment, args.overrides), print)
+    check_data(sources, print)
     return 0
 
 
 def data_audit(args: argparse.Namespace) -> int:
-    from heteroseg.experiment.config import load_experiment
-
-    experiment, folder = load_experiment(args.experiment, args.overrides)
+    experiment, sources = open_experiment(args.experiment, args.overrides)
     from heteroseg.curation.audit import audit, audit_table
-    from heteroseg.experiment.sources import open_sources
     from heteroseg.files import require_empty
     from heteroseg.model.model import load
     from heteroseg.provenance import facts
@@ -89,23 +98,21 @@ def data_audit(args: argparse.Namespace) -> int:
     out = Path(args.out)
     require_empty(out)
     model = load(args.model, args.device) if args.model else None
-    sources = open_sources(experiment, folder)
-    result = audit(sources, model, args.images, args.sure, args.least, lambda text: print(text, file=sys.stderr))
+    result = audit(sources, model, args.images, args.min_confidence, args.min_pixels, log)
     told = facts() | ({"model": f"{model.name}, weights {model.digest}"} if model else {})
-    write_audit(out, f"Annotation of {experiment.name}", sources, result, args.sure, args.least, told)
+    title = f"Annotation of {experiment.name}"
+    write_audit(out, title, sources, result, args.min_confidence, args.min_pixels, told)
     print(audit_table(result))
     print(f"page: {out / 'audit.html'}")
     return 0
 
 
 def masks_draw(args: argparse.Namespace) -> int:
-    from heteroseg.experiment.config import load_experiment
-
-    experiment, folder = load_experiment(args.experiment, args.overrides)
+    _, sources = open_experiment(args.experiment, args.overrides)
     from heteroseg.curation.box_masks import agreement, agreement_table, write_box_masks
-    from heteroseg.experiment.sources import open_sources, source_named
+    from heteroseg.experiment.sources import source_named
 
-    source = source_named(open_sources(experiment, folder), args.dataset)
+    source = source_named(sources, args.dataset)
     write_box_masks(source, Path(args.out), print)
     if args.compare:
         print(agreement_table(agreement([*source.train, *source.val], source.space)))
@@ -113,73 +120,66 @@ def masks_draw(args: argparse.Namespace) -> int:
 
 
 def relabel(args: argparse.Namespace) -> int:
-    from heteroseg.experiment.config import load_experiment
-
-    experiment, folder = load_experiment(args.data, args.overrides)
-    from heteroseg.curation.relabel import experiment_part
+    _, sources = open_experiment(args.data, args.overrides)
+    from heteroseg.curation.new_dataset import experiment_part
     from heteroseg.curation.relabel import relabel as run
-    from heteroseg.experiment.sources import open_sources, source_named
+    from heteroseg.experiment.sources import source_named
     from heteroseg.model.model import load
 
-    sources, out = open_sources(experiment, folder), Path(args.out)
-    source = source_named(sources, args.dataset)
+    source, out = source_named(sources, args.dataset), Path(args.out)
+    truth = source_named(sources, args.truth) if args.truth else None
     model = load(args.model, args.device)
-    curve = run(model, sources, args.dataset, model.space(args.labels), args.confidence, out, args.truth, print)
+    curve = run(model, source, model.space(args.labels), args.confidence, out, truth, print)
     if curve is not None:
         print(curve.table())
-    print(f"{out}: to train on it, add to datasets of an experiment:\n{experiment_part(source, out)}")
+    print(experiment_part(source, out))
     return 0
 
 
 def blobs_find(args: argparse.Namespace) -> int:
-    from heteroseg.experiment.config import load_experiment
-
-    experiment, folder = load_experiment(args.experiment, args.overrides)
-    from heteroseg.curation.region_review import find_blobs
-    from heteroseg.experiment.sources import open_sources
+    _, sources = open_experiment(args.experiment, args.overrides)
+    from heteroseg.curation.region_review import find_regions
+    from heteroseg.experiment.sources import source_named
     from heteroseg.model.model import load
 
-    sources = open_sources(experiment, folder)
-    model = load(args.model, args.device)
-    find_blobs(model, sources, args.dataset, args.label, model.space(args.labels), Path(args.out), args.least, print)
+    source, model = source_named(sources, args.dataset), load(args.model, args.device)
+    find_regions(model, source, args.label, model.space(args.labels), Path(args.out), args.min_pixels, print)
     return 0
 
 
 def blobs_apply(args: argparse.Namespace) -> int:
-    from heteroseg.experiment.config import load_experiment
+    _, sources = open_experiment(args.experiment, args.overrides)
+    from heteroseg.curation.new_dataset import experiment_part
+    from heteroseg.curation.region_review import apply_regions
 
-    experiment, folder = load_experiment(args.experiment, args.overrides)
-    from heteroseg.curation.region_review import apply_blobs
-    from heteroseg.curation.relabel import experiment_part
-    from heteroseg.experiment.sources import open_sources, source_named
-
-    sources, out = open_sources(experiment, folder), Path(args.out)
-    dataset = apply_blobs(sources, Path(args.blobs), out, print)
-    part = experiment_part(source_named(sources, dataset), out)
-    print(f"{out}: to train on it, add to datasets of an experiment:\n{part}")
+    out = Path(args.out)
+    print(experiment_part(apply_regions(sources, Path(args.blobs), out, print), out))
     return 0
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    taxonomy = commands.add_parser("taxonomy", help="check or show a taxonomy or a label space")
-    actions = taxonomy.add_subparsers(dest="action", required=True, metavar="ACTION")
-    p = actions.add_parser("check", help="find every fault of taxonomy and label space files")
-    p.add_argument("files", nargs="+", metavar="FILE", help="a YAML file, or the name of a shipped one")
-    p.set_defaults(run=taxonomy_check)
-    p = actions.add_parser("show", help="print a tree with its classifiers, or a label space with its nodes")
-    p.add_argument("file", metavar="FILE", help="a YAML file, or the name of a shipped one")
-    p.set_defaults(run=taxonomy_show)
+    _add_taxonomy(add_group(commands, "taxonomy", "check or show taxonomies and label spaces, or make new ones"))
+    _add_data(add_group(commands, "data", "check or audit the data of an experiment"))
+    _add_masks(add_group(commands, "masks", "draw masks from boxes"))
+    _add_relabel(commands)
+    _add_blobs(add_group(commands, "blobs", "give subclasses to the regions of a coarse label, one by one"))
 
-    p = actions.add_parser("import", help="turn published lists of labels and tables of concepts into YAML")
+
+def _add_taxonomy(actions: argparse._SubParsersAction) -> None:
+    p = add_command(actions, "check", taxonomy_check, "find every fault of taxonomy and label space files")
+    p.add_argument("files", nargs="+", metavar="FILE", help="a YAML file, or the name of a shipped one")
+
+    p = add_command(actions, "show", taxonomy_show, "print the classifiers of a tree, or the nodes of a label space")
+    p.add_argument("file", metavar="FILE", help="a YAML file, or the name of a shipped one")
+
+    p = add_command(actions, "import", taxonomy_import, "turn published lists of labels into YAML")
     p.add_argument("file", metavar="FILE", help="labels.py, config.json, .csv, label_colors.txt, a table of concepts")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the taxonomy and label space files")
     p.add_argument("--name", help="name of the taxonomy or label space (default: from FILE)")
-    p.add_argument("--id", default="id", metavar="FIELD", help="field with the ids, such as trainId (default: id)")
-    p.add_argument("--table", metavar="NAME", help="which list of a JSON file that holds several")
+    _add_list_options(p)
     p.add_argument("--flat", action="store_true", help="one classifier for all instead of a tree by groups")
-    p.set_defaults(run=taxonomy_import)
 
-    p = actions.add_parser("suggest", help="propose where a dataset's labels belong, as a label space to edit")
+    p = add_command(actions, "suggest", taxonomy_suggest, "propose where labels belong, as a label space to edit")
     p.add_argument("labels", metavar="LABELS", help="a list of labels, as for import")
     p.add_argument("--out", required=True, metavar="FILE", help="label space YAML to write")
     p.add_argument("--taxonomy", metavar="TREE", help="compare names with this taxonomy")
@@ -189,66 +189,64 @@ def add(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--split", default="val", help="split to look at (default: val)")
     p.add_argument("--option", action="append", default=[], metavar="key=value", help="option of the reader")
     p.add_argument("--images", type=count, default=40, metavar="N", help="images to look at (default: 40)")
-    p.add_argument("--id", default="id", metavar="FIELD", help="field with the ids (default: id)")
-    p.add_argument("--table", metavar="NAME", help="which list of a JSON file that holds several")
+    _add_list_options(p)
     add_device(p)
-    p.set_defaults(run=taxonomy_suggest)
 
-    data = commands.add_parser("data", help="check or audit the data of an experiment")
-    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
-    p = actions.add_parser("check", help="read every image and label, and count them")
-    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
-    add_overrides(p)
-    p.set_defaults(run=data_check)
-    p = actions.add_parser("audit", help="a page about the annotation: counts, conflicts, likely errors with pictures")
-    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
+
+def _add_list_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--id", default="id", metavar="FIELD", help="field with the ids, such as trainId (default: id)")
+    p.add_argument("--table", metavar="NAME", help="which list of a JSON file that holds several")
+
+
+def _add_data(actions: argparse._SubParsersAction) -> None:
+    p = add_command(actions, "check", data_check, "read every image and label, and count them")
+    add_experiment(p)
+
+    p = add_command(actions, "audit", data_audit, "write a page about the annotation: counts, conflicts, likely errors")
     p.add_argument("--out", required=True, metavar="DIR", help="a new folder for audit.html and audit.json")
     p.add_argument("--model", metavar="MODEL", help="also look where this network surely sees something else")
     p.add_argument("--images", type=count, default=100, metavar="N", help="images of each split to look at (100)")
-    p.add_argument("--sure", type=fraction, default=0.9, metavar="P", help="least probability of its answer (0.9)")
-    p.add_argument("--least", type=count, default=200, metavar="N", help="least pixels of a region (200)")
+    sure = "least probability of its answer (0.9)"
+    p.add_argument("--sure", dest="min_confidence", type=fraction, default=0.9, metavar="P", help=sure)
+    least = "least pixels of a region (200)"
+    p.add_argument("--least", dest="min_pixels", type=count, default=200, metavar="N", help=least)
     add_device(p)
-    add_overrides(p)
-    p.set_defaults(run=data_audit)
+    add_experiment(p)
 
-    masks = commands.add_parser("masks", help="draw masks from boxes")
-    actions = masks.add_subparsers(dest="action", required=True, metavar="ACTION")
-    p = actions.add_parser("draw", help="draw a dataset's boxes as coarse and fine masks, by the shapes of its labels")
-    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML that has the dataset")
-    p.add_argument("--dataset", required=True, metavar="NAME", help="which dataset of the experiment")
+
+def _add_masks(actions: argparse._SubParsersAction) -> None:
+    p = add_command(actions, "draw", masks_draw, "draw a dataset's boxes as masks, coarse ones and fine ones")
+    add_dataset(p)
     p.add_argument("--out", required=True, metavar="DIR", help="folder for gtCoarse/ and gtFine/")
     p.add_argument("--compare", action="store_true", help="print the IoU with the dataset's own masks, by label")
-    add_overrides(p)
-    p.set_defaults(run=masks_draw)
+    add_experiment(p)
 
-    p = commands.add_parser("relabel", help="give a dataset of coarse masks finer labels, where the network is sure")
-    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
-    p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML that has the dataset")
-    p.add_argument("--dataset", required=True, metavar="NAME", help="which dataset of the experiment")
+
+def _add_relabel(commands: argparse._SubParsersAction) -> None:
+    what = "give a dataset of coarse masks finer labels, where the network is sure"
+    p = add_command(commands, "relabel", relabel, what)
+    add_model(p)
+    add_dataset(p)
     p.add_argument("--labels", required=True, metavar="SPACE", help="finer label space, of the model or a YAML file")
     p.add_argument("--confidence", type=fraction, default=0.9, metavar="P", help="least p(fine | coarse) (0.9)")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the new dataset")
     p.add_argument("--truth", metavar="NAME", help="dataset of the same images with true labels, to compare")
-    add_device(p)
-    add_overrides(p)
-    p.set_defaults(run=relabel)
+    add_data(p, "experiment YAML that has the dataset")
 
-    blobs = commands.add_parser("blobs", help="give subclasses to the regions of a coarse label, one by one")
-    actions = blobs.add_subparsers(dest="action", required=True, metavar="ACTION")
-    p = actions.add_parser("find", help="list the regions of a label with a proposal for each, and contact sheets")
-    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML that has the dataset")
-    p.add_argument("--dataset", required=True, metavar="NAME", help="which dataset of the experiment")
+
+def _add_blobs(actions: argparse._SubParsersAction) -> None:
+    p = add_command(actions, "find", blobs_find, "list the regions of a label with proposals and contact sheets")
+    add_dataset(p)
     p.add_argument("--label", required=True, metavar="NAME", help="the coarse label, as its label space calls it")
     p.add_argument("--model", required=True, metavar="MODEL", help="MODEL or RUN folder of the network that proposes")
     p.add_argument("--labels", required=True, metavar="SPACE", help="label space with the subclasses, as for predict")
-    p.add_argument("--least", type=count, default=100, metavar="N", help="leave out smaller regions (100 pixels)")
+    least = "leave out smaller regions (100 pixels)"
+    p.add_argument("--least", dest="min_pixels", type=count, default=100, metavar="N", help=least)
     p.add_argument("--out", required=True, metavar="DIR", help="folder for blobs.csv and the sheets")
     add_device(p)
-    add_overrides(p)
-    p.set_defaults(run=blobs_find)
-    p = actions.add_parser("apply", help="write the dataset with the confirmed subclasses in its masks")
-    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML that has the dataset")
+    add_experiment(p)
+
+    p = add_command(actions, "apply", blobs_apply, "write the dataset with the confirmed subclasses in its masks")
     p.add_argument("--blobs", required=True, metavar="DIR", help="what find wrote, with `confirmed` filled in")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the new dataset")
-    add_overrides(p)
-    p.set_defaults(run=blobs_apply)
+    add_experiment(p)

@@ -2,9 +2,34 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heteroseg.errors import HeterosegError
+
+if TYPE_CHECKING:
+    from heteroseg.experiment.config import Experiment
+    from heteroseg.experiment.sources import Source
+
+
+def add_group(commands: argparse._SubParsersAction, name: str, does: str) -> argparse._SubParsersAction:
+    """Add a command that consists of several; `does` is what they do. Returns what takes them."""
+    parser = commands.add_parser(name, help=does, description=_sentence(does))
+    return parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+
+def add_command(
+    commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], int], does: str
+) -> argparse.ArgumentParser:
+    """Add a command; `does` is what it does, and `run` is called with its arguments and returns the exit code."""
+    parser = commands.add_parser(name, help=does, description=_sentence(does))
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
@@ -13,12 +38,56 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the argument EXPERIMENT and overrides of its keys."""
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
+    add_overrides(parser)
+
+
+def add_data(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option --data EXPERIMENT, of which `what` tells, overrides of its keys, and --device."""
+    parser.add_argument("--data", required=True, metavar="EXPERIMENT", help=what)
+    add_device(parser)
+    add_overrides(parser)
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True, metavar="NAME", help="which dataset of the experiment")
+
+
+def add_model(parser: argparse.ArgumentParser, what: str = "MODEL or RUN folder") -> None:
+    parser.add_argument("model", metavar="MODEL", help=what)
+
+
+def add_figures(parser: argparse.ArgumentParser) -> None:
+    """Add --json for the figures that a command prints, and --limit."""
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    parser.add_argument("--limit", type=count, metavar="N", help="use only the first N val images of each dataset")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="where the network runs: cpu, cuda, cuda:1, mps (default: cpu)")
 
 
 def add_back_off(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--back-off", type=fraction, metavar="P", help=what)
+
+
+def open_experiment(
+    path: str, overrides: Sequence[str], splits: Sequence[str] = ("train", "val")
+) -> tuple["Experiment", list["Source"]]:
+    """Read an experiment file with overrides, and list the images of its datasets."""
+    from heteroseg.experiment.config import load_experiment
+
+    experiment, folder = load_experiment(path, overrides)
+    from heteroseg.experiment.sources import open_sources
+
+    return experiment, open_sources(experiment, folder, splits)
+
+
+def log(text: str) -> None:
+    """Print progress, apart from results."""
+    print(text, file=sys.stderr)
 
 
 def fraction(text: str) -> float:

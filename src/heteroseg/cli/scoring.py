@@ -1,16 +1,19 @@
 """Commands for how good a network is: evaluate, report, calibrate, novelty, bench."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from heteroseg.cli.options import (
     add_back_off,
-    add_device,
+    add_command,
+    add_data,
+    add_figures,
     add_images,
-    add_overrides,
+    add_model,
     count,
     file_option,
+    log,
+    open_experiment,
     size,
     write_run_report,
 )
@@ -18,21 +21,15 @@ from heteroseg.errors import HeterosegError
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    from heteroseg.experiment.config import load_experiment
-
     scores, page = file_option("--json", args.json), file_option("--report", args.report)
-    experiment, folder = load_experiment(args.data, args.overrides)
+    experiment, sources = open_experiment(args.data, args.overrides, ("train", "val") if page else ("val",))
     from heteroseg.evaluation.scores import evaluate as run
     from heteroseg.evaluation.table import score_table
-    from heteroseg.experiment.sources import open_sources
     from heteroseg.files import write_json
     from heteroseg.model.model import load
 
     model = load(args.model, args.device)
-    sources = open_sources(experiment, folder, splits=("train", "val") if page else ("val",))
-    result = run(
-        model, sources, args.limit, lambda name: print(f"evaluating {name}", file=sys.stderr), back_off=args.back_off
-    )
+    result = run(model, sources, args.limit, lambda name: log(f"evaluating {name}"), back_off=args.back_off)
     print(score_table(result))
     if scores:
         write_json(scores, result)
@@ -53,23 +50,20 @@ def report(args: argparse.Namespace) -> int:
 
 
 def calibrate(args: argparse.Namespace) -> int:
-    from heteroseg.experiment.config import load_experiment
-
-    experiment, folder = load_experiment(args.data, args.overrides)
+    scores = file_option("--json", args.json)
+    if args.out and Path(args.out).exists():
+        raise HeterosegError(f"{args.out}: is there already; remove it or choose another --out")
+    _, sources = open_experiment(args.data, args.overrides, ("val",))
     from heteroseg.evaluation.temperatures import calibrate as run
     from heteroseg.evaluation.temperatures import calibrated, calibration_table
-    from heteroseg.experiment.sources import open_sources
     from heteroseg.files import write_json
     from heteroseg.model.model import load, save_model
 
-    if args.out and Path(args.out).exists():
-        raise HeterosegError(f"{args.out}: is there already; remove it or choose another --out")
     model = load(args.model, args.device)
-    sources = open_sources(experiment, folder, splits=("val",))
-    result = run(model, sources, args.limit, lambda name: print(f"reading {name}", file=sys.stderr))
+    result = run(model, sources, args.limit, lambda name: log(f"reading {name}"))
     print(calibration_table(result))
-    if args.json:
-        write_json(args.json, result)
+    if scores:
+        write_json(scores, result)
     if args.out:
         save_model(calibrated(model, {n: e["temperature"] for n, e in result["classifiers"].items()}), Path(args.out))
         print(f"MODEL: {args.out}, a calibrated copy of {args.model}")
@@ -79,19 +73,16 @@ def calibrate(args: argparse.Namespace) -> int:
 def novelty(args: argparse.Namespace) -> int:
     from heteroseg.experiment.config import load_experiment
 
-    experiment, folder = load_experiment(args.data, args.overrides)
+    scores = file_option("--json", args.json)
+    hold_out = load_experiment(args.data, args.overrides)[0].hold_out
+    # what was ignored in training is what is looked for now
+    _, sources = open_experiment(args.data, [*args.overrides, "hold_out=[]"], ("val",))
     from heteroseg.evaluation.novelty import judge_novelty, novelty_table
-    from heteroseg.experiment.sources import open_sources
     from heteroseg.files import write_json
     from heteroseg.model.model import load
 
-    scores = file_option("--json", args.json)
     model = load(args.model, args.device)
-    whole = experiment.model_copy(update={"hold_out": []})  # what was ignored in training is what is looked for now
-    sources = open_sources(whole, folder, splits=("val",))
-    result = judge_novelty(
-        model, sources, experiment.hold_out, args.limit, lambda name: print(f"reading {name}", file=sys.stderr)
-    )
+    result = judge_novelty(model, sources, hold_out, args.limit, lambda name: log(f"reading {name}"))
     print(novelty_table(result))
     if scores:
         write_json(scores, result)
@@ -128,45 +119,35 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    p = commands.add_parser("evaluate", help="score a model on every dataset, each in its own labels")
-    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, an exported file, or hf://owner/name")
-    p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML whose val splits are scored")
-    p.add_argument("--json", metavar="FILE", help="write the scores there")
+    p = add_command(commands, "evaluate", evaluate, "score a model on every dataset, each in its own labels")
+    add_model(p, "MODEL or RUN folder, an exported file, or hf://owner/name")
     p.add_argument("--report", metavar="FILE", help="write a page with scores, pictures and confusions there (.html)")
+    add_figures(p)
     add_images(p)
-    p.add_argument("--limit", type=count, metavar="N", help="score only the first N images of each dataset")
     add_back_off(p, "also score decisions that stop at the deepest node of probability P or more")
-    add_device(p)
-    add_overrides(p)
-    p.set_defaults(run=evaluate)
+    add_data(p, "experiment YAML whose val splits are scored")
 
-    p = commands.add_parser("report", help="write one HTML page about a run: scores, pictures, curves, settings")
+    p = add_command(commands, "report", report, "write one HTML page about a run: scores, pictures, curves, settings")
     p.add_argument("run_folder", metavar="RUN", help="folder that `train` wrote")
     p.add_argument("--out", metavar="FILE", help="the page (default: RUN/report.html)")
     p.add_argument("--data", metavar="EXPERIMENT", help="experiment YAML with the data's place, if that has changed")
     add_images(p)
-    p.set_defaults(run=report)
 
-    p = commands.add_parser("calibrate", help="find a temperature for every classifier on the val images")
-    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
-    p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML whose val splits are used")
+    p = add_command(commands, "calibrate", calibrate, "find a temperature for every classifier on the val images")
+    add_model(p)
     p.add_argument("--out", metavar="MODEL2", help="write a copy of MODEL with these temperatures there")
-    p.add_argument("--json", metavar="FILE", help="write temperatures and figures there")
-    p.add_argument("--limit", type=count, metavar="N", help="use only the first N images of each dataset")
-    add_device(p)
-    add_overrides(p)
-    p.set_defaults(run=calibrate)
+    add_figures(p)
+    add_data(p, "experiment YAML whose val splits are used")
 
-    p = commands.add_parser("novelty", help="how well things stand out that the network was not taught")
-    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, trained with `hold_out`")
-    p.add_argument("--data", required=True, metavar="EXPERIMENT", help="experiment YAML with `hold_out: [NODE, ...]`")
-    p.add_argument("--json", metavar="FILE", help="write the figures there")
-    p.add_argument("--limit", type=count, metavar="N", help="use only the first N val images of each dataset")
-    add_device(p)
-    add_overrides(p)
-    p.set_defaults(run=novelty)
+    p = add_command(commands, "novelty", novelty, "measure how well things stand out that the network was not taught")
+    add_model(p, "MODEL or RUN folder, trained with `hold_out`")
+    add_figures(p)
+    add_data(p, "experiment YAML with `hold_out: [NODE, ...]`")
 
-    p = commands.add_parser("bench", help="time every stage of a prediction on this machine")
+    _add_bench(add_command(commands, "bench", bench, "time every stage of a prediction on this machine"))
+
+
+def _add_bench(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", nargs="?", metavar="MODEL", help="MODEL or RUN folder, or an exported file")
     p.add_argument("--preset", metavar="NAME", help="instead of a MODEL: random weights (fast, fast-hgnet)")
     p.add_argument("--taxonomy", default="streets-108", metavar="NAME", help="its taxonomy (default: streets-108)")
@@ -180,4 +161,3 @@ def add(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--repeats", type=count, default=50, metavar="N")
     p.add_argument("--batch", type=count, default=1, metavar="N", help="also time the network on batches of N")
     p.add_argument("--json", metavar="FILE", help="write the figures there")
-    p.set_defaults(run=bench)

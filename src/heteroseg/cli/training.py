@@ -1,10 +1,9 @@
 """Commands for making networks: train, compare, demo."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from heteroseg.cli.options import add_overrides, count, write_run_report
+from heteroseg.cli.options import add_command, add_experiment, add_overrides, count, log, write_run_report
 
 
 def train(args: argparse.Namespace) -> int:
@@ -32,7 +31,7 @@ def compare(args: argparse.Namespace) -> int:
 
     ways = args.ways.split(",") if args.ways else [way for way in WAYS if way != "unseen"]
     seeds = range(args.seeds)
-    table = run(experiment, folder, Path(args.out), ways, seeds, lambda t: print(t, file=sys.stderr), args.jobs)
+    table = run(experiment, folder, Path(args.out), ways, seeds, log, args.jobs)
     print(markdown(table))
     from heteroseg.files import yaml_text
     from heteroseg.provenance import facts
@@ -52,24 +51,19 @@ def demo(args: argparse.Namespace) -> int:
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    p = commands.add_parser("train", help="train one network on all datasets of an experiment")
-    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
+    p = add_command(commands, "train", train, "train one network on all datasets of an experiment")
     p.add_argument("--out", required=True, metavar="RUN", help="folder for the run; MODELs are RUN/best and RUN/last")
     p.add_argument("--resume", action="store_true", help="go on where the run in RUN was stopped")
-    add_overrides(p)
-    p.set_defaults(run=train)
+    add_experiment(p)
 
-    p = commands.add_parser("compare", help="train an experiment in several ways and seeds, with one table")
-    p.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
+    p = add_command(commands, "compare", compare, "train an experiment in several ways and seeds, with one table")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for runs and table; a second call goes on")
     ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen"
     p.add_argument("--ways", metavar="A,B", help=f"some of {ways} (default: all but unseen)")
     p.add_argument("--seeds", type=count, default=1, metavar="N", help="train with seeds 0 to N-1 (default: 1)")
     p.add_argument("--jobs", type=count, default=1, metavar="N", help="train N networks at once (default: 1)")
-    add_overrides(p)
-    p.set_defaults(run=compare)
+    add_experiment(p)
 
-    p = commands.add_parser("demo", help="generate three small datasets, train on all, evaluate, predict, report")
+    p = add_command(commands, "demo", demo, "generate three small datasets, train on all, evaluate, predict, report")
     p.add_argument("--out", default="runs/demo", metavar="DIR", help="folder for everything (default: runs/demo)")
     add_overrides(p)
-    p.set_defaults(run=demo)

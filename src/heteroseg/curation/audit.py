@@ -7,13 +7,13 @@ are the rare ones. A finding is a question to a person, not a verdict.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
 import numpy as np
 
+from heteroseg.curation.check import Counts, count_split
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
@@ -23,24 +23,13 @@ from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
-from heteroseg.supervision.targets import encode, paint_boxes, surroundings, to_label_indices
+from heteroseg.supervision.targets import paint_boxes, surroundings, to_label_indices
 
 MOST, ALIKE = 24, 3  # findings shown of a dataset and kind, and of one pair of labels among them
 PICTURE = 260  # pixels of a cut-out
 LEAST_SHARE = 0.01  # of a label's pixels, for a conflict to be told
 
 Kind = Literal["region", "box", "no box"]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How often the labels of a split occur; arrays are (labels,) int64: pixels, images with any, and boxes."""
-
-    total: int
-    pixels: np.ndarray
-    images: np.ndarray
-    boxes: np.ndarray
-    faults: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -117,35 +106,6 @@ class Audit:
     relations: list[Relation]
     conflicts: list[Conflict]
     views: dict[str, View]
-
-
-def _count(item: Item, space: LabelSpace, scoring: bool) -> np.ndarray | list[str]:
-    """Labelled pixels of one image by label position, or its faults; `scoring` reads its mask for scoring."""
-    try:
-        target = encode(read_sample(item, scoring), space, 0)
-        if scoring and item.scoring_mask is not None:
-            return np.bincount(target.mask[target.mask >= 0], minlength=len(space.labels))
-        known = np.concatenate([target.mask.ravel(), target.boxes.ravel()])
-        return np.bincount(known[known >= 0], minlength=space.targets)[: len(space.labels)]
-    except HeterosegError as error:
-        return list(error.faults)
-
-
-def count_split(source: Source, split: str) -> Counts:
-    """Decode all images and annotations of `split` ('train' or 'val'); what cannot be read is in `faults`."""
-    items = source.train if split == "train" else source.val
-    with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
-        results = list(pool.map(lambda item: _count(item, source.space, split == "val"), items))
-    counts = [r for r in results if not isinstance(r, list)]
-    none = np.zeros(len(source.space.labels), np.int64)
-    ids = np.concatenate([item.box_ids for item in items] or [np.zeros(0, np.int64)])
-    return Counts(
-        len(items),
-        np.sum(counts, 0) if counts else none,
-        np.sum([c > 0 for c in counts], 0) if counts else none,
-        np.array([int((ids == label.id).sum()) for label in source.space.labels]),
-        tuple(fault for r in results if isinstance(r, list) for fault in r),
-    )
 
 
 def relations(sources: Sequence[Source]) -> list[Relation]:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from heteroseg.curation.new_dataset import write_mask
 from heteroseg.datasets import read_mask, read_sample
-from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
-from heteroseg.files import written
 from heteroseg.labels.space import LabelSpace
 from heteroseg.supervision.targets import rasterise, to_label_indices
 
@@ -29,7 +28,7 @@ def box_masks(item: Item, space: LabelSpace) -> dict[str, np.ndarray]:
     return {kind: space.native_ids(m) for kind, m in drawn.items()}
 
 
-def write_box_masks(source: Source, out: Path, say: Callable[[str], None] = lambda _: None) -> None:
+def write_box_masks(source: Source, out: Path, log: Callable[[str], None] = lambda _: None) -> None:
     """OUT/gtCoarse and OUT/gtFine/NAME_labelIds.png for every image of the dataset's splits; nothing is overwritten."""
     items = [*source.train, *source.val]
     if not any(len(item.boxes) for item in items):
@@ -40,9 +39,8 @@ def write_box_masks(source: Source, out: Path, say: Callable[[str], None] = lamb
             raise HeterosegError(f"{folder}: stands there already; choose another --out, or take it away")
     for item in items:
         for kind, mask in box_masks(item, source.space).items():
-            with written(folders[kind] / f"{item.name}_labelIds.png") as temporary:
-                write_ids(temporary, mask, bits=16)
-    say(f"{len(items)} images, {sum(len(item.boxes) for item in items)} boxes: {folders['coarse']}, {folders['fine']}")
+            write_mask(folders[kind] / f"{item.name}_labelIds.png", mask)
+    log(f"{len(items)} images, {sum(len(item.boxes) for item in items)} boxes: {folders['coarse']}, {folders['fine']}")
 
 
 def agreement(items: Sequence[Item], space: LabelSpace) -> dict[str, tuple[float, int]]:

@@ -1,40 +1,80 @@
 """Every image and label of an experiment read once, and counted."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from heteroseg.curation.audit import count_split
+import numpy as np
+
+from heteroseg.datasets import read_sample
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import Experiment
-from heteroseg.experiment.sources import Source, open_sources
+from heteroseg.experiment.sources import Source
+from heteroseg.labels.space import LabelSpace
+from heteroseg.supervision.targets import encode
 
-MOST_FAULTS = 20  # told per dataset
+MAX_FAULTS = 20  # told of each split
 
 
-def _check_split(source: Source, split: str, say: Callable[[str], None]) -> list[str]:
+@dataclass(frozen=True)
+class Counts:
+    """How often the labels of a split occur; arrays are (labels,) int64: pixels, images with any, and boxes."""
+
+    total: int
+    pixels: np.ndarray
+    images: np.ndarray
+    boxes: np.ndarray
+    faults: tuple[str, ...]
+
+
+def _count(item: Item, space: LabelSpace, scoring: bool) -> np.ndarray | list[str]:
+    """Labelled pixels of one image by label position, or its faults; `scoring` reads its mask for scoring."""
+    try:
+        target = encode(read_sample(item, scoring), space, 0)
+        if scoring and item.scoring_mask is not None:
+            return np.bincount(target.mask[target.mask >= 0], minlength=len(space.labels))
+        known = np.concatenate([target.mask.ravel(), target.boxes.ravel()])
+        return np.bincount(known[known >= 0], minlength=space.targets)[: len(space.labels)]
+    except HeterosegError as error:
+        return list(error.faults)
+
+
+def count_split(source: Source, split: str) -> Counts:
+    """Decode all images and annotations of `split` ('train' or 'val'). Faults are collected and not raised."""
+    items = source.train if split == "train" else source.val
+    with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
+        results = list(pool.map(lambda item: _count(item, source.space, split == "val"), items))
+    counts = [r for r in results if not isinstance(r, list)]
+    none = np.zeros(len(source.space.labels), np.int64)
+    ids = np.concatenate([item.box_ids for item in items] or [np.zeros(0, np.int64)])
+    return Counts(
+        len(items),
+        np.sum(counts, 0) if counts else none,
+        np.sum([c > 0 for c in counts], 0) if counts else none,
+        np.array([int((ids == label.id).sum()) for label in source.space.labels]),
+        tuple(fault for r in results if isinstance(r, list) for fault in r),
+    )
+
+
+def _check_split(source: Source, split: str, log: Callable[[str], None]) -> list[str]:
+    """Count a split and print the counts; returns its first faults."""
     counts = count_split(source, split)
     labelled, boxes = counts.pixels.sum(), counts.boxes.sum()
-    say(f"{source.name} {split}: {counts.total} images, {labelled} labelled pixels{f', {boxes} boxes' * bool(boxes)}")
-    for i, label in enumerate(source.space.labels):
+    log(f"{source.name} {split}: {counts.total} images, {labelled} labelled pixels{f', {boxes} boxes' * bool(boxes)}")
+    for label, pixels, images in zip(source.space.labels, counts.pixels, counts.images, strict=True):
         if label.leaves:
-            share = counts.pixels[i] / max(labelled, 1)
-            say(f"  {label.id:6d}  {label.name:<28} {counts.pixels[i]:>12}  {share:8.3%}  in {counts.images[i]} images")
-    faults = list(counts.faults)
-    if len(faults) > MOST_FAULTS:
-        faults = [*faults[:MOST_FAULTS], f"{source.name} {split}: {len(faults) - MOST_FAULTS} more faults like these"]
-    return faults
+            log(f"  {label.id:6d}  {label.name:<28} {pixels:>12}  {pixels / max(labelled, 1):8.3%}  in {images} images")
+    more = len(counts.faults) - MAX_FAULTS
+    return [*counts.faults[:MAX_FAULTS], *[f"{source.name} {split}: {more} more faults like these"] * (more > 0)]
 
 
-def check_data(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> None:
-    """Decode every image and annotation of an experiment and print how often each label occurs.
+def check_data(sources: Sequence[Source], log: Callable[[str], None]) -> None:
+    """Decode every image and annotation, and print how often each label occurs.
 
     Raises HeterosegError with all faults: files that cannot be read, ids outside the label space, bad boxes.
     """
-    faults = []
-    for source in open_sources(experiment, folder):
-        for split, items in (("train", source.train), ("val", source.val)):
-            if items:
-                faults.extend(_check_split(source, split, say))
+    splits = [(source, split) for source in sources for split in ("train", "val") if getattr(source, split)]
+    faults = [fault for source, split in splits for fault in _check_split(source, split, log)]
     if faults:
         raise HeterosegError(*faults)
-    say("all sound")
+    log("all sound")

@@ -114,9 +114,7 @@ CONTEXT = 0.25  # shown around a region, in sizes of it
 OUTLINE: Color = (255, 60, 220)
 
 
-def cut_out(
-    image: np.ndarray, region: np.ndarray, window: tuple[int, int, int, int], wide: int, tall: int
-) -> np.ndarray:
+def cut_out(image: np.ndarray, region: np.ndarray, window: Sequence[int], wide: int, tall: int) -> np.ndarray:
     """A region with some of its surroundings, outlined, as large as fits into `tall` x `wide` pixels: (h, w, 3) uint8.
 
     `region` (H, W) bool, `window` its x, y, width and height in pixels.

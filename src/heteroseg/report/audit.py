@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from heteroseg.curation.audit import PICTURE, Audit, Counts, Kind
+from heteroseg.curation.audit import PICTURE, Audit, Kind
+from heteroseg.curation.check import Counts
 from heteroseg.experiment.sources import Source
 from heteroseg.files import write_json, write_text
 from heteroseg.report.examples import photo_uri, rgb

@@ -1,0 +1,73 @@
+"""What `relabel`, `blobs apply` and `masks draw` share: a dataset with new masks, written for the reader `folder`.
+
+OUT/images/SPLIT/NAME.* are copies of the photos, OUT/masks/SPLIT/NAME.png the new masks, OUT/label_space.yaml says what
+their ids mean.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from heteroseg.curation.spec_text import taxonomy_reference, write_taxonomy
+from heteroseg.datasets import read_sample
+from heteroseg.datasets.encoding import write_ids
+from heteroseg.datasets.sample import Item
+from heteroseg.errors import HeterosegError
+from heteroseg.experiment.sources import Source
+from heteroseg.files import write_yaml, written
+from heteroseg.labels.space import Label, LabelEntry, LabelSpace
+from heteroseg.labels.taxonomy import Taxonomy
+
+
+def items_by_path(source: Source) -> list[tuple[str, Item]]:
+    """Every image of both splits with its path in the new dataset, `SPLIT/NAME`."""
+    splits = ((source.config.train, source.train), (source.config.val, source.val))
+    return [(f"{split}/{item.name}", item) for split, items in splits for item in items]
+
+
+def read_masked(item: Item) -> tuple[np.ndarray, np.ndarray]:
+    """Decode an item to (H, W, 3) uint8 RGB and (H, W) int32 native ids. Raises HeterosegError if it has no mask."""
+    sample = read_sample(item)
+    if sample.mask is None:
+        raise HeterosegError(f"{item.image}: has no mask; only datasets of masks can get new masks")
+    return sample.image, sample.mask
+
+
+def entry_of(label: Label, tree: Taxonomy, **changes) -> LabelEntry:
+    """The line of a label in a label space file; `changes` replace some of its fields."""
+    nodes = [tree.names[node] for node in tree.cover(label.leaves)]
+    fields = {"id": label.id, "name": label.name, "nodes": nodes or None, "ignore": not nodes, "color": label.color}
+    return LabelEntry(**fields | {"evaluate": label.evaluate} | changes)
+
+
+def write_mask(path: Path, ids: np.ndarray) -> None:
+    """Write (H, W) native ids from 0 to 65535 as a 16-bit grey PNG."""
+    with written(path) as temporary:
+        write_ids(temporary, ids, bits=16)
+
+
+def write_item(out: Path, path: str, item: Item, ids: np.ndarray) -> None:
+    """Write the new mask (H, W) of the image `path`, and copy the photo."""
+    write_mask(out / "masks" / f"{path}.png", ids)
+    with written(out / "images" / f"{path}{item.image.suffix}") as temporary:
+        shutil.copyfile(item.image, temporary)
+
+
+def write_label_space(out: Path, space: LabelSpace) -> None:
+    """Write OUT/label_space.yaml, and OUT/taxonomy.yaml if the package does not ship the tree of the space."""
+    taxonomy = taxonomy_reference(space.taxonomy)
+    if taxonomy == "taxonomy.yaml":
+        write_taxonomy(space.taxonomy, out / taxonomy)
+    write_yaml(out / "label_space.yaml", space.file.model_copy(update={"taxonomy": taxonomy}))
+
+
+def experiment_part(source: Source, out: Path) -> str:
+    """A sentence with the lines of an experiment file that train on the new dataset in `out`."""
+    splits = f"train: {source.config.train or 'null'}, val: {source.config.val or 'null'}"
+    root = out.resolve()
+    return (
+        f"{out}: to train on it, add to datasets of an experiment:\n"
+        f"  {source.name}-refined:\n    {{root: {root}, reader: folder, label_space: {root / 'label_space.yaml'},\n"
+        f"     {splits}, options: {{images: 'images/{{split}}/{{name}}.*', masks: 'masks/{{split}}/{{name}}.png'}}}}"
+    )
