@@ -203,6 +203,7 @@ def _add_data(actions: argparse._SubParsersAction) -> None:
     add_experiment(p)
 
     p = add_command(actions, "audit", data_audit, "write a page about the annotation: counts, conflicts, likely errors")
+    add_experiment(p)
     p.add_argument("--out", required=True, metavar="DIR", help="a new folder for audit.html and audit.json")
     p.add_argument("--model", metavar="MODEL", help="also look where this network surely sees something else")
     p.add_argument("--images", type=count, default=100, metavar="N", help="images of each split to look at (100)")
@@ -211,15 +212,14 @@ def _add_data(actions: argparse._SubParsersAction) -> None:
     least = "least pixels of a region (200)"
     p.add_argument("--least", dest="min_pixels", type=count, default=200, metavar="N", help=least)
     add_device(p)
-    add_experiment(p)
 
 
 def _add_masks(actions: argparse._SubParsersAction) -> None:
     p = add_command(actions, "draw", masks_draw, "draw a dataset's boxes as masks, coarse ones and fine ones")
+    add_experiment(p)
     add_dataset(p)
     p.add_argument("--out", required=True, metavar="DIR", help="folder for gtCoarse/ and gtFine/")
     p.add_argument("--compare", action="store_true", help="print the IoU with the dataset's own masks, by label")
-    add_experiment(p)
 
 
 def _add_relabel(commands: argparse._SubParsersAction) -> None:
@@ -236,6 +236,7 @@ def _add_relabel(commands: argparse._SubParsersAction) -> None:
 
 def _add_blobs(actions: argparse._SubParsersAction) -> None:
     p = add_command(actions, "find", blobs_find, "list the regions of a label with proposals and contact sheets")
+    add_experiment(p)
     add_dataset(p)
     p.add_argument("--label", required=True, metavar="NAME", help="the coarse label, as its label space calls it")
     p.add_argument("--model", required=True, metavar="MODEL", help="MODEL or RUN folder of the network that proposes")
@@ -244,9 +245,8 @@ def _add_blobs(actions: argparse._SubParsersAction) -> None:
     p.add_argument("--least", dest="min_pixels", type=count, default=100, metavar="N", help=least)
     p.add_argument("--out", required=True, metavar="DIR", help="folder for blobs.csv and the sheets")
     add_device(p)
-    add_experiment(p)
 
     p = add_command(actions, "apply", blobs_apply, "write the dataset with the confirmed subclasses in its masks")
+    add_experiment(p)
     p.add_argument("--blobs", required=True, metavar="DIR", help="what find wrote, with `confirmed` filled in")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the new dataset")
-    add_experiment(p)

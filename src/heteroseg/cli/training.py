@@ -52,17 +52,17 @@ def demo(args: argparse.Namespace) -> int:
 
 def add(commands: argparse._SubParsersAction) -> None:
     p = add_command(commands, "train", train, "train one network on all datasets of an experiment")
+    add_experiment(p)
     p.add_argument("--out", required=True, metavar="RUN", help="folder for the run; MODELs are RUN/best and RUN/last")
     p.add_argument("--resume", action="store_true", help="go on where the run in RUN was stopped")
-    add_experiment(p)
 
     p = add_command(commands, "compare", compare, "train an experiment in several ways and seeds, with one table")
+    add_experiment(p)
     p.add_argument("--out", required=True, metavar="DIR", help="folder for runs and table; a second call goes on")
     ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen"
     p.add_argument("--ways", metavar="A,B", help=f"some of {ways} (default: all but unseen)")
     p.add_argument("--seeds", type=count, default=1, metavar="N", help="train with seeds 0 to N-1 (default: 1)")
     p.add_argument("--jobs", type=count, default=1, metavar="N", help="train N networks at once (default: 1)")
-    add_experiment(p)
 
     p = add_command(commands, "demo", demo, "generate three small datasets, train on all, evaluate, predict, report")
     p.add_argument("--out", default="runs/demo", metavar="DIR", help="folder for everything (default: runs/demo)")
