@@ -9,7 +9,6 @@ import numpy as np
 from heteroseg.datasets.boxes import read_json
 from heteroseg.datasets.encoding import write_image
 from heteroseg.datasets.sample import Sample
-from heteroseg.datasets.shapes import encode
 from heteroseg.files import write_json, write_text
 from heteroseg.scenes.layouts import write_split
 from tests.writers.pixels import bars
@@ -24,10 +23,10 @@ def write_yolo(root: Path | str, split: str, samples: list[Sample], background: 
             parts = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
             lines.append(f"{label} " + " ".join(f"{v:.9f}" for v in parts))
         if sample.mask is not None:
-            for label, corners in bars(sample.mask):
+            for label, x1, x2, y in bars(sample.mask):
                 if label != background:
-                    places = (corners + 0.25) / [width, height]  # inside the pixel, so that rounding does not matter
-                    lines.append(f"{label} " + " ".join(f"{v:.9f}" for v in places.ravel()))
+                    corners = np.array([[x1, y], [x2, y], [x2, y + 1], [x1, y + 1]]) / [width, height]
+                    lines.append(f"{label} " + " ".join(f"{v:.9f}" for v in corners.ravel()))
         write_image(Path(root, "images", split, f"{sample.name}.png"), sample.image)
         write_text(Path(root, "labels", split, f"{sample.name}.txt"), "".join(f"{line}\n" for line in lines))
 
@@ -57,7 +56,7 @@ def write_cvat(root: Path | str, split: str, samples: list[Sample], background: 
         ids = [] if sample.mask is None else np.unique(sample.mask).tolist()
         for label in ids:
             if label != background:
-                rle = ", ".join(map(str, encode(sample.mask == label)))
+                rle = ", ".join(map(str, runs(sample.mask == label)))
                 window = {"left": "0", "top": "0", **sizes}
                 ElementTree.SubElement(entry, "mask", {"label": f"label {label}", "rle": rle, **window, "z_order": "0"})
         top_id = max([*ids, *sample.box_ids.tolist()], default=-1)
@@ -105,3 +104,10 @@ def packed(values: np.ndarray) -> bytes:
         for first in range(start, stop, 1 << 16):
             text += f"111{min(stop - first, 1 << 16) - 1:016b}{int(values[start]):08b}"
     return np.packbits(np.array([int(c) for c in text], np.uint8)).tobytes()
+
+
+def runs(mask: np.ndarray) -> list[int]:
+    """The run lengths along the rows of a boolean (H, W) mask, 0 first."""
+    flat = mask.ravel()
+    edges = np.flatnonzero(np.diff(flat, prepend=False, append=~flat[-1]))
+    return np.diff(edges, prepend=0).tolist()

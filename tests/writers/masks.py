@@ -11,7 +11,7 @@ from heteroseg.datasets.formats.a2d2 import INSTANCES, RGB
 from heteroseg.datasets.formats.idd import NAMES
 from heteroseg.datasets.formats.nuimages import IDS, OBJECTS, TABLES
 from heteroseg.datasets.sample import Sample
-from heteroseg.datasets.shapes import encode, pack
+from heteroseg.datasets.shapes import rle_encode
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, write_text
 from heteroseg.scenes.layouts import mask_of, write_split
@@ -133,7 +133,7 @@ def write_nuimages(root: Path | str, split: str, samples: list[Sample]) -> None:
         tables["sample_data"].append({"token": f"data {sample.name}", "filename": image, "is_key_frame": True})
         tables["sample"].append({"token": f"sample {sample.name}", "key_camera_token": f"data {sample.name}"})
         for label in np.unique(mask[mask > 0]).tolist():
-            counts = base64.b64encode(pack(encode(mask == label, by_column=True)).encode()).decode()
+            counts = base64.b64encode(rle_encode(mask == label).counts).decode()
             note = {
                 "token": f"{sample.name} {label}",
                 "sample_data_token": f"data {sample.name}",
@@ -166,5 +166,7 @@ def write_polygons(path: Path, mask: np.ndarray, names: list[str]) -> None:
     """Write a (H, W) mask as the json that `read_polygons` reads; an id without a name raises HeterosegError."""
     if mask.max(initial=0) >= len(names):
         raise HeterosegError(f"{path}: expected ids from 0 to {len(names) - 1}, found {mask.max()}; they have no name")
-    objects = [{"label": names[i], "polygon": corners.tolist()} for i, corners in bars(mask)]
+    objects = [  # polygons are filled up to and with their corners
+        {"label": names[i], "polygon": [[x1, y], [x2 - 1, y], [x2 - 1, y]]} for i, x1, x2, y in bars(mask)
+    ]
     write_json(path, {"imgHeight": mask.shape[0], "imgWidth": mask.shape[1], "objects": objects})

@@ -1,5 +1,6 @@
 """What the writers share: pixels into files and bytes, and masks as shapes."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,13 +30,9 @@ def encoded(pixels: np.ndarray, suffix: str) -> bytes:
     return cv2.imencode(suffix, pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def bars(mask: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """(id, corners) of the runs of equal ids in each row of a (H, W) mask, as polygons of one pixel's height."""
-    found = []
+def bars(mask: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
+    """(id, x1, x2, y) of the runs of equal ids in each row of a (H, W) mask; x2 is exclusive."""
     for y, row in enumerate(mask):
         edges = np.flatnonzero(np.diff(row, prepend=row[0] - 1, append=row[-1] - 1))
         for start, stop in pairwise(edges.tolist()):
-            # polygons are filled up to and with their corners
-            corners = [[start, y], [stop - 1, y], [stop - 1, y]]
-            found.append((int(row[start]), np.array(corners, np.float32)))
-    return found
+            yield int(row[start]), start, stop, y

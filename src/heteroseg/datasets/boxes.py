@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from heteroseg.datasets.paths import tell
-from heteroseg.datasets.sample import Item, Region, Runs
+from heteroseg.datasets.sample import Item, RunLength, Shape
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
 
@@ -23,15 +23,14 @@ FAR = 1e6  # no image is that large
 MOST = 50  # faults told of one file
 COLUMNS = ("image", "x1", "y1", "x2", "y2", "class_id")
 
-
-Shape = tuple[tuple[np.ndarray, ...], Runs | None]  # polygons, each (N, 2) float32, and a run-length code
-NO_SHAPE: Shape = ((), None)
+Outline = tuple[tuple[np.ndarray, ...], RunLength | None]  # polygons, each (N, 2) float64, and a run-length code
+NO_OUTLINE: Outline = ((), None)
 
 
 class Row(NamedTuple):
     """One box or shape as a file has it. `corners` are x1, y1, x2, y2 (exclusive), NaN where the file has no number.
 
-    A row with a `shape` is painted and is no box; what the file has instead of a shape is NO_SHAPE.
+    A row with an `outline` is painted and is no box; where the file has no proper outline it is NO_OUTLINE.
     """
 
     where: str
@@ -40,7 +39,7 @@ class Row(NamedTuple):
     label: int | None
     raw: str
     size: tuple[float, float] | None = None  # width and height of the image, where the file tells; (1, 1): parts of it
-    shape: Shape | None = None
+    outline: Outline | None = None
 
 
 def number(value: Any) -> float:
@@ -66,9 +65,9 @@ def outside(corners: Iterable[float], width: float, height: float, slack: float 
 
 
 def _fault(row: Row) -> str | None:
-    if row.shape == NO_SHAPE:
+    if row.outline == NO_OUTLINE:
         return f"expected a polygon of three corners or more, or a run-length code, found {row.raw}"
-    if row.shape is None and (fault := _box_fault(row)):
+    if row.outline is None and (fault := _box_fault(row)):
         return fault
     return f"expected a whole, non-negative class id, found {row.raw}" if row.label is None else None
 
@@ -111,12 +110,13 @@ def attach(
 
 
 def _with(item: Item, rows: list[Row], painted: bool | None) -> Item:
-    boxed = [row for row in rows if row.shape is None]
+    boxed = [row for row in rows if row.outline is None]
     boxes = np.array([row.corners for row in boxed], np.float32).reshape(-1, 4)
     item = replace(item, boxes=boxes, box_ids=np.array([row.label for row in boxed], np.int64))
     if painted:
-        shapes = [(row.label or 0, *row.shape) for row in rows if row.shape is not None]
-        return replace(item, regions=tuple(Region(*shape) for shape in shapes))
+        return replace(
+            item, shapes=tuple(Shape(row.label or 0, *row.outline) for row in rows if row.outline is not None)
+        )
     return replace(item, mask=None) if painted is False else item
 
 
@@ -159,34 +159,3 @@ def by_id(path: Path, key: str, entries: list[dict]) -> dict[str, dict]:
         if found.setdefault(str(entry.get("id")), entry) is not entry:
             raise HeterosegError(f"{path}: {key}[{i}]: expected an id of its own, found {entry.get('id')!r} again")
     return found
-
-
-def coco_rows(path: Path, shapes: Callable[[Any, tuple[float, float] | None], Shape | None] | None = None) -> list[Row]:
-    """Rows of a COCO json: images (id, file_name, width, height) and annotations (image_id, category_id and bbox xywh).
-
-    With `shapes` the annotations' `segmentation` goes through it and is taken instead of the bbox, the largest `area`
-    first, so that small things lie on top.
-    """
-    images, notes = lists_of(path, read_json(path), "images", "annotations")
-    known = by_id(path, "images", images)
-    if shapes is None:
-        return [_coco_row(path, i, note, known) for i, note in enumerate(notes)]
-    order = sorted(enumerate(notes), key=lambda pair: -number(pair[1].get("area", 0)))
-    return [_coco_shape(_coco_row(path, i, note, known), note, shapes) for i, note in order]
-
-
-def _coco_shape(row: Row, note: dict, shapes: Callable) -> Row:
-    raw = f"segmentation {note.get('segmentation')!r:.60}, category_id {note.get('category_id')!r}"
-    return row._replace(raw=raw, shape=shapes(note.get("segmentation"), row.size) or NO_SHAPE)
-
-
-def _coco_row(path: Path, index: int, note: dict, images: dict[str, dict]) -> Row:
-    box = note.get("bbox")
-    x, y, width, height = map(number, box) if isinstance(box, list) and len(box) == 4 else (math.nan,) * 4
-    image = images.get(str(note.get("image_id")), {})
-    name = image.get("file_name", f"(image_id {note.get('image_id')!r})")
-    size = (number(image.get("width")), number(image.get("height")))
-    known = size if all(math.isfinite(s) for s in size) else None
-    raw = f"bbox {box}, category_id {note.get('category_id')!r}"
-    corners = (x, y, x + width, y + height)
-    return Row(f"{path}: annotations[{index}]", str(name), corners, integer(note.get("category_id")), raw, known)

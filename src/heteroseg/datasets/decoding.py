@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from heteroseg.datasets.boxes import outside
-from heteroseg.datasets.sample import Item, Region, Sample
-from heteroseg.datasets.shapes import paint, read_polygons
+from heteroseg.datasets.sample import Item, Sample, Shape
+from heteroseg.datasets.shapes import draw_polygons, paint, read_polygons
 from heteroseg.errors import HeterosegError
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
@@ -52,11 +52,13 @@ def _mask_of(item: Item, scoring: bool, size: tuple[int, int]) -> tuple[np.ndarr
         return None, item.image
     if path == item.scoring_mask:
         mask = read_mask(path)
-    elif item.regions is not None:
-        mask = _painted(item, item.regions, item.size, size)
+    elif item.shapes is not None:
+        mask = _painted(item, item.shapes, size)
     elif item.polygon_ids is not None:
-        meant, regions = read_polygons(path, item.polygon_ids)
-        mask = _painted(item, regions, meant, size)
+        drawn_for, shapes = read_polygons(path, item.polygon_ids)
+        if drawn_for != size[::-1]:
+            raise _sizes_differ(item.image, size[::-1], drawn_for, path)
+        mask = draw_polygons(shapes, size, item.background)
     elif item.segments is not None:
         mask = _from_segments(path, item.segments, item.background)
     else:
@@ -74,13 +76,12 @@ def _sizes_differ(image: Path, size: tuple, other: tuple, path: Path) -> Heteros
     )
 
 
-def _painted(item: Item, regions: tuple[Region, ...], meant: tuple | None, size: tuple[int, int]) -> np.ndarray:
-    """`regions` as a mask; `meant` is the size that they were drawn for, (1, 1) where they are parts of the image."""
-    scale = size[::-1] if meant == UNIT else (1, 1)
-    if meant not in (None, UNIT, size[::-1]):
-        raise _sizes_differ(item.image, size[::-1], meant, item.mask or item.image)
+def _painted(item: Item, shapes: tuple[Shape, ...], size: tuple[int, int]) -> np.ndarray:
+    scale = size[::-1] if item.size == UNIT else (1, 1)
+    if item.size not in (None, UNIT, size[::-1]):
+        raise _sizes_differ(item.image, size[::-1], item.size, item.mask or item.image)
     try:
-        return paint(regions, size, item.background, scale)
+        return paint(shapes, size, item.background, scale)
     except ValueError as error:
         raise HeterosegError(f"{item.mask}: {item.image.name}: {error}; export the file again") from None
 

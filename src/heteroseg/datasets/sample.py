@@ -15,25 +15,23 @@ def no_ids() -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Runs:
-    """A run-length code: lengths of runs of 0, 1, 0, ... over a window of the image.
+class RunLength:
+    """A mask of a part of the image: `counts` are its run lengths down the columns, 0 first, as COCO packs them.
 
-    `counts` are whole numbers, or the text that COCO packs them into. COCO counts down the columns (`by_column`),
-    others along the rows. `window` is x, y, width, height in pixels.
+    `window` is x, y, width, height in pixels.
     """
 
-    counts: tuple[int, ...] | str
+    counts: bytes
     window: tuple[int, int, int, int]
-    by_column: bool = False
 
 
 @dataclass(frozen=True)
-class Region:
-    """A shape with an id: all `polygons` together, each (N, 2) float32 x, y in pixels, or the ones of `runs`."""
+class Shape:
+    """A shape with an id: all `polygons` together, each (N, 2) float64 x, y in pixels, and the ones of `run_length`."""
 
     id: int
     polygons: tuple[np.ndarray, ...] = ()
-    runs: Runs | None = None
+    run_length: RunLength | None = None
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,9 @@ class Item:
     `palette`: colours; (ids, 3) uint8, row = id, or (colours, 4) with the id last.
     `segments`: COCO's panoptic colours; segment number -> id.
     `polygon_ids`: a json of labelled polygons, as Cityscapes has it; label -> id.
-    `regions`: shapes, painted in this order; the file only names their source.
+    `shapes`: painted in this order; the file only names their source.
     `background` is the id where no shape or segment lies, -1 for unknown.
-    `size`: width and height that `boxes` and `regions` are meant for, where the annotation tells; (1, 1) for
+    `size`: width and height that `boxes` and `shapes` are meant for, where the annotation tells; (1, 1) for
     coordinates that are parts of the image.
     """
 
@@ -64,7 +62,7 @@ class Item:
     tags: np.ndarray = field(default_factory=no_ids)
     segments: dict[int, int] | None = None
     polygon_ids: dict[str, int] | None = None
-    regions: tuple[Region, ...] | None = None
+    shapes: tuple[Shape, ...] | None = None
     background: int = -1
     size: tuple[float, float] | None = None
 

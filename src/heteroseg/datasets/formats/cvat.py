@@ -14,11 +14,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_SHAPE, Row, Shape, attach, number
+from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, attach, number
 from heteroseg.datasets.class_names import Classes, whole
 from heteroseg.datasets.paths import Images, absent, find_files, tell
-from heteroseg.datasets.sample import Item, Runs
-from heteroseg.datasets.shapes import ellipse, polygon, turned
+from heteroseg.datasets.sample import Item
+from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
 
@@ -67,7 +67,7 @@ def cvat(
         mine[item.name] = Item(item.name, item.image, path, size=size, background=whole(background, "background", -1))
         rows += _rows(entry, where, item.name, size, known, faults)
     tell(faults)
-    painted = any(row.shape is not None for row in rows)
+    painted = any(row.outline is not None for row in rows)
     return attach([mine[name] for name in sorted(mine)], rows, lambda name: name, painted)
 
 
@@ -105,7 +105,7 @@ def _rows(
             continue
         text = ", ".join(f"{key}={value[:30]}" for key, value in shape.attrib.items() if key != "label")
         row = Row(where, name, (), known.find(label), f"{shape.tag} {text}", size)
-        rows.append(_box(shape, row) if shape.tag == "box" else row._replace(shape=READ[shape.tag](shape)))
+        rows.append(_box(shape, row) if shape.tag == "box" else row._replace(outline=READ[shape.tag](shape)))
     return rows
 
 
@@ -123,30 +123,34 @@ def _box(shape: ElementTree.Element, row: Row) -> Row:
     turn = number(shape.get("rotation", 0))
     if turn == 0 or not math.isfinite(x1 + y1 + x2 + y2 + turn):
         return row._replace(corners=(x1, y1, x2, y2))
-    corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
-    return row._replace(shape=((turned(corners, turn, ((x1 + x2) / 2, (y1 + y2) / 2)),), None))
+    corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+    return row._replace(outline=((turned(corners, turn, ((x1 + x2) / 2, (y1 + y2) / 2)),), None))
 
 
-def _polygon(shape: ElementTree.Element) -> Shape:
+def _polygon(shape: ElementTree.Element) -> Outline:
     corners = polygon([pair.split(",") for pair in shape.get("points", "").split(";")])
-    return NO_SHAPE if corners is None else ((corners,), None)
+    return NO_OUTLINE if corners is None else ((corners,), None)
 
 
-def _ellipse(shape: ElementTree.Element) -> Shape:
+def _ellipse(shape: ElementTree.Element) -> Outline:
     x, y, rx, ry = _numbers(shape, "cx", "cy", "rx", "ry")
     turn = number(shape.get("rotation", 0))
     if not math.isfinite(x + y + rx + ry + turn) or min(rx, ry) <= 0:
-        return NO_SHAPE
+        return NO_OUTLINE
     return (turned(ellipse(x, y, rx, ry), turn, (x, y)),), None
 
 
-def _mask(shape: ElementTree.Element) -> Shape:
+def _mask(shape: ElementTree.Element) -> Outline:
     window = [shape.get(key, "") for key in ("left", "top", "width", "height")]
     counts = re.split(r"\s*,\s*", shape.get("rle", "").strip())
     if not all(word.isdecimal() for word in [*window, *counts]):
-        return NO_SHAPE
+        return NO_OUTLINE
     x, y, width, height = map(int, window)
-    return (), Runs(tuple(map(int, counts)), (x, y, width, height))
+    runs = [int(count) for count in counts]  # along the rows, which pycocotools does not read
+    if not width * height == sum(runs) > 0:
+        return NO_OUTLINE
+    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+    return (), rle_encode(pixels, x, y)
 
 
-READ: dict[str, Callable[[ElementTree.Element], Shape]] = {"polygon": _polygon, "ellipse": _ellipse, "mask": _mask}
+READ: dict[str, Callable[[ElementTree.Element], Outline]] = {"polygon": _polygon, "ellipse": _ellipse, "mask": _mask}

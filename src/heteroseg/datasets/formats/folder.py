@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from heteroseg.datasets.boxes import attach, coco_rows, csv_rows
+from heteroseg.datasets.boxes import attach, csv_rows
 from heteroseg.datasets.class_names import whole
+from heteroseg.datasets.coco_json import coco_rows
 from heteroseg.datasets.paths import Images, absent, check_pattern, fill, listed_names, matching, paired
 from heteroseg.datasets.sample import Item
-from heteroseg.datasets.shapes import coco_shape
 from heteroseg.datasets.tags import tagged
 from heteroseg.errors import HeterosegError
 
@@ -65,7 +65,7 @@ def folder(
 
 
 def _painted(items: list[Item], path: Path, resolve: Callable, background: int) -> list[Item]:
-    rows = coco_rows(path, coco_shape)
+    rows = coco_rows(path, outlines=True)
     sourced = attach([replace(item, mask=path, background=background) for item in items], rows, resolve, True)
     return [replace(new, boxes=old.boxes, box_ids=old.box_ids) for new, old in zip(sourced, items, strict=True)]
 

@@ -14,11 +14,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_SHAPE, Row, Shape, attach, lists_of, number, read_json
+from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, attach, lists_of, number, read_json
 from heteroseg.datasets.class_names import Classes, whole
 from heteroseg.datasets.paths import Images, absent, find_files, split_stems, stem_of, tell
-from heteroseg.datasets.sample import Item, Runs
-from heteroseg.datasets.shapes import ellipse, encode, polygon, turned
+from heteroseg.datasets.sample import Item
+from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
 
 UPLOAD = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts this before the names of uploaded files
 KINDS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels")
@@ -69,7 +69,7 @@ def label_studio(
         for j, mark in enumerate(marks):
             rows += _row(f"{where}: result[{j}]", name, mark, known, faults)
     tell(faults)
-    painted = any(row.shape is not None for row in rows)
+    painted = any(row.outline is not None for row in rows)
     return attach([mine[name] for name in sorted(mine)], rows, lambda name: name, painted)
 
 
@@ -114,43 +114,43 @@ def _row(where: str, name: str, mark: dict, known: Classes, faults: list[str]) -
         return []
     size = (number(mark.get("original_width")), number(mark.get("original_height")))
     row = Row(where, name, (), known.find(labels[0]), f"{value!r:.60}", (1, 1))
-    shape = _shape(kind, value, size)
-    return [row._replace(corners=shape) if len(shape) == 4 else row._replace(shape=shape)]
+    shape = _outline(kind, value, size)
+    return [row._replace(corners=shape) if len(shape) == 4 else row._replace(outline=shape)]
 
 
-def _shape(kind: str, value: dict, size: tuple[float, float]) -> Any:
+def _outline(kind: str, value: dict, size: tuple[float, float]) -> Any:
     """Four corners of a box, or a shape; both in parts of the image."""
     if kind == "brushlabels":
         return _brush(value.get("rle"), size)
     if kind == "polygonlabels":
         corners = polygon(value.get("points"))
-        return NO_SHAPE if corners is None else ((corners / 100,), None)
+        return NO_OUTLINE if corners is None else ((corners / 100,), None)
     keys = ("x", "y", "width", "height") if kind == "rectanglelabels" else ("x", "y", "radiusX", "radiusY")
     x, y, a, b = (number(value.get(key)) for key in keys)
     turn = number(value.get("rotation", 0))
     if kind == "rectanglelabels" and (turn == 0 or not math.isfinite(x + y + a + b + turn)):
         return x / 100, y / 100, (x + a) / 100, (y + b) / 100
     if not math.isfinite(x + y + a + b + turn) or min(a, b, *size) <= 0:
-        return NO_SHAPE
-    scale = np.array(size, np.float32) / 100  # turns are in pixels, the rest in percent
+        return NO_OUTLINE
+    scale = np.array(size) / 100  # turns are in pixels, the rest in percent
     if kind == "rectanglelabels":
-        corners = np.array([[x, y], [x + a, y], [x + a, y + b], [x, y + b]], np.float32)
+        corners = np.array([[x, y], [x + a, y], [x + a, y + b], [x, y + b]])
     else:
         corners = ellipse(x, y, a, b)
-    return (turned(corners * scale, turn, (x * scale[0], y * scale[1])) / np.array(size, np.float32),), None
+    return (turned(corners * scale, turn, (x * scale[0], y * scale[1])) / np.array(size),), None
 
 
-def _brush(rle: Any, size: tuple[float, float]) -> Shape:
+def _brush(rle: Any, size: tuple[float, float]) -> Outline:
     width, height = (int(v) if v > 0 else 0 for v in size)
     if not isinstance(rle, list) or not all(type(b) is int and 0 <= b < 256 for b in rle) or not width * height:
-        return NO_SHAPE
+        return NO_OUTLINE
     try:
         values = unpacked(bytes(rle))
     except ValueError:
-        return NO_SHAPE
+        return NO_OUTLINE
     if len(values) != 4 * width * height:
-        return NO_SHAPE
-    return (), Runs(encode(values[3::4].reshape(height, width) > 0), (0, 0, width, height))
+        return NO_OUTLINE
+    return (), rle_encode(values[3::4].reshape(height, width) > 0)
 
 
 def unpacked(data: bytes) -> np.ndarray:

@@ -10,9 +10,9 @@ import binascii
 from pathlib import Path
 from typing import Any
 
-from heteroseg.datasets.boxes import NO_SHAPE, Row, Shape, attach, by_id, lists_of, read_json
+from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, attach, by_id, lists_of, read_json
 from heteroseg.datasets.paths import SHOWN, absent, require_folder, tell
-from heteroseg.datasets.sample import Item, Runs
+from heteroseg.datasets.sample import Item, RunLength
 
 OBJECTS = """animal;human.pedestrian.adult;human.pedestrian.child;human.pedestrian.construction_worker;
 human.pedestrian.personal_mobility;human.pedestrian.police_officer;human.pedestrian.stroller;human.pedestrian.wheelchair;
@@ -53,7 +53,7 @@ def nuimages(root: Path | str, split: str) -> list[Item]:
             if token in items and note.get("mask") is not None:
                 category = names.get(str(note.get("category_token")), "(none)")
                 where, raw = f"{folder / table}.json: [{i}]", f"category {category!r}, mask {note['mask']!r:.60}"
-                rows.append(Row(where, items[token].name, (), IDS.get(category), raw, shape=_shape(note["mask"])))
+                rows.append(Row(where, items[token].name, (), IDS.get(category), raw, outline=_outline(note["mask"])))
     return attach(sorted(items.values(), key=lambda item: item.name), rows, lambda name: name, painted=True)
 
 
@@ -64,13 +64,13 @@ def _table(path: Path) -> list[dict]:
     return list(by_id(path, path.stem, [e | {"id": e.get("token")} for e in entries]).values())
 
 
-def _shape(mask: Any) -> Shape:
+def _outline(mask: Any) -> Outline:
     """COCO's packed run lengths, in base64."""
     size, counts = (mask.get("size"), mask.get("counts")) if isinstance(mask, dict) else (None, None)
     if not (isinstance(size, list) and len(size) == 2 and all(type(v) is int and v > 0 for v in size)):
-        return NO_SHAPE
+        return NO_OUTLINE
     try:
-        text = base64.b64decode(str(counts), validate=True).decode("ascii")
+        packed = base64.b64decode(str(counts), validate=True)
     except (binascii.Error, ValueError):
-        return NO_SHAPE
-    return (), Runs(text, (0, 0, size[1], size[0]), by_column=True)
+        return NO_OUTLINE
+    return (), RunLength(packed, (0, 0, size[1], size[0]))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_SHAPE, Row, attach, integer, number
+from heteroseg.datasets.boxes import NO_OUTLINE, Row, attach, integer, number
 from heteroseg.datasets.class_names import whole
 from heteroseg.datasets.paths import check_pattern, fill, find_files, require_folder
 from heteroseg.datasets.sample import Item
@@ -43,7 +43,7 @@ def yolo(
     rows = list(chain.from_iterable(_rows(path, name) for name, path in texts.items() if path.is_file()))
     ground = whole(background, "background", -1)
     items = [Item(name, path, texts[name], size=UNIT, background=ground) for name, path in files.items()]
-    return attach(items, rows, lambda name: name, painted=any(row.shape is not None for row in rows))
+    return attach(items, rows, lambda name: name, painted=any(row.outline is not None for row in rows))
 
 
 def _rows(path: Path, name: str) -> list[Row]:
@@ -60,7 +60,9 @@ def _rows(path: Path, name: str) -> list[Row]:
             boxes.append(row._replace(corners=(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
         else:
             corners = polygon(values)
-            outlines.append((_area(corners), row._replace(shape=NO_SHAPE if corners is None else ((corners,), None))))
+            outlines.append(
+                (_area(corners), row._replace(outline=NO_OUTLINE if corners is None else ((corners,), None)))
+            )
     return boxes + [row for _, row in sorted(outlines, key=lambda pair: -pair[0])]
 
 
