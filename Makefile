@@ -1,6 +1,9 @@
 # make setup   create .venv and install
 # make demo    generate small street scenes, train on three datasets at once, evaluate, predict, report
-# make test    the test suite
+# make test    the test suite, and the examples in the docstrings
+# make test-lowest   a part of it with the lowest versions that pyproject.toml allows
+# make test-plain    a part of it without extras
+# make fuzz    random examples, others in every run, for about a minute; make fuzz SEED=7 repeats one run
 # make lint    ruff, mypy, import layers
 # make docs    the documentation site, in site/
 # make compare       all ways to join the four real datasets, two seeds, short (80 minutes and more, 2 cores)
@@ -8,11 +11,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+PYTEST := $(QUIET) $(BIN)/python -m pytest
 # Ray and the exported networks' runtimes get a process of their own: see docs/log.md, 2026-11-27
 APART := tests/inference/test_collection.py tests/export/test_export.py
 
-.PHONY: setup demo test lint docs real compare compare-full
+# What runs in a few minutes with other packages than those of today
+CORE := $(addprefix tests/,labels datasets experiment supervision networks decisions model evaluation)
+SEED := $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(2**32))')
+
+.PHONY: setup demo test test-lowest test-plain fuzz lint docs real compare compare-full
 
 setup: $(STAMP)
 
@@ -29,6 +37,33 @@ demo: setup
 test: setup
 	$(PYTEST) -n 2 $(APART:%=--ignore=%)
 	for file in $(APART); do $(PYTEST) $$file || exit 1; done
+	$(PYTEST) --doctest-modules src/heteroseg
+
+test-lowest: .venv-lowest/.installed
+	$(QUIET) .venv-lowest/bin/python -m pytest -n 2 $(CORE) tests/training
+
+test-plain: .venv-plain/.installed
+	$(QUIET) .venv-plain/bin/python -m pytest -n 2 $(CORE) tests/cli tests/curation tests/inference
+	$(QUIET) .venv-plain/bin/python -m pytest --doctest-modules --doctest-ignore-import-errors src/heteroseg
+
+# Not `words`, which needs numpy 2
+.venv-lowest/.installed: pyproject.toml constraints.txt .ci/lowest.py
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) .ci/lowest.py > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints.txt --constraint .venv-lowest/lowest.txt \
+		--editable '.[test,lite0,onnx,openvino,huggingface]'
+	touch $@
+
+.venv-plain/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-plain
+	.venv-plain/bin/python -m pip install --quiet --upgrade pip
+	.venv-plain/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+fuzz: setup
+	@echo "make fuzz SEED=$(SEED)"
+	$(PYTEST) -n 2 -m hypothesis --hypothesis-profile=random --hypothesis-seed=$(SEED) $(CORE) tests/training
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks

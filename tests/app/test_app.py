@@ -15,8 +15,10 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from PIL import Image, ImageOps
+
+pytest.importorskip("gradio", reason="the extra app is not installed")
+from fastapi.testclient import TestClient
 
 from heteroseg.app.service import build_service
 from heteroseg.app.views import (

@@ -287,8 +287,7 @@ def test_huggingface_faults_and_columns(tmp_path):
 
 
 def test_huggingface_arrow_files(tmp_path):
-    import pyarrow
-
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra huggingface is not installed")
     cell = cv2.imencode(".png", np.zeros(SIZE, np.uint8))[1].tobytes()
     table = pyarrow.Table.from_pylist(
         [{"image": {"bytes": cell, "path": None}}, {"image": {"bytes": None, "path": "x"}}]

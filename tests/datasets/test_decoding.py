@@ -31,7 +31,7 @@ def test_images_of_all_kinds_become_rgb(tmp_path):
         assert np.array_equal(read_image(path), want)
     for deep in (
         rgb[..., ::-1].astype(np.uint16) * 257,
-        np.minimum(rgb[..., ::-1] * np.uint32(257) + 100, 65535).astype(np.uint16),
+        np.minimum(rgb[..., ::-1].astype(np.uint32) * 257 + 100, 65535).astype(np.uint16),
     ):
         assert cv2.imwrite(str(path), deep)
         assert np.array_equal(read_image(path), rgb)

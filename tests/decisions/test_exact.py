@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroseg.decisions.exact import Plan, decode, decode_confident, decode_torch, plan_decode
@@ -159,7 +159,6 @@ def spaces(draw, tree: Taxonomy):
     return build_label_space(LabelSpaceFile(name="any", taxonomy="any", labels=labels, assume=assume), tree)
 
 
-@settings(max_examples=150)
 @given(st.data())
 def test_any_tree_any_size_any_logits(data):
     tree = data.draw(trees())

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import heteroseg
@@ -36,7 +36,6 @@ def cuts(tree: Taxonomy) -> list[int]:
     return [0, *(c.stop for c in tree.classifiers)]
 
 
-@settings(max_examples=150)
 @given(st.data())
 def test_any_tree_any_size_any_features(data):
     tree = data.draw(trees())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroseg.decisions.reference import VOID, decide, label_map, leaf_probs, upsample
@@ -124,7 +124,6 @@ def test_leaf_probs_are_products_and_sum_to_one(void):
             assert probs[b, mine, y, x].sum().item() == pytest.approx(node_prob(tree, pixel, node))
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_leaf_probs_of_any_tree(data):
     """Random trees, with chains of only children anywhere."""

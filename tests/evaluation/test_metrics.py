@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroseg.evaluation.metrics import confusion, groups_at_depth, merge, scores
@@ -27,7 +27,6 @@ def slow_iou(truth, predicted, label, evaluated):
     return (hit / either, hit / there) if there else (None, None)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**16), st.integers(1, 6))
 def test_scores_equal_a_slow_loop(seed, labels):
     rng = np.random.default_rng(seed)

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
+
+pytest.importorskip("ray.data", reason="the extra ray is not installed")
+import pyarrow.parquet as pq
 
 from heteroseg.cli.main import main
 from heteroseg.datasets import read_mask

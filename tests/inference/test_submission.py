@@ -22,6 +22,7 @@ def results(tiny_data, tiny_model, tmp_path_factory):
 
 
 def test_cityscapes_scripts_find_one_prediction_for_each_image(results):
+    pytest.importorskip("cityscapesscripts", reason="cityscapesScripts, of the extra dev, is not installed")
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
     from cityscapesscripts.helpers.labels import id2label
 

@@ -17,7 +17,12 @@ from heteroseg.networks.network import portable_config
 TINY_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 TINY_SWIN = {"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
 TINY_CONVNEXT = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
-TINY_SEGFORMER = {"hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 16}
+TINY_SEGFORMER = {
+    "hidden_sizes": [8, 16, 16, 16],
+    "num_attention_heads": [1, 2, 2, 2],
+    "depths": [1, 1, 1, 1],
+    "decoder_hidden_size": 16,
+}
 
 CATALOGUE = [
     ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16),

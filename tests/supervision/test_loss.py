@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroseg.labels.space import LabelSpaceFile, build_label_space
@@ -94,7 +94,6 @@ def test_whole_loss_equals_the_reference(normalise, gate, balance):
     assert found.item() == pytest.approx(total, rel=1e-6)  # pixel weights are float32
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.sets(st.integers(0, 12), min_size=1), st.integers(0, 2**16))
 def test_any_union_costs_minus_log_of_its_leaves(leaves, seed):
     tree = make_tree(False)
@@ -335,7 +334,6 @@ def test_sampled_sums_are_unbiased():
     assert means.mean().item() == pytest.approx(exact.item(), rel=0.02)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.tuples(*[st.integers(1, 9)] * 2), st.tuples(*[st.integers(1, 23)] * 2))
 def test_logits_at_equals_upsampling(small, size):
     logits = torch.randn(2, 3, *small, dtype=torch.float64)

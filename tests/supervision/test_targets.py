@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
@@ -132,7 +132,6 @@ def inside(shape, px, py, box, grow=(0.0, 0.0)) -> bool:
     )
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(SHAPES), st.floats(-8, 20), st.floats(-8, 16), st.floats(0.3, 25), st.floats(0.3, 25), st.booleans()
 )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroseg.datasets.sample import Sample
@@ -25,7 +25,6 @@ def extent(where: np.ndarray):
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 2**16),
     st.tuples(st.integers(31, 90), st.integers(31, 120)),

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroseg.datasets import read_sample
@@ -78,7 +78,6 @@ def test_shapes_types_and_shares(run, root):
     assert all((b.mask >= 0).any() for b in run)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0.01, 50), min_size=1, max_size=6), st.integers(1, 40))
 def test_images_per_dataset(shares, batch):
     e = experiment(Path("."))
