@@ -13,7 +13,7 @@ from heteroseg.evaluation.novelty import _judge
 from heteroseg.evaluation.temperatures import Pixels
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.labels.space import LabelSpaceFile, build_label_space, without
+from heteroseg.labels.space import LabelSpaceFile, build_label_space, hold_out
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.model.model import load
 
@@ -94,7 +94,7 @@ def test_of_an_image(tiny_model):
 
 
 def test_labels_for_parts_of_what_is_held_out_are_ignored_and_wider_ones_stay():
-    left = without(SPACE, ["x"])
+    left = hold_out(SPACE, ["x"])
     assert [b.leaves for b in left.labels] == [
         frozenset(),
         SPACE.labels[1].leaves,
@@ -102,10 +102,10 @@ def test_labels_for_parts_of_what_is_held_out_are_ignored_and_wider_ones_stay():
         *(b.leaves for b in SPACE.labels[3:]),
     ]
     assert left.file.labels[0].ignore
-    assert not without(SPACE, ["u"]).labels[0].leaves
-    assert without(SPACE, ["u"]).labels[2].leaves == SPACE.labels[2].leaves
-    assert without(SPACE, []) is SPACE
-    assert without(SPACE, ["v"]) is SPACE  # nothing is labelled v alone
+    assert not hold_out(SPACE, ["u"]).labels[0].leaves
+    assert hold_out(SPACE, ["u"]).labels[2].leaves == SPACE.labels[2].leaves
+    assert hold_out(SPACE, []) is SPACE
+    assert hold_out(SPACE, ["v"]) is SPACE  # nothing is labelled v alone
 
 
 def _pixels(label: list[int], node: list[str], strength: list[float]) -> Pixels:

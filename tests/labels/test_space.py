@@ -1,14 +1,26 @@
 """Labels of a dataset: what they cover, what silence means, and every fault that a label space file can have."""
 
 import re
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.describe import check_spec_file
-from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
+from heteroseg.labels.space import (
+    AroundBoxes,
+    LabelEntry,
+    LabelSpace,
+    LabelSpaceFile,
+    build_label_space,
+    load_label_space,
+)
+from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
+from tests.labels.test_taxonomy import trees
 
 TREE = """\
 name: tiny
@@ -357,3 +369,94 @@ def test_without_a_file_the_label_space_is_named(tmp_path):
     file = LabelSpaceFile.model_validate({"name": "mine", "taxonomy": "x", "labels": [{"id": 3, "name": "q"}]})
     with pytest.raises(HeterosegError, match=r"^label space 'mine': label 'q' \(id 3\) is not mapped"):
         build_label_space(file, tree)
+
+
+@st.composite
+def spaces(draw) -> tuple[Taxonomy, LabelSpaceFile]:
+    """A random tree and labels of its nodes and unions, with coverage; overlaps that are faults occur."""
+    tree = draw(trees())
+    nodes = st.sampled_from(range(1, len(tree)))
+    labels = []
+    for i in range(draw(st.integers(1, 6))):
+        chosen: list[int] = []
+        for node in draw(st.lists(nodes, max_size=3)):
+            if not any(tree.is_under(node, other) or tree.is_under(other, node) for other in chosen):
+                chosen.append(node)
+        names = [tree.names[node] for node in chosen]
+        evaluate = draw(st.booleans())
+        labels.append(LabelEntry(id=i, name=f"l{i}", nodes=names, ignore=not names, evaluate=evaluate))
+    kinds = st.sampled_from(["complete", "none", "positives"])
+    coverage = {tree.names[node]: draw(kinds) for node in draw(st.lists(nodes, max_size=3))}
+    around = AroundBoxes(excludes=tree.names[draw(nodes)]) if draw(st.booleans()) else None
+    return tree, LabelSpaceFile(name="s", taxonomy="t", labels=labels, coverage=coverage, around_boxes=around)
+
+
+def slow_training(tree: Taxonomy, file: LabelSpaceFile, leaves: frozenset[int]) -> frozenset[int]:
+    nodes = {kind: [tree.index(n) for n, k in file.coverage.items() if k == kind] for kind in ("complete", "none")}
+    result = leaves.difference(*(tree.leaves_of(n) for n in nodes["complete"] if tree.leaves_of(n) < leaves))
+    for node in sorted(nodes["none"], key=lambda n: -tree.depth(n)):
+        if result & tree.leaves_of(node):
+            result |= tree.leaves_of(tree.parents[node])
+    return result
+
+
+def faults_when_built(tree: Taxonomy, file: LabelSpaceFile) -> str:
+    try:
+        build_label_space(file, tree)
+    except HeterosegError as error:
+        return str(error)
+    return ""
+
+
+@given(spaces())
+def test_tables_and_faults_equal_slow_ones(drawn):
+    tree, file = drawn
+    leaves = [frozenset(x for n in e.nodes for x in tree.leaves_of(tree.index(n))) for e in file.labels]
+    pairs = [(a, b) for i, a in enumerate(leaves) for b in leaves[:i]]
+    crossing = sum(bool(a & b) and not (a <= b or b <= a) for a, b in pairs)
+    empty = sum(bool(a) and not slow_training(tree, file, a) for a in leaves)
+    told = faults_when_built(tree, file)
+    assert told.count("overlap without") == crossing
+    assert told.count("leaves no meaning") == empty
+    if told:
+        assert told.count("no leaf can express") == len(told.splitlines()) - crossing - empty
+        return
+    built = build_label_space(file, tree)
+    for i, label in enumerate(leaves):
+        assert built.training_leaves(i) == slow_training(tree, file, label)
+    if file.around_boxes:
+        rest = tree.leaves_of(0) - tree.leaves_of(tree.index(file.around_boxes.excludes))
+        assert built.training_leaves(len(leaves)) == rest
+    for node in range(len(tree)):
+        under = tree.leaves_of(node)
+        shown = {int(built.by_leaf[leaf]) for leaf in under}
+        assert built.stops[node] == (len(shown) == 1)
+        whole = next((i for i in range(len(leaves)) if leaves[i] == under), -2)
+        assert built.by_node[node] == (shown.pop() if len(shown) == 1 else whole)
+
+
+def test_2000_labels_are_tied_quickly():
+    groups = {f"g{i}": [f"leaf {i} {j}" for j in range(40)] for i in range(50)}
+    tree = build_taxonomy(TaxonomyFile(name="wide", tree={"root": list(groups), **groups}))
+    labels = [
+        LabelEntry(id=n, name=name, nodes=name, evaluate=not tree.children[n]) for n, name in enumerate(tree.names)
+    ]
+    start = time.perf_counter()
+    tied = build_label_space(
+        LabelSpaceFile(name="s", taxonomy="wide", labels=labels, coverage={"g0": "complete"}), tree
+    )
+    covers = [tree.cover(tied.training_leaves(i)) for i in range(tied.targets)]
+    assert covers[-1] == (len(tree) - 1,)
+    assert tied.stops.sum() == 2000
+    assert time.perf_counter() - start < 2, "0.2 s on a free core"
+
+
+def test_a_space_of_another_taxonomy_is_refused_quickly():
+    """2,000 unknown nodes: a hint for each would take minutes."""
+    tree = build_taxonomy(TaxonomyFile(name="wide", tree={"root": [f"leaf number {i}" for i in range(2000)]}))
+    labels = [LabelEntry(id=i, name=f"label {i}", nodes=f"leaf nomber {i}") for i in range(2000)]
+    start = time.perf_counter()
+    with pytest.raises(HeterosegError, match="did you mean") as caught:
+        build_label_space(LabelSpaceFile(name="s", taxonomy="wide", labels=labels), tree)
+    assert len(caught.value.faults) == 2000
+    assert time.perf_counter() - start < 10, "1 s on a free core"

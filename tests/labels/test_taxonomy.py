@@ -1,6 +1,7 @@
 """The tree: numbering, slices, covers, and every fault that a taxonomy file can have."""
 
 import re
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heteroseg.errors import HeterosegError, nearest
+from heteroseg.files import write_yaml
+from heteroseg.labels.describe import check_spec_file, show_spec_file
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, distinct_colors, load_taxonomy
 
 
@@ -236,3 +239,35 @@ def test_a_file_beside_another(tmp_path):
 def test_without_a_file_the_taxonomy_is_named():
     with pytest.raises(HeterosegError, match=r"^taxonomy 'bad': node 'a' stands twice"):
         build_taxonomy(TaxonomyFile(name="bad", tree={"root": ["a", "a"]}))
+
+
+def deep_tree(levels: int) -> dict[str, list[str]]:
+    return {"root" if i == 0 else f"n{i}": [f"n{i + 1}", f"leaf {i}"] for i in range(levels)}
+
+
+def test_a_tree_of_2000_levels(tmp_path):
+    """Deeper than Python's recursion: built, covered, checked and shown."""
+    write_yaml(tmp_path / "deep.yaml", {"name": "deep", "tree": deep_tree(2000)})
+    tree = load_taxonomy(str(tmp_path / "deep.yaml"))
+    last = tree.index("n2000")
+    assert tree.depth(last) == 2000
+    assert tree.channels == 4000
+    assert tree.cover(range(2000)) == (tree.index("n1"),)
+    assert tree.common_ancestor([last, tree.index("leaf 1500")]) == tree.index("n1500")
+    assert "2001 leaves, 2000 classifiers" in check_spec_file(str(tmp_path / "deep.yaml"))
+    assert show_spec_file(str(tmp_path / "deep.yaml")).count("\n") == 1 + len(tree)
+
+
+def test_a_tree_of_2000_leaves_is_built_quickly():
+    groups = {f"g{i}": [f"leaf {i} {j}" for j in range(40)] for i in range(50)}
+    start = time.perf_counter()
+    tree = build_taxonomy(TaxonomyFile(name="wide", tree={"root": list(groups), **groups}))
+    assert [len(tree.cover(tree.leaves_of(n))) for n in range(len(tree))] == [1] * len(tree)
+    assert tree.spans[0] == (0, 2000)
+    assert time.perf_counter() - start < 1, "0.03 s on a free core"
+
+
+@given(trees(), st.data())
+def test_under_is_on_the_path(tree, data):
+    node, above = (data.draw(st.sampled_from(range(len(tree)))) for _ in range(2))
+    assert tree.is_under(node, above) == (above in tree.path(node))

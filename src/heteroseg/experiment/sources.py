@@ -8,7 +8,7 @@ from heteroseg.datasets import list_items
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import DatasetConfig, Experiment, dataset_root
-from heteroseg.labels.space import LabelSpace, load_label_space, without
+from heteroseg.labels.space import LabelSpace, hold_out, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
 
 
@@ -34,7 +34,7 @@ def open_spaces(experiment: Experiment, folder: Path) -> tuple[Taxonomy, list[La
     for config in experiment.datasets.values():
         try:
             space = load_label_space(config.label_space, tree, folder)
-            spaces.append(without(space, experiment.hold_out))
+            spaces.append(hold_out(space, experiment.hold_out))
         except HeterosegError as error:
             faults.extend(error.faults)
     if faults:

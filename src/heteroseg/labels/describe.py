@@ -1,5 +1,7 @@
 """What a taxonomy or a label space holds, as plain text: checked, and shown whole."""
 
+import numpy as np
+
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, find_spec, load_taxonomy
@@ -41,17 +43,23 @@ def check_spec_file(name: str) -> str:
 
 def _undeclared(space: LabelSpace) -> list[str]:
     """A note for each label that may also be what others say, where the space does not tell if these are complete."""
-    tree, notes = space.taxonomy, []
-    for i, wide in enumerate(space.labels):
-        may = space.training_leaves(i) if wide.evaluate else frozenset()
-        inside = [b for b in space.labels if b.evaluate and b.leaves < wide.leaves and b.leaves <= may]
-        nodes = [tree.names[n] for b in inside for n in tree.cover(b.leaves)]
-        if nodes and not set(nodes) & set(space.file.coverage):
-            said = ", ".join(f"{n}: complete" for n in nodes[:3]) + (", ..." if nodes[3:] else "")
+    evaluated = np.flatnonzero(space.evaluated)
+    sizes = space.meaning_table.sum(1)[evaluated]
+    first_leaves = space.meaning_table[evaluated].argmax(1)
+    nodes = {i: [space.taxonomy.names[n] for n in space.taxonomy.cover(space.labels[i].leaves)] for i in evaluated}
+    notes = []
+    for i, size in zip(evaluated, sizes, strict=True):
+        narrower = evaluated[space.meaning_table[i, first_leaves] & (sizes < size)]  # labels are disjoint or nested
+        told_apart = space.meaning_table[i] & ~space.training_table[i]
+        if told_apart.any():
+            narrower = narrower[~(space.meaning_table[narrower] & told_apart).any(1)]
+        names = [node for b in narrower for node in nodes[b]]
+        if names and not any(name in space.file.coverage for name in names):
+            coverage = ", ".join(f"{name}: complete" for name in names[:3]) + (", ..." if names[3:] else "")
             notes.append(
-                f"  note: training takes {wide.name!r} for all that may also be {inside[0].name!r}"
-                f"{' and others' if inside[1:] else ''}; if these are labelled wherever they occur, add "
-                f"'coverage: {{{said}}}'"
+                f"  note: training takes {space.labels[i].name!r} for all that may also be "
+                f"{space.labels[narrower[0]].name!r}{' and others' if len(narrower) > 1 else ''}; "
+                f"if these are labelled wherever they occur, add 'coverage: {{{coverage}}}'"
             )
     return notes
 

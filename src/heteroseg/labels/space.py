@@ -4,7 +4,7 @@ Each label names one node, several nodes (a union, also across the tree) or is i
 the leaves that a label covers are all that training, decisions and evaluation need to know about it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,10 @@ OUTSIDE = -1
 """The label index of what is none of the labels of a space."""
 OUTSIDE_NAME = "(outside)"
 """Stands for OUTSIDE where labels are named: in confusions, in counts of pixels."""
-Shape = Literal["rectangle", "disc", "triangle_up", "triangle_down", "diamond", "octagon"]
+BoxShape = Literal["rectangle", "disc", "triangle_up", "triangle_down", "diamond", "octagon"]
+
+
+MOST_HINTS = 20  # a hint is a search through all names, so a file for another taxonomy gets only some
 
 
 class LabelEntry(BaseModel):
@@ -35,7 +38,7 @@ class LabelEntry(BaseModel):
     ignore: bool = False
     evaluate: bool = True
     color: Color | None = None
-    shape: Shape = "rectangle"
+    shape: BoxShape = "rectangle"
 
 
 class AroundBoxes(BaseModel):
@@ -64,19 +67,31 @@ class LabelSpaceFile(BaseModel):
 
 @dataclass(frozen=True)
 class Label:
-    """`leaves` are positions in `Taxonomy.leaves`; an ignored label has none."""
+    """One label: `leaves` are positions in `Taxonomy.leaves`; an ignored label has none."""
 
     id: int
     name: str
     leaves: frozenset[int]
     color: Color
     evaluate: bool = True
-    shape: Shape = "rectangle"
+    shape: BoxShape = "rectangle"
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """Labels of one dataset, tied to a taxonomy. Labels are referred to by their position in `labels`."""
+    """Labels of one dataset, tied to a taxonomy. Labels are referred to by their index in `labels`.
+
+    Example:
+        >>> from heteroseg.labels.space import load_label_space
+        >>> space = load_label_space("camvid11")
+        >>> space.ids
+        array([ 0,  1,  2,  3,  4,  5,  6,  7,  8,  9, 10, 11])
+        >>> [space.labels[i].name for i in range(12) if space.ignored[i]]
+        ['Void']
+        >>> wall = space.taxonomy.index("wall")
+        >>> space.labels[space.by_node[wall]].name  # CamVid-11 calls a wall a building
+        'Building'
+    """
 
     name: str
     taxonomy: Taxonomy
@@ -108,7 +123,8 @@ class LabelSpace:
 
         `label_indices` (int) are positions in `labels`; all below 0 get the id `outside`.
         """
-        return self._stored[np.maximum(label_indices, OUTSIDE)]  # OUTSIDE is the last entry
+        ids: np.ndarray = self._stored[np.maximum(label_indices, OUTSIDE)]  # OUTSIDE is the last entry
+        return ids
 
     @cached_property
     def _index_tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -143,6 +159,14 @@ class LabelSpace:
         return np.array([label.evaluate and bool(label.leaves) for label in self.labels])
 
     @cached_property
+    def meaning_table(self) -> np.ndarray:
+        """(labels, leaves) bool: the leaves of each label."""
+        result = np.zeros((len(self.labels), len(self.taxonomy.leaves)), bool)
+        for i, label in enumerate(self.labels):
+            result[i, list(label.leaves)] = True
+        return result
+
+    @cached_property
     def by_leaf(self) -> np.ndarray:
         """(leaves,) int64: the label that a leaf is shown as, -1 outside the space.
 
@@ -150,9 +174,8 @@ class LabelSpace:
         the evaluated one.
         """
         result = np.full(len(self.taxonomy.leaves), -1, np.int64)
-        order = sorted(range(len(self.labels)), key=lambda i: (-len(self.labels[i].leaves), self.labels[i].evaluate))
-        for i in order:
-            result[sorted(self.labels[i].leaves)] = i
+        for i in _widest_first(self.labels):
+            result[self.meaning_table[i]] = i
         return result
 
     @cached_property
@@ -162,40 +185,65 @@ class LabelSpace:
         An inner node stands for a label that covers exactly its leaves even where a child has a label of its own
         (Cityscapes' road is `driveable`, although parking lies under it).
         """
-        result = np.empty(len(self.taxonomy), np.int64)
-        whole = {label.leaves: i for i, label in reversed(list(enumerate(self.labels))) if label.leaves}
-        for node in range(len(self.taxonomy)):
-            found = np.unique(self.by_leaf[slice(*self.taxonomy.spans[node])])
-            result[node] = found[0] if len(found) == 1 else whole.get(self.taxonomy.leaves_of(node), -2)
-        return result
+        lowest, highest = self._label_range
+        equal = {}  # label of each range of leaves that one covers exactly; the first of equal ones
+        for i, label in reversed(list(enumerate(self.labels))):
+            if label.leaves:
+                equal[min(label.leaves), max(label.leaves) + 1, len(label.leaves)] = i
+        whole = [equal.get((start, stop, stop - start), -2) for start, stop in self.taxonomy.spans]
+        return np.where(lowest == highest, lowest, whole)
 
     @cached_property
     def stops(self) -> np.ndarray:
         """(nodes,) bool: nodes under which every leaf has the same label, so a decision need not go deeper."""
-        return np.array(
-            [len(np.unique(self.by_leaf[slice(*self.taxonomy.spans[n])])) == 1 for n in range(len(self.taxonomy))]
-        )
+        lowest, highest = self._label_range
+        same: np.ndarray = lowest == highest
+        return same
+
+    @cached_property
+    def _label_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """(nodes,) int64, twice: the least and the greatest label index among the leaves of each node."""
+        pairs = np.array(self.taxonomy.spans).ravel()  # reduceat takes start, stop, start, stop, ...
+        labels = np.append(self.by_leaf, -1)
+        return np.minimum.reduceat(labels, pairs)[::2], np.maximum.reduceat(labels, pairs)[::2]
 
     @property
     def targets(self) -> int:
         """How many things a pixel can be trained to: the labels, and where declared `around_boxes` as the last."""
         return len(self.labels) + (self.file.around_boxes is not None)
 
-    def training_leaves(self, index: int) -> frozenset[int]:
-        """The leaves that a pixel with this target can be, in view of what the dataset's silence means (coverage)."""
-        tree = self.taxonomy
-        if index == len(self.labels) and self.file.around_boxes is not None:
-            return tree.leaves_of(0) - tree.leaves_of(tree.index(self.file.around_boxes.excludes))
-        mine = self.labels[index].leaves
-        nodes = {
-            kind: [tree.index(n) for n, k in self.file.coverage.items() if k == kind] for kind in ("complete", "none")
-        }
-        named = [tree.leaves_of(n) for n in nodes["complete"]]
-        leaves = mine.difference(*(under for under in named if under < mine))
+    @cached_property
+    def training_table(self) -> np.ndarray:
+        """(targets, leaves) bool: the leaves that a pixel with this target can be, as `training_leaves` says."""
+        tree, meanings = self.taxonomy, self.meaning_table
+        nodes: dict[str, list[int]] = {"complete": [], "none": [], "positives": []}
+        for name, kind in self.file.coverage.items():
+            nodes[kind].append(tree.index(name))
+        result = meanings.copy()
+        sizes = meanings.sum(1)
+        for start, stop in (tree.spans[node] for node in nodes["complete"]):
+            wider = meanings[:, start:stop].all(1) & (sizes > stop - start)
+            result[wider, start:stop] = False
         for node in sorted(nodes["none"], key=tree.depth, reverse=True):
-            if leaves & tree.leaves_of(node):
-                leaves = leaves | tree.leaves_of(tree.parents[node])
-        return leaves
+            touched = result[:, slice(*tree.spans[node])].any(1)
+            result[touched, slice(*tree.spans[tree.parents[node]])] = True
+        if self.file.around_boxes is not None:
+            around = np.ones((1, len(tree.leaves)), bool)
+            around[0, slice(*tree.spans[tree.index(self.file.around_boxes.excludes)])] = False
+            result = np.concatenate([result, around])
+        return result
+
+    def training_leaves(self, index: int) -> frozenset[int]:
+        """The leaves that a pixel with this target can be, in view of what the dataset's silence means (coverage).
+
+        `index` is that of a label, or `len(labels)` for what lies around boxes.
+        """
+        return frozenset(np.flatnonzero(self.training_table[index]).tolist())
+
+
+def _widest_first(labels: Sequence[Label]) -> list[int]:
+    """Indices of the labels, those of most leaves first; among equals the evaluated ones last."""
+    return sorted(range(len(labels)), key=lambda i: (-len(labels[i].leaves), labels[i].evaluate))
 
 
 def own_space(taxonomy: Taxonomy) -> LabelSpace:
@@ -217,105 +265,150 @@ def node_space(taxonomy: Taxonomy, name: str) -> LabelSpace:
 
 
 def build_label_space(file: LabelSpaceFile, taxonomy: Taxonomy, document: Document | None = None) -> LabelSpace:
-    """Tie labels to a taxonomy; every fault is collected and raised in one HeterosegError."""
+    """Tie labels to a taxonomy; all faults are collected and raised in one HeterosegError.
 
-    def at(*loc) -> str:
+    `document` is what the label space was read from: faults then name file and line.
+    """
+
+    def place(*loc: str | int) -> str:
         return document.where(*loc) if document else f"label space {file.name!r}"
 
-    faults: list[str] = []
-
-    def known(name: str, *loc) -> bool:
-        if name in taxonomy:
-            return True
-        hint = nearest(name, taxonomy.names)
-        faults.append(f"{at(*loc)}: {name!r} is no node of taxonomy {taxonomy.name!r}{hint}")
-        return False
-
-    ids: dict[int, str] = {}
-    names: dict[str, int] = {}
+    faults = _repeated(file, place) + _unknown_nodes(file, taxonomy, place)
     palette = distinct_colors(len(file.labels))
-    labels: list[Label] = []
+    labels = []
     for i, entry in enumerate(file.labels):
-        where = at("labels", i)
-        if entry.id in ids:
-            faults.append(
-                f"{where}: id {entry.id} of {entry.name!r} is already the id of {ids[entry.id]!r}; ids are unique"
-            )
-        if entry.name in names:
-            faults.append(
-                f"{where}: the name {entry.name!r} stands twice (also line of id {names[entry.name]}); names are unique"
-            )
-        ids.setdefault(entry.id, entry.name)
-        names.setdefault(entry.name, entry.id)
-        nodes = [entry.nodes] if isinstance(entry.nodes, str) else entry.nodes or []
-        if entry.ignore and nodes:
-            faults.append(f"{where}: label {entry.name!r} names nodes and says 'ignore: true'; keep one of the two")
-        if not entry.ignore and not nodes:
-            faults.append(
-                f"{where}: label {entry.name!r} (id {entry.id}) is not mapped; give 'nodes:' or 'ignore: true'"
-                f"{nearest(entry.name, taxonomy.names)}"
-            )
-        leaves: frozenset[int] = frozenset()
-        covered: dict[int, str] = {}
-        for name in nodes:
-            if not known(name, "labels", i, "nodes"):
-                continue
-            mine = taxonomy.leaves_of(taxonomy.index(name))
-            twice = sorted(mine & leaves)
-            if twice:
-                leaf = taxonomy.names[taxonomy.leaves[twice[0]]]
-                faults.append(
-                    f"{where}: the union {entry.name!r} covers {leaf!r} twice, by {covered[twice[0]]!r} "
-                    f"and by {name!r}; drop one of them"
-                )
-            covered.update(dict.fromkeys(mine, name))
-            leaves |= mine
-        if entry.color and not all(0 <= c <= 255 for c in entry.color):
-            faults.append(
-                f"{where}: the colour of {entry.name!r} must be three numbers from 0 to 255, found {list(entry.color)}"
-            )
+        told = _faults_of_entry(entry, taxonomy, hint=len(faults) < MOST_HINTS)
+        faults += [f"{place('labels', i)}: {fault}" for fault in told]
+        spans = [taxonomy.spans[taxonomy.index(node)] for node in _nodes(entry) if node in taxonomy]
+        leaves = frozenset(leaf for span in spans for leaf in range(*span))
         labels.append(Label(entry.id, entry.name, leaves, entry.color or palette[i], entry.evaluate, entry.shape))
-    for label in labels:
-        if label.id == file.outside and label.leaves:
-            faults.append(
-                f"{at('outside')}: 'outside' must be an id of no label or of an ignored one, "
-                f"found {label.id} ({label.name!r})"
-            )
-    named = [("coverage", n) for n in file.coverage] + [("assume", n) for n in file.assume]
-    if file.around_boxes:
-        named.append(("around_boxes", file.around_boxes.excludes))
-    for section, name in [*named, *([("gate", file.gate)] if file.gate else [])]:
-        if known(name, section, name) and name == taxonomy.names[0] and section != "gate":
-            faults.append(f"{at(section, name)}: '{section}' must name a node below the root")
+    space = LabelSpace(file.name, taxonomy, tuple(labels), file)
+    faults += _mapped_outside(space, place)
     if faults:
         raise HeterosegError(*faults)
-    space = LabelSpace(file.name, taxonomy, tuple(labels), file)
-    for i, a in enumerate(labels):
-        for b in labels[:i]:
-            if a.leaves & b.leaves and not (a.leaves <= b.leaves or b.leaves <= a.leaves):
-                faults.append(
-                    f"{at('labels', i)}: labels {a.name!r} and {b.name!r} overlap without one containing the other; "
-                    "split the shared node in the taxonomy so that each label names its own part"
-                )
-    for i, label in enumerate(labels):
-        if label.leaves and not space.training_leaves(i):
-            faults.append(
-                f"{at('coverage')}: coverage 'complete' for all that {label.name!r} covers leaves no meaning for it; "
-                "take one of these nodes out, or drop the label"
-            )
-    shown = set(space.by_leaf.tolist())
-    for i, label in enumerate(labels):
-        if label.leaves and label.evaluate and i not in shown:
-            faults.append(
-                f"{at('labels', i)}: label {label.name!r} is evaluated, but no leaf can express it, because other "
-                "labels take all of its leaves; add a leaf for it or say 'evaluate: false'"
-            )
+    faults = _crossing(space, place) + _without_meaning(space, place) + _never_shown(space, place)
     if faults:
         raise HeterosegError(*faults)
     return space
 
 
-def without(space: LabelSpace, nodes: Sequence[str]) -> LabelSpace:
+def _nodes(entry: LabelEntry) -> list[str]:
+    return [entry.nodes] if isinstance(entry.nodes, str) else entry.nodes or []
+
+
+def _repeated(file: LabelSpaceFile, place: Callable[..., str]) -> list[str]:
+    """A fault for each id and each name that an earlier label has."""
+    faults = []
+    names: dict[int, str] = {}
+    ids: dict[str, int] = {}
+    for i, entry in enumerate(file.labels):
+        if entry.id in names:
+            told = f"id {entry.id} of {entry.name!r} is already the id of {names[entry.id]!r}; ids are unique"
+            faults.append(f"{place('labels', i)}: {told}")
+        if entry.name in ids:
+            told = f"the name {entry.name!r} stands twice (also line of id {ids[entry.name]}); names are unique"
+            faults.append(f"{place('labels', i)}: {told}")
+        names.setdefault(entry.id, entry.name)
+        ids.setdefault(entry.name, entry.id)
+    return faults
+
+
+def _unknown_nodes(file: LabelSpaceFile, taxonomy: Taxonomy, place: Callable[..., str]) -> list[str]:
+    """A fault for each name that is no node, or that is the root where a node below it is due."""
+    named: list[tuple[tuple[str | int, ...], str]] = [
+        (("labels", i, "nodes"), node) for i, entry in enumerate(file.labels) for node in _nodes(entry)
+    ]
+    named += [(("coverage", node), node) for node in file.coverage]
+    named += [(("assume", node), node) for node in file.assume]
+    if file.around_boxes:
+        named.append((("around_boxes", file.around_boxes.excludes), file.around_boxes.excludes))
+    if file.gate:
+        named.append((("gate", file.gate), file.gate))
+    faults: list[str] = []
+    for loc, node in named:
+        if node not in taxonomy:
+            hint = nearest(node, taxonomy.names) if len(faults) < MOST_HINTS else ""
+            faults.append(f"{place(*loc)}: {node!r} is no node of taxonomy {taxonomy.name!r}{hint}")
+        elif node == taxonomy.names[0] and loc[0] in ("coverage", "assume", "around_boxes"):
+            faults.append(f"{place(*loc)}: '{loc[0]}' must name a node below the root")
+    return faults
+
+
+def _faults_of_entry(entry: LabelEntry, taxonomy: Taxonomy, hint: bool) -> list[str]:
+    """What is wrong with one label by itself."""
+    nodes, faults = _nodes(entry), []
+    if entry.ignore and nodes:
+        faults.append(f"label {entry.name!r} names nodes and says 'ignore: true'; keep one of the two")
+    if not entry.ignore and not nodes:
+        near = nearest(entry.name, taxonomy.names) if hint else ""
+        faults.append(f"label {entry.name!r} (id {entry.id}) is not mapped; give 'nodes:' or 'ignore: true'{near}")
+    owner: dict[int, str] = {}  # of each leaf, the node of the union that covers it
+    for node in nodes if len(nodes) > 1 else []:
+        leaves = taxonomy.leaves_of(taxonomy.index(node)) if node in taxonomy else frozenset()
+        twice = min(leaves & owner.keys(), default=None)
+        if twice is not None:
+            leaf = taxonomy.names[taxonomy.leaves[twice]]
+            told = f"covers {leaf!r} twice, by {owner[twice]!r} and by {node!r}; drop one of them"
+            faults.append(f"the union {entry.name!r} {told}")
+        owner.update(dict.fromkeys(leaves, node))
+    if entry.color and not all(0 <= c <= 255 for c in entry.color):
+        told = f"must be three numbers from 0 to 255, found {list(entry.color)}"
+        faults.append(f"the colour of {entry.name!r} {told}")
+    return faults
+
+
+def _mapped_outside(space: LabelSpace, place: Callable[..., str]) -> list[str]:
+    """A fault if `outside` is the id of a label that means something."""
+    told = "'outside' must be an id of no label or of an ignored one, found"
+    return [
+        f"{place('outside')}: {told} {label.id} ({label.name!r})"
+        for label in space.labels
+        if label.id == space.file.outside and label.leaves
+    ]
+
+
+def _crossing(space: LabelSpace, place: Callable[..., str]) -> list[str]:
+    """A fault for each two labels that overlap without one containing the other."""
+    labels, owner = space.labels, np.full(len(space.taxonomy.leaves), -1)
+    for i in _widest_first(labels):
+        owners = owner[space.meaning_table[i]]
+        if len(owners) and (owners != owners[0]).any():
+            break  # a narrower label is partly in a wider one
+        owner[space.meaning_table[i]] = i
+    else:
+        return []
+    told = "overlap without one containing the other; split the shared node in the taxonomy so that each label names"
+    return [
+        f"{place('labels', i)}: labels {a.name!r} and {b.name!r} {told} its own part"
+        for i, a in enumerate(labels)
+        for b in labels[:i]
+        if a.leaves & b.leaves and not (a.leaves <= b.leaves or b.leaves <= a.leaves)
+    ]
+
+
+def _without_meaning(space: LabelSpace, place: Callable[..., str]) -> list[str]:
+    """A fault for each label of which coverage leaves nothing to train."""
+    left = np.count_nonzero(space.training_table, axis=1)
+    return [
+        f"{place('coverage')}: coverage 'complete' for all that {label.name!r} covers leaves no meaning for it; "
+        "take one of these nodes out, or drop the label"
+        for i, label in enumerate(space.labels)
+        if label.leaves and not left[i]
+    ]
+
+
+def _never_shown(space: LabelSpace, place: Callable[..., str]) -> list[str]:
+    """A fault for each evaluated label that no leaf is shown as."""
+    shown = set(space.by_leaf.tolist())
+    return [
+        f"{place('labels', i)}: label {label.name!r} is evaluated, but no leaf can express it, because other labels "
+        "take all of its leaves; add a leaf for it or say 'evaluate: false'"
+        for i, label in enumerate(space.labels)
+        if label.leaves and label.evaluate and i not in shown
+    ]
+
+
+def hold_out(space: LabelSpace, nodes: Sequence[str]) -> LabelSpace:
     """The space in which labels for these nodes, or for parts of them, are ignored; wider labels stay as they are."""
     tree = space.taxonomy
     held = frozenset[int]().union(*(tree.leaves_of(tree.index(n)) for n in nodes))
@@ -326,7 +419,16 @@ def without(space: LabelSpace, nodes: Sequence[str]) -> LabelSpace:
 
 
 def load_label_space(name: str, taxonomy: Taxonomy | None = None, beside: Path | None = None) -> LabelSpace:
-    """Load a label space by shipped name or by path; without `taxonomy` the one that the file names is loaded."""
+    """Load a label space by shipped name or by path (ending .yaml); faults raise HeterosegError with file and line.
+
+    Without `taxonomy` the one that the file names is loaded. A path is relative to the folder `beside`.
+
+    Example:
+        >>> from heteroseg.labels.space import load_label_space
+        >>> space = load_label_space("cityscapes")
+        >>> len(space.labels), int(space.evaluated.sum()), space.taxonomy.name
+        (34, 19, 'streets-108')
+    """
     document = find_spec("label_spaces", name, beside)
     file = document.parse(LabelSpaceFile)
     if taxonomy is None:

@@ -12,6 +12,7 @@ owns one softmax over them (Meletis & Dubbelman, IV 2018, section III).
 """
 
 import colorsys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files as package_files
@@ -54,7 +55,19 @@ class Classifier:
 class Taxonomy:
     """A tree whose nodes are numbered in depth-first order, so the leaves of a node are consecutive.
 
-    `void` adds the paper's extra logit ("not a child of this node") to every classifier.
+    `names`, `parents` (-1 for the root) and `colors` hold one entry for each node. `void` adds the paper's extra logit
+    ("not a child of this node") to every classifier.
+
+    Example:
+        >>> from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
+        >>> children = {"root": ["sky", "vehicle"], "vehicle": ["car", "bus"]}
+        >>> tree = build_taxonomy(TaxonomyFile(name="tiny", tree=children))
+        >>> tree.names
+        ('root', 'sky', 'vehicle', 'car', 'bus')
+        >>> [tree.names[leaf] for leaf in tree.leaves]
+        ['sky', 'car', 'bus']
+        >>> [(tree.names[c.node], c.start, c.stop) for c in tree.classifiers]  # each has its own slice of the logits
+        [('root', 0, 2), ('vehicle', 2, 4)]
     """
 
     name: str
@@ -65,14 +78,14 @@ class Taxonomy:
     void: bool = False
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "_index", {name: i for i, name in enumerate(self.names)})
 
     def __len__(self) -> int:
         return len(self.names)
 
     def index(self, name: str) -> int:
-        """Node number of a name; an unknown name raises with the nearest known one."""
+        """Node number of a name; an unknown name raises HeterosegError with the nearest known one."""
         try:
             return self._index[name]
         except KeyError:
@@ -87,6 +100,7 @@ class Taxonomy:
 
     @cached_property
     def children(self) -> tuple[tuple[int, ...], ...]:
+        """The children of each node, in the order of the file."""
         result: list[list[int]] = [[] for _ in self.names]
         for node, parent in enumerate(self.parents):
             if parent >= 0:
@@ -95,19 +109,19 @@ class Taxonomy:
 
     @cached_property
     def leaves(self) -> tuple[int, ...]:
+        """The nodes without children."""
         return tuple(n for n in range(len(self)) if not self.children[n])
 
     @cached_property
     def spans(self) -> tuple[tuple[int, int], ...]:
         """For each node the half-open range of its leaves in `leaves`."""
-        starts, ends = [0] * len(self), [0] * len(self)
+        starts, stops = [0] * len(self), [0] * len(self)
+        for position, leaf in enumerate(self.leaves):
+            starts[leaf], stops[leaf] = position, position + 1
         for node in reversed(range(len(self))):
             if self.children[node]:
-                starts[node], ends[node] = starts[self.children[node][0]], ends[self.children[node][-1]]
-            else:
-                starts[node] = self.leaves.index(node)
-                ends[node] = starts[node] + 1
-        return tuple(zip(starts, ends, strict=True))
+                starts[node], stops[node] = starts[self.children[node][0]], stops[self.children[node][-1]]
+        return tuple(zip(starts, stops, strict=True))
 
     def leaves_of(self, node: int) -> frozenset[int]:
         """Positions in `leaves` of the leaves at or under a node."""
@@ -120,16 +134,38 @@ class Taxonomy:
             result.append(self.parents[result[-1]])
         return tuple(reversed(result))
 
+    @cached_property
+    def _depths(self) -> tuple[int, ...]:
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(depths[parent] + 1 if parent >= 0 else 0)
+        return tuple(depths)
+
     def depth(self, node: int) -> int:
-        return len(self.path(node)) - 1
+        """How many steps the node lies below the root."""
+        return self._depths[node]
 
-    def common_ancestor(self, nodes) -> int:
+    @cached_property
+    def _stops(self) -> tuple[int, ...]:
+        """For each node the number after the last node under it."""
+        stops = list(range(1, len(self) + 1))
+        for node in reversed(range(1, len(self))):
+            stops[self.parents[node]] = max(stops[self.parents[node]], stops[node])
+        return tuple(stops)
+
+    def is_under(self, node: int, above: int) -> bool:
+        """Whether `node` is `above` or lies under it."""
+        return above <= node < self._stops[above]
+
+    def common_ancestor(self, nodes: Iterable[int]) -> int:
         """The deepest node on the paths of all `nodes` (may be one of them)."""
-        paths = [self.path(n) for n in nodes]
-        shared = [step[0] for step in zip(*paths, strict=False) if len(set(step)) == 1]
-        return shared[-1]
+        numbers = list(nodes)
+        result, last = min(numbers), max(numbers)  # in depth-first order the others lie between these two
+        while not self.is_under(last, result):
+            result = self.parents[result]
+        return result
 
-    def cover(self, leaves: frozenset[int]) -> tuple[int, ...]:
+    def cover(self, leaves: Iterable[int]) -> tuple[int, ...]:
         """The fewest disjoint nodes, in tree order, whose leaves are exactly `leaves` (positions in `leaves`)."""
         inside = sorted(leaves)
         nodes: list[int] = []
@@ -182,6 +218,7 @@ class Taxonomy:
         return tuple(result)
 
     def to_file(self) -> TaxonomyFile:
+        """The tree as a file holds it."""
         tree = {self.names[n]: [self.names[c] for c in kids] for n, kids in enumerate(self.children) if kids}
         colors = dict(zip(self.names, self.colors, strict=True))
         return TaxonomyFile(name=self.name, description=self.description, tree=tree, colors=colors)
@@ -197,75 +234,94 @@ def distinct_colors(count: int) -> list[Color]:
 
 
 def build_taxonomy(file: TaxonomyFile, document: Document | None = None, void: bool = False) -> Taxonomy:
-    """Check a tree and number its nodes. Cycles, orphans and duplicates raise HeterosegError, all at once."""
+    """Check a tree and number its nodes. Cycles, orphans and duplicates raise HeterosegError, all at once.
 
-    def at(*loc) -> str:
-        return document.where("tree", *loc) if document else f"taxonomy {file.name!r}"
+    `document` is what the tree was read from: faults then name file and line.
+    """
 
-    faults: list[str] = []
-    tree = file.tree
-    seen: dict[str, tuple] = {}
-    for inner, kids in tree.items():
-        if not kids:
-            faults.append(
-                f"{at(inner)}: node {inner!r} lists no children; name some, or drop the line to make it a leaf"
-            )
-        for i, child in enumerate(kids):
-            if child == ROOT:
-                faults.append(f"{at(inner, i)}: 'root' is the top of the tree and cannot be a child of {inner!r}")
-            elif child in seen:
-                faults.append(
-                    f"{at(inner, i)}: node {child!r} stands twice in the tree (first at {at(*seen[child])}); "
-                    "every name must be unique"
-                )
-            else:
-                seen[child] = (inner, i)
-    if ROOT not in tree:
-        faults.append(f"{at()}: the tree has no 'root' entry; add 'root: [...]' with the topmost classes")
-    reached: list[str] = []
-    parents: list[int] = []
+    def place(*loc: str | int) -> str:
+        return document.where(*loc) if document else f"taxonomy {file.name!r}"
 
-    def walk(name: str, parent: int) -> None:
-        if name in reached:
-            return  # told above as a duplicate
-        reached.append(name)
-        parents.append(parent)
-        me = len(reached) - 1
-        for child in tree.get(name, []):
-            if child != ROOT:
-                walk(child, me)
-
-    walk(ROOT, -1)
-    for inner in tree:
-        if inner in reached:
-            continue
-        above, steps = inner, [inner]
-        while above in seen and seen[above][0] not in steps:
-            above = seen[above][0]
-            steps.append(above)
-        if above in seen:
-            faults.append(
-                f"{at(inner)}: node {inner!r} is on or under a cycle ({' < '.join([*steps, seen[above][0]])})"
-            )
-        else:
-            faults.append(
-                f"{at(inner)}: node {inner!r} is an orphan, no other node lists it as a child{nearest(inner, reached)}"
-            )
-    if not faults and all(len(kids) < 2 for kids in tree.values()):
-        faults.append(f"{at()}: the tree has no node with two or more children, so there is nothing to decide")
+    listed_at, faults = _list_children(file.tree, place)
+    names, parents = _number_nodes(file.tree)
+    known = set(names)
+    faults += _unreached(file.tree, known, listed_at, place)
+    if not faults and all(len(children) < 2 for children in file.tree.values()):
+        faults.append(f"{place('tree')}: the tree has no node with two or more children, so there is nothing to decide")
     for name in file.colors:
-        if name not in reached:
-            where = document.where("colors", name) if document else f"taxonomy {file.name!r}"
-            faults.append(f"{where}: a colour is given for {name!r}, which is no node{nearest(name, reached)}")
+        if name not in known:
+            hint = nearest(name, names)
+            faults.append(f"{place('colors', name)}: a colour is given for {name!r}, which is no node{hint}")
     for name, color in file.colors.items():
         if not all(0 <= c <= 255 for c in color):
-            where = document.where("colors", name) if document else f"taxonomy {file.name!r}"
-            faults.append(f"{where}: the colour of {name!r} must be three numbers from 0 to 255, found {list(color)}")
+            told = f"the colour of {name!r} must be three numbers from 0 to 255, found {list(color)}"
+            faults.append(f"{place('colors', name)}: {told}")
     if faults:
         raise HeterosegError(*faults)
-    palette = distinct_colors(len(reached))
-    colors = tuple(tuple(file.colors.get(name, palette[i])) for i, name in enumerate(reached))
-    return Taxonomy(file.name, tuple(reached), tuple(parents), colors, file.description, void)  # type: ignore[arg-type]
+    palette = distinct_colors(len(names))
+    colors = tuple(file.colors.get(name, palette[i]) for i, name in enumerate(names))
+    return Taxonomy(file.name, tuple(names), tuple(parents), colors, file.description, void)
+
+
+def _list_children(
+    tree: dict[str, list[str]], place: Callable[..., str]
+) -> tuple[dict[str, tuple[str, int]], list[str]]:
+    """Where each node is listed as a child, as (parent, position), and what is wrong with the lists."""
+    listed_at: dict[str, tuple[str, int]] = {}
+    faults = []
+    for parent, children in tree.items():
+        if not children:
+            told = f"node {parent!r} lists no children; name some, or drop the line to make it a leaf"
+            faults.append(f"{place('tree', parent)}: {told}")
+        for i, child in enumerate(children):
+            where = place("tree", parent, i)
+            if child == ROOT:
+                faults.append(f"{where}: 'root' is the top of the tree and cannot be a child of {parent!r}")
+            elif child in listed_at:
+                first = place("tree", *listed_at[child])
+                told = f"node {child!r} stands twice in the tree (first at {first}); every name must be unique"
+                faults.append(f"{where}: {told}")
+            else:
+                listed_at[child] = (parent, i)
+    if ROOT not in tree:
+        faults.append(f"{place('tree')}: the tree has no 'root' entry; add 'root: [...]' with the topmost classes")
+    return listed_at, faults
+
+
+def _number_nodes(tree: dict[str, list[str]]) -> tuple[list[str], list[int]]:
+    """Names of the nodes below the root in depth-first order, and the number of each one's parent."""
+    numbers: dict[str, int] = {}
+    parents: list[int] = []
+    waiting = [(ROOT, -1)]
+    while waiting:
+        name, parent = waiting.pop()
+        if name not in numbers:  # a node that stands twice is told elsewhere
+            numbers[name] = len(numbers)
+            parents.append(parent)
+            waiting += [(child, numbers[name]) for child in reversed(tree.get(name, [])) if child != ROOT]
+    return list(numbers), parents
+
+
+def _unreached(
+    tree: dict[str, list[str]], known: set[str], listed_at: dict[str, tuple[str, int]], place: Callable[..., str]
+) -> list[str]:
+    """A fault for each line of the tree that is not below the root: an orphan, or on or under a cycle."""
+    faults = []
+    for name in tree:
+        if name in known:
+            continue
+        steps = {name: None}  # a dict keeps the order
+        above = name
+        while above in listed_at and listed_at[above][0] not in steps:
+            above = listed_at[above][0]
+            steps[above] = None
+        if above in listed_at:
+            cycle = " < ".join([*steps, listed_at[above][0]])
+            told = f"node {name!r} is on or under a cycle ({cycle})"
+        else:
+            told = f"node {name!r} is an orphan, no other node lists it as a child{nearest(name, known)}"
+        faults.append(f"{place('tree', name)}: {told}")
+    return faults
 
 
 def find_spec(kind: str, name: str, beside: Path | None = None) -> Document:
@@ -289,6 +345,17 @@ def find_spec(kind: str, name: str, beside: Path | None = None) -> Document:
 
 
 def load_taxonomy(name: str, beside: Path | None = None, void: bool = False) -> Taxonomy:
-    """Load a taxonomy by shipped name or by path (ending .yaml)."""
+    """Load a taxonomy by shipped name or by path (ending .yaml); faults raise HeterosegError with file and line.
+
+    A path is relative to the folder `beside`. `void` adds a logit for "no child" to every classifier.
+
+    Example:
+        >>> from heteroseg.labels.taxonomy import load_taxonomy
+        >>> tree = load_taxonomy("streets-108")
+        >>> len(tree.leaves), tree.channels
+        (107, 111)
+        >>> tree.names[tree.parents[tree.index("parking")]]
+        'driveable'
+    """
     document = find_spec("taxonomies", name, beside)
     return build_taxonomy(document.parse(TaxonomyFile), document, void)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
-from heteroseg.labels.space import LabelSpace, Shape
+from heteroseg.labels.space import BoxShape, LabelSpace
 from heteroseg.supervision.label_terms import label_gate, pad_ragged
 
 NOTHING = -1
@@ -45,7 +45,7 @@ def to_label_indices(ids: np.ndarray, space: LabelSpace, where: str) -> np.ndarr
     return indices
 
 
-def draw_shape(image: np.ndarray, box: np.ndarray, shape: Shape, value: int) -> None:
+def draw_shape(image: np.ndarray, box: np.ndarray, shape: BoxShape, value: int) -> None:
     """Fill the shape inscribed in a box (x1, y1, x2, y2, pixels, right and bottom exclusive) with `value`, in place.
 
     As in GTSDB's released fine masks a polygon has its corners at the centres of the box's outermost pixels, and a
@@ -71,7 +71,7 @@ def draw_shape(image: np.ndarray, box: np.ndarray, shape: Shape, value: int) -> 
     image[y1:y2, x1:x2][inside] = value
 
 
-def _in_polygon(shape: Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _in_polygon(shape: BoxShape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Whether points are in a polygon with corners at -1 and 1."""
     side = {
         "diamond": lambda: np.abs(x) + np.abs(y) <= 1,
@@ -82,7 +82,7 @@ def _in_polygon(shape: Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return side & (np.abs(x) <= 1) & (np.abs(y) <= 1)
 
 
-def paint_boxes(boxes: np.ndarray, shapes: Sequence[Shape], values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def paint_boxes(boxes: np.ndarray, shapes: Sequence[BoxShape], values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Paint boxes into one map, the largest first, so that smaller boxes lie on top.
 
     `boxes` (N, 4) are x1, y1, x2, y2 in pixels, `shapes` (N) what each box really holds, `values` (N,) int what is
