@@ -49,8 +49,8 @@ def test_a_planted_error_is_found(agreed, tiny_model, tmp_path, capsys, tiny_mod
     path, masks = agreed
     sources = [s for s in open_sources(*load_experiment(path)) if s.name == "cityscapes"]
     before = audit(sources, tiny_model, 10, 0.3, 100, quiet)
-    assert before.views["cityscapes"].images == 6
-    assert not before.views["cityscapes"].findings
+    assert before.findings["cityscapes"].images == 6
+    assert not before.findings["cityscapes"].findings
     assert not before.conflicts
 
     # where one label fills a window of 12 x 8 pixels and the network is surest: say another there
@@ -96,10 +96,10 @@ def test_a_planted_error_is_found(agreed, tiny_model, tmp_path, capsys, tiny_mod
 
 def test_boxes_are_judged_one_by_one(tiny_experiment, tiny_model):
     sources = [s for s in open_sources(*load_experiment(tiny_experiment)) if s.name == "gtsdb"]
-    view = audit(sources, tiny_model, 10, 0.9, 20, quiet).views["gtsdb"]
+    view = audit(sources, tiny_model, 10, 0.9, 20, quiet).findings["gtsdb"]
     items = [*sources[0].train, *sources[0].val]
     assert sum(t.boxes for t in view.boxes) == sum(len(i.boxes) for i in items) > 0
-    assert view.found["box"] == sum(t.boxes - t.agreed for t in view.boxes)
+    assert view.totals["box"] == sum(t.boxes - t.agreed for t in view.boxes)
     for finding in view.findings:
         if finding.kind == "box":
             item = next(i for i in items if finding.image.endswith(i.name))

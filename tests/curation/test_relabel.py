@@ -7,9 +7,8 @@ import pytest
 import yaml
 
 from heteroseg.cli.main import main
-from heteroseg.curation.relabel import Curve, combined_space, refine, refined
+from heteroseg.curation.relabel import Curve, choices, combined_space, keeps, refined
 from heteroseg.datasets import read_mask
-from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, load_label_space
@@ -28,18 +27,14 @@ FINE = space("fine", [("X", "x"), ("YZ", ["y", "z"]), ("V", "v"), ("C", "c")])
 
 
 def test_what_labels_may_become():
-    r = refine(COARSE, FINE)
-    assert r.choices == ((), (0, 1), (2,), (3,))
-    assert r.groups[1].tolist() == [[1, 0, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0]]
-    assert r.keeps == (True, True, True, True)
+    assert [choices(label, FINE) for label in COARSE.labels] == [[], [0, 1], [2], [3]]
+    assert all(keeps(label, FINE) for label in COARSE.labels)
     crossing = space("crossing", [("XU", ["x", "u"]), ("rest", ["y", "z"])])
-    assert refine(COARSE, crossing).keeps == (True, False, False, True)
-    with pytest.raises(HeterosegError, match="divides no label of 'coarse'"):
-        refine(COARSE, COARSE)
+    assert [keeps(label, crossing) for label in COARSE.labels] == [True, False, False, True]
 
 
 def test_the_combined_space_passes_the_check():
-    result, kept = combined_space(COARSE, FINE, refine(COARSE, FINE), "both")
+    result, kept = combined_space(COARSE, FINE, "both")
     names = {b.name: b for b in result.labels}
     assert list(names) == ["X", "YZ", "V", "C", "unlabelled", "A (coarse)", "B (coarse)"]
     assert kept.tolist() == [4, 5, 6, 3, 4]
@@ -56,20 +51,20 @@ def test_refined_equals_a_slow_reference(tiny_model):
     image = rng.integers(0, 255, (32, 40, 3), np.uint8)
     given = rng.integers(-1, len(coarse.labels), (32, 40)).astype(np.int16)
     prediction = tiny_model.predict(image)
-    found, sure = refined(prediction, given, refine(coarse, fine))
+    labels, confidence = refined(prediction, given, coarse, fine)
     leaf = np.stack([prediction.probs(tree.names[n]) for n in tree.leaves])
     for i, j in np.ndindex(32, 40):
-        mine = coarse.labels[given[i, j]].leaves if given[i, j] >= 0 else frozenset()
+        leaves = coarse.labels[given[i, j]].leaves if given[i, j] >= 0 else frozenset()
         sums = {}
-        for k in mine:
+        for k in leaves:
             if fine.by_leaf[k] >= 0:
                 sums[fine.by_leaf[k]] = sums.get(fine.by_leaf[k], 0.0) + float(leaf[k, i, j])
         if not sums:
-            assert found[i, j] == -1
+            assert labels[i, j] == -1
             continue
-        share = max(sums.values()) / sum(float(leaf[k, i, j]) for k in mine)
-        assert sums[found[i, j]] == pytest.approx(max(sums.values()), rel=1e-4)
-        assert sure[i, j] == pytest.approx(share, rel=1e-3)
+        share = max(sums.values()) / sum(float(leaf[k, i, j]) for k in leaves)
+        assert sums[labels[i, j]] == pytest.approx(max(sums.values()), rel=1e-4)
+        assert confidence[i, j] == pytest.approx(share, rel=1e-3)
 
 
 def test_curve():
@@ -113,7 +108,7 @@ def test_from_the_command_line(tiny_experiment, tiny_model_folder, tmp_path, cap
     assert finer
     assert main([*command, "--out", str(out)]) == 2
     assert "expected a new or empty folder" in capsys.readouterr().err
-    for wrong, said in [
+    for wrong, fault in [
         (["--dataset", "cityscape"], "did you mean 'cityscapes'?"),
         (["--dataset", "gtsdb"], "divides no label"),
         (["--truth", "gtsdb"], "expected those of 'vistas'"),
@@ -124,7 +119,7 @@ def test_from_the_command_line(tiny_experiment, tiny_model_folder, tmp_path, cap
         except SystemExit as stop:
             code = stop.code
         assert code == 2
-        assert said in capsys.readouterr().err
+        assert fault in capsys.readouterr().err
         assert not (tmp_path / "other").exists()
 
 
@@ -134,9 +129,8 @@ def test_real_frames():
     if not root.exists():
         pytest.skip(f"the datasets are not part of the repository: {root} is absent")
     coarse, fine = load_label_space("camvid11"), load_label_space("camvid32")
-    r = refine(coarse, fine)
-    given = {coarse.labels[i].name: {fine.labels[f].name for f in c} for i, c in enumerate(r.choices)}
+    given = {label.name: {fine.labels[i].name for i in choices(label, fine)} for label in coarse.labels}
     assert given["Car"] == {"Car", "SUVPickupTruck", "Truck_Bus"}
     assert given["Bicyclist"] == {"Bicyclist", "MotorcycleScooter"}
     assert given["Sky"] == {"Sky"}
-    assert all(r.keeps)
+    assert all(keeps(label, fine) for label in coarse.labels)

@@ -1,33 +1,36 @@
-"""What the annotation of an experiment is worth: how often labels occur, label spaces at odds, and, with a network,
-where it surely sees something else than what was annotated.
+"""What the annotation of an experiment is worth: how often labels occur, which label spaces are at odds, and, with a
+network, where it surely sees something else than what was annotated.
 
-A network that was trained on the same annotation has learnt its errors too, where they are regular; what it disputes
-are the rare ones. A finding is a question to a person, not a verdict.
+A network that was trained on the same annotation has learnt its regular errors too; what it disputes are the rare ones.
+A finding is a question to a person, not a verdict.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Literal
 
 import cv2
 import numpy as np
 
 from heteroseg.curation.check import Counts, count_split
+from heteroseg.curation.region_review import components
 from heteroseg.datasets import read_sample
-from heteroseg.datasets.sample import Item, Sample
+from heteroseg.datasets.sample import Item, Sample, spread_evenly
 from heteroseg.errors import HeterosegError
+from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.evaluation.scores import in_taxonomy_of, require_tree_of, truth
 from heteroseg.experiment.sources import Source
 from heteroseg.inference.pictures import cut_out
-from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.space import Label, LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 from heteroseg.supervision.targets import paint_boxes, surroundings, to_label_indices
 
-MOST, ALIKE = 24, 3  # findings shown of a dataset and kind, and of one pair of labels among them
+MAX_SHOWN, MAX_ALIKE = 24, 3  # findings shown of a dataset and kind, and of one pair of labels among them
 PICTURE = 260  # pixels of a cut-out
-LEAST_SHARE = 0.01  # of a label's pixels, for a conflict to be told
+MIN_SHARE = 0.01  # of a label's pixels, for a conflict to be told
 
 Kind = Literal["region", "box", "no box"]
 
@@ -58,13 +61,16 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Finding:
-    """One place where the network surely disagrees. `label` is what was annotated ('' for nothing), `called` what the
-    network says; `fit` and `sure` are their mean probabilities over the `pixels`; `window` x, y, width, height."""
+    """One place where the network surely disagrees.
+
+    `label` is what was annotated ('' for nothing), `called` what the network says; `fit` and `sure` are their mean
+    probabilities over the `pixels`. `window` is x, y, width, height, `picture` (h, w, 3) uint8 RGB shows it.
+    """
 
     kind: Kind
     dataset: str
     image: str
-    window: tuple[int, int, int, int]
+    window: tuple[int, ...]
     pixels: int
     label: str
     called: str
@@ -79,7 +85,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class BoxTally:
+class BoxCounts:
     """Boxes of one label: how many, in how many the label is the likeliest, and its mean probability."""
 
     label: str
@@ -89,243 +95,228 @@ class BoxTally:
 
 
 @dataclass
-class View:
-    """What the network says of one dataset. `findings` are the weightiest, `found` how many there were of each kind."""
+class DatasetFindings:
+    """What the network says of `images` images: the weightiest findings, and how many of each kind there were."""
 
     images: int = 0
     findings: list[Finding] = field(default_factory=list)
-    found: Counter[Kind] = field(default_factory=Counter)
-    boxes: list[BoxTally] = field(default_factory=list)
+    totals: Counter[Kind] = field(default_factory=Counter)
+    boxes: list[BoxCounts] = field(default_factory=list)
+
+    def add(self, new: Sequence[Finding]) -> None:
+        """Count the new findings, and keep the weightiest of all, not too many alike."""
+        self.totals.update(f.kind for f in new)
+        alike: Counter[tuple] = Counter()
+        kept = []
+        for f in sorted([*self.findings, *new], key=lambda f: -f.weight):
+            pair = (f.kind, f.label, f.called)
+            if alike[pair] < MAX_ALIKE and alike[f.kind,] < MAX_SHOWN:
+                alike.update([pair, (f.kind,)])
+                kept.append(f)
+        self.findings = kept
 
 
 @dataclass
 class Audit:
-    """Everything by dataset name; `counts` also by split. Without a network `conflicts` and `views` are empty."""
+    """Everything by dataset name, `counts` also by split. Without a network `conflicts` and `findings` are empty."""
 
     counts: dict[str, dict[str, Counts]]
     relations: list[Relation]
     conflicts: list[Conflict]
-    views: dict[str, View]
+    findings: dict[str, DatasetFindings]
 
 
 def relations(sources: Sequence[Source]) -> list[Relation]:
     """Labels with equal names and different leaves, and labels that overlap with neither inside the other."""
-    result = []
-    for i, a in enumerate(sources):
-        for b in sources[i + 1 :]:
-            for p in a.space.labels:
-                for q in b.space.labels:
-                    shared = p.leaves & q.leaves
-                    named = p.name.casefold() == q.name.casefold() and p.leaves != q.leaves
-                    crossed = bool(shared) and not (p.leaves <= q.leaves or q.leaves <= p.leaves)
-                    if p.leaves and q.leaves and (named or crossed):
-                        result.append(
-                            Relation(
-                                f"{a.name}/{p.name}",
-                                f"{b.name}/{q.name}",
-                                "one name, two meanings" if named else "overlapping",
-                                *(_nodes(a.space, s) for s in (shared, p.leaves - q.leaves, q.leaves - p.leaves)),
-                            )
-                        )
-    return result
+    pairs = [(a, p, b, q) for a, b in combinations(sources, 2) for p in a.space.labels for q in b.space.labels]
+    return [relation for pair in pairs if (relation := _relation(*pair)) is not None]
 
 
-def _nodes(space: LabelSpace, leaves: frozenset[int]) -> tuple[str, ...]:
-    tree = space.taxonomy
-    return tuple(tree.names[n] for n in tree.cover(leaves))
+def _relation(first: Source, p: Label, second: Source, q: Label) -> Relation | None:
+    parts = (p.leaves & q.leaves, p.leaves - q.leaves, q.leaves - p.leaves)
+    same_name = p.name.casefold() == q.name.casefold() and p.leaves != q.leaves
+    if not (p.leaves and q.leaves and (same_name or all(parts))):
+        return None
+    tree = first.space.taxonomy
+    names = (tuple(tree.names[node] for node in tree.cover(leaves)) for leaves in parts)
+    kind: Literal["one name, two meanings", "overlapping"] = "one name, two meanings" if same_name else "overlapping"
+    return Relation(f"{first.name}/{p.name}", f"{second.name}/{q.name}", kind, *names)
 
 
-def _regions(differs: np.ndarray, pairs: np.ndarray, least: int) -> Iterator[np.ndarray]:
-    """(H, W) bool 8-connected regions of one pair of labels, at least `least` pixels without the thin ones: outlines
-    are never exact, and a border that is off by a few pixels is no error."""
+def _regions(differs: np.ndarray, pairs: np.ndarray, min_pixels: int) -> np.ndarray:
+    """(H, W) int32 numbers, from 1, of the 8-connected regions where `differs` and `pairs` (H, W) int has one value.
+
+    They have `min_pixels` or more pixels without the thin ones: outlines are never exact, and a border that is off by
+    a few pixels is no error.
+    """
     side = 1 + 2 * max(1, differs.shape[1] // 320)
     thick = cv2.morphologyEx(differs.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
-    values, counts = np.unique(pairs[thick > 0], return_counts=True)
-    for value in values[counts >= least]:
-        part = ((pairs == value) & (thick > 0)).astype(np.uint8)
-        number, numbers, stats, _ = cv2.connectedComponentsWithStats(part, connectivity=8)
-        for i in range(1, number):
-            if stats[i, cv2.CC_STAT_AREA] >= least:
-                yield numbers == i
+    thick_pairs, result = np.where(thick > 0, pairs, -1), np.zeros(differs.shape, np.int32)
+    values, counts = np.unique(thick_pairs, return_counts=True)
+    for value in values[(values >= 0) & (counts >= min_pixels)]:
+        numbers, places = components(thick_pairs, value, min_pixels)
+        for number in places:
+            result[numbers == number] = result.max() + 1
+    return result
 
 
 @dataclass
-class _Looked:
-    """An image that was looked at, with its annotation and what the network says."""
+class _Image:
+    """An image that was looked at: its annotation, `true` (H, W) label indices, and what the network says."""
 
-    source: Source
+    dataset: str
     space: LabelSpace
     name: str
     sample: Sample
-    said: Prediction
+    true: np.ndarray
+    prediction: Prediction
 
-    def findings(self, kind: Kind, masks: Sequence[np.ndarray], labels: Sequence[int]) -> list[Finding]:
-        """What the network makes of regions, (H, W) bool that do not overlap, annotated with `labels` (-1: nothing)."""
-        if not masks:
+    def findings(self, kind: Kind, numbers: np.ndarray, annotated: np.ndarray) -> list[Finding]:
+        """What the network makes of the regions 1, 2, ... of `numbers` (H, W).
+
+        `annotated` (H, W) int is the label index of each region, -1 for nothing.
+        """
+        if not numbers.any():
             return []
-        regions = np.zeros(self.said.size, np.int32)
-        for i, mask in enumerate(masks, 1):
-            regions[mask] = i
-        result = []
-        means = self.said.mean_probs(regions)
-        for i, (mask, label) in enumerate(zip(masks, labels, strict=True), 1):
-            called, sure = self._called(means[i])
-            leaves = sorted(self.space.labels[label].leaves) if label >= 0 else []
-            x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-            result.append(
-                Finding(
-                    kind, self.source.name, self.name, (x, y, w, h), int(mask.sum()),
-                    self.space.labels[label].name if label >= 0 else "", called, float(means[i, leaves].sum()), sure,
-                    cut_out(self.sample.image, mask, (x, y, w, h), PICTURE, PICTURE),
-                )
-            )  # fmt: skip
+        means, result = self.prediction.mean_probs(numbers), []
+        for number in np.unique(numbers[numbers > 0]).tolist():
+            mask = numbers == number
+            label = int(annotated[mask][0])
+            name, fit = ("", 0.0) if label < 0 else (self.space.labels[label].name, self._probs(means[number])[label])
+            window = cv2.boundingRect(mask.astype(np.uint8))
+            picture = cut_out(self.sample.image, mask, window, PICTURE, PICTURE)
+            place = (self.dataset, self.name, tuple(window), int(mask.sum()))
+            called, sure = self._called(means[number])
+            result.append(Finding(kind, *place, name, called, fit, sure, picture))
         return result
 
-    def _called(self, probs: np.ndarray) -> tuple[str, float]:
-        """The likeliest label for mean probabilities (leaves,); a leaf where that lies in no label."""
-        each = [probs[sorted(label.leaves)].sum() if label.leaves else 0.0 for label in self.space.labels]
-        leaf = int(probs.argmax())
-        best = int(np.argmax(each))
-        if any(leaf in label.leaves for label in self.space.labels):
-            return self.space.labels[best].name, float(each[best])
-        tree = self.space.taxonomy
-        return f"{tree.names[tree.leaves[leaf]]} (no label of it)", float(probs[leaf])
+    def _probs(self, means: np.ndarray) -> list[float]:
+        return [float(means[sorted(label.leaves)].sum()) for label in self.space.labels]
+
+    def _called(self, means: np.ndarray) -> tuple[str, float]:
+        """The likeliest label for mean probabilities (leaves,) and its own; a leaf where that lies in no label."""
+        leaf, tree = int(means.argmax()), self.space.taxonomy
+        if all(leaf not in label.leaves for label in self.space.labels):
+            return f"{tree.names[tree.leaves[leaf]]} (no label of it)", float(means[leaf])
+        probs = self._probs(means)
+        return self.space.labels[int(np.argmax(probs))].name, max(probs)
 
 
-def _disputed(looked: _Looked, sure: float, least: int) -> list[Finding]:
+def _disputed(image: _Image, min_confidence: float, min_pixels: int) -> list[Finding]:
     """Regions whose label the network surely does not see."""
-    expected = truth(looked.sample, looked.space)
-    found, confidence = looked.said.positions(looked.space), looked.said.confidence(looked.space)
-    differs = (expected >= 0) & (expected != found) & (confidence >= sure)
-    masks = list(_regions(differs, expected.astype(np.int64) * (len(looked.space.labels) + 1) + found + 1, least))
-    return looked.findings("region", masks, [int(expected[mask][0]) for mask in masks])
+    answers, confidence = image.prediction.confident_positions(image.space)
+    differs = (image.true >= 0) & (image.true != answers) & (confidence >= min_confidence)
+    pairs = image.true.astype(np.int64) * (len(image.space.labels) + 1) + answers + 1
+    return image.findings("region", _regions(differs, pairs, min_pixels), image.true)
 
 
-def _boxes(looked: _Looked) -> list[Finding]:
-    """What the network makes of every box (of the part that no smaller box hides)."""
-    sample, size = looked.sample, looked.said.size
-    if not len(sample.boxes):
-        return []
-    labels = to_label_indices(sample.box_ids, looked.space, sample.name)
-    shapes = [looked.space.labels[label].shape for label in labels]
-    numbers = paint_boxes(sample.boxes, shapes, np.where(labels >= 0, np.arange(len(labels)), -1), size)
-    kept = np.unique(numbers[numbers >= 0])
-    return looked.findings("box", [numbers == i for i in kept], [int(labels[i]) for i in kept])
+def _boxes(image: _Image) -> list[Finding]:
+    """What the network makes of every box, of the part that no smaller box hides."""
+    sample = image.sample
+    labels = to_label_indices(sample.box_ids, image.space, sample.name)
+    shapes = [image.space.labels[label].shape for label in labels]
+    values = np.where(labels >= 0, np.arange(len(labels)), -1)
+    numbers = paint_boxes(sample.boxes, shapes, values, image.prediction.size) + 1
+    return image.findings("box", numbers, np.append(labels, -1)[numbers - 1])
 
 
-def _missing_boxes(looked: _Looked, sure: float, least: int) -> list[Finding]:
+def _missing_boxes(image: _Image, min_confidence: float, min_pixels: int) -> list[Finding]:
     """Regions that the network surely calls a label of the dataset, where there is no box."""
-    found, confidence = looked.said.positions(looked.space), looked.said.confidence(looked.space)
-    evaluated = np.append(looked.space.evaluated, False)
-    free = evaluated[found] & (confidence >= sure) & ~surroundings(looked.sample.boxes, 0.0, looked.said.size)
-    masks = list(_regions(free, found.astype(np.int64), least))
-    return looked.findings("no box", masks, [-1] * len(masks))
+    answers, confidence = image.prediction.confident_positions(image.space)
+    boxed = surroundings(image.sample.boxes, 0.0, image.prediction.size)
+    free = np.append(image.space.evaluated, False)[answers] & (confidence >= min_confidence) & ~boxed
+    return image.findings("no box", _regions(free, answers, min_pixels), np.full(answers.shape, -1))
 
 
-def _keep(view: View, new: Sequence[Finding]) -> None:
-    """Count the new findings and keep the weightiest, not too many alike."""
-    view.found.update(f.kind for f in new)
-    alike: Counter[tuple[str, str, str]] = Counter()
-    of_kind: Counter[str] = Counter()
-    kept = []
-    for f in sorted([*view.findings, *new], key=lambda f: -f.weight):
-        pair = (f.kind, f.label, f.called)
-        if alike[pair] < ALIKE and of_kind[f.kind] < MOST:
-            alike[pair] += 1
-            of_kind[f.kind] += 1
-            kept.append(f)
-    view.findings = kept
+def _spread(source: Source, images: int) -> list[tuple[str, Item]]:
+    """`SPLIT/NAME` and item of `images` images of each split, spread evenly."""
+    splits = ((source.config.train, source.train), (source.config.val, source.val))
+    return [(f"{split}/{item.name}", item) for split, items in splits for item in spread_evenly(items, images)]
 
 
-def _spread(source: Source, count: int) -> list[tuple[str, Item]]:
-    """`SPLIT/NAME` and item of `count` images of each split, spread evenly."""
-    result = []
-    for split, items in ((source.config.train, source.train), (source.config.val, source.val)):
-        places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
-        result += [(f"{split}/{items[i].name}", items[i]) for i in places]
-    return result
+def _look_at(
+    model: Model, source: Source, spaces: dict[str, LabelSpace], images: int, min_confidence: float, min_pixels: int
+) -> tuple[DatasetFindings, dict[str, np.ndarray]]:
+    """The findings of one dataset, and for each other one (labels, other labels + 1) int64 pixels.
 
-
-def look(
-    model: Model, sources: Sequence[Source], count: int, sure: float, least: int, say: Callable[[str], None]
-) -> tuple[dict[str, View], list[Conflict]]:
-    """Let the network look at `count` images of every dataset and split. `sure` is the least probability of its answer,
-    `least` the least pixels of a region. Files that cannot be read are passed over: `count_split` tells them."""
-    spaces = []
-    for source in sources:
-        require_tree_of(model, source, "audit")
-        spaces.append(in_taxonomy_of(model, source.space))
-    views, conflicts = {}, []
-    for source, space in zip(sources, spaces, strict=True):
-        say(f"looking at {source.name}")
-        view = views[source.name] = View()
-        pixels = np.zeros(len(space.labels), np.int64)
-        seen = [np.zeros((len(space.labels), len(other.labels) + 1), np.int64) for other in spaces]
-        boxes: list[Finding] = []
-        for name, item in _spread(source, count):
-            try:
-                sample = read_sample(item)
-                expected = truth(sample, space)
-            except HeterosegError:
-                continue
-            view.images += 1
-            looked = _Looked(source, space, name, sample, model.predict(sample.image))
-            if sample.mask is not None:
-                _keep(view, _disputed(looked, sure, least))
-            else:
-                _keep(view, _missing_boxes(looked, sure, least))
-            here = _boxes(looked)
-            boxes += here
-            _keep(view, [f for f in here if f.called != f.label])
-            known = expected >= 0
-            pixels += np.bincount(expected[known], minlength=len(pixels))
-            for counts, other in zip(seen, spaces, strict=True):
-                if other is not space:
-                    found = np.where(looked.said.confidence(other) >= sure, looked.said.positions(other), -1)[known]
-                    flat = expected[known].astype(np.int64) * counts.shape[1] + found + 1
-                    counts += np.bincount(flat, minlength=counts.size).reshape(counts.shape)
-        view.boxes = _tallies(boxes, space)
-        for other_source, other, counts in zip(sources, spaces, seen, strict=True):
-            conflicts += _conflicts(source.name, space, other_source.name, other, counts, pixels)
-    return views, sorted(conflicts, key=lambda c: -c.share)
-
-
-def _tallies(boxes: Sequence[Finding], space: LabelSpace) -> list[BoxTally]:
-    result = []
+    Pixels are counted by their label and by the network's sure answer in the labels of the other dataset; the first
+    column counts those of which it is not sure, or which it takes for nothing of it.
+    """
+    space, result, boxes = spaces[source.name], DatasetFindings(), []
+    taken_for = {
+        name: np.zeros((len(space.labels), len(other.labels) + 1), np.int64)
+        for name, other in spaces.items()
+        if name != source.name
+    }
+    for name, item in _spread(source, images):
+        try:
+            sample = read_sample(item)
+            true = truth(sample, space)
+        except HeterosegError:
+            continue  # `count_split` tells them
+        image = _Image(source.name, space, name, sample, true, model.predict(sample.image))
+        result.images += 1
+        result.add((_missing_boxes if sample.mask is None else _disputed)(image, min_confidence, min_pixels))
+        judged = _boxes(image) if len(sample.boxes) else []
+        result.add([box for box in judged if box.called != box.label])
+        boxes += judged
+        for other, counts in taken_for.items():
+            answers, confidence = image.prediction.confident_positions(spaces[other])
+            sure_answers = np.where(confidence >= min_confidence, answers, -1)
+            counts += count_pairs(true[true >= 0], sure_answers[true >= 0] + 1, counts.shape)
     for label in space.labels:
-        mine = [b for b in boxes if b.label == label.name]
-        if mine:
-            agreed = sum(b.called == b.label for b in mine)
-            result.append(BoxTally(label.name, len(mine), agreed, float(np.mean([b.fit for b in mine]))))
-    return result
+        of_label = [box for box in boxes if box.label == label.name]
+        if of_label:
+            agreed = sum(box.called == box.label for box in of_label)
+            fit = float(np.mean([box.fit for box in of_label]))
+            result.boxes.append(BoxCounts(label.name, len(of_label), agreed, fit))
+    return result, taken_for
 
 
 def _conflicts(
-    dataset: str, space: LabelSpace, other_name: str, other: LabelSpace, counts: np.ndarray, pixels: np.ndarray
+    dataset: str, space: LabelSpace, other_name: str, other: LabelSpace, counts: np.ndarray
 ) -> list[Conflict]:
-    """Where sure answers in another dataset's labels, (labels, other labels + 1) int64, exclude the own label."""
+    """Where sure answers in another dataset's labels exclude the own label; `counts` as `_look_at` returns them."""
     result = []
     for i, j in np.argwhere(counts[:, 1:]).tolist():
-        share = float(counts[i, j + 1] / pixels[i])
-        if share >= LEAST_SHARE and not space.labels[i].leaves & other.labels[j].leaves:
-            result.append(
-                Conflict(dataset, space.labels[i].name, other_name, other.labels[j].name, share, int(counts[i, j + 1]))
-            )
+        label, called, pixels = space.labels[i], other.labels[j], int(counts[i, j + 1])
+        share = float(pixels / counts[i].sum())
+        if share >= MIN_SHARE and not label.leaves & called.leaves:
+            result.append(Conflict(dataset, label.name, other_name, called.name, share, pixels))
     return result
 
 
 def audit(
-    sources: Sequence[Source], model: Model | None, images: int, sure: float, least: int, say: Callable[[str], None]
+    sources: Sequence[Source],
+    model: Model | None,
+    images: int,
+    min_confidence: float,
+    min_pixels: int,
+    log: Callable[[str], None],
 ) -> Audit:
-    """Count every label of every dataset, compare the label spaces, and with a model look at `images` images of each
-    split."""
-    counts: dict[str, dict[str, Counts]] = {}
+    """Count every label of every dataset, compare the label spaces, and let a model look at the annotation.
+
+    The model looks at `images` images of each split. `min_confidence` is the least probability of an answer that
+    counts, `min_pixels` the size of the smallest region.
+    """
+    result = Audit({}, relations(sources), [], {})
     for source in sources:
-        say(f"counting {source.name}")
-        splits = [split for split, items in (("train", source.train), ("val", source.val)) if items]
-        counts[source.name] = {split: count_split(source, split) for split in splits}
-    views, conflicts = look(model, sources, images, sure, least, say) if model else ({}, [])
-    return Audit(counts, relations(sources), conflicts, views)
+        log(f"counting {source.name}")
+        splits = [split for split in ("train", "val") if getattr(source, split)]
+        result.counts[source.name] = {split: count_split(source, split) for split in splits}
+        if model is not None:
+            require_tree_of(model, source, "audit")
+    if model is None:
+        return result
+    spaces = {source.name: in_taxonomy_of(model, source.space) for source in sources}
+    for source in sources:
+        log(f"looking at {source.name}")
+        findings, taken_for = _look_at(model, source, spaces, images, min_confidence, min_pixels)
+        result.findings[source.name] = findings
+        for other, counts in taken_for.items():
+            result.conflicts += _conflicts(source.name, spaces[source.name], other, spaces[other], counts)
+    result.conflicts.sort(key=lambda conflict: -conflict.share)
+    return result
 
 
 def audit_table(audit: Audit) -> str:
@@ -334,11 +325,10 @@ def audit_table(audit: Audit) -> str:
     for name, splits in audit.counts.items():
         parts = [f"{c.total} {split} images" for split, c in splits.items()]
         parts += [f"{sum(len(c.faults) for c in splits.values())} faults"]
-        if view := audit.views.get(name):
-            found = view.found
-            parts += [
-                f"{found['region']} regions and {found['box']} boxes in dispute, {found['no box']} seen without a box"
-            ]
+        if name in audit.findings:
+            totals = audit.findings[name].totals
+            parts += [f"{totals['region']} regions and {totals['box']} boxes in dispute"]
+            parts += [f"{totals['no box']} seen without a box"]
         lines.append(f"{name}: {', '.join(parts)}")
     odd = f"{len(audit.relations)} pairs of labels with names at odds"
-    return "\n".join([*lines, odd + (f", {len(audit.conflicts)} seen at odds" if audit.views else "")])
+    return "\n".join([*lines, odd + (f", {len(audit.conflicts)} seen at odds" if audit.findings else "")])

@@ -6,7 +6,6 @@ is a label of the new label space too. So nothing is guessed and nothing is lost
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -15,89 +14,66 @@ import numpy as np
 from heteroseg.curation.new_dataset import entry_of, items_by_path, read_masked, write_item, write_label_space
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
+from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source
 from heteroseg.files import require_empty, write_json
-from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.labels.space import Label, LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 from heteroseg.supervision.targets import to_label_indices
 
-BINS = 1000
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
-@dataclass(frozen=True)
-class Refinement:
-    """What each coarse label may become, in the order of the coarse labels.
-
-    `choices` are the fine labels that share leaves with the coarse one, `groups` (choices, leaves) float32 is 1 for the
-    leaves of the coarse label that each of them takes, `leaves` (leaves,) bool are those of the coarse label. `keeps`:
-    a pixel may keep the label; it may not if a fine label crosses it, since a label space cannot hold both.
-    """
-
-    choices: tuple[tuple[int, ...], ...]
-    groups: tuple[np.ndarray, ...]
-    leaves: tuple[np.ndarray, ...]
-    keeps: tuple[bool, ...]
+def choices(label: Label, fine: LabelSpace) -> list[int]:
+    """The fine labels, by index, that share leaves with a coarse label: what its pixels may become."""
+    return np.unique([fine.by_leaf[leaf] for leaf in label.leaves if fine.by_leaf[leaf] >= 0]).astype(int).tolist()
 
 
-def refine(coarse: LabelSpace, fine: LabelSpace) -> Refinement:
-    """Compare two label spaces of one tree. Raises HeterosegError if `fine` is nowhere finer than `coarse`."""
-    choices, groups, leaves, keeps = [], [], [], []
-    for label in coarse.labels:
-        covered = np.isin(np.arange(len(coarse.taxonomy.leaves)), list(label.leaves))
-        choices.append(tuple(sorted({int(fine.by_leaf[leaf]) for leaf in label.leaves} - {-1})))
-        parts = [covered & (fine.by_leaf == choice) for choice in choices[-1]]
-        groups.append(np.array(parts, np.float32).reshape(-1, len(covered)))
-        leaves.append(covered)
-        others = (other.leaves for other in fine.labels)
-        keeps.append(all(not label.leaves & o or label.leaves <= o or o <= label.leaves for o in others))
-    if all(len(c) < 2 for c in choices):
-        raise HeterosegError(
-            f"label space {fine.name!r} divides no label of {coarse.name!r}, so there is nothing to refine; "
-            "name a finer one with --labels"
-        )
-    return Refinement(tuple(choices), tuple(groups), tuple(leaves), tuple(keeps))
+def keeps(label: Label, fine: LabelSpace) -> bool:
+    """Whether pixels may keep a coarse label: not if a fine label crosses it, since a label space cannot hold both."""
+    others = (other.leaves for other in fine.labels)
+    return all(not label.leaves & o or label.leaves <= o or o <= label.leaves for o in others)
 
 
-def refined(prediction: Prediction, given: np.ndarray, refinement: Refinement) -> tuple[np.ndarray, np.ndarray]:
+def refined(
+    prediction: Prediction, given: np.ndarray, coarse: LabelSpace, fine: LabelSpace
+) -> tuple[np.ndarray, np.ndarray]:
     """The most probable fine label of every pixel.
 
     `given` (H, W) int16 are coarse label indices, -1 unknown. Returns (H, W) int16 fine label indices, -1 where no fine
     label is possible, and (H, W) float32 p(fine | coarse), 1 where the coarse label is a fine one.
     """
-    fine, confidence = np.full(given.shape, -1, np.int16), np.zeros(given.shape, np.float32)
+    result, confidence = np.full(given.shape, -1, np.int16), np.zeros(given.shape, np.float32)
     for rows, probs in prediction.leaf_bands():
-        for label in np.unique(given[rows]).tolist():
-            if label < 0 or not refinement.choices[label]:
+        for i in np.unique(given[rows][given[rows] >= 0]).tolist():
+            possible, leaves = np.array(choices(coarse.labels[i], fine), np.int16), sorted(coarse.labels[i].leaves)
+            if not len(possible):
                 continue
-            pixels, leaves = given[rows] == label, refinement.leaves[label]
+            pixels = given[rows] == i
             inside = probs[:, pixels][leaves]
             inside = inside / np.maximum(inside.max(0), np.finfo(np.float32).tiny)  # all of them may be almost 0
-            share = refinement.groups[label][:, leaves] @ inside / np.maximum(inside.sum(0), 1e-6)
+            takes = (possible[:, None] == fine.by_leaf[leaves]).astype(np.float32)
+            share = takes @ inside / np.maximum(inside.sum(0), 1e-6)
             best = share.argmax(0)
-            fine[rows][pixels] = np.array(refinement.choices[label], np.int16)[best]
+            result[rows][pixels] = possible[best]
             confidence[rows][pixels] = np.minimum(share[best, np.arange(len(best))], 1.0)
-    return fine, confidence
+    return result, confidence
 
 
-@dataclass
 class Curve:
     """How many pixels get a fine label, and how many of these the right one, at every threshold of confidence.
 
-    `pixels` (2, 2, BINS + 1) int64 counts pixels by confidence: of all pixels and of those with a choice, wrong and
-    right. `labels` (fine labels, 3) int64: the pixels of a true label, those that get a fine label at the threshold
-    `confidence`, those that get the right one.
+    `pixels` (2, 2, thresholds + 1) int64: of all pixels and of those with a choice, the wrong and the right ones by the
+    number of thresholds that they reach. `labels` (fine labels, 3) int64: the pixels of a true label, those that get a
+    fine label at the threshold `confidence`, those that get the right one.
     """
 
-    space: LabelSpace
-    confidence: float
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros((2, 2, BINS + 1), np.int64))
-    labels: np.ndarray = field(init=False)
-
-    def __post_init__(self):
-        self.labels = np.zeros((len(self.space.labels), 3), np.int64)
+    def __init__(self, space: LabelSpace, confidence: float):
+        self.space, self.confidence = space, confidence
+        self.pixels = np.zeros((2, 2, len(THRESHOLDS) + 1), np.int64)
+        self.labels = np.zeros((len(space.labels), 3), np.int64)
 
     def add(self, fine: np.ndarray, confidence: np.ndarray, true: np.ndarray, choice: np.ndarray) -> None:
         """Count one image; `true` (H, W) fine label indices, -1 unknown; `choice` (H, W) bool: there was a choice."""
@@ -105,34 +81,29 @@ class Curve:
         accepted = known & (confidence >= self.confidence)
         for column, part in enumerate((true >= 0, accepted, accepted & (fine == true))):
             self.labels[:, column] += np.bincount(true[part], minlength=len(self.labels))
-        places = (fine == true) * (BINS + 1) + np.floor(confidence * BINS).astype(np.int64)
+        reached = np.searchsorted(THRESHOLDS, confidence, "right")
         for counts, part in zip(self.pixels, (known, known & choice), strict=True):
-            counts += np.bincount(places[part], minlength=counts.size).reshape(counts.shape)
+            counts += count_pairs((fine == true)[part], reached[part], counts.shape)
 
     def table(self) -> str:
         """Coverage and share of right pixels at each threshold, then by true label at the threshold that was asked."""
         lines = ["confidence    all: covered    right    with a choice: covered    right"]
-        for threshold in THRESHOLDS:
-            above = self.pixels[:, :, int(np.ceil(threshold * BINS - 1e-9)) :].sum(-1)
-            totals = self.pixels.sum((1, 2))
-            cells = [_shares(total, *counts) for total, counts in zip(totals, above, strict=True)]
+        for i, threshold in enumerate(THRESHOLDS, 1):
+            cells = [_shares(2, counts.sum(), *counts[:, i:].sum(1)) for counts in self.pixels]
             lines.append(f"{threshold:10.2f}    {cells[0]:>20} {cells[1]:>33}")
         lines.append(f"at {self.confidence:g}, by true label:          pixels  covered    right")
         for label, (total, accepted, right) in zip(self.space.labels, self.labels.tolist(), strict=True):
             if total:
-                share = f"{right / accepted:8.1%}" if accepted else "     n/a"
-                lines.append(f"  {label.name:<24}{total:>14} {accepted / total:8.1%} {share}")
+                lines.append(f"  {label.name:<24}{total:>14} {_shares(1, total, accepted - right, right)}")
         return "\n".join(lines)
 
 
-def _shares(total: int, wrong: int, right: int) -> str:
-    share = f"{right / (wrong + right):8.2%}" if wrong + right else "     n/a"
-    return f"{(wrong + right) / max(total, 1):8.2%} {share}"
+def _shares(places: int, total: int, wrong: int, right: int) -> str:
+    share = f"{right / (wrong + right):8.{places}%}" if wrong + right else "     n/a"
+    return f"{(wrong + right) / max(total, 1):8.{places}%} {share}"
 
 
-def combined_space(
-    coarse: LabelSpace, fine: LabelSpace, refinement: Refinement, name: str
-) -> tuple[LabelSpace, np.ndarray]:
+def combined_space(coarse: LabelSpace, fine: LabelSpace, name: str) -> tuple[LabelSpace, np.ndarray]:
     """The new label space: the fine labels with their ids, then the coarse ones that pixels may keep, not scored.
 
     Also returns (coarse labels + 1,) int64: the id of a pixel that keeps its coarse label. It is an ignored id for
@@ -151,7 +122,7 @@ def combined_space(
     for i, label in enumerate(coarse.labels):
         if label.leaves in same:
             kept[i] = same[label.leaves]
-        elif label.leaves and refinement.keeps[i]:
+        elif label.leaves and keeps(label, fine):
             kept[i] = next(free_ids)
             new_name = f"{label.name} ({coarse.name})"
             entries.append(entry_of(label, tree, id=int(kept[i]), name=new_name, evaluate=False))
@@ -176,19 +147,23 @@ def relabel(
     """
     coarse = source.space
     require_tree_of(model, source, "relabel with")
-    refinement = refine(coarse, fine)
+    choice = np.array([len(choices(label, fine)) > 1 for label in coarse.labels] + [False])
+    if not choice.any():
+        raise HeterosegError(
+            f"label space {fine.name!r} divides no label of {coarse.name!r}, so there is nothing to refine; "
+            "name a finer one with --labels"
+        )
     require_empty(out)
-    space, kept = combined_space(coarse, fine, refinement, f"{source.name}-{fine.name}")
+    space, kept = combined_space(coarse, fine, f"{source.name}-{fine.name}")
     true_items = _items_by_name(truth, fine)
     write_label_space(out, space)
     curve = Curve(fine, min_confidence) if truth else None
-    choice = np.array([len(c) > 1 for c in refinement.choices] + [False])
     counts = np.zeros((2, len(coarse.labels) + 1), np.int64)
     items = items_by_path(source)
     for path, item in items:
         image, ids = read_masked(item)
         given = to_label_indices(ids, coarse, str(item.mask))
-        labels, confidence = refined(model.predict(image), given, refinement)
+        labels, confidence = refined(model.predict(image), given, coarse, fine)
         accepted = (labels >= 0) & (confidence >= min_confidence)
         write_item(out, path, item, np.where(accepted, fine.ids[labels], kept[given]))
         for row, part in zip(counts, (~accepted, accepted), strict=True):

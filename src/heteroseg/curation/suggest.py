@@ -15,8 +15,9 @@ from heteroseg.curation.label_lists import Listed
 from heteroseg.curation.name_matching import meanings, relation
 from heteroseg.curation.spec_text import Entry, checked_space, space_yaml
 from heteroseg.datasets import list_items, read_sample
-from heteroseg.datasets.sample import Sample
+from heteroseg.datasets.sample import Sample, spread_evenly
 from heteroseg.errors import HeterosegError
+from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.files import write_text
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
@@ -66,32 +67,27 @@ def collect(
     model: Model, labels: Sequence[Listed], reader: str, root: Path, split: str, options: dict[str, Any], images: int
 ) -> Evidence:
     """Predict `images` images of a split, spread evenly over it; count what lies under each label."""
-    items = list_items(reader, root, split, options)
-    places = np.unique(np.linspace(0, len(items) - 1, min(images, len(items))).round().astype(int))
+    items = spread_evenly(list_items(reader, root, split, options), images)
     mapped = [label.id for label in labels if not label.ignore]
     row = {label.id: len(mapped) for label in labels if label.ignore} | {number: i for i, number in enumerate(mapped)}
-    leaves = len(model.taxonomy.leaves)
-    pixels, hits = np.zeros(len(mapped) + 1, np.int64), np.zeros((len(mapped) + 1, leaves), np.int64)
-    mass = np.zeros((len(mapped) + 1, leaves))
-    for item in (items[i] for i in places):
+    shape = (len(mapped) + 1, len(model.taxonomy.leaves))
+    hits, mass = np.zeros(shape, np.int64), np.zeros(shape)
+    for item in items:
         sample = read_sample(item)
         rows = _rows(sample, row, str(item.mask or item.image))
         for band, probs in model.predict(sample.image).leaf_bands():
             known = rows[band] >= 0
-            mine, seen = rows[band][known], probs[:, known]
-            pixels += np.bincount(mine, minlength=len(pixels))
-            flat = np.bincount(mine * leaves + seen.argmax(0), minlength=hits.size)
-            hits += flat.reshape(hits.shape)
-            for i in np.unique(mine):
-                mass[i] += seen[:, mine == i].sum(1, dtype=np.float64)
-    return Evidence(pixels, hits, mass, len(places))
+            label_rows, label_probs = rows[band][known], probs[:, known]
+            hits += count_pairs(label_rows, label_probs.argmax(0), shape)
+            for i in np.unique(label_rows):
+                mass[i] += label_probs[:, label_rows == i].sum(1, dtype=np.float64)
+    return Evidence(hits.sum(1), hits, mass, len(items))
 
 
 def _rows(sample: Sample, row: dict[int, int], file: str) -> np.ndarray:
     """(H, W) int64 row of each pixel's label, -1 where the image says nothing."""
-    if sample.mask is not None:
-        ids = sample.mask
-    else:
+    ids = sample.mask
+    if ids is None:
         size = (sample.image.shape[0], sample.image.shape[1])
         ids = paint_boxes(sample.boxes, ["rectangle"] * len(sample.boxes), sample.box_ids, size)
     result = np.full(ids.shape, -1, np.int64)
@@ -104,23 +100,24 @@ def _rows(sample: Sample, row: dict[int, int], file: str) -> np.ndarray:
 
 def name_scores(labels: Sequence[Listed], tree: Taxonomy) -> np.ndarray:
     """(labels, leaves) float64: the best score of a label's name against the leaf's and those above it (no root)."""
-    scores = np.zeros((len(labels), len(tree)))
-    for i, label in enumerate(labels):
-        for node in range(1, len(tree)):
-            score, kind = relation(label.name, tree.names[node])
-            inner = bool(tree.children[node])
-            if label.name.lower() == tree.names[node].lower():
-                score = 1.0
-            elif kind == "same" and meanings(label.name) == meanings(tree.names[node]):
-                score = 0.97
-            elif inner and kind not in ("same", "kind"):
-                score = 0.0  # says nothing about all that lies under the node
-            scores[i, node] = score
+    scores = np.array([[0.0, *(_name_score(b.name, tree, n) for n in range(1, len(tree)))] for b in labels])
     result = np.zeros((len(labels), len(tree.leaves)))
     for j, leaf in enumerate(tree.leaves):
         path = tree.path(leaf)[1:]
         result[:, j] = np.max([scores[:, n] * INHERITED ** (len(path) - 1 - k) for k, n in enumerate(path)], 0)
     return result
+
+
+def _name_score(name: str, tree: Taxonomy, node: int) -> float:
+    """How near the name of a label is to that of a node, from 0 to 1."""
+    score, kind = relation(name, tree.names[node])
+    if name.lower() == tree.names[node].lower():
+        return 1.0
+    if kind == "same" and meanings(name) == meanings(tree.names[node]):
+        return 0.97
+    if tree.children[node] and kind not in ("same", "kind"):
+        return 0.0  # says nothing about all that lies under the node
+    return score
 
 
 def claims(names: np.ndarray, evidence: Evidence | None) -> np.ndarray:
@@ -138,10 +135,10 @@ def claims(names: np.ndarray, evidence: Evidence | None) -> np.ndarray:
     return 1 - (1 - doubted) * (1 - sight[:-1])
 
 
-def divide(claim: np.ndarray, least: float) -> list[frozenset[int]]:
-    """Each label's leaves: those on which its claim is the best and at least `least`."""
+def divide(claim: np.ndarray, min_claim: float) -> list[frozenset[int]]:
+    """Each label's leaves: those on which its claim is the best and at least `min_claim`."""
     best, owner = claim.max(0), claim.argmax(0)
-    return [frozenset(np.flatnonzero((owner == i) & (best >= least)).tolist()) for i in range(len(claim))]
+    return [frozenset(np.flatnonzero((owner == i) & (best >= min_claim)).tolist()) for i in range(len(claim))]
 
 
 def propose(labels: Sequence[Listed], tree: Taxonomy, evidence: Evidence | None = None) -> list[list[Proposal]]:
@@ -151,15 +148,15 @@ def propose(labels: Sequence[Listed], tree: Taxonomy, evidence: Evidence | None 
         raise HeterosegError("the list has no label that means something, so there is nothing to place")
     names = name_scores(mapped, tree)
     claim = claims(names, evidence)
-    ways = [divide(claim, CLAIM), divide(claim, LOOSE), divide(names, CLAIM)]
+    divisions = [divide(claim, CLAIM), divide(claim, LOOSE), divide(names, CLAIM)]
     if evidence is not None:
-        ways.append(divide(claims(np.zeros_like(names), evidence), LOOSE))
+        divisions.append(divide(claims(np.zeros_like(names), evidence), LOOSE))
     result = []
     for i in range(len(mapped)):
-        single = np.argsort(-claim[i], kind="stable")[:3]
-        sets = [way[i] for way in ways] + [frozenset([int(j)]) for j in single if claim[i, j] > 0]
+        best = np.argsort(-claim[i], kind="stable")[:3]
+        sets = [division[i] for division in divisions] + [frozenset([int(j)]) for j in best if claim[i, j] > 0]
         distinct = [s for s in dict.fromkeys(sets) if s]
-        result.append([_judged(i, leaves, leaves == ways[0][i], names, evidence) for leaves in distinct[:3]])
+        result.append([_judged(i, leaves, leaves == sets[0], names, evidence) for leaves in distinct[:3]])
     return result
 
 
@@ -171,11 +168,11 @@ def _judged(
     if evidence is None or not evidence.pixels[label]:
         return Proposal(leaves, score, claimed)
     inside = int(evidence.hits[label, columns].sum())
-    there = int(evidence.hits[:-1, columns].sum())
-    return Proposal(leaves, score, claimed, inside / int(evidence.pixels[label]), inside / max(there, 1))
+    of_all = int(evidence.hits[:-1, columns].sum())
+    return Proposal(leaves, score, claimed, inside / int(evidence.pixels[label]), inside / max(of_all, 1))
 
 
-def _told(tree: Taxonomy, proposal: Proposal) -> str:
+def _describe(tree: Taxonomy, proposal: Proposal) -> str:
     nodes = " + ".join(tree.names[n] for n in tree.cover(proposal.leaves))
     parts = [f"names {proposal.name:.2f}"]
     if proposal.seen is not None and proposal.own is not None:
@@ -188,16 +185,16 @@ def draft(
     labels: Sequence[Listed], tree: Taxonomy, proposals: list[list[Proposal]], name: str, taxonomy: str, source: str
 ) -> str:
     """The text of a label space of the first proposals; the others stand above each label as comments."""
-    entries, found = [], iter(proposals)
-    taken = {leaf for mine in proposals if mine and mine[0].claimed for leaf in mine[0].leaves}
+    entries, remaining = [], iter(proposals)
+    taken = {leaf for ranked in proposals if ranked and ranked[0].claimed for leaf in ranked[0].leaves}
     for label in labels:
         if label.ignore:
             entries.append(Entry(label.id, label.name, (), label.color))
             continue
-        mine = next(found)
-        first = mine[0].leaves if mine else frozenset()
-        notes = [f"{i}. {_told(tree, p)}" for i, p in enumerate(mine, 1)] or ["nothing found: name its nodes"]
-        if mine and not mine[0].claimed:
+        ranked = next(remaining)
+        first = ranked[0].leaves if ranked else frozenset()
+        notes = [f"{i}. {_describe(tree, p)}" for i, p in enumerate(ranked, 1)] or ["nothing found: name its nodes"]
+        if ranked and not ranked[0].claimed:
             if first & taken:
                 notes.insert(0, "ignored for now: other labels have better claims on all that it might be")
                 first = frozenset()
@@ -227,6 +224,6 @@ def suggest(
     mapped = [label for label in labels if not label.ignore]
     width = max(len(label.name) for label in mapped)
     return "\n".join(
-        f"{label.id:6d}  {label.name:<{width}}  {_told(tree, mine[0]) if mine else 'nothing found'}"
-        for label, mine in zip(mapped, proposals, strict=True)
+        f"{label.id:6d}  {label.name:<{width}}  {_describe(tree, ranked[0]) if ranked else 'nothing found'}"
+        for label, ranked in zip(mapped, proposals, strict=True)
     )

@@ -1,9 +1,13 @@
 """The plain records that flow from readers to the network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 def no_boxes() -> np.ndarray:
@@ -81,3 +85,9 @@ class Sample:
     box_ids: np.ndarray = field(default_factory=no_ids)
     tags: np.ndarray = field(default_factory=no_ids)
     file: Path | None = None
+
+
+def spread_evenly(entries: Sequence[T], count: int) -> list[T]:
+    """Up to `count` of the entries, in their order, as far apart as possible; all of them if there are no more."""
+    places = np.linspace(0, len(entries) - 1, min(count, len(entries))).round().astype(int)
+    return [entries[i] for i in places]

@@ -11,12 +11,17 @@ import numpy as np
 from heteroseg.labels.space import LabelSpace
 
 
+def count_pairs(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """How often each pair of indices occurs: (N,) ints below shape[0] and (N,) below shape[1] to `shape` int64."""
+    flat = first.astype(np.int64) * shape[1] + second
+    return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
+
+
 def confusion(truth: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndarray:
     """(labels, labels + 1) int64 counts; `truth` -1 is not counted, `predicted` -1 is outside (last column)."""
     known = truth >= 0
-    columns = np.where(predicted[known] < 0, labels, predicted[known]).astype(np.int64)
-    flat = truth[known].astype(np.int64) * (labels + 1) + columns
-    return np.bincount(flat, minlength=labels * (labels + 1)).reshape(labels, labels + 1)
+    columns = np.where(predicted[known] < 0, labels, predicted[known])
+    return count_pairs(truth[known], columns, (labels, labels + 1))
 
 
 @dataclass(frozen=True)

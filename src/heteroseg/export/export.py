@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from heteroseg.datasets import read_image
+from heteroseg.datasets.sample import spread_evenly
 from heteroseg.decisions.lazy_head import pack_head
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
@@ -139,8 +140,7 @@ def calibration_images(source: str, count: int) -> list[np.ndarray]:
         paths = [job.source for job in list_jobs([source], Path("nowhere")) if job.source.suffix.lower() in IMAGES]
     if not paths:
         raise HeterosegError(f"{source}: expected images to calibrate with, found none")
-    spread = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
-    return [read_image(Path(paths[i])) for i in spread]
+    return [read_image(Path(path)) for path in spread_evenly(paths, count)]
 
 
 def compare(before: Model, after: Model, experiment: str, limit: int | None = None) -> str:

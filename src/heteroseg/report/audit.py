@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from heteroseg.curation.audit import PICTURE, Audit, Kind
+from heteroseg.curation.audit import PICTURE, Audit, DatasetFindings, Kind
 from heteroseg.curation.check import Counts
 from heteroseg.experiment.sources import Source
 from heteroseg.files import write_json, write_text
@@ -55,37 +55,50 @@ def audit_data(audit: Audit) -> dict[str, Any]:
         "relations": [asdict(r) for r in audit.relations],
         "conflicts": [asdict(c) for c in audit.conflicts],
         "findings": [
-            {k: v for k, v in vars(f).items() if k != "picture"} for v in audit.views.values() for f in v.findings
+            {k: v for k, v in vars(f).items() if k != "picture"} for d in audit.findings.values() for f in d.findings
         ],
-        "boxes": {name: [asdict(b) for b in view.boxes] for name, view in audit.views.items()},
+        "boxes": {name: [asdict(b) for b in d.boxes] for name, d in audit.findings.items()},
     }  # fmt: skip
 
 
 def write_audit(
-    out: Path, title: str, sources: Sequence[Source], audit: Audit, sure: float, least: int, facts: dict[str, str]
+    out: Path,
+    title: str,
+    sources: Sequence[Source],
+    audit: Audit,
+    min_confidence: float,
+    min_pixels: int,
+    facts: dict[str, str],
 ) -> None:
     """Write OUT/audit.html, alone and self-contained, and OUT/audit.json with the same findings for programs."""
     datasets = []
     for source in sources:
-        counts, view = audit.counts[source.name], audit.views.get(source.name)
-        kinds = []
-        for kind, heading in KINDS.items():
-            found = [f for f in view.findings if f.kind == kind] if view else []
-            shown = [{"finding": f, "photo": photo_uri(f.picture, PICTURE)} for f in found]
-            if shown and view:
-                kinds.append({"kind": kind, "heading": heading, "count": view.found[kind], "shown": shown})
+        counts, findings = audit.counts[source.name], audit.findings.get(source.name)
         datasets.append(
             {
-                "name": source.name, "space": source.space.name, "counts": counts, "view": view, "kinds": kinds,
-                "rows": _rows(source, counts), "boxed": any(c.boxes.any() for c in counts.values()),
+                "name": source.name,
+                "space": source.space.name,
+                "counts": counts,
+                "findings": findings,
+                "kinds": _kinds(findings) if findings else [],
+                "rows": _rows(source, counts),
+                "boxed": any(c.boxes.any() for c in counts.values()),
                 "complete": source.space.file.around_boxes is not None,
                 "faults": [f for c in counts.values() for f in c.faults],
             }
-        )  # fmt: skip
-    page = (
-        environment()
-        .get_template("audit.html")
-        .render(title=title, datasets=datasets, audit=audit, sure=sure, least=least, facts=facts)
-    )
+        )
+    template = environment().get_template("audit.html")
+    limits = {"min_confidence": min_confidence, "min_pixels": min_pixels}
+    page = template.render(title=title, datasets=datasets, audit=audit, facts=facts, **limits)
     write_json(out / "audit.json", audit_data(audit) | {"facts": facts})
     write_text(out / "audit.html", page)
+
+
+def _kinds(findings: DatasetFindings) -> list[dict[str, Any]]:
+    """The findings that are shown, by kind, with their photos."""
+    result = []
+    for kind, heading in KINDS.items():
+        shown = [{"finding": f, "photo": photo_uri(f.picture, PICTURE)} for f in findings.findings if f.kind == kind]
+        if shown:
+            result.append({"kind": kind, "heading": heading, "count": findings.totals[kind], "shown": shown})
+    return result

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from heteroseg.datasets import read_sample
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, spread_evenly
 from heteroseg.evaluation.scores import in_taxonomy_of, truth
 from heteroseg.experiment.sources import Source
 from heteroseg.inference import pictures
@@ -56,8 +56,7 @@ def choose(items: Sequence[Item], per_image: dict[str, Any], count: int, seed: i
     scored = [item for item in items if per_image.get(item.name, {}).get("acc") is not None]
     if not scored:
         annotated = [i for i in items if i.mask or len(i.boxes)] or list(items)
-        places = np.linspace(0, len(annotated) - 1, min(count, len(annotated))).round().astype(int)
-        return [(annotated[i], "chosen evenly") for i in places]
+        return [(item, "chosen evenly") for item in spread_evenly(annotated, count)]
     ranked = sorted(scored, key=lambda item: per_image[item.name]["acc"])
     third = -(-count // 3)
     chosen: dict[str, tuple[Item, str]] = {}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from heteroseg.datasets import read_sample
+from heteroseg.datasets.sample import spread_evenly
 from heteroseg.evaluation.scores import truth
 from heteroseg.experiment.sources import Source
 
@@ -27,8 +28,7 @@ class Statistics:
 def count(source: Source) -> Statistics:
     """Decode up to SAMPLE training images, spread evenly, and count all boxes."""
     space = source.space
-    places = np.linspace(0, len(source.train) - 1, min(SAMPLE, len(source.train))).round().astype(int)
-    items = [source.train[i] for i in places]
+    items = spread_evenly(source.train, SAMPLE)
     pixels = np.zeros(len(space.labels), np.int64)
     sizes = set()
     for item in items:
