@@ -152,6 +152,11 @@ def test_cvat_faults(tmp_path):
         (fault,) = faults_of(list_items, "cvat", tmp_path, "train")
         assert word in fault
         assert f"{tmp_path / 'annotations.xml'}: image 'a.png'" in fault
+    shapes = '<box label="cat" xtl="1" ytl="2" xbr="9" ybr="8"/><box label="car" xtl="9" ytl="2" xbr="1" ybr="8"/>'
+    text = XML.format(shapes=shapes).replace("sub/", "")
+    (tmp_path / "annotations.xml").write_text(text.replace("</annotations>", '<image name="b.png"/></annotations>'))
+    faults = faults_of(list_items, "cvat", tmp_path, "train")
+    assert ["'cat'" in faults[0], "area" in faults[1], "b.png" in faults[2]] == [True, True, True], "all at once"
     (tmp_path / "annotations.xml").write_text(XML.format(shapes=""))
     assert "sub/a.png" in faults_of(list_items, "cvat", tmp_path, "train")[0]
     for text, word in (("<annotations>", "XML"), ("<!DOCTYPE x><annotations/>", "document type"), ("<x/>", "CVAT")):
@@ -232,7 +237,9 @@ def test_open_images_tables(tmp_path):
     assert list_items("open_images", tmp_path, "train", {"classes": "c.txt"})[0].box_ids.tolist() == [1]
     table.write_text("\n".join([header, "a,/m/55,0,1,0,1", "a,/m/3,0,1.2,0,1", "a,/m/3,0"]))
     faults = faults_of(list_items, "open_images", tmp_path, "train")
-    assert ["'/m/55'" in faults[0], "fields" in faults[1]] == [True, True]
+    assert ["'/m/55'" in faults[0], "inside" in faults[1], "fields" in faults[2]] == [True, True, True]
+    table.write_bytes(header.encode() + b"\na,/m/\xff,0,1,0,1")
+    assert "UTF-8" in faults_of(list_items, "open_images", tmp_path, "train")[0]
     table.write_text("\n".join([header, "a,/m/3,0,1.2,0,1"]))
     assert "inside" in faults_of(list_items, "open_images", tmp_path, "train")[0]
     table.write_text("ImageID\n")

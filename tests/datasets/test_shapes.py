@@ -11,12 +11,12 @@ from pycocotools import mask as coco_mask
 
 from heteroseg.datasets import list_items, read_sample
 from heteroseg.datasets.coco_json import coco_outline
-from heteroseg.datasets.formats.label_studio import unpacked
+from heteroseg.datasets.formats.label_studio import unpack_brush
 from heteroseg.datasets.sample import Item, RunLength, Shape
 from heteroseg.datasets.shapes import draw_polygons, paint, rle_decode, rle_encode
 from tests.datasets.test_datasets import SIZE, sample, samples
 from tests.writers import WRITERS
-from tests.writers.exports import packed
+from tests.writers.exports import pack_brush
 from tests.writers.pixels import bars
 
 SQUARE = [[2, 3], [7, 3], [7, 8], [2, 8]]
@@ -112,7 +112,7 @@ def test_run_lengths_come_back():
         )
         assert outline == ((), rle_encode(mask))
         values = np.repeat(mask.ravel() * np.int64(255), 4)
-        assert np.array_equal(unpacked(packed(values)), values)
+        assert np.array_equal(unpack_brush(pack_brush(values)), values)
 
 
 def test_run_lengths_are_packed_as_coco_packs_them():

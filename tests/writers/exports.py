@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from heteroseg.datasets.boxes import read_json
 from heteroseg.datasets.encoding import write_image
+from heteroseg.datasets.records import read_json
 from heteroseg.datasets.sample import Sample
 from heteroseg.files import write_json, write_text
 from heteroseg.scenes.layouts import write_split
@@ -86,7 +86,7 @@ def write_label_studio(root: Path | str, split: str, samples: list[Sample], back
         for label in [] if sample.mask is None else np.unique(sample.mask).tolist():
             if label != background:
                 flat = np.repeat((sample.mask == label).ravel() * np.int64(255), 4)
-                marks.append(({"format": "rle", "rle": list(packed(flat))}, "brushlabels", label))
+                marks.append(({"format": "rle", "rle": list(pack_brush(flat))}, "brushlabels", label))
         result = [{**sizes, "type": k, "value": {**v, k: [f"label {i}"]}} for v, k, i in marks]
         image = f"/data/upload/1/0123abcd-{sample.name}.png"
         note = {"was_cancelled": False, "result": result}
@@ -96,8 +96,8 @@ def write_label_studio(root: Path | str, split: str, samples: list[Sample], back
     write_split(root, split, sorted(sample.name for sample in samples))
 
 
-def packed(values: np.ndarray) -> bytes:
-    """The inverse of `unpacked` for values below 256, as runs of up to 2**16 of equal values."""
+def pack_brush(values: np.ndarray) -> bytes:
+    """The inverse of `unpack_brush` for values below 256, as runs of up to 2**16 of equal values."""
     text = f"{len(values):032b}{7:05b}{2:04b}{7:04b}{11:04b}{15:04b}"
     edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
     for start, stop in pairwise(edges):

@@ -26,7 +26,7 @@ from heteroseg.datasets.formats.open_images import open_images
 from heteroseg.datasets.formats.vistas import vistas
 from heteroseg.datasets.formats.webdataset import webdataset
 from heteroseg.datasets.formats.yolo import yolo
-from heteroseg.datasets.paths import require_folder, tell
+from heteroseg.datasets.paths import raise_faults, require_folder
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
@@ -90,4 +90,4 @@ def _check_options(reader: str, options: dict[str, Any]) -> None:
             faults.append(f"{reader}: expected the option {key!r}, found none; see the reader's layout and add it")
         elif not isinstance(value, str) and value is not parameter.default:
             faults.append(f"{reader}: expected text for the option {key!r}, found {value!r}; put it in quotes")
-    tell(faults)
+    raise_faults(faults)

@@ -6,7 +6,8 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, by_id, integer, lists_of, number, read_json
+from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Outline, Row
+from heteroseg.datasets.records import by_id, integer, lists_of, number, read_json
 from heteroseg.datasets.sample import RunLength
 from heteroseg.datasets.shapes import polygon
 
@@ -32,7 +33,7 @@ def _with_outline(row: Row, note: dict) -> Row:
 
 def _coco_row(path: Path, index: int, note: dict, images: dict[str, dict]) -> Row:
     box = note.get("bbox")
-    x, y, width, height = map(number, box) if isinstance(box, list) and len(box) == 4 else (math.nan,) * 4
+    x, y, width, height = map(number, box) if isinstance(box, list) and len(box) == 4 else NO_BOX
     image = images.get(str(note.get("image_id")), {})
     name = image.get("file_name", f"(image_id {note.get('image_id')!r})")
     size = (number(image.get("width")), number(image.get("height")))

@@ -8,13 +8,12 @@ import cv2
 import numpy as np
 
 from heteroseg.datasets.boxes import outside
-from heteroseg.datasets.sample import Item, Sample, Shape
+from heteroseg.datasets.sample import UNIT, Item, Sample, Shape
 from heteroseg.datasets.shapes import draw_polygons, paint, read_polygons
 from heteroseg.errors import HeterosegError
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 PALETTE = 3  # the PNG colour type
-UNIT = (1, 1)  # the size of an image in parts of it
 
 
 def read_sample(item: Item, scoring: bool = False) -> Sample:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".t
 SHOWN = 20
 
 
-def tell(faults: list[str], most: int | None = None) -> None:
+def raise_faults(faults: list[str], most: int | None = None) -> None:
     """Raise all faults as one HeterosegError, at most `most` of them and a count of the rest; none is fine."""
     if most is not None and len(faults) > most:
         faults = [*faults[:most], f"... and {len(faults) - most} more such faults"]
@@ -23,7 +23,7 @@ def tell(faults: list[str], most: int | None = None) -> None:
         raise HeterosegError(*faults)
 
 
-def absent(path: Path, kind: str, hint: str) -> NoReturn:
+def raise_missing(path: Path, kind: str, hint: str) -> NoReturn:
     """Say that `path` is missing, what stands in the deepest folder above it that exists, and what to do."""
     above = next((p for p in path.parents if p.is_dir()), Path("."))
     missing = path.relative_to(above).parts[0]
@@ -35,15 +35,22 @@ def absent(path: Path, kind: str, hint: str) -> NoReturn:
     )
 
 
+def require_file(path: Path, kind: str, hint: str) -> Path:
+    """`path` where it is a file; else `raise_missing`."""
+    if not path.is_file():
+        raise_missing(path, kind, hint)
+    return path
+
+
 def require_folder(path: Path) -> Path:
     if path.is_file():
         raise HeterosegError(f"{path}: expected a folder, found a file; unpack it or name the folder above it")
     if not path.is_dir():
-        absent(path, "folder", "check the split, the reader and the dataset's root")
+        raise_missing(path, "folder", "check the split, the reader and the dataset's root")
     return path
 
 
-def fill(pattern: str, split: str, name: str | None = None) -> str:
+def expand(pattern: str, split: str, name: str | None = None) -> str:
     """`pattern` with its `{split}`, and its `{name}` where one is given, put in."""
     pattern = pattern.replace("{split}", split)
     return pattern if name is None else pattern.replace("{name}", name)
@@ -95,25 +102,19 @@ def find_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
     `{name}` may span folders, `*` stays within one and `**` does not. Hidden files are left out.
     A missing folder, or two files of one name, raise HeterosegError.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     faults = []
-    for name, path in matching(root, fill(pattern, split)):
-        if name in found:
-            faults.append(f"{path}: expected one file named {name!r}, found {found[name]} too; remove one of them")
-        found[name] = path
-    tell(faults, SHOWN)
-    return dict(sorted(found.items()))
-
-
-def split_lines(root: Path, split: str) -> list[tuple[str, str]]:
-    """(`file:line`, text) of each line of `root/SPLIT.txt` that is not blank. A missing file raises HeterosegError."""
-    return lines_of(root / f"{split}.txt")
+    for name, path in matching(root, expand(pattern, split)):
+        if name in files:
+            faults.append(f"{path}: expected one file named {name!r}, found {files[name]} too; remove one of them")
+        files[name] = path
+    raise_faults(faults, SHOWN)
+    return dict(sorted(files.items()))
 
 
 def lines_of(path: Path) -> list[tuple[str, str]]:
     """(`file:line`, text) of each line that is not blank. A missing file raises HeterosegError."""
-    if not path.is_file():
-        absent(path, "list of images", "name a split that has a list, or write the list with one image a line")
+    require_file(path, "list of images", "name a split that has a list, or write the list with one image a line")
     lines = enumerate(read_text(path).splitlines(), 1)
     return [(f"{path}:{number}", line.strip()) for number, line in lines if line.strip()]
 
@@ -131,13 +132,13 @@ def unique(named: Iterable[tuple[str, str]], kind: str = "image") -> list[str]:
         if name in first:
             faults.append(f"{where}: expected each {kind} once, found {name!r} again (first {first[name]}); remove one")
         first.setdefault(name, where)
-    tell(faults, SHOWN)
+    raise_faults(faults, SHOWN)
     return sorted(first)
 
 
-def split_stems(root: Path, split: str) -> list[str]:
-    """Sorted image stems in `root/SPLIT.txt`; folders and suffixes of images in the lines are dropped."""
-    return unique((where, stem_of(line)) for where, line in split_lines(root, split))
+def listed_stems(path: Path) -> list[str]:
+    """The sorted stems of the images in a list; folders and suffixes of images in the lines are dropped."""
+    return unique((where, stem_of(line)) for where, line in lines_of(path))
 
 
 def stem_of(file: str) -> str:
@@ -146,36 +147,47 @@ def stem_of(file: str) -> str:
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
-def chosen(names: Iterable[str], files: dict[str, Path], kind: str, expected: str) -> dict[str, Path]:
+def require(names: Iterable[str], files: dict[str, Path], kind: str, expected: str) -> dict[str, Path]:
     """The files of `names`; each that is missing is told with its path, `expected` being a pattern with `{name}`."""
     names = list(names)
-    tell(
-        [
-            f"{fill(expected, '', name)}: expected the {kind} of {name!r}, found no such file; "
-            f"complete the download or take the image out of the split"
-            for name in names
-            if name not in files
-        ],
-        SHOWN,
-    )
+    _raise_incomplete(kind, [(name, Path(expand(expected, "", name))) for name in names if name not in files])
     return {name: files[name] for name in names}
 
 
-def paired(root: Path, split: str, images: str, masks: str | None, names: list[str] | None = None) -> list[Item]:
+def _raise_incomplete(kind: str, missing: list[tuple[str, Path]]) -> None:
+    hint = "complete the download or take the image out of the split"
+    faults = [f"{path}: expected the {kind} of {name!r}, found no such file; {hint}" for name, path in missing]
+    raise_faults(faults, SHOWN)
+
+
+def pair(root: Path, split: str, images: str, masks: str, names: list[str] | None = None) -> list[Item]:
     """Items of the images (all that match, or `names`) with their masks, sorted by name; what is missing raises."""
-    found = find_files(root, images, split)
+    items = items_of(root, split, images, names)
+    mask_of = require(
+        [item.name for item in items], find_files(root, masks, split), "mask", str(root / expand(masks, split))
+    )
+    return [replace(item, mask=mask_of[item.name]) for item in items]
+
+
+def items_of(root: Path, split: str, images: str, names: list[str] | None = None, **fields: Any) -> list[Item]:
+    """Items of the images (all that match, or `names`), sorted by name, with `fields`; what is missing raises."""
+    files = find_files(root, images, split)
     if names is not None:
-        found = chosen(names, found, "image", str(root / fill(images, split)))
-    if masks is None:
-        return [Item(name, path) for name, path in found.items()]
-    wanted = chosen(found, find_files(root, masks, split), "mask", str(root / fill(masks, split)))
-    return [Item(name, path, wanted[name]) for name, path in found.items()]
+        files = require(names, files, "image", str(root / expand(images, split)))
+    return [Item(name, path, **fields) for name, path in files.items()]
 
 
-class Images:
-    """Finds the image that a box file means by its path, a tail of it or its name, each without the suffix."""
+def with_masks(items: list[Item], path_of: Callable[[Item], Path], kind: str) -> list[Item]:
+    """Items with the masks that `path_of` names (files that are no images too); what is missing raises."""
+    paired = [replace(item, mask=path_of(item)) for item in items]
+    _raise_incomplete(kind, [(item.name, item.mask) for item in paired if item.mask and not item.mask.is_file()])
+    return paired
 
-    def __init__(self, root: Path, items: list[Item], others: list[Path]):
+
+class ImageFinder:
+    """Finds the image that an annotation means by its path, a tail of it or its name, each without the suffix."""
+
+    def __init__(self, root: Path, items: list[Item], others: Iterable[Path] = ()):
         self.root = root
         self.names = {item.image: item.name for item in items}
         self.paths: dict[str, set[Path]] = {}
@@ -189,26 +201,11 @@ class Images:
         """The item's name, None for another split's image; LookupError where no image or several are meant."""
         asked = PurePosixPath(image)
         key = str(asked.with_suffix("") if asked.suffix.lower() in IMAGE_SUFFIXES else asked)
-        found = sorted(self.paths.get(key, ()))
-        if not found:
+        matches = sorted(self.paths.get(key, ()))
+        if not matches:
             raise LookupError(f"expected an image under {self.root}, found none like {image!r}")
-        if len(found) > 1:
+        if len(matches) > 1:
             raise LookupError(
-                f"expected one image, found {found[0]} and {found[1]} for {image!r}, so write more of the path"
+                f"expected one image, found {matches[0]} and {matches[1]} for {image!r}, so write more of the path"
             )
-        return self.names.get(found[0])
-
-
-def beside(items: list[Item], path_of: Callable[[Item], Path], kind: str) -> list[Item]:
-    """Items with the masks that `path_of` names (files that are no images too); what is missing raises."""
-    masks = [path_of(item) for item in items]
-    tell(
-        [
-            f"{mask}: expected the {kind} of {item.name!r}, found no such file; "
-            f"complete the download or take the image out of the split"
-            for item, mask in zip(items, masks, strict=True)
-            if not mask.is_file()
-        ],
-        SHOWN,
-    )
-    return [replace(item, mask=mask) for item, mask in zip(items, masks, strict=True)]
+        return self.names.get(matches[0])

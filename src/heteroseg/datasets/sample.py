@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T")
+UNIT = (1, 1)  # the size of an image in parts of it
 
 
 def no_boxes() -> np.ndarray:

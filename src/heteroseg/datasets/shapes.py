@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from heteroseg.datasets.boxes import FAR, number, read_json
-from heteroseg.datasets.paths import tell
+from heteroseg.datasets.boxes import FAR
+from heteroseg.datasets.paths import raise_faults
+from heteroseg.datasets.records import number, read_json
 from heteroseg.datasets.sample import RunLength, Shape
 from heteroseg.errors import HeterosegError
 
@@ -110,7 +111,7 @@ def read_polygons(path: Path, ids: dict[str, int]) -> tuple[tuple[float, float],
             faults.append(f"{path}: objects[{i}]: expected a polygon of three or more corners, found {corners!r:.60}")
         else:
             shapes.append(Shape(label_id, (points,)))
-    tell(faults)
+    raise_faults(faults)
     return (width, height), shapes
 
 

@@ -18,7 +18,7 @@ CACHE = ".heteroseg"
 Record = tuple[str, str, bytes]  # name of the sample, "image" or "mask", content of the file
 
 
-def unpacked(
+def unpack_once(
     root: Path,
     split: str,
     shards: list[Path],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.paths import beside, find_files, lines_of, tell
+from heteroseg.datasets.paths import find_files, lines_of, raise_faults, with_masks
 from heteroseg.datasets.sample import Item
 
 COLORS = """
@@ -34,14 +34,14 @@ def a2d2(root: Path | str, split: str, camera: str = "*") -> list[Item]:
     items = [Item(name, path, palette=PALETTE) for name, path in sorted(named.items())]
     if split != "all":
         items = _listed(root / f"{split}.txt", items)
-    return beside(items, _label, "label image")
+    return with_masks(items, _label, "label image")
 
 
 def _listed(path: Path, items: list[Item]) -> list[Item]:
     lines = {line.removesuffix(".png"): where for where, line in lines_of(path)}
     keys = {item.name: {item.name, item.name.partition("/")[0], item.image.stem} for item in items}
     known = set().union(*keys.values())
-    tell(
+    raise_faults(
         [
             f"{where}: expected a session or an image of it, found no {line!r}; correct the line or unpack the session"
             for line, where in lines.items()

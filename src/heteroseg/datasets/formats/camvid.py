@@ -9,19 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.paths import SHOWN, absent, paired, split_lines, split_stems, stem_of, tell, unique
+from heteroseg.datasets.paths import SHOWN, lines_of, listed_stems, pair, raise_faults, require_file, stem_of, unique
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
 
-IMAGES = "701_StillsRaw_full/{name}"
-MASKS = "LabeledApproved_full/{name}_L.png"
+STILLS, MASKS = "701_StillsRaw_full/{name}.*", "LabeledApproved_full/{name}_L.png"
 
 
 def _palette(path: Path) -> np.ndarray:
     """(ids, 3) uint8, a row a line of label_colors.txt; a line that is no colour, or one's double, raises."""
-    if not path.is_file():
-        absent(path, "list of colours", "copy it from the dataset")
+    require_file(path, "list of colours", "copy it from the dataset")
     rows: list[tuple[int, ...]] = []
     faults = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
@@ -34,7 +32,7 @@ def _palette(path: Path) -> np.ndarray:
         elif color in rows:
             faults.append(f"{path}:{number}: expected a colour of its own for each class, found {color} again")
         rows.append(color)
-    tell(faults)
+    raise_faults(faults)
     return np.array(rows, np.uint8).reshape(-1, 3)
 
 
@@ -45,7 +43,7 @@ def camvid(root: Path | str, split: str) -> list[Item]:
     """
     root = Path(root)
     palette = _palette(root / "label_colors.txt")
-    items = paired(root, split, IMAGES + ".*", MASKS, split_stems(root, split))
+    items = pair(root, split, STILLS, MASKS, listed_stems(root / f"{split}.txt"))
     return [replace(item, palette=palette) for item in items]
 
 
@@ -66,7 +64,7 @@ def camvid_segnet(root: Path | str, split: str) -> list[Item]:
     """
     root = Path(root)
     items, faults = {}, []
-    lines = split_lines(root, split)
+    lines = lines_of(root / f"{split}.txt")
     for where, line in lines:
         words = line.split()
         if len(words) != 2:
@@ -77,5 +75,5 @@ def camvid_segnet(root: Path | str, split: str) -> list[Item]:
             items[stem_of(words[0])] = Item(stem_of(words[0]), image, mask)
         except HeterosegError as error:
             faults.extend(error.faults)
-    tell(faults, SHOWN)
+    raise_faults(faults, SHOWN)
     return [items[name] for name in unique((where, stem_of(line.split()[0])) for where, line in lines)]

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-from heteroseg.datasets.paths import paired
+from heteroseg.datasets.paths import pair
 from heteroseg.datasets.sample import Item
-
-IMAGES = "leftImg8bit/{split}/{name}_leftImg8bit"
-MASKS = "gtFine/{split}/{name}_gtFine_labelIds.png"
 
 
 def cityscapes(root: Path | str, split: str) -> list[Item]:
@@ -14,4 +11,6 @@ def cityscapes(root: Path | str, split: str) -> list[Item]:
 
     A folder, image or mask that is missing raises HeterosegError.
     """
-    return paired(Path(root), split, IMAGES + ".*", MASKS)
+    return pair(
+        Path(root), split, "leftImg8bit/{split}/{name}_leftImg8bit.*", "gtFine/{split}/{name}_gtFine_labelIds.png"
+    )

@@ -8,20 +8,26 @@ are read by `folder`.
 
 from pathlib import Path
 
-from heteroseg.datasets.boxes import by_id, integer, lists_of, read_json
-from heteroseg.datasets.class_names import whole
-from heteroseg.datasets.paths import SHOWN, absent, check_pattern, fill, find_files, listed_names, stem_of, tell
+from heteroseg.datasets.class_names import parse_id
+from heteroseg.datasets.paths import (
+    SHOWN,
+    check_pattern,
+    expand,
+    find_files,
+    listed_names,
+    raise_faults,
+    require_file,
+    stem_of,
+)
+from heteroseg.datasets.records import by_id, integer, lists_of, read_json
 from heteroseg.datasets.sample import Item
-
-IMAGES = "{split}/{name}.*"
-SEGMENTS = "annotations/panoptic_{split}.json"
 
 
 def coco_panoptic(
     root: Path | str,
     split: str,
-    images: str = IMAGES,
-    segments: str = SEGMENTS,
+    images: str = "{split}/{name}.*",
+    segments: str = "annotations/panoptic_{split}.json",
     masks: str | None = None,
     names: str | None = None,
     background: str | None = None,
@@ -35,14 +41,14 @@ def coco_panoptic(
     root = Path(root)
     check_pattern(images, "images")
     check_pattern(segments, "segments", ("split",))
-    path = root / fill(segments, split)
-    if not path.is_file():
-        absent(path, "list of segments", "download it, or set `segments` to its name")
-    folder = path.with_suffix("") if masks is None else root / fill(masks, split)
+    hint = "download it, or set `segments` to its name"
+    path = require_file(root / expand(segments, split), "list of segments", hint)
+    folder = path.with_suffix("") if masks is None else root / expand(masks, split)
     listed, notes = lists_of(path, read_json(path), "images", "annotations")
     entries = by_id(path, "images", listed)
-    wanted = None if names is None else set(listed_names(root / fill(names, split)))
+    wanted = None if names is None else set(listed_names(root / expand(names, split)))
     files = find_files(root, images, split)
+    ground = parse_id(background, "background", -1)
     items, faults = [], []
     for i, note in enumerate(notes):
         entry = entries.get(str(note.get("image_id")), {})
@@ -58,9 +64,8 @@ def coco_panoptic(
         elif table is None:
             faults.append(f"{where}: expected segments_info with id and category_id, found others; restore the file")
         else:
-            ground = whole(background, "background", -1)
             items.append(Item(name, files[name], mask, segments=table, background=ground))
-    tell(faults, SHOWN)
+    raise_faults(faults, SHOWN)
     return sorted(items, key=lambda item: item.name)
 
 

@@ -8,15 +8,17 @@ for masks.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, attach, number
-from heteroseg.datasets.class_names import Classes, whole
-from heteroseg.datasets.paths import Images, absent, find_files, tell
+from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row
+from heteroseg.datasets.class_names import ClassNames, parse_id
+from heteroseg.datasets.exports import AnnotatedImage, read_export
+from heteroseg.datasets.paths import require_file
+from heteroseg.datasets.records import number
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
 from heteroseg.errors import HeterosegError
@@ -45,36 +47,13 @@ def cvat(
     path = root / annotations
     top = _parsed(path)
     listed = [e.text or "" for e in top.iterfind("meta//labels/label/name")]
-    known = Classes.of(root, classes, others, list(dict.fromkeys(listed)))
-    found = [Item(name, file) for name, file in find_files(root, images, split).items()]
-    resolve = Images(root, found, []).resolve
-    rows: list[Row] = []
-    faults: list[str] = []
-    mine: dict[str, Item] = {}
-    items = {item.name: item for item in found}
-    for entry in top.iterfind("image"):
-        subset, file = entry.get("subset"), entry.get("name", "")
-        if subset is not None and subset.lower() != split.lower():
-            continue
-        where = f"{path}: image {file!r}"
-        try:
-            name = resolve(file)
-        except LookupError as error:
-            faults.append(f"{where}: {error.args[0]}; complete the export with its images")
-            continue
-        size = (number(entry.get("width")), number(entry.get("height")))
-        item = items[name or ""]
-        mine[item.name] = Item(item.name, item.image, path, size=size, background=whole(background, "background", -1))
-        rows += _rows(entry, where, item.name, size, known, faults)
-    tell(faults)
-    painted = any(row.outline is not None for row in rows)
-    return attach([mine[name] for name in sorted(mine)], rows, lambda name: name, painted)
+    names = ClassNames.read(root, classes, others, list(dict.fromkeys(listed)))
+    annotated = _annotated(path, top, split, names)
+    return read_export(root, split, images, path, annotated, parse_id(background, "background", -1))
 
 
 def _parsed(path: Path) -> ElementTree.Element:
-    if not path.is_file():
-        absent(path, "export", "choose `CVAT for images 1.1` and unpack it here")
-    text = read_text(path)
+    text = read_text(require_file(path, "export", "choose `CVAT for images 1.1` and unpack it here"))
     if "<!DOCTYPE" in text:
         raise HeterosegError(f"{path}: expected an export of CVAT, found a document type; export it again")
     try:
@@ -86,27 +65,24 @@ def _parsed(path: Path) -> ElementTree.Element:
     return top
 
 
-def _rows(
-    entry: ElementTree.Element, where: str, name: str, size: tuple[float, float], known: Classes, faults: list[str]
-) -> list[Row]:
-    """The boxes and shapes of one image, lowest first; what cannot be read goes to `faults`."""
-    rows = []
-    for shape in sorted(entry, key=_height):
-        if shape.tag == "tag":
-            continue
-        label = shape.get("label", "")
-        if shape.tag not in SHAPES:
-            faults.append(
-                f"{where}: expected {', '.join(SHAPES)}, found a {shape.tag} ({label!r}); convert or remove it"
-            )
-            continue
-        if known.find(label) is None:
-            faults.append(f"{where}: {known.unknown(label)}")
-            continue
-        text = ", ".join(f"{key}={value[:30]}" for key, value in shape.attrib.items() if key != "label")
-        row = Row(where, name, (), known.find(label), f"{shape.tag} {text}", size)
-        rows.append(_box(shape, row) if shape.tag == "box" else row._replace(outline=READ[shape.tag](shape)))
-    return rows
+def _annotated(path: Path, top: ElementTree.Element, split: str, names: ClassNames) -> Iterator[AnnotatedImage]:
+    for image in top.iterfind("image"):
+        subset, file = image.get("subset"), image.get("name", "")
+        if subset is None or subset.lower() == split.lower():
+            shapes = [shape for shape in sorted(image, key=_height) if shape.tag != "tag"]
+            read = lambda row, shapes=shapes: [_row(shape, row, names) for shape in shapes]  # noqa: E731
+            size = (number(image.get("width")), number(image.get("height")))
+            yield AnnotatedImage(f"{path}: image {file!r}", (file,), size, read)
+
+
+def _row(shape: ElementTree.Element, row: Row, names: ClassNames) -> Row:
+    label = shape.get("label", "")
+    if shape.tag not in SHAPES:
+        fault = f"expected {', '.join(SHAPES)}, found a {shape.tag} ({label!r}); convert or remove it"
+        return row._replace(fault=fault)
+    text = ", ".join(f"{key}={value[:30]}" for key, value in shape.attrib.items() if key != "label")
+    row = names.labelled(row._replace(raw=f"{shape.tag} {text}"), label)
+    return _box(shape, row) if shape.tag == "box" else row._replace(outline=READ[shape.tag](shape))
 
 
 def _height(shape: ElementTree.Element) -> float:

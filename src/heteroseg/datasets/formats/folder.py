@@ -11,11 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from heteroseg.datasets.boxes import attach, csv_rows
-from heteroseg.datasets.class_names import whole
+from heteroseg.datasets.class_names import parse_id
 from heteroseg.datasets.coco_json import coco_rows
-from heteroseg.datasets.paths import Images, absent, check_pattern, fill, listed_names, matching, paired
+from heteroseg.datasets.paths import (
+    ImageFinder,
+    check_pattern,
+    expand,
+    items_of,
+    listed_names,
+    matching,
+    pair,
+    require_file,
+)
 from heteroseg.datasets.sample import Item
-from heteroseg.datasets.tags import tagged
+from heteroseg.datasets.tags import with_tags
 from heteroseg.errors import HeterosegError
 
 
@@ -43,22 +52,20 @@ def folder(
     """
     root = Path(root)
     _check(images, masks, boxes, polygons, tags)
-    listed = None if names is None else listed_names(root / fill(names, split))
-    items = paired(root, split, images, masks, listed)
+    listed = None if names is None else listed_names(root / expand(names, split))
+    items = items_of(root, split, images, listed) if masks is None else pair(root, split, images, masks, listed)
     for pattern, kind in ((boxes, "boxes"), (polygons, "polygons"), (tags, "tags")):
         if pattern is None:
             continue
-        path = root / fill(pattern, split)
-        if not path.is_file():
-            absent(path, f"file of {kind}", "check the pattern")
+        path = require_file(root / expand(pattern, split), f"file of {kind}", "check the pattern")
         others = []
         if names is not None or "{split}" not in pattern:
-            others = [path for _, path in matching(root, fill(images, split if "{split}" in pattern else "*"))]
-        resolve = Images(root, items, others).resolve
+            others = [path for _, path in matching(root, expand(images, split if "{split}" in pattern else "*"))]
+        resolve = ImageFinder(root, items, others).resolve
         if kind == "polygons":
-            items = _painted(items, path, resolve, whole(background, "background", -1))
+            items = _painted(items, path, resolve, parse_id(background, "background", -1))
         elif kind == "tags":
-            items = tagged(items, path, ("image", "class_id"), resolve)
+            items = with_tags(items, path, ("image", "class_id"), resolve)
         else:
             items = attach(items, csv_rows(path) if path.suffix == ".csv" else coco_rows(path), resolve)
     return items

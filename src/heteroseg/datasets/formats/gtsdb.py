@@ -6,11 +6,11 @@ y2 + 1. `file` is matched by its stem, so .ppm may have become .jpg. Box ids are
 Optional: SPLIT.txt with an image a line; gtFine/NNNNN_labelIds.png for scoring (16 bits: 0 unlabelled, 2000 + class).
 """
 
-import math
 from pathlib import Path
 
-from heteroseg.datasets.boxes import Row, attach, integer, number
-from heteroseg.datasets.paths import absent, chosen, find_files, split_stems, stem_of
+from heteroseg.datasets.boxes import NO_BOX, Row, attach
+from heteroseg.datasets.paths import find_files, listed_stems, require, require_file, stem_of
+from heteroseg.datasets.records import integer, number
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
@@ -20,13 +20,12 @@ OFFICIAL = {"train": range(600), "val": range(600, 900), "test": range(600, 900)
 
 
 def _rows(path: Path, pixel: float) -> list[Row]:
-    if not path.is_file():
-        absent(path, "list of boxes", "copy gt.txt from the download")
+    require_file(path, "list of boxes", "copy gt.txt from the download")
     rows = []
     for line, text in enumerate(read_text(path).splitlines(), 1):
         if text.strip():
             fields = text.strip().split(";")
-            x1, y1, x2, y2 = map(number, fields[1:5]) if len(fields) == 6 else (math.nan,) * 4
+            x1, y1, x2, y2 = map(number, fields[1:5]) if len(fields) == 6 else NO_BOX
             label = integer(fields[-1])
             label = None if label is None else FIRST_ID + label
             rows.append(Row(f"{path}:{line}", stem_of(fields[0]), (x1, y1, x2 + pixel, y2 + pixel), label, repr(text)))
@@ -36,7 +35,7 @@ def _rows(path: Path, pixel: float) -> list[Row]:
 def _names(root: Path, split: str, images: dict[str, Path], rows: list[Row]) -> list[str]:
     """The split's images: those in SPLIT.txt, or the official ones that are there or have boxes."""
     if (root / f"{split}.txt").is_file() or split not in OFFICIAL:
-        return split_stems(root, split)
+        return listed_stems(root / f"{split}.txt")
     known = {*images, *(row.image for row in rows)}
     return sorted(name for name in known if name.isdecimal() and int(name) in OFFICIAL[split])
 
@@ -56,7 +55,7 @@ def gtsdb(root: Path | str, split: str, scale: str = "1") -> list[Item]:
         raise HeterosegError(f"gtsdb: expected the option 'scale' to be a factor such as \"0.6\", found {scale!r}")
     rows = _rows(root / "gt.txt", pixel)
     names = _names(root, split, images, rows)
-    files = chosen(names, images, "image", str(root / pattern))
-    shapes = find_files(root, "gtFine/{name}_labelIds.png") if (root / "gtFine").is_dir() else {}
-    items = [Item(name, path, scoring_mask=shapes.get(name)) for name, path in files.items()]
-    return attach(items, rows, lambda image: image if image in files else None)
+    files = require(names, images, "image", str(root / pattern))
+    signs = find_files(root, "gtFine/{name}_labelIds.png") if (root / "gtFine").is_dir() else {}
+    items = [Item(name, path, scoring_mask=signs.get(name)) for name, path in files.items()]
+    return attach(items, rows)

@@ -6,16 +6,15 @@ folder above. A line is `Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;Class
 else train, and val or test for the test images.
 """
 
-import csv
-import io
+from collections.abc import Iterator
 from pathlib import Path
 
-from heteroseg.datasets.boxes import Row, attach, integer, number
+from heteroseg.datasets.boxes import Row, attach
 from heteroseg.datasets.formats.gtsdb import FIRST_ID
-from heteroseg.datasets.paths import absent, chosen, find_files, listed_names, require_folder
+from heteroseg.datasets.paths import find_files, listed_names, raise_missing, require, require_file, require_folder
+from heteroseg.datasets.records import csv_records, integer, number
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_text
 
 TRAINING, TEST = "Final_Training/Images", "Final_Test/Images"
 TEST_TABLE = "GT-final_test.csv"
@@ -30,7 +29,7 @@ def gtsrb(root: Path | str, split: str) -> list[Item]:
     root = Path(root)
     listed = listed_names(root / f"{split}.txt") if (root / f"{split}.txt").is_file() else None
     if listed is None and split not in ("train", "val", "test"):
-        absent(root / f"{split}.txt", "list of images", "name the split train, val or test, or write its list")
+        raise_missing(root / f"{split}.txt", "list of images", "name the split train, val or test, or write its list")
     files: dict[str, Path] = {}
     tables: dict[str, Path] = {}
     if listed is not None or split == "train":
@@ -41,36 +40,28 @@ def gtsrb(root: Path | str, split: str) -> list[Item]:
         files |= find_files(root, TEST + "/{name}.*")
         tables[""] = _test_table(root)
     if listed is not None:
-        files = chosen(listed, files, "image", str(root / "Final_*/Images/{name}.ppm"))
+        files = require(listed, files, "image", str(root / "Final_*/Images/{name}.ppm"))
     rows = [row for folder, path in tables.items() for row in _rows(path, folder)]
-    found = {row.image for row in rows}
-    if missing := [name for name in files if name not in found]:
+    with_row = {row.image for row in rows}
+    if missing := [name for name in files if name not in with_row]:
         raise HeterosegError(f"{files[missing[0]]}: expected a line in a GT-*.csv, found none; complete the download")
     items = [Item(name, path) for name, path in files.items()]
-    return attach(items, rows, lambda image: image if image in files else None)
+    return attach(items, rows)
 
 
 def _test_table(root: Path) -> Path:
     folders = (root / TEST, root / "Final_Test", root)
     path = next((f / TEST_TABLE for f in folders if (f / TEST_TABLE).is_file()), None)
     if path is None:
-        absent(root / TEST / TEST_TABLE, "table of signs", "unpack GTSRB_Final_Test_GT.zip here")
+        raise_missing(root / TEST / TEST_TABLE, "table of signs", "unpack GTSRB_Final_Test_GT.zip here")
     return path
 
 
-def _rows(path: Path, folder: str) -> list[Row]:
-    if not path.is_file():
-        absent(path, "table of signs", "complete the download")
-    reader = csv.DictReader(io.StringIO(read_text(path)), delimiter=";")
-    if missing := [c for c in COLUMNS if c not in (reader.fieldnames or ())]:
-        raise HeterosegError(f"{path}:1: expected the columns {';'.join(COLUMNS)}, found no {missing[0]}; restore it")
-    rows = []
-    for record in reader:
-        label = integer(record["ClassId"])
-        size = (number(record["Width"]), number(record["Height"]))
-        x1, y1, x2, y2 = (number(record[c]) for c in COLUMNS[3:7])
-        raw = ";".join(str(record[c]) for c in COLUMNS)
-        name = folder + Path(record["Filename"] or "").stem
+def _rows(path: Path, folder: str) -> Iterator[Row]:
+    require_file(path, "table of signs", "complete the download")
+    for where, values in csv_records(path, COLUMNS, ";"):
+        width, height, x1, y1, x2, y2 = map(number, values[1:7])
+        label = integer(values[7])
         known = None if label is None else FIRST_ID + label
-        rows.append(Row(f"{path}:{reader.line_num}", name, (x1, y1, x2, y2), known, raw, size))
-    return rows
+        raw = ";".join(map(str, values))
+        yield Row(where, folder + Path(values[0] or "").stem, (x1, y1, x2, y2), known, raw, (width, height))

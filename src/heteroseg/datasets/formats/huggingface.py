@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from heteroseg.datasets.paths import tell
+from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.sample import Item
-from heteroseg.datasets.shards import Record, unpacked
+from heteroseg.datasets.shards import Record, unpack_once
 from heteroseg.errors import HeterosegError, nearest
 
 
@@ -28,7 +28,7 @@ def huggingface(
     )
     if not shards:
         raise HeterosegError(f"{root}: expected {split}-*.parquet or {split}/*.arrow, found none; check the split")
-    return unpacked(root, split, shards, [image, mask], cache, lambda: _rows(shards, {"image": image, "mask": mask}))
+    return unpack_once(root, split, shards, [image, mask], cache, lambda: _rows(shards, {"image": image, "mask": mask}))
 
 
 def _rows(shards: list[Path], columns: dict[str, str]) -> Iterator[Record]:
@@ -64,7 +64,7 @@ def _records(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _check(path: Path, columns: list[str], there: list[str]) -> None:
-    tell(
+    raise_faults(
         [
             f"{path}: expected a column {c!r}, found {', '.join(there)}; set `image` and `mask`{nearest(c, there)}"
             for c in columns

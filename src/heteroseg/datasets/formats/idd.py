@@ -8,7 +8,7 @@ FRAME_gtFine_polygons.json, which are read too. IDD-Lite: FRAME_image.jpg and FR
 from dataclasses import replace
 from pathlib import Path
 
-from heteroseg.datasets.paths import beside, fill, find_files, paired
+from heteroseg.datasets.paths import expand, find_files, items_of, pair, with_masks
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
@@ -35,8 +35,8 @@ def idd(root: Path | str, split: str, labels: str = "labelIds") -> list[Item]:
     """
     root = Path(root)
     if labels == POLYGONS:
-        items = paired(root, split, FULL + ".*", None)
-        items = beside(items, lambda i: root / (fill(FULL_MASKS, split, i.name) + "polygons.json"), "polygon file")
+        items = items_of(root, split, FULL + ".*")
+        items = with_masks(items, lambda i: root / expand(FULL_MASKS + "polygons.json", split, i.name), "polygon file")
         ids = {name: i for i, name in enumerate(NAMES)}
         return [replace(item, polygon_ids=ids, background=UNLABELED) for item in items]
     names = find_files(root, "gtFine/{split}/{name}.png", split)
@@ -47,9 +47,9 @@ def idd(root: Path | str, split: str, labels: str = "labelIds") -> list[Item]:
             f"found {', '.join(kinds) or 'no masks of this form'}; set `labels` to a kind that is there or to "
             f"'polygons', or make the masks with IDD's public code{nearest(labels, kinds)}"
         )
-    return paired(root, split, FULL + ".*", FULL_MASKS + labels + ".png")
+    return pair(root, split, FULL + ".*", FULL_MASKS + labels + ".png")
 
 
 def idd_lite(root: Path | str, split: str) -> list[Item]:
     """Items named DRIVE/FRAME; masks hold the ids 0-6, 8 bits, 255 ignored. What is missing raises HeterosegError."""
-    return paired(Path(root), split, LITE + ".*", LITE_MASKS)
+    return pair(Path(root), split, LITE + ".*", LITE_MASKS)

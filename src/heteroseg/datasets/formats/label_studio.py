@@ -8,21 +8,24 @@ their own.
 
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, attach, lists_of, number, read_json
-from heteroseg.datasets.class_names import Classes, whole
-from heteroseg.datasets.paths import Images, absent, find_files, split_stems, stem_of, tell
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row
+from heteroseg.datasets.class_names import ClassNames, parse_id
+from heteroseg.datasets.exports import AnnotatedImage, read_export
+from heteroseg.datasets.paths import listed_stems, require_file
+from heteroseg.datasets.records import lists_of, number, read_json
+from heteroseg.datasets.sample import UNIT, Item
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
 
 UPLOAD = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts this before the names of uploaded files
 KINDS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels")
-LEFT_OUT = ("choices", "textarea", "rating", "taxonomy", "number", "datetime")
+LEFT_OUT = ("choices", "textarea", "rating", "taxonomy", "number", "datetime", "relation")
 
 
 def label_studio(
@@ -41,103 +44,74 @@ def label_studio(
     kinds of marks, bad coordinates, unknown names and missing images raise HeterosegError, all of them at once.
     """
     root = Path(root)
-    path = root / annotations
-    if not path.is_file():
-        absent(path, "export", "export as JSON and put it here")
+    path = require_file(root / annotations, "export", "export as JSON and put it here")
     (tasks,) = lists_of(path, {"tasks": read_json(path)}, "tasks")
-    known = Classes.of(root, classes, others)
-    wanted = set(split_stems(root, split)) if (root / f"{split}.txt").is_file() else None
-    found = {item.name: item for item in (Item(n, p) for n, p in find_files(root, images, split).items())}
-    finder = Images(root, list(found.values()), [])
-    rows: list[Row] = []
-    faults: list[str] = []
-    mine: dict[str, Item] = {}
+    annotated = _annotated(path, tasks, ClassNames.read(root, classes, others))
+    split_list = root / f"{split}.txt"
+    stems = listed_stems(split_list) if split_list.is_file() else None
+    return read_export(root, split, images, path, annotated, parse_id(background, "background", -1), stems)
+
+
+def _annotated(path: Path, tasks: list[dict], names: ClassNames) -> Iterator[AnnotatedImage]:
     for i, task in enumerate(tasks):
-        where = f"{path}: [{i}]"
         marks = _marks(task)
-        if marks is None:
-            continue
-        try:
-            name = _resolved(finder, task)
-        except LookupError as error:
-            faults.append(f"{where}: {error.args[0]}; complete the export with its images")
-            continue
-        if wanted is not None and stem_of(PurePosixPath(name).name) not in wanted:
-            continue
-        ground = whole(background, "background", -1)
-        mine[name] = Item(name, found[name].image, path, size=(1, 1), background=ground)
-        for j, mark in enumerate(marks):
-            rows += _row(f"{where}: result[{j}]", name, mark, known, faults)
-    tell(faults)
-    painted = any(row.outline is not None for row in rows)
-    return attach([mine[name] for name in sorted(mine)], rows, lambda name: name, painted)
+        if marks is not None:
+            drawn = [(j, m) for j, m in enumerate(marks) if m.get("type") not in LEFT_OUT]
+            read = lambda row, drawn=drawn: [  # noqa: E731
+                _row(row._replace(where=f"{row.where}: result[{j}]"), mark, names) for j, mark in drawn
+            ]
+            yield AnnotatedImage(f"{path}: [{i}]", _files(task), UNIT, read)
 
 
 def _marks(task: dict) -> list[dict] | None:
     """What was drawn, None where the task is not annotated."""
     given = task.get("annotations") or task.get("completions") or []
     done = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
-    chosen = next((a for a in done if a.get("ground_truth")), done[0] if done else None)
-    result = chosen.get("result") if chosen else None
+    annotation = next((a for a in done if a.get("ground_truth")), done[0] if done else {})
+    result = annotation.get("result")
     return [m for m in result if isinstance(m, dict)] if isinstance(result, list) else None
 
 
-def _resolved(finder: Images, task: dict) -> str:
-    """The name of a task's image: data.image is a URL, a path of the server, or has the file behind ?d=."""
+def _files(task: dict) -> tuple[str, str]:
+    """Names of a task's image: data.image is a URL, a path of the server, or has the file behind ?d=."""
     data = task.get("data")
     values = [data.get("image"), *data.values()] if isinstance(data, dict) else []
     url = urlsplit(next((v for v in values if isinstance(v, str)), ""))
     file = PurePosixPath(unquote(parse_qs(url.query).get("d", [url.path])[0])).name
-    for name in (file, UPLOAD.sub("", file, count=1)):
-        try:
-            found = finder.resolve(name)
-        except LookupError:
-            continue
-        if found is not None:
-            return found
-    return finder.resolve(file) or ""  # raises
+    return file, UPLOAD.sub("", file, count=1)
 
 
-def _row(where: str, name: str, mark: dict, known: Classes, faults: list[str]) -> list[Row]:
+def _row(row: Row, mark: dict, names: ClassNames) -> Row:
     kind, value = str(mark.get("type")), mark.get("value")
-    if kind in LEFT_OUT or kind == "relation":
-        return []
-    labels = value.get(kind) if isinstance(value, dict) else None
     if kind not in KINDS or not isinstance(value, dict):
-        faults.append(f"{where}: expected {', '.join(KINDS)}, found {kind!r}; convert or remove it")
-        return []
+        return row._replace(fault=f"expected {', '.join(KINDS)}, found {kind!r}; convert or remove it")
+    labels = value.get(kind)
     if not isinstance(labels, list) or len(labels) != 1:
-        faults.append(f"{where}: expected one label, found {labels!r}; correct it in Label Studio")
-        return []
-    if known.find(labels[0]) is None:
-        faults.append(f"{where}: {known.unknown(labels[0])}")
-        return []
+        return row._replace(fault=f"expected one label, found {labels!r}; correct it in Label Studio")
+    row = names.labelled(row._replace(raw=f"{value!r:.60}"), labels[0])
     size = (number(mark.get("original_width")), number(mark.get("original_height")))
-    row = Row(where, name, (), known.find(labels[0]), f"{value!r:.60}", (1, 1))
-    shape = _outline(kind, value, size)
-    return [row._replace(corners=shape) if len(shape) == 4 else row._replace(outline=shape)]
-
-
-def _outline(kind: str, value: dict, size: tuple[float, float]) -> Any:
-    """Four corners of a box, or a shape; both in parts of the image."""
     if kind == "brushlabels":
-        return _brush(value.get("rle"), size)
+        return row._replace(outline=_brush(value.get("rle"), size))
     if kind == "polygonlabels":
         corners = polygon(value.get("points"))
-        return NO_OUTLINE if corners is None else ((corners / 100,), None)
-    keys = ("x", "y", "width", "height") if kind == "rectanglelabels" else ("x", "y", "radiusX", "radiusY")
+        return row._replace(outline=NO_OUTLINE if corners is None else ((corners / 100,), None))
+    return _rectangle_or_ellipse(row, kind, value, size)
+
+
+def _rectangle_or_ellipse(row: Row, kind: str, value: dict, size: tuple[float, float]) -> Row:
+    """The row with a box, or with an outline where it is turned or round; in parts of the image."""
+    rectangle = kind == "rectanglelabels"
+    keys = ("x", "y", "width", "height") if rectangle else ("x", "y", "radiusX", "radiusY")
     x, y, a, b = (number(value.get(key)) for key in keys)
     turn = number(value.get("rotation", 0))
-    if kind == "rectanglelabels" and (turn == 0 or not math.isfinite(x + y + a + b + turn)):
-        return x / 100, y / 100, (x + a) / 100, (y + b) / 100
-    if not math.isfinite(x + y + a + b + turn) or min(a, b, *size) <= 0:
-        return NO_OUTLINE
+    finite = math.isfinite(x + y + a + b + turn)
+    if rectangle and (turn == 0 or not finite):
+        return row._replace(corners=(x / 100, y / 100, (x + a) / 100, (y + b) / 100))
+    if not finite or min(a, b, *size) <= 0:
+        return row._replace(outline=NO_OUTLINE)
+    corners = np.array([[x, y], [x + a, y], [x + a, y + b], [x, y + b]]) if rectangle else ellipse(x, y, a, b)
     scale = np.array(size) / 100  # turns are in pixels, the rest in percent
-    if kind == "rectanglelabels":
-        corners = np.array([[x, y], [x + a, y], [x + a, y + b], [x, y + b]])
-    else:
-        corners = ellipse(x, y, a, b)
-    return (turned(corners * scale, turn, (x * scale[0], y * scale[1])) / np.array(size),), None
+    return row._replace(outline=((turned(corners * scale, turn, (x * scale[0], y * scale[1])) / size,), None))
 
 
 def _brush(rle: Any, size: tuple[float, float]) -> Outline:
@@ -145,7 +119,7 @@ def _brush(rle: Any, size: tuple[float, float]) -> Outline:
     if not isinstance(rle, list) or not all(type(b) is int and 0 <= b < 256 for b in rle) or not width * height:
         return NO_OUTLINE
     try:
-        values = unpacked(bytes(rle))
+        values = unpack_brush(bytes(rle))
     except ValueError:
         return NO_OUTLINE
     if len(values) != 4 * width * height:
@@ -153,7 +127,7 @@ def _brush(rle: Any, size: tuple[float, float]) -> Outline:
     return (), rle_encode(values[3::4].reshape(height, width) > 0)
 
 
-def unpacked(data: bytes) -> np.ndarray:
+def unpack_brush(data: bytes) -> np.ndarray:
     """(N,) int64 values of Label Studio's brush code (thi.ng's rle-pack); a code that is cut off raises ValueError.
 
     A header holds N (32 bits), the bits of a value - 1 (5) and four widths - 1 (4 each). Then come runs and lists: one

@@ -5,11 +5,13 @@ ymin, xmax, ymax). In a panorama a sign may lie on both sides of the border; it 
 `cross_boundary`.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from heteroseg.datasets.boxes import Row, attach, lists_of, number, read_json
-from heteroseg.datasets.class_names import Classes
-from heteroseg.datasets.paths import beside, chosen, find_files, listed_names, tell
+from heteroseg.datasets.boxes import NO_BOX, Row, attach
+from heteroseg.datasets.class_names import ClassNames
+from heteroseg.datasets.paths import items_of, listed_names, with_masks
+from heteroseg.datasets.records import lists_of, number, read_json
 from heteroseg.datasets.sample import Item
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -22,33 +24,25 @@ def mtsd(root: Path | str, split: str, classes: str | None = None, others: str |
     (one of the two is needed). Missing files, bad boxes and unknown labels raise HeterosegError.
     """
     root = Path(root)
-    known = Classes.of(root, classes, others)
+    names = ClassNames.read(root, classes, others)
     keys = listed_names(root / "splits" / f"{split}.txt")
     pattern = "images/{split}/{name}.*" if (root / "images" / split).is_dir() else "images/{name}.*"
-    files = chosen(keys, find_files(root, pattern, split), "image", str(root / pattern.replace("{split}", split)))
-    items = [Item(key, path) for key, path in files.items()]
-    rows: list[Row] = []
-    faults: list[str] = []
-    for item in beside(items, lambda item: root / "annotations" / f"{item.name}.json", "annotation"):
-        assert item.mask is not None
-        rows += _rows(item.mask, item.name, known, faults)
-    tell(faults)
-    return attach(items, rows, lambda name: name)
+    items = items_of(root, split, pattern, keys)
+    annotated = with_masks(items, lambda item: root / "annotations" / f"{item.name}.json", "annotation")
+    return attach(items, [row for item in annotated for row in _rows(item, names)])
 
 
-def _rows(path: Path, key: str, known: Classes, faults: list[str]) -> list[Row]:
+def _rows(item: Item, names: ClassNames) -> Iterator[Row]:
+    path = item.mask
+    assert path is not None
     data = read_json(path)
     (objects,) = lists_of(path, data, "objects")
     size = (number(data.get("width")), number(data.get("height")))
-    rows = []
     for i, entry in enumerate(objects):
-        where, label, box = f"{path}: objects[{i}]", str(entry.get("label")), entry.get("bbox")
-        if known.find(label) is None:
-            faults.append(f"{where}: {known.unknown(label)}")
-            continue
+        box = entry.get("bbox")
         box = box if isinstance(box, dict) else {}
         halves = box.get("cross_boundary")
         for part in halves.values() if isinstance(halves, dict) else (box,):
-            corners = tuple(number(part.get(c)) for c in CORNERS) if isinstance(part, dict) else ()
-            rows.append(Row(where, key, corners or (number(None),) * 4, known.find(label), f"bbox {part}", size))
-    return rows
+            corners = tuple(number(part.get(c)) for c in CORNERS) if isinstance(part, dict) else NO_BOX
+            row = Row(f"{path}: objects[{i}]", item.name, corners, None, f"bbox {part}", size)
+            yield names.labelled(row, str(entry.get("label")))

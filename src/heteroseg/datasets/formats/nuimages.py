@@ -10,8 +10,9 @@ import binascii
 from pathlib import Path
 from typing import Any
 
-from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, attach, by_id, lists_of, read_json
-from heteroseg.datasets.paths import SHOWN, absent, require_folder, tell
+from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, attach
+from heteroseg.datasets.paths import SHOWN, raise_faults, require_file, require_folder
+from heteroseg.datasets.records import by_id, lists_of, read_json
 from heteroseg.datasets.sample import Item, RunLength
 
 OBJECTS = """animal;human.pedestrian.adult;human.pedestrian.child;human.pedestrian.construction_worker;
@@ -44,7 +45,7 @@ def nuimages(root: Path | str, split: str) -> list[Item]:
             continue
         name = image.relative_to(root / "samples").with_suffix("").as_posix()
         items[token] = Item(name, image, folder / "object_ann.json", background=0)
-    tell(faults, SHOWN)
+    raise_faults(faults, SHOWN)
     rows = []
     for table in ("surface_ann", "object_ann"):
         notes = sorted(enumerate(tables[table]), key=lambda pair: str(pair[1].get("token")))
@@ -54,12 +55,11 @@ def nuimages(root: Path | str, split: str) -> list[Item]:
                 category = names.get(str(note.get("category_token")), "(none)")
                 where, raw = f"{folder / table}.json: [{i}]", f"category {category!r}, mask {note['mask']!r:.60}"
                 rows.append(Row(where, items[token].name, (), IDS.get(category), raw, outline=_outline(note["mask"])))
-    return attach(sorted(items.values(), key=lambda item: item.name), rows, lambda name: name, painted=True)
+    return attach(sorted(items.values(), key=lambda item: item.name), rows, painted=True)
 
 
 def _table(path: Path) -> list[dict]:
-    if not path.is_file():
-        absent(path, "table", "unpack nuImages' metadata here")
+    require_file(path, "table", "unpack nuImages' metadata here")
     (entries,) = lists_of(path, {path.stem: read_json(path)}, path.stem)
     return list(by_id(path, path.stem, [e | {"id": e.get("token")} for e in entries]).values())
 

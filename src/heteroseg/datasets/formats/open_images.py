@@ -6,27 +6,28 @@ beside them. Only images that are there are read, so a part of the dataset is a 
 """
 
 import csv
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from heteroseg.datasets.boxes import Row, attach, number
-from heteroseg.datasets.class_names import Classes
-from heteroseg.datasets.paths import absent, check_pattern, fill, find_files, tell
-from heteroseg.datasets.sample import Item
-from heteroseg.datasets.tags import tagged
+from heteroseg.datasets.boxes import NO_BOX, Row, attach
+from heteroseg.datasets.class_names import ClassNames
+from heteroseg.datasets.paths import check_pattern, expand, items_of, require_file
+from heteroseg.datasets.records import csv_records, number
+from heteroseg.datasets.sample import UNIT, Item
+from heteroseg.datasets.tags import with_tags
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
 
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
-BOXES, NAMES = "{split}-annotations-bbox.csv", "class-descriptions-boxable.csv"
 
 
 def open_images(
     root: Path | str,
     split: str,
     images: str = "{split}/{name}.*",
-    boxes: str = BOXES,
-    names: str = NAMES,
+    boxes: str = "{split}-annotations-bbox.csv",
+    names: str = "class-descriptions-boxable.csv",
     classes: str | None = None,
     others: str | None = None,
     tags: str | None = None,
@@ -41,63 +42,42 @@ def open_images(
     check_pattern(images, "images")
     check_pattern(boxes, "boxes", ("split",))
     described = _described(root / names)
-    known = Classes.of(root, classes, others, described.values())
-    files = find_files(root, images, split)
-    path = root / fill(boxes, split)
-    if not path.is_file():
-        absent(path, "table of boxes", "download it, or set `boxes` to its name")
-    items = [Item(name, file, size=(1, 1)) for name, file in files.items()]
-    items = attach(items, _rows(path, files, described, known), lambda name: name)
+    ids = ClassNames.read(root, classes, others, described.values())
+    path = require_file(root / expand(boxes, split), "table of boxes", "download it, or set `boxes` to its name")
+    items = items_of(root, split, images, size=UNIT)
+    items = attach(items, list(_rows(path, {item.name for item in items}, described, ids)))
     if tags is None:
         return items
     check_pattern(tags, "tags", ("split",))
-    if not (root / fill(tags, split)).is_file():
-        absent(root / fill(tags, split), "table of image-level labels", "download it, or leave `tags` out")
-    return [
-        replace(item, tags=item.tags[item.tags >= 0])
-        for item in tagged(
-            items, root / fill(tags, split), ("ImageID", "LabelName"), lambda name: name,
-            lambda code: _known(known, described.get(code, code)), "Confidence",
-        )
-    ]  # fmt: skip
+    path = require_file(root / expand(tags, split), "table of image-level labels", "download it, or leave `tags` out")
+    columns, unplaced = ("ImageID", "LabelName"), -1  # many image-level labels have no boxes and no place in the list
 
+    def id_of(code: str) -> int:
+        number = ids.find(described.get(code, code))
+        return unplaced if number is None else number
 
-def _known(known: Classes, name: str) -> int:
-    """The id of a class, -1 for the many image-level labels that have no boxes and no place in the list."""
-    number = known.find(name)
-    return -1 if number is None else number
+    items = with_tags(items, path, columns, lambda name: name, id_of, present=("Confidence",))
+    return [replace(item, tags=item.tags[item.tags != unplaced]) for item in items]
 
 
 def _described(path: Path) -> dict[str, str]:
     """Class names by code, in the order of the file; it may have a header (LabelName, DisplayName)."""
-    if not path.is_file():
-        absent(path, "list of class names", "download it, or set `names` to its name")
+    require_file(path, "list of class names", "download it, or set `names` to its name")
     rows = [row for row in csv.reader(read_text(path).splitlines()) if row]
     if bad := [row for row in rows if len(row) != 2]:
         raise HeterosegError(f"{path}: expected a code and a name in each line, found {','.join(bad[0])!r}; restore it")
     return dict(row for row in rows if row[0] != "LabelName")
 
 
-def _rows(path: Path, files: dict[str, Path], described: dict[str, str], known: Classes) -> list[Row]:
-    """The boxes of the images in `files`; the table may have millions of lines of others."""
-    rows, faults = [], []
-    with path.open(encoding="utf-8", newline="") as lines:
-        reader = csv.reader(lines)
-        header = next(reader, [])
-        if missing := [c for c in COLUMNS if c not in header]:
-            raise HeterosegError(f"{path}:1: expected the columns {', '.join(COLUMNS)}, found no {missing[0]}")
-        image, label, *corners = (header.index(c) for c in COLUMNS)
-        for record in reader:
-            where = f"{path}:{reader.line_num}"
-            if len(record) != len(header):
-                faults.append(f"{where}: expected {len(header)} fields, found {len(record)}; download the file again")
-            elif record[image] in files:
-                x1, x2, y1, y2 = (number(record[c]) for c in corners)
-                name = described.get(record[label], record[label])
-                raw = f"{record[label]} ({name}), {x1:g},{y1:g},{x2:g},{y2:g}"
-                if known.find(name) is None:
-                    faults.append(f"{where}: {known.unknown(name)}")
-                else:
-                    rows.append(Row(where, record[image], (x1, y1, x2, y2), known.find(name), raw, (1, 1)))
-    tell(faults, 20)
-    return rows
+def _rows(path: Path, images: set[str], described: dict[str, str], ids: ClassNames) -> Iterator[Row]:
+    """The boxes of the images; the table may have millions of lines of others."""
+    for where, values in csv_records(path, COLUMNS):
+        image, code, *corners = (value or "" for value in values)
+        if None in values:
+            fault = f"expected the fields {', '.join(COLUMNS)}, found fewer; download the file again"
+            yield Row(where, image, NO_BOX, None, "", fault=fault)
+        elif image in images:
+            x1, x2, y1, y2 = map(number, corners)
+            name = described.get(code, code)
+            raw = f"{code} ({name}), {x1:g},{y1:g},{x2:g},{y2:g}"
+            yield ids.labelled(Row(where, image, (x1, y1, x2, y2), None, raw, UNIT), name)

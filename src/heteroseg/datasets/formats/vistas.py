@@ -5,7 +5,7 @@ Older downloads have the v1.x labels in SPLIT/labels. The splits are called trai
 
 from pathlib import Path
 
-from heteroseg.datasets.paths import fill, paired
+from heteroseg.datasets.paths import expand, pair
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
@@ -17,7 +17,7 @@ def _masks(root: Path, split: str, version: str) -> str:
         names = ", ".join(VERSIONS)
         raise HeterosegError(f"version: expected one of {names}, found {version!r}{nearest(version, VERSIONS)}")
     folder = "{split}/" + version + "/labels"
-    older = version == "v1.2" and not (root / fill(folder, split)).is_dir() and (root / split / "labels").is_dir()
+    older = version == "v1.2" and not (root / expand(folder, split)).is_dir() and (root / split / "labels").is_dir()
     return ("{split}/labels" if older else folder) + "/{name}.png"
 
 
@@ -27,4 +27,4 @@ def vistas(root: Path | str, split: str, version: str = "v1.2") -> list[Item]:
     An unknown version, or a folder, image or mask that is missing raises HeterosegError.
     """
     root = Path(root)
-    return paired(root, split, "{split}/images/{name}.*", _masks(root, split, version))
+    return pair(root, split, "{split}/images/{name}.*", _masks(root, split, version))

@@ -4,12 +4,12 @@ KEY is all before the first dot of the last part of a member's path, as in the w
 """
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 
-from heteroseg.datasets.paths import tell
+from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.sample import Item
-from heteroseg.datasets.shards import Record, unpacked
+from heteroseg.datasets.shards import Record, unpack_once
 from heteroseg.errors import HeterosegError
 
 
@@ -27,37 +27,42 @@ def webdataset(
         raise HeterosegError(f"{root}: expected {split}-*.tar or {split}/*.tar, found none; check the split")
     if image == mask:
         raise HeterosegError(f"webdataset: image and mask are both {image!r}; set `image` and `mask` to their endings")
-    return unpacked(root, split, shards, [image, mask], cache, lambda: _records(shards, {image: "image", mask: "mask"}))
+    kinds = {image: "image", mask: "mask"}
+    return unpack_once(root, split, shards, [image, mask], cache, lambda: _records(shards, kinds))
 
 
 def _records(shards: list[Path], kinds: dict[str, str]) -> Iterator[Record]:
-    found: dict[str, set[str]] = {}
+    """The images and masks; all keys are checked while they are read."""
+    kinds_of: dict[str, set[str]] = {}
     endings: set[str] = set()
     for shard in shards:
-        try:
-            with tarfile.open(shard) as tar:
-                for member in tar:
-                    folder, _, name = member.name.rpartition("/")
-                    stem, _, ending = name.partition(".")
-                    if not member.isfile() or not stem:
-                        continue
-                    endings.add(ending)
-                    if ending not in kinds:
-                        continue
-                    key, kind = f"{folder}/{stem}".strip("/"), kinds[ending]
-                    if ".." in PurePosixPath(key).parts:
-                        raise HeterosegError(f"{shard}: the member {member.name!r} points out of the folder")
-                    if kind in found.setdefault(key, set()):
-                        raise HeterosegError(f"{shard}: the key {key!r} stands twice; keys must be unique in a split")
-                    found[key].add(kind)
-                    data = tar.extractfile(member)
-                    assert data is not None  # it is a file
-                    yield key, kind, data.read()
-        except (tarfile.TarError, OSError, EOFError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "it is cut off"
-            raise HeterosegError(f"{shard}: cannot be read as tar, {reason}; download it again") from None
-    if not found:
+        for key, ending, data in _members(shard, kinds):
+            endings.add(ending)
+            if data is None:
+                continue
+            if ".." in PurePosixPath(key).parts:
+                raise HeterosegError(f"{shard}: the member '{key}.{ending}' points out of the folder")
+            if kinds[ending] in kinds_of.setdefault(key, set()):
+                raise HeterosegError(f"{shard}: the key {key!r} stands twice; keys must be unique in a split")
+            kinds_of[key].add(kinds[ending])
+            yield key, kinds[ending], data
+    if not kinds_of:
         wanted, there = " and ".join(kinds), ", ".join(sorted(endings)) or "none"
         raise HeterosegError(f"{shards[0]}: expected members ending in {wanted}, found {there}; set `image` and `mask`")
-    missing = ((key, e) for key, have in found.items() for e, kind in kinds.items() if kind not in have)
-    tell([f"{shards[0].parent}: the sample {key!r} has no member ending in {e}" for key, e in missing])
+    missing = ((key, e) for key, have in kinds_of.items() for e, kind in kinds.items() if kind not in have)
+    raise_faults([f"{shards[0].parent}: the sample {key!r} has no member ending in {e}" for key, e in missing])
+
+
+def _members(shard: Path, endings: Container[str]) -> Iterator[tuple[str, str, bytes | None]]:
+    """(key, ending, content) of each file in a tar; the content only of files with one of `endings`."""
+    try:
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                folder, _, name = member.name.rpartition("/")
+                stem, _, ending = name.partition(".")
+                if member.isfile() and stem:
+                    file = tar.extractfile(member) if ending in endings else None
+                    yield f"{folder}/{stem}".strip("/"), ending, None if file is None else file.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it is cut off"
+        raise HeterosegError(f"{shard}: cannot be read as tar, {reason}; download it again") from None

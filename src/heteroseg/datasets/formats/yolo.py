@@ -5,26 +5,27 @@ SPLIT/labels (set the patterns). A line is `class cx cy width height`, a box, or
 that is painted to a mask. The class is the id. An image without a text file holds no object.
 """
 
-import math
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_OUTLINE, Row, attach, integer, number
-from heteroseg.datasets.class_names import whole
-from heteroseg.datasets.paths import check_pattern, fill, find_files, require_folder
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Row, attach
+from heteroseg.datasets.class_names import parse_id
+from heteroseg.datasets.paths import check_pattern, expand, find_files, require_folder
+from heteroseg.datasets.records import integer, number
+from heteroseg.datasets.sample import UNIT, Item
 from heteroseg.datasets.shapes import polygon
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
 
-IMAGES, LABELS = "images/{split}/{name}.*", "labels/{split}/{name}.txt"
-UNIT = (1, 1)
-
 
 def yolo(
-    root: Path | str, split: str, images: str = IMAGES, labels: str = LABELS, background: str | None = None
+    root: Path | str,
+    split: str,
+    images: str = "images/{split}/{name}.*",
+    labels: str = "labels/{split}/{name}.txt",
+    background: str | None = None,
 ) -> list[Item]:
     """Items by name with boxes, and masks where there are outlines: the small ones on top, `background` elsewhere.
 
@@ -35,15 +36,15 @@ def yolo(
     for pattern, what in ((images, "images"), (labels, "labels")):
         check_pattern(pattern, what)
     files = find_files(root, images, split)
-    require_folder(root / fill(labels, split).split("{name}")[0].rpartition("/")[0])
-    texts = {name: root / fill(labels, split, name) for name in files}
+    require_folder(root / expand(labels, split).split("{name}")[0].rpartition("/")[0])
+    texts = {name: root / expand(labels, split, name) for name in files}
     if files and not any(path.is_file() for path in texts.values()):
         first = next(iter(texts.values()))
         raise HeterosegError(f"{first}: expected label files for the images, found none; check the pattern `labels`")
     rows = list(chain.from_iterable(_rows(path, name) for name, path in texts.items() if path.is_file()))
-    ground = whole(background, "background", -1)
+    ground = parse_id(background, "background", -1)
     items = [Item(name, path, texts[name], size=UNIT, background=ground) for name, path in files.items()]
-    return attach(items, rows, lambda name: name, painted=any(row.outline is not None for row in rows))
+    return attach(items, rows, painted=any(row.outline is not None for row in rows))
 
 
 def _rows(path: Path, name: str) -> list[Row]:
@@ -53,10 +54,10 @@ def _rows(path: Path, name: str) -> list[Row]:
         words = line.split()
         if not words:
             continue
-        row = Row(f"{path}:{n}", name, (), integer(words[0]), repr(line[:60]), UNIT)
+        row = Row(f"{path}:{n}", name, NO_BOX, integer(words[0]), repr(line[:60]), UNIT)
         values = [number(word) for word in words[1:]]
         if len(values) < 5:
-            x, y, width, height = values if len(values) == 4 else (math.nan,) * 4
+            x, y, width, height = values if len(values) == 4 else NO_BOX
             boxes.append(row._replace(corners=(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
         else:
             corners = polygon(values)

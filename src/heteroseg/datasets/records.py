@@ -1,0 +1,80 @@
+"""Records from CSV and JSON files, with the place of each fault; numbers and ids as they stand there."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from heteroseg.errors import HeterosegError
+from heteroseg.files import read_text
+
+
+def number(value: Any) -> float:
+    """`value` as a float, NaN where it is none."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def integer(value: Any) -> int | None:
+    """An id from 0 to 2**31 - 1 from an int or its digits; None for anything else (3.0 and True are none)."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,10}\s*", value):
+        value = int(value)
+    return value if type(value) is int and 0 <= value < 2**31 else None
+
+
+def csv_records(
+    path: Path, columns: tuple[str, ...], delimiter: str = ",", optional: tuple[str, ...] = ()
+) -> Iterator[tuple[str, list[str | None]]]:
+    """(`file:line`, values of `columns` and of `optional`) of each line; None where a line or the file has no more.
+
+    The file has a header; other columns are left alone. It is read as it is asked for, since it may have millions of
+    lines. A column that is missing and a file that is no CSV in UTF-8 raise HeterosegError.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+            header = next(reader, [])
+            if missing := [c for c in columns if c not in header]:
+                raise HeterosegError(
+                    f"{path}:1: expected the columns {f'{delimiter} '.join(columns)}, found no {missing[0]}; "
+                    f"write them in the first line"
+                )
+            places = [header.index(c) if c in header else len(header) for c in (*columns, *optional)]
+            for record in reader:
+                if record:
+                    yield f"{path}:{reader.line_num}", [record[i] if i < len(record) else None for i in places]
+    except OSError as error:
+        raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise HeterosegError(f"{path}: expected a CSV file in UTF-8, found other bytes") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a json file holds; broken syntax raises HeterosegError with the line."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise HeterosegError(f"{path}:{error.lineno}: not valid JSON, {error.msg}; export it again") from None
+
+
+def lists_of(path: Path, data: Any, *keys: str) -> list[list[dict]]:
+    """The lists of objects under `keys` of a json object; anything else raises HeterosegError."""
+    for key in keys:
+        entries = data.get(key) if isinstance(data, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise HeterosegError(f"{path}: expected a list of objects under {key!r}, found none; take another file")
+    return [data[key] for key in keys]
+
+
+def by_id(path: Path, key: str, entries: list[dict]) -> dict[str, dict]:
+    """Objects by their `id` as text; one that stands twice raises HeterosegError."""
+    objects: dict[str, dict] = {}
+    for i, entry in enumerate(entries):
+        if objects.setdefault(str(entry.get("id")), entry) is not entry:
+            raise HeterosegError(f"{path}: {key}[{i}]: expected an id of its own, found {entry.get('id')!r} again")
+    return objects
