@@ -21,7 +21,7 @@ from heteroseg.experiment.config import OptimiserConfig, load_experiment
 from heteroseg.model.model import load
 from heteroseg.scenes import generate
 from heteroseg.training.loop import Run, train
-from heteroseg.training.optimiser import average, build_optimiser, learning_rate, memory_layout
+from heteroseg.training.optimiser import build_optimiser, learning_rate, memory_layout, weight_average
 
 TINY = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 
@@ -231,10 +231,22 @@ def test_averaging():
     a, b = nn.Linear(1, 1), nn.Linear(1, 1)
     nn.init.zeros_(a.weight)
     nn.init.ones_(b.weight)
-    average(a, b, 0.99, 1000)
-    assert a.weight.item() == pytest.approx(0.01)
-    average(a, b, 0.99, 0)  # young: nine tenths of the new
-    assert a.weight.item() == pytest.approx(1 - 0.99 * 0.1)
+    young, old = weight_average(a, 0.99), weight_average(a, 0.99)
+    old.n_averaged.fill_(1000)
+    for average in (young, old):
+        average.update_parameters(b)
+    assert young.module.weight.item() == pytest.approx(9 / 11), "after one step (1 + 1) / (10 + 1) is kept"
+    assert old.module.weight.item() == pytest.approx(0.01)
+    young.update_parameters(b)
+    assert young.module.weight.item() == pytest.approx(1 - 2 / 11 * 3 / 12)
+
+
+def test_a_state_with_the_average_by_plain_names_is_resumed(tmp_path, data):
+    """As runs wrote it that kept their own average; AveragedModel would add `module.` and a counter."""
+    run(tmp_path, data, train__ema=0.9, train__steps=3)
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert state["average"].keys() == state["network"].keys()
+    assert same(state["average"], load_file(tmp_path / "run" / "last" / "model.safetensors"))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the options")

@@ -3,7 +3,6 @@
 import csv
 import json
 import time
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,13 @@ from heteroseg.provenance import facts
 from heteroseg.supervision.loss import Sums
 from heteroseg.training.batches import Batch, batches, training_loader
 from heteroseg.training.objective import Objective
-from heteroseg.training.optimiser import average, build_optimiser, keep_freed_memory, learning_rate, memory_layout
+from heteroseg.training.optimiser import (
+    build_optimiser,
+    keep_freed_memory,
+    learning_rate,
+    memory_layout,
+    weight_average,
+)
 
 
 class Run:
@@ -41,7 +46,8 @@ class Run:
         network = build_network(experiment.model, self.tree)
         layout = memory_layout(network, fabric.device)
         network = network.to(memory_format=layout)  # type: ignore[call-overload]
-        self.average = deepcopy(network).eval().to(fabric.device) if experiment.train.ema else None
+        ema = experiment.train.ema
+        self.average = weight_average(network, ema).to(fabric.device) if ema else None
         optimiser = build_optimiser(network, experiment.optimiser)
         self.rates = [g["lr"] for g in optimiser.param_groups]
         self.network, self.optimiser = fabric.setup(network, optimiser)
@@ -56,7 +62,7 @@ class Run:
 
     def model(self) -> Model:
         """The network as it would be used: averaged if the run averages."""
-        network = self.average if self.average is not None else self.network.module
+        network = (self.average or self.network).module
         e = self.experiment
         spaces = spaces_by_name([s.space for s in self.sources])
         return Model(e.name, network, self.tree, spaces, e.model, e.evaluate.decision)
@@ -71,7 +77,7 @@ class Run:
             "seconds": self.seconds,
             "network": self.network.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "average": self.average and self.average.state_dict(),
+            "average": self.average and self.average.module.state_dict(),
         }
         with written(self.state_file) as temporary:
             torch.save(state, temporary)
@@ -86,7 +92,8 @@ class Run:
         self.network.module.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
+            self.average.module.load_state_dict(state["average"])
+            self.average.n_averaged.fill_(self.step + 1)
 
     def evaluate(self) -> dict[str, Any] | None:
         """Score the network (first process only), keep it as `best/` when its mean mIoU is the highest so far."""
@@ -131,7 +138,7 @@ class Run:
         self.optimiser.zero_grad()
         self.step += 1
         if self.average is not None:
-            average(self.average, self.network.module, e.train.ema, self.step)
+            self.average.update_parameters(self.network.module)
         return self._log(loss, sums) if self.step % e.train.log_every == 0 else {}
 
     def _log(self, loss: Tensor, sums: Sums) -> dict[str, float]:

@@ -1,9 +1,11 @@
 """How weights move: the optimiser, its rate, the average, and what makes a step quick."""
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from heteroseg.experiment.config import OptimiserConfig
 
@@ -35,14 +37,22 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
     return torch.optim.AdamW(parameters, lr=config.lr)
 
 
-@torch.no_grad()
-def average(target: nn.Module, source: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average of weights, with a shorter memory in the first steps; statistics are copied."""
-    decay = min(decay, (1 + step) / (10 + step))
-    for weight, new in zip(target.parameters(), source.parameters(), strict=True):
-        weight.lerp_(new, 1 - decay)
-    for statistic, now in zip(target.buffers(), source.buffers(), strict=True):
-        statistic.copy_(now)
+def weight_average(network: nn.Module, decay: float) -> AveragedModel:
+    """A copy of a network in evaluation mode whose weights follow it as an exponential moving average.
+
+    After every step `update_parameters` takes the network in: step n with the decay min(decay, (1 + n) / (10 + n)), so
+    that the first steps are soon forgotten. The statistics of norms are copied. `module` is the averaged network.
+    """
+
+    @torch.no_grad()
+    def take_in(averages: Sequence[Tensor], weights: Sequence[Tensor], step: Tensor | int) -> None:
+        kept = min(decay, (1 + int(step)) / (10 + int(step)))
+        for average, weight in zip(averages, weights, strict=True):
+            average.lerp_(weight, 1 - kept)
+
+    average = AveragedModel(network, multi_avg_fn=take_in).eval()
+    average.n_averaged.fill_(1)  # the copy counts; with 0 the first step would take its place
+    return average
 
 
 def memory_layout(network: nn.Module, device: torch.device) -> torch.memory_format:
