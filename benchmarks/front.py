@@ -24,7 +24,7 @@ from heteroseg.experiment.sources import open_sources
 from heteroseg.export.bench import Settings, bench
 from heteroseg.export.export import calibration_images, export
 from heteroseg.files import write_json, write_text, written
-from heteroseg.model.exported import Exported
+from heteroseg.model.exported import ExportedNetwork
 from heteroseg.model.model import load
 from heteroseg.provenance import facts
 from heteroseg.training.loop import train
@@ -78,7 +78,7 @@ def prepare(out: Path, name: str, overrides: Sequence[str]) -> None:
 def measure(out: Path, name: str, repeats: int, image: Path) -> dict[str, Any]:
     folder = folder_of(out, name)
     model = load(folder / "int8.xml")
-    assert isinstance(model.network, Exported)
+    assert isinstance(model.network, ExportedNetwork)
     model.network.threads = 2
     timing = {}
     for rule in RULES:

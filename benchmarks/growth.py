@@ -23,7 +23,7 @@ from heteroseg.export.bench import COUNTED, frame, preset_config, random_model, 
 from heteroseg.export.export import Head, Precision, export
 from heteroseg.files import write_json, written
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
-from heteroseg.model.exported import Exported
+from heteroseg.model.exported import ExportedNetwork
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts
 
@@ -82,7 +82,7 @@ def _forget_peak() -> None:
 def opened(path: Path, size: tuple[int, int], threads: int) -> tuple[Model, Callable[[], dict[str, float]]]:
     """A network, and what works out a frame of one scene with it and tells the milliseconds of the stages."""
     model = load(path)
-    assert isinstance(model.network, Exported)
+    assert isinstance(model.network, ExportedNetwork)
     model.network.threads = threads
     plan, image = model.plan("leaves", ids=True), scenes(1, size)[0]
     return model, lambda: frame(model, image, plan)[0]
@@ -112,7 +112,7 @@ def measure(path: Path, size: tuple[int, int], seconds: float, threads: int) -> 
     start = time.perf_counter()
     while len(frames) < 5 or time.perf_counter() - start < seconds:
         frames.append(next_frame())
-    assert isinstance(model.network, Exported)
+    assert isinstance(model.network, ExportedNetwork)
     return {
         "classes": len(model.taxonomy.leaves),
         "depth": max(map(model.taxonomy.depth, model.taxonomy.leaves)),

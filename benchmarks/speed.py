@@ -22,7 +22,7 @@ from heteroseg.export.bench import Runtime, Settings, bench, preset_config, rand
 from heteroseg.export.export import ENDINGS, Precision, export
 from heteroseg.files import write_json
 from heteroseg.labels.taxonomy import load_taxonomy
-from heteroseg.model.exported import Exported
+from heteroseg.model.exported import ExportedNetwork
 from heteroseg.model.model import Model, load
 from heteroseg.networks.backbone import IMAGENET
 from heteroseg.provenance import facts
@@ -120,7 +120,7 @@ def main() -> None:
                 model = fresh(name, settings.size)
             else:
                 model = load(network_file(args.networks, name, runtime, precision))
-            if isinstance(model.network, Exported):
+            if isinstance(model.network, ExportedNetwork):
                 model.network.threads = args.threads
             found.append({"network": name} | bench(model, "leaves", settings))
             print(row(found[-1]), flush=True)

@@ -36,7 +36,7 @@ def answers(model: Model, image: np.ndarray) -> np.ndarray:
     image = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     panels = [image]
     for space in model.spaces.values():
-        label_map = prediction.positions(space).repeat(2, 0).repeat(2, 1)
+        label_map = prediction.label_indices(space).repeat(2, 0).repeat(2, 1)
         title = np.full((40, image.shape[1], 3), 255, np.uint8)
         cv2.putText(
             title, f"in the labels of {space.name}", (8, 27), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 0, 0), 1, cv2.LINE_AA

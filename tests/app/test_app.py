@@ -20,8 +20,7 @@ from PIL import Image, ImageOps
 pytest.importorskip("gradio", reason="the extra app is not installed")
 from fastapi.testclient import TestClient
 
-from heteroseg.app.service import build_service
-from heteroseg.app.views import (
+from heteroseg.app.answers import (
     ORIENTATION,
     TREE,
     Limits,
@@ -30,13 +29,14 @@ from heteroseg.app.views import (
     View,
     cut,
     film,
+    label_indices,
     open_image,
     path_at,
-    positions,
     recolored,
     space_named,
     spaces,
 )
+from heteroseg.app.service import build_service
 from heteroseg.cli.main import main
 from heteroseg.scenes import draw_scene
 
@@ -77,7 +77,7 @@ def test_models_tell_their_label_spaces(client, tiny_model):
 @pytest.mark.parametrize("labels", ["cityscapes", "leaves", TREE])
 def test_an_image_is_answered_as_predict_does(client, tiny_model, scene, photo, labels):
     answer = client.post("/v1/predict", params={"labels": labels}, content=photo).json()
-    found, space = positions(tiny_model.predict(scene), View(labels))
+    found, space = label_indices(tiny_model.predict(scene), View(labels))
     wanted = np.append(space.ids, space.outside)[found]
     ids = ids_of(base64.b64decode(answer["label_map"]))
     assert ids.dtype == (np.uint8 if wanted.max() < 256 else np.uint16)

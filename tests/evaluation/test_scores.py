@@ -9,7 +9,7 @@ import pytest
 
 from heteroseg.datasets import read_sample
 from heteroseg.errors import HeterosegError
-from heteroseg.evaluation.scores import evaluate, evaluate_source, truth
+from heteroseg.evaluation.scores import evaluate, evaluate_source, predict_labelled, truth
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import Source, open_sources
 from heteroseg.labels.space import OUTSIDE_NAME, AroundBoxes, build_label_space, load_label_space
@@ -29,7 +29,7 @@ def result(tiny_model, sources) -> dict:
 
 
 class Says:
-    """A model that finds the same position everywhere, or what `find(image, space)` gives."""
+    """A model that finds the same label index everywhere, or what `find(image, space)` gives."""
 
     def __init__(self, taxonomy, find):
         self.taxonomy, self.find = taxonomy, find
@@ -38,7 +38,7 @@ class Says:
         self.image = image
         return self
 
-    def positions(self, space):
+    def label_indices(self, space):
         found = self.find(self.image, space) if callable(self.find) else self.find
         return np.broadcast_to(found, self.image.shape[:2])
 
@@ -236,11 +236,21 @@ def test_a_wrong_sign_is_right_as_a_sign(tiny_model, sources):
     assert d["levels"]["1"]["acc"] == 1.0
 
 
-def test_a_limit_and_the_callbacks(tiny_model, sources):
-    seen, told = [], []
-    result = evaluate(tiny_model, sources, 1, told.append, lambda source, *_: seen.append(source.name))
+def test_a_limit_and_the_log(tiny_model, sources):
+    lines = []
+    result = evaluate(tiny_model, sources, 1, lines.append)
     assert [d["images"] for d in result["datasets"].values()] == [1, 1, 1]
-    assert seen == told == ["cityscapes", "vistas", "gtsdb"]
+    assert lines == ["cityscapes", "vistas", "gtsdb"]
+
+
+def test_labelled_images_come_with_their_predictions(tiny_model, sources):
+    source = gtsdb_of(sources)
+    for item, wanted, (sample, true, prediction) in zip(
+        source.val, labelled(source), predict_labelled(tiny_model, source.val, source.space), strict=True
+    ):
+        assert sample.name == item.name
+        assert np.array_equal(true, wanted)
+        assert np.array_equal(prediction.labels("gtsdb"), tiny_model.predict(item.image).labels("gtsdb"))
 
 
 def test_another_taxonomy_is_refused(tiny_model, sources):

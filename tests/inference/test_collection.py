@@ -98,7 +98,7 @@ def test_labels_and_manifest_are_what_predict_says(done, tiny_model):
         said = tiny_model.predict(root / "images" / name)
         ids = read_mask(root / "out" / row["labels"])
         np.testing.assert_array_equal(ids, said.labels("vistas"))
-        found = said.positions("vistas")
+        found = said.label_indices("vistas")
         assert (row["width"], row["height"]) == (48, 32)
         assert row["confidence"] == pytest.approx(float(said.confidence("vistas").mean()), abs=1e-5)
         by_name = Counter(space.labels[i].name if i >= 0 else "(outside)" for i in found.ravel().tolist())

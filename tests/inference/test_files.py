@@ -298,7 +298,7 @@ def prediction(tiny_model):
 @pytest.mark.parametrize("name", ["cityscapes", "vistas", "gtsdb", "leaves"])
 def test_labels_are_the_native_ids_of_positions(tiny_model, prediction, name):
     space = tiny_model.space(name)
-    positions, ids = prediction.positions(name), prediction.labels(name)
+    positions, ids = prediction.label_indices(name), prediction.labels(name)
     assert ids.shape == positions.shape == ODD
     assert ids.dtype == np.int64
     for position in np.unique(positions).tolist():

@@ -16,8 +16,7 @@ import gradio as gr
 import numpy as np
 from fastapi import FastAPI
 
-from heteroseg.app.service import build_service
-from heteroseg.app.views import (
+from heteroseg.app.answers import (
     TREE,
     Limits,
     Step,
@@ -25,13 +24,14 @@ from heteroseg.app.views import (
     View,
     deepest,
     film,
+    label_indices,
     open_image,
     path_at,
-    positions,
     recolored,
     space_named,
     spaces,
 )
+from heteroseg.app.service import build_service
 from heteroseg.errors import HeterosegError
 from heteroseg.inference.files import count_labels
 from heteroseg.inference.pictures import colorise, overlay, share_text
@@ -70,15 +70,15 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
 
 
-def found_table(found: np.ndarray, space: LabelSpace) -> str:
+def label_table(indices: np.ndarray, space: LabelSpace) -> str:
     """What occurs, the largest first, as HTML."""
-    counts = count_labels(found, space)
+    counts = count_labels(indices, space)
     order = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i]]
     rows = []
     for i in order[:SHOWN]:
         name, color = (space.labels[i].name, space.labels[i].color) if i < len(space.labels) else ("outside", (22,) * 3)
         box = f'<i class="swatch" style="background:rgb{tuple(color)}"></i>'
-        rows.append(f"<tr><td>{box}{escaped(name)}</td><td>{share_text(float(counts[i] / found.size))}</td></tr>")
+        rows.append(f"<tr><td>{box}{escaped(name)}</td><td>{share_text(float(counts[i] / indices.size))}</td></tr>")
     more = f"<p>and {len(order) - SHOWN} more</p>" if len(order) > SHOWN else ""
     return f'<div class="found"><table>{"".join(rows)}</table>{more}</div>'
 
@@ -121,16 +121,16 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
         return result
 
     @told
-    def show(path: str | None, alpha: float, depth: float, least: float, *names: str) -> list[Any]:
+    def show(path: str | None, alpha: float, depth: float, min_probability: float, *names: str) -> list[Any]:
         if path is None:
             return [None, ""] * len(models)
         result: list[Any] = []
         with turns.place(), turns.turn():
-            image, said = seen(path)
-            for one, labels, space in zip(said, names, shown_as(names), strict=True):
-                view = View(labels, int(depth), least) if labels == TREE else View(labels)
-                found = positions(one, view)[0]
-                result += [overlay(image, colorise(found, space), alpha), found_table(found, space)]
+            image, predictions = seen(path)
+            for prediction, labels, space in zip(predictions, names, shown_as(names), strict=True):
+                view = View(labels, int(depth), min_probability) if labels == TREE else View(labels)
+                indices = label_indices(prediction, view)[0]
+                result += [overlay(image, colorise(indices, space), alpha), label_table(indices, space)]
         return result
 
     @told
@@ -152,7 +152,7 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
             return [path_table(path_at(one, x, y), x, y) for one in seen(path)[1]]
 
     @told
-    def play(path: str | None, depth: float, least: float, *names: str) -> list[Any]:
+    def play(path: str | None, depth: float, min_probability: float, *names: str) -> list[Any]:
         if path is None:
             return [None, ""] * len(models)
         result: list[Any] = []
@@ -160,9 +160,9 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
         with turns.place(), turns.turn():
             for model, labels, space in zip(models.values(), names, shown_as(names), strict=True):
                 target = Path(tempfile.mkdtemp(dir=Path(path).parent)) / "overlay.webm"  # goes with the upload
-                view = View(labels, int(depth), least) if labels == TREE else View(labels)
-                said = film(model, Path(path), target, view, space, shared)
-                result += [str(target), said]
+                view = View(labels, int(depth), min_probability) if labels == TREE else View(labels)
+                sentence = film(model, Path(path), target, view, space, shared)
+                result += [str(target), sentence]
         return result
 
     most = max(deepest(model.taxonomy) for model in models.values())
@@ -173,7 +173,7 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
         )
         with gr.Row():
             depth = gr.Slider(0, most, value=most, step=1, label="Depth of the tree", elem_id="depth")
-            least = gr.Slider(0, 1, value=0, step=0.05, label="Least probability", elem_id="back-off")
+            min_probability = gr.Slider(0, 1, value=0, step=0.05, label="Least probability", elem_id="back-off")
             alpha = gr.Slider(0, 1, value=0.5, step=0.05, label="Strength of the colours", elem_id="alpha")
         with gr.Row():
             asked = [
@@ -214,12 +214,12 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
                         films.append(gr.Video(label=name, interactive=False, buttons=["download"], elem_id=f"film-{i}"))
                         notes.append(gr.Markdown())
         shown = [part for pair in zip(pictures, lists, strict=True) for part in pair]
-        inputs = [source, alpha, depth, least, *asked]
+        inputs = [source, alpha, depth, min_probability, *asked]
         looked = source.change(show, inputs, shown, api_visibility="private", show_progress="minimal")
         looked.failure(lambda: [None, ""] * len(models), None, shown, api_visibility="private")
         source.upload(viewable, source, source, api_visibility="private", show_progress="hidden")
         source.change(lambda: [""] * len(models), None, paths, api_visibility="private", show_progress="hidden")
-        controls: list[Any] = [depth, least, alpha, *asked]
+        controls: list[Any] = [depth, min_probability, alpha, *asked]
         for control in controls:  # of what is dragged past only the last counts
             control.change(
                 show, inputs, shown, api_visibility="private", show_progress="minimal", trigger_mode="always_last"
@@ -227,7 +227,7 @@ def build_page(models: Mapping[str, Model], limits: Limits, turns: Turns) -> gr.
         for picture in pictures:
             picture.select(point, source, paths, api_visibility="private", show_progress="hidden")
         start.click(
-            play, [film_in, depth, least, *asked],
+            play, [film_in, depth, min_probability, *asked],
             [part for pair in zip(films, notes, strict=True) for part in pair], api_visibility="private",
         )  # fmt: skip
     page.queue(max_size=limits.waiting, default_concurrency_limit=1)

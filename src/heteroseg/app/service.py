@@ -18,16 +18,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heteroseg import __version__
-from heteroseg.app.views import (
+from heteroseg.app.answers import (
     TREE,
     Limits,
     Refused,
     Turns,
     View,
     deepest,
+    label_indices,
     open_image,
     path_at,
-    positions,
     space_named,
     spaces,
 )
@@ -157,17 +157,17 @@ def label_infos(space: LabelSpace) -> list[LabelInfo]:
     return [LabelInfo(id=b.id, name=b.name, color=b.color) for b in space.labels]
 
 
-def answer(model: str, said: Prediction, view: View, begin: float) -> Answer:
-    found, space = positions(said, view)
-    counts = count_labels(found, space)
+def answer(model: str, prediction: Prediction, view: View, begin: float) -> Answer:
+    indices, space = label_indices(prediction, view)
+    counts = count_labels(indices, space)
     labels = [
-        FoundLabel(**vars(info), pixels=int(counts[i]), share=float(counts[i] / found.size))
+        FoundLabel(**vars(info), pixels=int(counts[i]), share=float(counts[i] / indices.size))
         for i, info in enumerate(label_infos(space)) if counts[i]
     ]  # fmt: skip
     return Answer(
-        model=model, label_space=space.name, width=found.shape[1], height=found.shape[0],
+        model=model, label_space=space.name, width=indices.shape[1], height=indices.shape[0],
         labels=sorted(labels, key=lambda b: -b.pixels), outside=int(counts[-1]), outside_id=space.outside,
-        label_map=base64.b64encode(encode_ids(found, space)).decode(), seconds=round(time.monotonic() - begin, 4),
+        label_map=base64.b64encode(encode_ids(indices, space)).decode(), seconds=round(time.monotonic() - begin, 4),
     )  # fmt: skip
 
 
@@ -230,10 +230,10 @@ def build_service(models: Mapping[str, Model], limits: Limits, turns: Turns) -> 
         view = View(asked.labels, asked.depth, asked.back_off)
         kind = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower()
 
-        def work(name: str, said: Prediction, begin: float) -> Any:
+        def work(name: str, prediction: Prediction, begin: float) -> Any:
             if kind == "image/png":
-                return Response(encode_ids(*positions(said, view)), media_type="image/png")
-            return answer(name, said, view, begin)
+                return Response(encode_ids(*label_indices(prediction, view)), media_type="image/png")
+            return answer(name, prediction, view, begin)
 
         return await answered(request, asked, work)
 
@@ -241,8 +241,8 @@ def build_service(models: Mapping[str, Model], limits: Limits, turns: Turns) -> 
     async def path_of_pixel(request: Request, asked: Annotated[Pixel, Query()]) -> PathAnswer:
         """How the pixel at column x and row y is decided, from the root down."""
 
-        def work(name: str, said: Prediction, _: float) -> PathAnswer:
-            steps = path_at(said, asked.x, asked.y)
+        def work(name: str, prediction: Prediction, _: float) -> PathAnswer:
+            steps = path_at(prediction, asked.x, asked.y)
             return PathAnswer(model=name, x=asked.x, y=asked.y, path=[PathStep(**asdict(s)) for s in steps])
 
         return await answered(request, asked, work)

@@ -103,8 +103,8 @@ def serve(args: argparse.Namespace) -> int:
         try:
             import uvicorn
 
+            from heteroseg.app.answers import Limits
             from heteroseg.app.page import build_app
-            from heteroseg.app.views import Limits
         except ImportError as error:
             raise HeterosegError(
                 f"heteroseg serve needs the package {error.name or error}; pip install 'heteroseg[app]'"

@@ -64,10 +64,10 @@ def _relabel(
     Boxes become plain rectangles that train everything from `gate` down, as a network without a tree must take them.
     """
     entries = []
-    for entry, found in zip(space.file.labels, nodes, strict=True):
+    for entry, names in zip(space.file.labels, nodes, strict=True):
         update: dict[str, Any] = {"shape": "rectangle"}
         if not entry.ignore:
-            update |= {"nodes": found} if found else {"nodes": None, "ignore": True, "evaluate": False}
+            update |= {"nodes": names} if names else {"nodes": None, "ignore": True, "evaluate": False}
         entries.append(entry.model_copy(update=update))
     plain: dict[str, Any] = {"taxonomy": tree.name, "gate": gate, "around_boxes": None, "assume": [], "coverage": {}}
     return space.file.model_copy(update={**plain, "labels": entries, **changes})

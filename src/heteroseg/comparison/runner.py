@@ -147,7 +147,7 @@ def _use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def do_jobs(todo: Sequence[Job], processes: int, say: Callable[[str], None]) -> Iterator[Job]:
+def do_jobs(todo: Sequence[Job], processes: int, log: Callable[[str], None]) -> Iterator[Job]:
     """Do the jobs, several at once if `processes` is more than 1, and yield each when it is done.
 
     Several on a machine share its cores evenly; on two cores that took three quarters of the time of one after the
@@ -155,7 +155,7 @@ def do_jobs(todo: Sequence[Job], processes: int, say: Callable[[str], None]) -> 
     """
     if processes == 1:
         for job in todo:
-            say(job.name)
+            log(job.name)
             do_job(job)
             yield job
         return
@@ -166,7 +166,7 @@ def do_jobs(todo: Sequence[Job], processes: int, say: Callable[[str], None]) -> 
         try:
             for future in as_completed(futures):
                 future.result()
-                say(f"{futures[future].name}: done")
+                log(f"{futures[future].name}: done")
                 yield futures[future]
         except BaseException:
             pool.shutdown(cancel_futures=True)  # what runs is finished and kept
@@ -179,7 +179,7 @@ def compare(
     out: Path,
     ways: Sequence[str],
     seeds: Sequence[int],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     processes: int = 1,
 ) -> dict[str, Any]:
     """Train and score all ways with all seeds; every seed of all ways is begun before the next. Returns the table."""
@@ -190,10 +190,12 @@ def compare(
     ways_parts = {way: WAYS[way](base) for way in ways}
     parts = {out / way / p.name if len(ps) > 1 else out / way: p for way, ps in ways_parts.items() for p in ps}
     begun = out / "experiment.json"
-    mine = json.loads(base.experiment.model_dump_json())
+    wanted = json.loads(base.experiment.model_dump_json())
     if begun.exists():
         old = json.loads(begun.read_text(encoding="utf-8"))
-        differ = [k for k in mine if k != "loss" and mine[k] != old.get(k)]  # equal for all ways; the loss may not be
+        differ = [
+            k for k in wanted if k != "loss" and wanted[k] != old.get(k)
+        ]  # equal for all ways; the loss may not be
         if differ:
             raise HeterosegError(
                 f"{out}: holds a comparison of another experiment ({', '.join(differ)} differ); choose another --out"
@@ -202,10 +204,10 @@ def compare(
         require_empty(out, "it holds no comparison; choose another --out")
     for place, part in parts.items():
         require_same(part, place)
-    write_json(begun, mine)
+    write_json(begun, wanted)
     for place, part in parts.items():
         write_part(part, place)
     jobs = [Job(part, place, seed, base.spaces) for seed in seeds for place, part in parts.items()]
-    for _ in do_jobs([job for job in jobs if not job.scored.exists()], processes, say):
+    for _ in do_jobs([job for job in jobs if not job.scored.exists()], processes, log):
         write_table(out, experiment, ways, seeds)
     return write_table(out, experiment, ways, seeds)

@@ -204,7 +204,7 @@ class _Image:
 
 def _disputed(image: _Image, min_confidence: float, min_pixels: int) -> list[Finding]:
     """Regions whose label the network surely does not see."""
-    answers, confidence = image.prediction.confident_positions(image.space)
+    answers, confidence = image.prediction.confident_label_indices(image.space)
     differs = (image.true >= 0) & (image.true != answers) & (confidence >= min_confidence)
     pairs = image.true.astype(np.int64) * (len(image.space.labels) + 1) + answers + 1
     return image.findings("region", _regions(differs, pairs, min_pixels), image.true)
@@ -222,7 +222,7 @@ def _boxes(image: _Image) -> list[Finding]:
 
 def _missing_boxes(image: _Image, min_confidence: float, min_pixels: int) -> list[Finding]:
     """Regions that the network surely calls a label of the dataset, where there is no box."""
-    answers, confidence = image.prediction.confident_positions(image.space)
+    answers, confidence = image.prediction.confident_label_indices(image.space)
     boxed = surroundings(image.sample.boxes, 0.0, image.prediction.size)
     free = np.append(image.space.evaluated, False)[answers] & (confidence >= min_confidence) & ~boxed
     return image.findings("no box", _regions(free, answers, min_pixels), np.full(answers.shape, -1))
@@ -261,7 +261,7 @@ def _look_at(
         result.add([box for box in judged if box.called != box.label])
         boxes += judged
         for other, counts in taken_for.items():
-            answers, confidence = image.prediction.confident_positions(spaces[other])
+            answers, confidence = image.prediction.confident_label_indices(spaces[other])
             sure_answers = np.where(confidence >= min_confidence, answers, -1)
             counts += count_pairs(true[true >= 0], sure_answers[true >= 0] + 1, counts.shape)
     for label in space.labels:

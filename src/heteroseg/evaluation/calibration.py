@@ -107,5 +107,5 @@ def detection(score: np.ndarray, novel: np.ndarray) -> tuple[float, float]:
         raise HeterosegError("expected both known and novel pixels to score novelty, found only one kind")
     below = np.searchsorted(negatives, positives, "left") + np.searchsorted(negatives, positives, "right")
     auroc = float(below.sum() / 2 / len(positives) / len(negatives))
-    least = positives[len(positives) - int(np.ceil(0.95 * len(positives)))]
-    return auroc, float((negatives >= least).mean())
+    threshold = positives[len(positives) - int(np.ceil(0.95 * len(positives)))]
+    return auroc, float((negatives >= threshold).mean())

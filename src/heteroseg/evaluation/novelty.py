@@ -12,42 +12,46 @@ from heteroseg.evaluation.calibration import detection
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.evaluation.temperatures import Pixels, sample_pixels
 from heteroseg.experiment.sources import Source
+from heteroseg.labels.space import Label
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 
 PER_IMAGE = 4000  # labelled pixels that are looked at in an image: what is held out is rare
 
 
+def _seen_as_parent(leaf_probabilities: np.ndarray, label: Label, tree: Taxonomy) -> dict[str, Any] | None:
+    """The parent of a held-out label and the share of its pixels that are decided as it; None where it has no parent.
+
+    `leaf_probabilities` (leaves, N) of the label's pixels.
+    """
+    parent = tree.parents[tree.common_ancestor(tree.cover(label.leaves))]
+    if parent <= 0 or not leaf_probabilities.size:
+        return None
+    start, stop = tree.spans[parent]
+    return {"parent": tree.names[parent], "share": float((leaf_probabilities[start:stop].sum(0) > 0.5).mean())}
+
+
 def _judge(pixels: Pixels, held: frozenset[int], tree: Taxonomy) -> dict[str, Any] | None:
     """The entry of one dataset, None where it has no held-out or no other label."""
-    space = pixels.space
-    novel_labels = np.array([bool(b.leaves) and b.leaves <= held for b in space.labels])
-    known_labels = np.array([bool(b.leaves) and not b.leaves & held for b in space.labels])
+    labels = pixels.space.labels
+    novel_labels = np.array([bool(b.leaves) and b.leaves <= held for b in labels])
+    known_labels = np.array([bool(b.leaves) and not b.leaves & held for b in labels])
     novel, known = novel_labels[pixels.labels], known_labels[pixels.labels]
     if not novel.any() or not known.any():
         return None
     both = novel | known  # a label that is wider than what is held out may hold either
+    of_label = {labels[i]: pixels.labels == i for i in np.unique(pixels.labels[novel])}
     logits = torch.from_numpy(pixels.logits).T[None, :, None]
     rows: dict[str, Any] = {}
     for score in SCORES:
         values = novelty(logits, tree, score)[0, 0].numpy()
         auroc, fpr95 = detection(values[both], novel[both])
-        labels = {}
-        for i in np.flatnonzero(novel_labels & (np.bincount(pixels.labels, minlength=len(space.labels)) > 0)):
-            mine = pixels.labels == i
-            labels[space.labels[i].name] = detection(values[mine | known], mine[mine | known])[0]
-        rows[score] = {"auroc": auroc, "fpr95": fpr95, "labels": labels}
+        by_label = {b.name: detection(values[own | known], own[own | known])[0] for b, own in of_label.items()}
+        rows[score] = {"auroc": auroc, "fpr95": fpr95, "labels": by_label}
     leaf = leaf_probs(logits, tree)[0, :, 0].numpy()
-    kin = {}
-    for i in np.flatnonzero(novel_labels):
-        mine = pixels.labels == i
-        top = tree.common_ancestor(tree.cover(space.labels[i].leaves))
-        parent = tree.parents[top] if top else 0
-        if mine.any() and parent:
-            start, stop = tree.spans[parent]
-            share = float((leaf[start:stop, mine].sum(0) > 0.5).mean())
-            kin[space.labels[i].name] = {"parent": tree.names[parent], "share": share}
-    return {"novel": int(novel.sum()), "known": int(known.sum()), "scores": rows, "parent": kin}
+    parents = {b.name: _seen_as_parent(leaf[:, own], b, tree) for b, own in of_label.items()}
+    parents = {name: entry for name, entry in parents.items() if entry}
+    return {"novel": int(novel.sum()), "known": int(known.sum()), "scores": rows, "parent": parents}
 
 
 def judge_novelty(
@@ -55,7 +59,7 @@ def judge_novelty(
     sources: Sequence[Source],
     nodes: Sequence[str],
     limit: int | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """For each dataset that labels something held out (`nodes`): `novel` and `known` pixels, random from every image,
     for each score of `decision.novelty` AUROC and FPR95 of telling them apart, and for each held-out label how many of
@@ -70,7 +74,7 @@ def judge_novelty(
     result = {}
     for source in sources:
         if source.val and any(b.leaves and b.leaves <= held for b in source.space.labels):
-            say(source.name)
+            log(source.name)
             entry = _judge(sample_pixels(model, source, limit, PER_IMAGE), held, tree)
             if entry:
                 result[source.name] = entry

@@ -1,19 +1,20 @@
 """Score a network on every dataset, each in its own label space."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from heteroseg.datasets import read_sample
-from heteroseg.datasets.sample import Sample
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import ancestor_error
 from heteroseg.evaluation.metrics import Scores, confusion, groups_at_depth, merge, scores
 from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import OUTSIDE_NAME, LabelSpace
 from heteroseg.model.model import Model
+from heteroseg.model.prediction import Prediction
 from heteroseg.supervision.targets import encode
 
 
@@ -24,22 +25,30 @@ def in_taxonomy_of(model: Model, space: LabelSpace) -> LabelSpace:
 
 def require_tree_of(model: Model, source: Source, advice: str) -> None:
     """A dataset of another tree than the model's raises; `advice` says what to do with one of the right tree."""
-    theirs, ours = source.space.taxonomy, model.taxonomy
-    if not theirs.same_tree(ours):
-        other = ", another tree of that name" * (theirs.name == ours.name)
+    tree, name = source.space.taxonomy, model.taxonomy.name
+    if not tree.same_tree(model.taxonomy):
+        other = ", another tree of that name" * (tree.name == name)
         raise HeterosegError(
-            f"datasets.{source.name}: its label space belongs to taxonomy {theirs.name!r}, "
-            f"the model to {ours.name!r}{other}; "
+            f"datasets.{source.name}: its label space belongs to taxonomy {tree.name!r}, the model to {name!r}{other}; "
             f"{advice} an experiment of the model's taxonomy"
         )
 
 
 def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
-    """(H, W) int16 true label positions, -1 unknown: from the mask, else from the shapes of the boxes."""
+    """(H, W) int16 true label indices, -1 unknown: from the mask, else from the shapes of the boxes."""
     target = encode(sample, space, 0)
     if sample.mask is not None:
         return target.mask
     return np.where((target.boxes >= 0) & (target.boxes < len(space.labels)), target.boxes, -1)
+
+
+def predict_labelled(
+    model: Model, items: Sequence[Item], space: LabelSpace
+) -> Iterator[tuple[Sample, np.ndarray, Prediction]]:
+    """Each image with its true label indices (H, W) in `space` and what the model predicts for it."""
+    for item in items:
+        sample = read_sample(item, scoring=True)
+        yield sample, truth(sample, space), model.predict(sample.image)
 
 
 @dataclass(frozen=True)
@@ -60,49 +69,44 @@ def evaluate_source(
     model: Model,
     source: Source,
     limit: int | None = None,
-    each: Callable[[Sample, np.ndarray, np.ndarray], None] | None = None,
     back_off: float | None = None,
     truths: LabelSpace | None = None,
 ) -> Tally:
     """Predict and count a dataset's val images (the first `limit`).
 
     `truths` reads the annotation where the network was trained on less than that: the same labels in the same order, of
-    which the source's space may ignore some; their pixels are misses. `each` is called with every sample, its truth and
-    its prediction (positions in the label space).
+    which the source's space may ignore some; their pixels are misses.
     """
-    space = in_taxonomy_of(model, source.space)
-    counts = np.zeros((len(space.labels), len(space.labels) + 1), np.int64)
-    claimed = np.zeros(len(space.labels), np.int64)
-    nodes = None if back_off is None else np.zeros((2, len(space.labels), len(space.taxonomy)), np.int64)
-    unlabelled = 0
-    per_image = {}
-    items = source.val[:limit]
-    for item in items:
-        sample = read_sample(item, scoring=True)
-        expected = truth(sample, truths or space)
-        said = model.predict(sample.image)
-        found = said.positions(space)
-        here = confusion(expected, found, len(space.labels))
-        counts += here
-        per_image[item.name] = _image_scores(here, space)
-        unlabelled += int((expected < 0).sum())
-        free = found[expected < 0]
-        claimed += np.bincount(free[free >= 0], minlength=len(claimed))
+    space, items = in_taxonomy_of(model, source.space), source.val[:limit]
+    labels, unlabelled, per_image = len(space.labels), 0, {}
+    counts, claimed = np.zeros((labels, labels + 1), np.int64), np.zeros(labels, np.int64)
+    nodes = None if back_off is None else np.zeros((2, labels, len(space.taxonomy)), np.int64)
+    for item, (_, true, prediction) in zip(items, predict_labelled(model, items, truths or space), strict=True):
+        decided = prediction.label_indices(space)
+        of_image = confusion(true, decided, labels)
+        counts += of_image
+        per_image[item.name] = _image_scores(of_image, space)
+        free = decided[true < 0]
+        unlabelled += free.size
+        claimed += np.bincount(free[free >= 0], minlength=labels)
         if nodes is not None:
-            known = expected >= 0
-            for part, least in zip(nodes, (0.0, back_off), strict=True):
-                flat = expected[known].astype(np.int64) * len(space.taxonomy) + said.nodes(least)[known]
-                part += np.bincount(flat, minlength=part.size).reshape(part.shape)
-        if each is not None:
-            each(sample, expected, found)
+            for part, min_probability in zip(nodes, (0.0, back_off), strict=True):
+                _count_nodes(part, true, prediction.nodes(min_probability))
     return Tally(counts, unlabelled, claimed, len(items), per_image, nodes)
+
+
+def _count_nodes(counts: np.ndarray, true: np.ndarray, nodes: np.ndarray) -> None:
+    """Add the labelled pixels of an image to (labels, nodes) counts."""
+    known = true >= 0
+    flat = true[known].astype(np.int64) * counts.shape[1] + nodes[known]
+    counts += np.bincount(flat, minlength=counts.size).reshape(counts.shape)
 
 
 def _image_scores(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
     """One image: the share of its labelled pixels that are right, and the IoU of the labels that it has."""
-    found = scores(counts, space.evaluated)
-    present = np.flatnonzero(found.pixels)
-    return {"acc": found.pixel_acc, "iou": {space.labels[i].name: round(float(found.iou[i]), 4) for i in present}}
+    result = scores(counts, space.evaluated)
+    present = np.flatnonzero(result.pixels)
+    return {"acc": result.pixel_acc, "iou": {space.labels[i].name: round(float(result.iou[i]), 4) for i in present}}
 
 
 def _taken_for(counts: np.ndarray, space: LabelSpace) -> dict[str, dict[str, int]]:
@@ -124,13 +128,13 @@ def hierarchical(counts: np.ndarray, space: LabelSpace) -> dict[str, float | Non
     every = np.arange(len(tree))
     answered, under = space.by_node != -2, [tree.leaves_of(n) for n in range(len(tree))]
     for i in np.flatnonzero(space.evaluated).tolist():
-        mine, row = space.labels[i].leaves, counts[i]
-        heights = [ancestor_error(tree, np.full(len(tree), n), every) for n in tree.cover(mine)]
+        label, row = space.labels[i].leaves, counts[i]
+        heights = [ancestor_error(tree, np.full(len(tree), n), every) for n in tree.cover(label)]
         steps += int(np.min(heights, 0) @ row)
         total += int(row.sum())
         covered += int(row[answered].sum())
         right += int(row[space.by_node == i].sum())
-        consistent += int(row[[leaves <= mine or mine <= leaves for leaves in under]].sum())
+        consistent += int(row[[leaves <= label or label <= leaves for leaves in under]].sum())
 
     def share(part: int, whole: int) -> float | None:
         return part / whole if whole else None
@@ -204,29 +208,26 @@ def evaluate(
     model: Model,
     sources: Sequence[Source],
     limit: int | None = None,
-    progress: Callable[[str], None] = lambda _: None,
-    each: Callable[[Source, Sample, np.ndarray, np.ndarray], None] | None = None,
+    log: Callable[[str], None] = lambda _: None,
     back_off: float | None = None,
 ) -> dict[str, Any]:
     """Score all datasets that have a val split; the result is what `heteroseg evaluate --json` writes.
 
     A dataset that was not trained on needs no more than a label space over the model's tree. With `back_off` each
-    dataset also has the scores of `hierarchical` as [down to the leaves, stopped at the deepest
-    node of that probability].
+    dataset also has the scores of `hierarchical` as [down to the leaves, stopped at the deepest node of that
+    probability]. `log` is told the name of each dataset before it is scored.
     """
     result = {}
     for source in sources:
-        if not source.val:
-            continue
-        progress(source.name)
-        require_tree_of(model, source, "evaluate with")
-        callback = None if each is None else (lambda *args, source=source: each(source, *args))
-        tally = evaluate_source(model, source, limit, callback, back_off)
-        result[source.name] = summarise(tally, source.space)
-        if tally.nodes is not None:
-            leaves, stopped = (hierarchical(part, source.space) for part in tally.nodes)
-            pairs = {key: [leaves[key], stopped[key]] for key in leaves}
-            result[source.name]["back_off"] = {"least": back_off, **pairs}
+        if source.val:
+            log(source.name)
+            require_tree_of(model, source, "evaluate with")
+            tally = evaluate_source(model, source, limit, back_off)
+            result[source.name] = summarise(tally, source.space)
+            if tally.nodes is not None:
+                leaves, stopped = (hierarchical(part, source.space) for part in tally.nodes)
+                pairs = {key: [leaves[key], stopped[key]] for key in leaves}
+                result[source.name]["back_off"] = {"least": back_off, **pairs}
     if not result:
         raise HeterosegError("no dataset of the experiment has a val split; set val: to the split to evaluate on")
     return {"datasets": result}

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from heteroseg.datasets import read_sample
 from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
-from heteroseg.evaluation.scores import in_taxonomy_of, truth
+from heteroseg.evaluation.scores import in_taxonomy_of, predict_labelled
 from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
@@ -30,7 +29,7 @@ FEWEST = 50  # pixels that a classifier needs, in each half, to get a temperatur
 
 @dataclass(frozen=True)
 class Pixels:
-    """Random labelled pixels of one dataset: `logits` (N, channels) float32, `labels` (N,) positions in `space.labels`,
+    """Random labelled pixels of one dataset: `logits` (N, channels) float32, `labels` (N,) indices into `space.labels`,
     `judge` (N,) bool those of the images that judge, `weight` (N,) the part of the images that each stands for.
     """
 
@@ -46,17 +45,14 @@ def sample_pixels(model: Model, source: Source, limit: int | None, per_image: in
     space, rng = in_taxonomy_of(model, source.space), np.random.default_rng(seed)
     evaluated = np.append(space.evaluated, False)
     logits, labels, judge, weight = [], [], [], []
-    for number, item in enumerate(source.val[:limit]):
-        sample = read_sample(item, scoring=True)
-        expected = truth(sample, space)
-        places = np.flatnonzero(evaluated[expected].ravel())
-        share = len(places) / expected.size
+    for number, (_, true, prediction) in enumerate(predict_labelled(model, source.val[:limit], space)):
+        places = np.flatnonzero(evaluated[true].ravel())
+        share = len(places) / true.size
         places = np.sort(rng.permutation(places)[:per_image])
-        rows, columns = np.divmod(places, expected.shape[1])
-        said = model.predict(sample.image)
-        at = [torch.from_numpy(a).to(said.logits.device) for a in (rows, columns)]
-        logits.append(upsample_at(said.logits, said.covers, *at)[0, :, 0].T.cpu().numpy())
-        labels.append(expected.ravel()[places].astype(np.int64))
+        rows, columns = np.divmod(places, true.shape[1])
+        at = [torch.from_numpy(a).to(prediction.logits.device) for a in (rows, columns)]
+        logits.append(upsample_at(prediction.logits, prediction.covers, *at)[0, :, 0].T.cpu().numpy())
+        labels.append(true.ravel()[places].astype(np.int64))
         judge.append(np.full(len(places), number % 2 == 1))
         weight.append(np.full(len(places), share / max(len(places), 1)))
     if not sum(map(len, labels)):
@@ -80,13 +76,13 @@ def _error(logits: np.ndarray, classes: np.ndarray, temperature: float, weights:
 def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, Any]:
     """Confidence of the largest label among those that judge: calibration error, AURC, accuracy, and `risk`: the part
     that is wrong among the surest 5, 10, ... 100 %."""
-    space, mine = pixels.space, pixels.judge
-    logits = torch.from_numpy(pixels.logits[mine] / temperatures).T[None, :, :, None]
+    space, judged = pixels.space, pixels.judge
+    logits = torch.from_numpy(pixels.logits[judged] / temperatures).T[None, :, :, None]
     leaf = leaf_probs(logits, space.taxonomy)[0, :, :, 0].numpy()
     labels = np.zeros((len(space.labels), leaf.shape[1]), np.float64)
     inside = space.by_leaf >= 0
     np.add.at(labels, space.by_leaf[inside], leaf[inside])
-    confidence, right = labels.max(0).clip(0, 1), labels.argmax(0) == pixels.labels[mine]
+    confidence, right = labels.max(0).clip(0, 1), labels.argmax(0) == pixels.labels[judged]
     curve = risk_coverage(confidence, right)
     at = np.minimum(np.searchsorted(curve.coverage, np.arange(1, 21) / 20 - 1e-9), len(curve.coverage) - 1)
     return {
@@ -123,7 +119,7 @@ def _fit(tree: Taxonomy, parts: Sequence[Pixels]) -> dict[str, dict[str, Any]]:
 
 
 def calibrate(
-    model: Model, sources: Sequence[Source], limit: int | None = None, say: Callable[[str], None] = lambda _: None
+    model: Model, sources: Sequence[Source], limit: int | None = None, log: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """`classifiers` by node name: temperature (1 where there were too few pixels), pixels, and [before, after] of nll
     and ece on the images that judge; `datasets`: [before, after] of the labels' ece, aurc, accuracy and risk.
@@ -131,7 +127,7 @@ def calibrate(
     parts, names = [], []
     for source in sources:
         if source.val:
-            say(source.name)
+            log(source.name)
             parts.append(sample_pixels(model, source, limit))
             names.append(source.name)
     if not parts:

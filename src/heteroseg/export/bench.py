@@ -28,7 +28,7 @@ from heteroseg.experiment.config import PRESETS, ModelConfig
 from heteroseg.export.export import Format, Head, Precision, export
 from heteroseg.inference.files import write_map
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.model.exported import FORMATS, Exported
+from heteroseg.model.exported import FORMATS, ExportedNetwork
 from heteroseg.model.model import Model, load
 from heteroseg.networks import build_network
 from heteroseg.provenance import facts
@@ -112,7 +112,7 @@ def in_runtime(
     head: Head = "auto",
 ) -> Model:
     """The same model in another runtime, exported into `folder`; calibrated with `images` for int8."""
-    if isinstance(model.network, Exported):
+    if isinstance(model.network, ExportedNetwork):
         if model.network.kind != runtime:
             raise HeterosegError(f"{model.network.path}: is a file for {model.network.kind}, found --runtime {runtime}")
         path = model.network.path
@@ -125,7 +125,7 @@ def in_runtime(
         kind: Format = runtime
         export(model, path, kind, precision, images if precision == "int8" else (), head)
     result = load(path)
-    assert isinstance(result.network, Exported)
+    assert isinstance(result.network, ExportedNetwork)
     result.network.threads = threads
     return result
 
@@ -164,7 +164,7 @@ def frame(model: Model, image: np.ndarray, plan: Plan) -> tuple[dict[str, float]
     """One frame, from pixels to labels in memory: milliseconds of each stage, the logits and the label map."""
     marks = [time.perf_counter()]
     size = (image.shape[0], image.shape[1])
-    if isinstance(model.network, Exported):
+    if isinstance(model.network, ExportedNetwork):
         ready = model.network.prepare(image)  # the graph does the rest
         marks.append(time.perf_counter())
         logits = model.network.logits(ready)
@@ -189,7 +189,7 @@ def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
         picture = scenes(1, settings.size)[0]
     else:
         picture = cv2.resize(read_image(settings.image), settings.size[::-1], interpolation=cv2.INTER_AREA)
-    if not isinstance(model.network, Exported):
+    if not isinstance(model.network, ExportedNetwork):
         model.network.eval()
     before = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
@@ -243,7 +243,7 @@ def _report(
     stages = {name: statistics.median(values) for name, values in times.items()}
     network = model.network
     runtime, precision = (
-        (network.kind, network.metadata["precision"]) if isinstance(network, Exported) else ("torch", "fp32")
+        (network.kind, network.metadata["precision"]) if isinstance(network, ExportedNetwork) else ("torch", "fp32")
     )
     middle = statistics.median(whole)
     return {
@@ -266,7 +266,7 @@ def _batch(model: Model, settings: Settings) -> dict[str, float]:
     """Images per second of the network alone on whole batches."""
     image = scenes(1, settings.size)[0]
     network = model.network
-    if isinstance(network, Exported):
+    if isinstance(network, ExportedNetwork):
         ready = np.repeat(network.prepare(image), settings.batch, axis=0)
         times, _ = timed(lambda: network.run(ready), max(3, settings.repeats // settings.batch))
     else:

@@ -108,16 +108,16 @@ class Labeller:
         target = f"labels/{name}.png"
         try:
             image = decode_image(self.source.read(name), Path(name))
-            found, sure = self.model.predict(image).confident_positions(self.space)
-            self.dest.write(target, encode_ids(found, self.space))
+            label_indices, confidence = self.model.predict(image).confident_label_indices(self.space)
+            self.dest.write(target, encode_ids(label_indices, self.space))
         except (HeterosegError, OSError) as error:
             return {"source": name, "error": str(error)}
-        counts = count_labels(found, self.space)
+        counts = count_labels(label_indices, self.space)
         names = [*(label.name for label in self.space.labels), OUTSIDE_NAME]
         pixels = [(n, int(c)) for n, c in zip(names, counts, strict=True) if c]
         return {
-            "source": name, "labels": target, "width": found.shape[1], "height": found.shape[0],
-            "confidence": float(sure.mean()), "pixels": pixels,
+            "source": name, "labels": target, "width": label_indices.shape[1], "height": label_indices.shape[0],
+            "confidence": float(confidence.mean()), "pixels": pixels,
         }  # fmt: skip
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -188,7 +188,7 @@ def predict_collection(
     batch: int = 32,
     device: str = "cpu",
     address: str | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Label every image below `source` into `dest`; what is done there already is kept. Returns the summary.
 
@@ -210,7 +210,7 @@ def predict_collection(
     outputs.remove([name for name in names if Path(name).name.startswith(".part-")])  # of a killed job
     before = read_rows(outputs, names)
     left = [name for name in images if name not in before or before[name]["error"] is not None]
-    say(f"{len(images)} images, {len(images) - len(left)} done before")
+    log(f"{len(images)} images, {len(images) - len(left)} done before")
     started = time.monotonic()
     if left:
         _run(left, (model, labels, source, dest, device), workers, batch, address)
@@ -230,12 +230,12 @@ def _run(names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, a
     from ray.data import ActorPoolStrategy, DataContext
 
     model, labels, source, dest, device = job
-    here = address is None
-    local: Any = {"num_cpus": workers, "include_dashboard": False} if here else {}
-    ray.init(address="local" if here else address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    is_local = address is None
+    local: Any = {"num_cpus": workers, "include_dashboard": False} if is_local else {}
+    ray.init(address="local" if is_local else address, log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
         DataContext.get_current().enable_progress_bars = False
-        threads = max(1, (os.cpu_count() or 1) // workers) if here else 1
+        threads = max(1, (os.cpu_count() or 1) // workers) if is_local else 1
         options: Any = {"num_gpus": 1} if device.startswith("cuda") else {"num_cpus": 1}
         data = ray.data.from_items([{"source": n} for n in names], override_num_blocks=-(-len(names) // batch))
         done = data.map_batches(

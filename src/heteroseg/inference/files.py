@@ -1,7 +1,7 @@
 """Predictions for files, folders and videos, written so that a stopped run can go on where it was."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from heteroseg.datasets import read_image
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, written
 from heteroseg.inference.pictures import colorise, entries, legend, overlay
+from heteroseg.inference.video import Video, write_video
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
@@ -30,50 +31,49 @@ class Job:
     target: Path
 
 
+def _inputs_of(path: Path, out: Path) -> list[tuple[Path, Path]]:
+    """The images and videos that a name stands for, each with its output path without an ending."""
+    if path.is_dir():
+        whole = out.resolve()
+        if path.resolve() == whole:
+            raise HeterosegError(f"{out}: is the folder of the inputs; choose another --out, so that none is replaced")
+        files = (p for p in path.rglob("*") if p.suffix.lower() in IMAGES | VIDEOS and p.is_file())
+        inputs = sorted(p for p in files if whole not in p.resolve().parents)
+        if not inputs:
+            raise HeterosegError(f"{path}: expected images or videos in this folder, found none")
+        return [(p, out / p.relative_to(path).with_suffix("")) for p in inputs]
+    if not path.exists():
+        raise HeterosegError(f"{path}: expected an image, a video or a folder, found no such file")
+    if path.suffix.lower() not in IMAGES | VIDEOS:
+        raise HeterosegError(f"{path}: expected an image or a video, found the ending {path.suffix or '(none)'!r}")
+    return [(path, out / path.stem)]
+
+
 def list_jobs(inputs: Sequence[str | Path], out: Path) -> list[Job]:
     """Files and folders to jobs. Folders keep their structure below `out`, which is not searched if it lies in them.
 
     Two inputs with one output, and an output that would replace an input, are errors.
     """
-    jobs: dict[Path, Job] = {}
-    whole = out.resolve()
-    if whole.exists() and not whole.is_dir():
+    if out.exists() and not out.is_dir():
         raise HeterosegError(f"{out}: expected a folder for the predictions, found a file; choose another --out")
-    for name in inputs:
-        path = Path(name)
-        if path.is_dir():
-            if path.resolve() == whole:
-                raise HeterosegError(
-                    f"{out}: is the folder of the inputs; choose another --out, so that none is replaced"
-                )
-            files = (p for p in path.rglob("*") if p.suffix.lower() in IMAGES | VIDEOS and p.is_file())
-            found = sorted(p for p in files if whole not in p.resolve().parents)
-            if not found:
-                raise HeterosegError(f"{path}: expected images or videos in this folder, found none")
-            pairs = [(p, out / p.relative_to(path).with_suffix("")) for p in found]
-        elif not path.exists():
-            raise HeterosegError(f"{path}: expected an image, a video or a folder, found no such file")
-        elif path.suffix.lower() not in IMAGES | VIDEOS:
-            raise HeterosegError(f"{path}: expected an image or a video, found the ending {path.suffix or '(none)'!r}")
-        else:
-            pairs = [(path, out / path.stem)]
-        for source, target in pairs:
-            if target in jobs and jobs[target].source != source:
-                raise HeterosegError(
-                    f"{source} and {jobs[target].source} would both be written to {target}.png; give them in two runs "
-                    "with another --out"
-                )
-            jobs[target] = Job(source, target)
-    outputs = {_beside(t, e).resolve(): t for t in jobs for e in (".png", "_overlay.jpg", "_overlay.mp4")}
+    jobs: dict[Path, Job] = {}
+    for source, target in (pair for name in inputs for pair in _inputs_of(Path(name), out)):
+        if target in jobs and jobs[target].source != source:
+            raise HeterosegError(
+                f"{source} and {jobs[target].source} would both be written to {target}.png; give them in two runs "
+                "with another --out"
+            )
+        jobs[target] = Job(source, target)
+    outputs = {_with_ending(t, e).resolve() for t in jobs for e in (".png", "_overlay.jpg", "_overlay.mp4")}
     for job in jobs.values():
         if job.source.resolve() in outputs:
             raise HeterosegError(f"{job.source}: a prediction would replace this input; choose another --out")
     return list(jobs.values())
 
 
-def count_labels(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
+def count_labels(label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
     """(labels + 1,) int64 pixels of each label, those outside the space last."""
-    counts = np.bincount(positions.ravel() + 1, minlength=len(space.labels) + 1)
+    counts = np.bincount(label_indices.ravel() + 1, minlength=len(space.labels) + 1)
     return np.roll(counts, -1)
 
 
@@ -106,9 +106,9 @@ def write_map(path: Path, ids: np.ndarray) -> None:
         _encode(path, temporary, ids)
 
 
-def native_ids(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
+def native_ids(label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
     """(H, W) native ids of a label map: uint8 where all ids of the space fit, else uint16."""
-    ids = space.native_ids(positions)
+    ids = space.native_ids(label_indices)
     if ids.dtype == np.int64:
         raise HeterosegError(
             f"label space {space.name!r}: id {max(*space.ids, space.outside)} does not fit into a 16-bit PNG; choose a "
@@ -117,83 +117,63 @@ def native_ids(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
     return ids
 
 
-def write_ids(path: Path, positions: np.ndarray, space: LabelSpace) -> None:
+def write_ids(path: Path, label_indices: np.ndarray, space: LabelSpace) -> None:
     """Native ids of a label map as a grey PNG: 8 bits where all ids of the space fit, else 16."""
-    write_map(path, native_ids(positions, space))
+    write_map(path, native_ids(label_indices, space))
 
 
-def encode_ids(positions: np.ndarray, space: LabelSpace) -> bytes:
+def encode_ids(label_indices: np.ndarray, space: LabelSpace) -> bytes:
     """The bytes of the file that `write_ids` writes."""
-    return cv2.imencode(".png", native_ids(positions, space))[1].tobytes()
+    return cv2.imencode(".png", native_ids(label_indices, space))[1].tobytes()
 
 
-def picture(image: np.ndarray, positions: np.ndarray, space: LabelSpace) -> np.ndarray:
+def picture(image: np.ndarray, label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
     """(H + legend, W, 3) uint8: the image under its label colours, and below it the names of what was found."""
-    painted = overlay(image, colorise(positions, space))
-    return np.concatenate([painted, legend(painted.shape[1], entries(positions, space))])
+    painted = overlay(image, colorise(label_indices, space))
+    return np.concatenate([painted, legend(painted.shape[1], entries(label_indices, space))])
 
 
-def _beside(target: Path, ending: str) -> Path:
+def _with_ending(target: Path, ending: str) -> Path:
     return target.with_name(target.name + ending)
 
 
-def back_off_space(tree: Taxonomy, least: float) -> LabelSpace:
-    """The label space of all nodes; its name tells `least`, so that a folder never mixes two of them."""
-    return node_space(tree, f"nodes of probability {least:g}")
+def back_off_space(tree: Taxonomy, min_probability: float) -> LabelSpace:
+    """The label space of all nodes; its name holds `min_probability`, so that a folder never mixes two of them."""
+    return node_space(tree, f"nodes of probability {min_probability:g}")
 
 
-def _answer(said: Prediction, space: LabelSpace, back_off: float | None) -> np.ndarray:
-    return said.positions(space) if back_off is None else said.nodes(back_off)
+def _answer(prediction: Prediction, space: LabelSpace, back_off: float | None) -> np.ndarray:
+    return prediction.label_indices(space) if back_off is None else prediction.nodes(back_off)
 
 
 def _one_image(model: Model, job: Job, space: LabelSpace, with_overlay: bool, back_off: float | None) -> None:
     """Predict and write; the JSON comes last and tells a later run that this one is done."""
     image = read_image(job.source)
-    positions = _answer(model.predict(image), space, back_off)
-    write_ids(_beside(job.target, ".png"), positions, space)
+    label_indices = _answer(model.predict(image), space, back_off)
+    write_ids(_with_ending(job.target, ".png"), label_indices, space)
     if with_overlay:
-        with written(_beside(job.target, "_overlay.jpg")) as temporary:
-            pixels = np.ascontiguousarray(picture(image, positions, space)[..., ::-1])
-            _encode(_beside(job.target, "_overlay.jpg"), temporary, pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
+        with written(_with_ending(job.target, "_overlay.jpg")) as temporary:
+            pixels = np.ascontiguousarray(picture(image, label_indices, space)[..., ::-1])
+            _encode(_with_ending(job.target, "_overlay.jpg"), temporary, pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
     write_json(
-        _beside(job.target, ".json"),
-        {"model": model.digest} | summary(count_labels(positions, space), space, positions.shape),
+        _with_ending(job.target, ".json"),
+        {"model": model.digest} | summary(count_labels(label_indices, space), space, label_indices.shape),
     )
-
-
-def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    while True:
-        more, frame = video.read()
-        if not more:
-            return
-        yield np.ascontiguousarray(frame[..., ::-1])
 
 
 def _one_video(model: Model, job: Job, space: LabelSpace, with_overlay: bool, back_off: float | None) -> None:
     """Frames to TARGET/000000.png ..., and with an overlay to TARGET_overlay.mp4 at the speed of the source."""
-    video = cv2.VideoCapture(str(job.source))
-    size = (int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(video.get(cv2.CAP_PROP_FRAME_WIDTH)))
-    if not video.isOpened() or not all(size):
-        raise HeterosegError(f"{job.source}: expected a video, found a file that cannot be decoded")
-    rate = video.get(cv2.CAP_PROP_FPS) or 25.0
-    counts, frames = np.zeros(len(space.labels) + 1, np.int64), 0
-    with written(_beside(job.target, "_overlay.mp4")) if with_overlay else nullcontext() as temporary:
-        codec = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(temporary), codec, rate, size[::-1]) if temporary else None
-        if writer and not writer.isOpened():
-            raise HeterosegError(f"{job.target}_overlay.mp4: this OpenCV cannot write videos; leave out --overlay")
-        for frames, frame in enumerate(_frames(video), 1):
-            positions = _answer(model.predict(frame), space, back_off)
-            write_ids(job.target / f"{frames - 1:06d}.png", positions, space)
-            counts += count_labels(positions, space)
-            if writer:
-                writer.write(np.ascontiguousarray(overlay(frame, colorise(positions, space))[..., ::-1]))
-        if writer:
-            writer.release()
-        video.release()
-        if not frames:
-            raise HeterosegError(f"{job.source}: expected a video, found no frame in it")
-    write_json(_beside(job.target, ".json"), {"model": model.digest} | summary(counts, space, size, frames))
+    video, counts, frames = Video(job.source), np.zeros(len(space.labels) + 1, np.int64), 0
+    path = _with_ending(job.target, "_overlay.mp4")
+    with write_video(path, "mp4v", video) if with_overlay else nullcontext() as write:
+        for frames, frame in enumerate(video, 1):
+            label_indices = _answer(model.predict(frame), space, back_off)
+            write_ids(job.target / f"{frames - 1:06d}.png", label_indices, space)
+            counts += count_labels(label_indices, space)
+            if write:
+                write(overlay(frame, colorise(label_indices, space)))
+    content = {"model": model.digest} | summary(counts, space, video.size, frames)
+    write_json(_with_ending(job.target, ".json"), content)
 
 
 def _done_in(path: Path, model: Model, space: LabelSpace) -> bool:
@@ -201,15 +181,16 @@ def _done_in(path: Path, model: Model, space: LabelSpace) -> bool:
     if not path.exists():
         return False
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        before = (found["model"], found["label_space"])
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        digest, space_name = summary["model"], summary["label_space"]
     except (ValueError, KeyError, TypeError):
         raise HeterosegError(f"{path}: expected a file of an earlier prediction; choose another --out") from None
-    if before[1] != space.name:
+    if space_name != space.name:
         raise HeterosegError(
-            f"{path}: was predicted in label space {before[1]!r}, now {space.name!r} is asked for; choose another --out"
+            f"{path}: was predicted in label space {space_name!r}, now {space.name!r} is asked for; "
+            "choose another --out"
         )
-    if before[0] != model.digest:
+    if digest != model.digest:
         raise HeterosegError(f"{path}: was predicted by a model with other weights; choose another --out")
     return True
 
@@ -233,10 +214,10 @@ def predict_files(
     jobs = list_jobs(inputs, out)
     for job in jobs:
         is_video = job.source.suffix.lower() in VIDEOS
-        painted = _beside(job.target, "_overlay.mp4" if is_video else "_overlay.jpg")
-        ids = job.target if is_video else _beside(job.target, ".png")
+        painted = _with_ending(job.target, "_overlay.mp4" if is_video else "_overlay.jpg")
+        ids = job.target if is_video else _with_ending(job.target, ".png")
         done = (
-            _done_in(_beside(job.target, ".json"), model, space)
+            _done_in(_with_ending(job.target, ".json"), model, space)
             and ids.exists()
             and (painted.exists() or not with_overlay)
         )

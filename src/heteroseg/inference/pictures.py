@@ -23,14 +23,14 @@ Entry = tuple[str, Color, float]
 """A line of a legend: name, colour, share of the picture from 0 to 1."""
 
 
-def _paint(positions: np.ndarray, colors: Sequence[Color]) -> np.ndarray:
+def _paint(indices: np.ndarray, colors: Sequence[Color]) -> np.ndarray:
     """(H, W) int indices into `colors`, -1 for none, to (H, W, 3) uint8."""
-    return np.array([*colors, OUTSIDE_COLOR], np.uint8)[positions]  # -1 is the last row
+    return np.array([*colors, OUTSIDE_COLOR], np.uint8)[indices]  # -1 is the last row
 
 
-def colorise(positions: np.ndarray, space: LabelSpace) -> np.ndarray:
-    """(H, W) int positions in `space.labels` to (H, W, 3) uint8; -1 is the dark grey OUTSIDE_COLOR."""
-    return _paint(positions, [label.color for label in space.labels])
+def colorise(label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """(H, W) int indices into `space.labels` to (H, W, 3) uint8; -1 is the dark grey OUTSIDE_COLOR."""
+    return _paint(label_indices, [label.color for label in space.labels])
 
 
 def overlay(image: np.ndarray, colors: np.ndarray, alpha: float = 0.5) -> np.ndarray:
@@ -39,21 +39,21 @@ def overlay(image: np.ndarray, colors: np.ndarray, alpha: float = 0.5) -> np.nda
 
 
 def _errors(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """(H, W) int positions in ERROR_COLORS."""
+    """(H, W) int indices into ERROR_COLORS."""
     return np.select([truth < 0, truth == predicted, predicted < 0], [3, 0, 2], 1)
 
 
-def _entries(positions: np.ndarray, names: Sequence[str], colors: Sequence[Color]) -> list[Entry]:
-    """Shares of (H, W) positions; the last of `names` and `colors` is that of -1."""
-    counts = np.bincount(positions.ravel() + 1, minlength=len(names))
-    lines = zip(names, colors, np.roll(counts, -1) / max(positions.size, 1), strict=True)
+def _entries(indices: np.ndarray, names: Sequence[str], colors: Sequence[Color]) -> list[Entry]:
+    """Shares of (H, W) indices; the last of `names` and `colors` is that of -1."""
+    counts = np.bincount(indices.ravel() + 1, minlength=len(names))
+    lines = zip(names, colors, np.roll(counts, -1) / max(indices.size, 1), strict=True)
     return sorted(((n, c, float(share)) for n, c, share in lines if share > 0), key=lambda entry: -entry[2])
 
 
-def entries(positions: np.ndarray, space: LabelSpace, outside: str = "outside") -> list[Entry]:
+def entries(label_indices: np.ndarray, space: LabelSpace, outside: str = "outside") -> list[Entry]:
     """Legend of a colorised map (H, W) int: the labels present, the largest first; -1 is called `outside`."""
     names, colors = [label.name for label in space.labels], [label.color for label in space.labels]
-    return _entries(positions, [*names, outside], [*colors, OUTSIDE_COLOR])
+    return _entries(label_indices, [*names, outside], [*colors, OUTSIDE_COLOR])
 
 
 def node_entries(nodes: np.ndarray, taxonomy: Taxonomy) -> list[Entry]:

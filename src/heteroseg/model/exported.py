@@ -47,7 +47,7 @@ def prepare(image: np.ndarray, covers: tuple[int, int], shrink: tuple[int, int])
     return np.ascontiguousarray(image)[None]
 
 
-class Exported:
+class ExportedNetwork:
     """A network in a file."""
 
     def __init__(self, path: Path, threads: int | None = None):

@@ -29,7 +29,7 @@ from heteroseg.files import require_empty, write_text, yaml_text
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.card import model_card, read_history
-from heteroseg.model.exported import FORMATS, Exported
+from heteroseg.model.exported import FORMATS, ExportedNetwork
 from heteroseg.model.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.model.prediction import Prediction
 from heteroseg.networks import Network, build_network
@@ -52,7 +52,7 @@ class Model:
     """A network with the taxonomy and the label spaces that it was trained with."""
 
     name: str
-    network: Network | Exported
+    network: Network | ExportedNetwork
     taxonomy: Taxonomy
     spaces: dict[str, LabelSpace]
     config: ModelConfig
@@ -114,7 +114,7 @@ class Model:
     @cached_property
     def digest(self) -> str:
         """16 hex digits that change with any weight."""
-        if isinstance(self.network, Exported):
+        if isinstance(self.network, ExportedNetwork):
             return self.network.digest
         digest = hashlib.sha256()
         for name, value in sorted(self.network.state_dict().items()):
@@ -161,7 +161,7 @@ class Model:
             image = np.repeat(image[..., None], 3, axis=2)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise HeterosegError(f"expected an RGB image (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
-        if isinstance(self.network, Exported):
+        if isinstance(self.network, ExportedNetwork):
             output = self.network.logits(self.network.prepare(image))
         else:
             pixels = torch.from_numpy(np.ascontiguousarray(image))[None].permute(0, 3, 1, 2)
@@ -219,7 +219,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     if folder.suffix in FORMATS:
         if torch.device(device).type != "cpu":
             raise HeterosegError(f"{path}: an exported network runs on the cpu, found device {str(device)!r}")
-        return _exported(Exported(folder))
+        return _exported(ExportedNetwork(folder))
     if not (folder / "config.json").is_file() and (folder / "best" / "config.json").is_file():
         folder = folder / "best"
     if not (folder / "config.json").is_file():
@@ -254,7 +254,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     return Model(file.name, network, taxonomy, spaces, config, file.decision, folder, file.temperatures)
 
 
-def _exported(network: Exported) -> Model:
+def _exported(network: ExportedNetwork) -> Model:
     data = network.metadata
     file = ModelFile.model_validate(data["file"])
     taxonomy = build_taxonomy(TaxonomyFile.model_validate(data["taxonomy"]), void=file.model.void)
@@ -269,10 +269,10 @@ def _placed(network: Network, device: str | torch.device) -> Network:
     try:
         return network.to(device)
     except (RuntimeError, AssertionError) as error:  # no such device, none in this machine, or not built for it
-        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise HeterosegError(
             f"device {str(device)!r} cannot be used, {str(error).splitlines()[0].rstrip('.')}; "
-            f"this machine has {', '.join(found)}"
+            f"this machine has {', '.join(devices)}"
         ) from None
 
 

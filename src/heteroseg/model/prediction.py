@@ -72,8 +72,8 @@ class Prediction:
     def _decoded(self, plan: Plan) -> np.ndarray:
         return decode(self.output, self.covers, self.size, plan)
 
-    def positions(self, space: str | LabelSpace) -> np.ndarray:
-        """(H, W) int64 positions in `space.labels`, -1 outside the space."""
+    def label_indices(self, space: str | LabelSpace) -> np.ndarray:
+        """(H, W) int64 indices into `space.labels`, -1 outside the space."""
         return self._decoded(self.model.plan(space))
 
     def labels(self, space: str | LabelSpace) -> np.ndarray:
@@ -82,10 +82,10 @@ class Prediction:
 
     def confidence(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) float32 probability of each pixel's answer in a label space; see `decode.decode_confident`."""
-        return self.confident_positions(space)[1]
+        return self.confident_label_indices(space)[1]
 
-    def confident_positions(self, space: str | LabelSpace) -> tuple[np.ndarray, np.ndarray]:
-        """`positions` and `confidence` for the price of one."""
+    def confident_label_indices(self, space: str | LabelSpace) -> tuple[np.ndarray, np.ndarray]:
+        """`label_indices` and `confidence` for the price of one."""
         return decode_confident(self.output, self.covers, self.size, self.model.plan(space))
 
     def nodes(self, back_off: float | None = None) -> np.ndarray:

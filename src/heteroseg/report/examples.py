@@ -30,7 +30,7 @@ SURE = 20  # steps of confidence
 class Example:
     """One image and what the network says about it.
 
-    `image` (H, W, 3) uint8 RGB; `truth` and `predicted` (H, W) int positions in `space.labels`, -1 unlabelled and
+    `image` (H, W, 3) uint8 RGB; `truth` and `predicted` (H, W) int indices into `space.labels`, -1 unlabelled and
     outside; `nodes` (H, W) int decided nodes of the taxonomy, -1 void; `confidence` (H, W) float32 probability of what
     is predicted. `why` says what it is an example of, `acc` is the share of its labelled pixels that are right.
     """
@@ -69,7 +69,7 @@ def choose(items: Sequence[Item], per_image: dict[str, Any], count: int, seed: i
     for i in picked:
         chosen[rest[i].name] = (rest[i], "random")
     in_images = Counter(name for item in scored for name in per_image[item.name]["iou"])
-    shown = {name for found in chosen for name in per_image[found]["iou"]}
+    shown = {name for image in chosen for name in per_image[image]["iou"]}
     for label, _ in sorted(in_images.items(), key=lambda pair: pair[1]):
         if label not in shown and len(chosen) < 2 * count:
             having = sorted((i for i in scored if label in per_image[i.name]["iou"]),
@@ -90,11 +90,11 @@ def collect_examples(
         space = in_taxonomy_of(model, source.space)
         for item, why in choose(source.val[: entry.get("images")], entry.get("per_image", {}), count):
             sample = read_sample(item, scoring=True)
-            said = model.predict(sample.image)
+            prediction = model.predict(sample.image)
             acc = entry.get("per_image", {}).get(item.name, {}).get("acc")
             result.append(
-                Example(source.name, item.name, sample.image, truth(sample, space), said.positions(space),
-                        said.nodes(), said.confidence(space), space, why, acc)
+                Example(source.name, item.name, sample.image, truth(sample, space), prediction.label_indices(space),
+                        prediction.nodes(), prediction.confidence(space), space, why, acc)
             )  # fmt: skip
     return result
 
@@ -142,8 +142,8 @@ def pack(example: Example, width: int) -> tuple[int, int, str]:
     rows, columns = ((np.arange(n) + 0.5) * full / n for n, full in ((h, height), (w, wide)))
     at = np.ix_(rows.astype(int), columns.astype(int))
     maps = [(m[at] + 1).astype("<u2").tobytes() for m in (example.truth, example.predicted, example.nodes)]
-    sure = np.round(np.clip(example.confidence[at], 0, 1) * SURE).astype(np.uint8)
-    return w, h, base64.b64encode(zlib.compress(b"".join([*maps, sure.tobytes()]), 9)).decode()
+    confidence = np.round(np.clip(example.confidence[at], 0, 1) * SURE).astype(np.uint8)
+    return w, h, base64.b64encode(zlib.compress(b"".join([*maps, confidence.tobytes()]), 9)).decode()
 
 
 def rgb(color: tuple[int, int, int]) -> str:

@@ -34,8 +34,8 @@ def count(source: Source) -> Statistics:
     for item in items:
         sample = read_sample(item)
         sizes.add(sample.image.shape[:2])
-        positions = truth(sample, space)
-        pixels += np.bincount(positions[positions >= 0], minlength=len(pixels))
+        label_indices = truth(sample, space)
+        pixels += np.bincount(label_indices[label_indices >= 0], minlength=len(pixels))
     ids = np.concatenate([item.box_ids for item in source.train] or [np.zeros(0, np.int64)])
     boxes = {label.name: int((ids == label.id).sum()) for label in space.labels}
     known = [(label.name, int(n)) for label, n in zip(space.labels, pixels, strict=True) if label.leaves]

@@ -7,15 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from heteroseg.datasets import read_image
 from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
-from heteroseg.files import written
 from heteroseg.inference.pictures import colorise, overlay
+from heteroseg.inference.video import Video, write_video
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Color, Taxonomy
 from heteroseg.model.model import Model
@@ -130,16 +129,16 @@ class View:
     back_off: float = 0.0
 
 
-def positions(said: Prediction, view: View) -> tuple[np.ndarray, LabelSpace]:
-    """(H, W) int64 positions in the labels of the space that comes with them, -1 outside."""
-    model, tree = said.model, said.model.taxonomy
+def label_indices(prediction: Prediction, view: View) -> tuple[np.ndarray, LabelSpace]:
+    """(H, W) int64 indices into the labels of the space that comes with them, -1 outside."""
+    model, tree = prediction.model, prediction.model.taxonomy
     space = space_named(model, view.labels)
     if view.labels == TREE:
-        nodes = said.nodes(view.back_off or None)
+        nodes = prediction.nodes(view.back_off or None)
         return nodes if view.depth is None else cut(nodes, tree, view.depth), space
     if view.depth is not None or view.back_off:
         raise Refused(422, f"depth and back_off go with labels={TREE}, found labels={view.labels}; leave them out")
-    return said.positions(space), space
+    return prediction.label_indices(space), space
 
 
 def spaces(model: Model) -> list[str]:
@@ -171,14 +170,14 @@ class Step:
     instead: tuple[tuple[str, float], ...]
 
 
-def path_at(said: Prediction, x: int, y: int) -> list[Step]:
+def path_at(prediction: Prediction, x: int, y: int) -> list[Step]:
     """The path down from the root along the likelier child, at column `x` and row `y` of the image."""
-    height, width = said.size
+    height, width = prediction.size
     if not (0 <= x < width and 0 <= y < height):
         raise Refused(422, f"the pixel x {x}, y {y} is not in the image of {width} x {height} pixels")
-    tree = said.model.taxonomy
-    at = [said.logits.new_tensor([v]).long() for v in (y, x)]
-    leaves = leaf_probs(upsample_at(said.logits, said.covers, *at), tree)[0, :, 0, 0].cpu().numpy()
+    tree = prediction.model.taxonomy
+    at = [prediction.logits.new_tensor([v]).long() for v in (y, x)]
+    leaves = leaf_probs(upsample_at(prediction.logits, prediction.covers, *at), tree)[0, :, 0, 0].cpu().numpy()
     probs = [float(leaves[slice(*tree.spans[n])].sum()) for n in range(len(tree))]
     node, steps = 0, [Step(tree.names[0], probs[0], ())]
     while tree.children[node]:
@@ -194,30 +193,21 @@ def film(model: Model, source: Path, target: Path, view: View, space: LabelSpace
     how far that was. It is WebM (VP8), which browsers play, in the colours of `space`."""
     if source.stat().st_size > limits.megabytes * 1e6:
         raise Refused(413, f"the video has more than {limits.megabytes:g} MB; send a shorter one")
-    video = cv2.VideoCapture(str(source))
-    size = (int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)))
-    if not video.isOpened() or not all(size):
-        raise Refused(415, "expected a video, found a file that cannot be decoded")
-    if size[0] * size[1] > limits.megapixels * 1e6:
-        raise Refused(413, f"a frame has {size[0]} x {size[1]} pixels, at most {limits.megapixels:g} megapixels")
-    rate, total = video.get(cv2.CAP_PROP_FPS) or 25.0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-    begin, frames, more = time.monotonic(), 0, True
-    with written(target) as temporary:
-        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"VP80"), rate, size)
-        if not writer.isOpened():
-            raise Refused(501, "this server's OpenCV cannot write videos; send single images")
-        while time.monotonic() - begin < limits.seconds:
-            more, frame = video.read()
-            if not more:
-                break
-            image = np.ascontiguousarray(frame[..., ::-1])
-            found = positions(model.predict(image), view)[0]
-            writer.write(np.ascontiguousarray(overlay(image, colorise(found, space))[..., ::-1]))
-            frames += 1
-        writer.release()
-        video.release()
-        if not frames:
-            raise Refused(415, "expected a video, found no frame in it")
-    if more:
-        return f"the first {frames} of about {total} frames, all that {limits.seconds:g} seconds allow"
+    begin, frames = time.monotonic(), 0
+    try:
+        video = Video(source)
+        height, width = video.size
+        if width * height > limits.megapixels * 1e6:
+            raise Refused(413, f"a frame has {width} x {height} pixels, at most {limits.megapixels:g} megapixels")
+        with write_video(target, "VP80", video) as write:
+            for frames, frame in enumerate(video, 1):
+                write(overlay(frame, colorise(label_indices(model.predict(frame), view)[0], space)))
+                if time.monotonic() - begin > limits.seconds:
+                    return (
+                        f"the first {frames} of about {video.total} frames, all that {limits.seconds:g} seconds allow"
+                    )
+    except Refused:
+        raise
+    except HeterosegError as error:
+        raise Refused(415, str(error).removeprefix(f"{source}: ").removeprefix(f"{target}: ")) from None
     return f"{frames} frames"
