@@ -3,6 +3,7 @@
 import struct
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 from PIL import Image
 
 from heteroseg.datasets import list_items, read_annotation, read_image, read_mask, read_sample
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, Shape
+from heteroseg.datasets.shapes import rle_encode
+from heteroseg.files import write_json
 from tests.datasets.test_datasets import SIZE, faults_of, sample, samples
 from tests.writers import WRITERS
+from tests.writers.pixels import bars
 
 COLORS = np.array([[0, 0, 0], [128, 64, 128], [0, 0, 192]], np.uint8)
 
@@ -156,3 +160,61 @@ def test_an_annotation_is_read_without_its_photograph(tmp_path, suffix):
     assert str(item.mask) in faults_of(read_annotation, item)[0]
     item.image.write_bytes(b"no image")
     assert str(item.image) in faults_of(read_annotation, item)[0]
+
+
+BIG = [0, 255, 65536, 2**24 + 1, 2**24 + 2, 2**31 - 1]
+
+
+def as_tiff(folder: Path, mask: np.ndarray) -> Item:
+    assert cv2.imwrite(str(folder / "m.tif"), mask)
+    return Item("a", folder / "a.png", folder / "m.tif")
+
+
+def as_colours(folder: Path, mask: np.ndarray) -> Item:
+    colors = np.array([[i, 255 - i, 7 * i] for i in range(len(BIG))], np.uint8)
+    Image.fromarray(colors[np.searchsorted(BIG, mask)]).save(folder / "m.png")
+    return Item("a", folder / "a.png", folder / "m.png", palette=np.column_stack([colors, BIG]))
+
+
+def as_panoptic(folder: Path, mask: np.ndarray) -> Item:
+    numbers = 2**24 - 1 - np.searchsorted(BIG, mask)
+    pixels = np.stack([numbers & 255, numbers >> 8 & 255, numbers >> 16], -1).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / "m.png")
+    ids = {2**24 - 1 - i: value for i, value in enumerate(BIG)}
+    return Item("a", folder / "a.png", folder / "m.png", segments=ids)
+
+
+def as_shapes(folder: Path, mask: np.ndarray) -> Item:
+    shapes = tuple(Shape(i, (), rle_encode(mask == i)) for i in BIG)
+    return Item("a", folder / "a.png", folder / "m.json", shapes=shapes)
+
+
+def as_labelled_polygons(folder: Path, mask: np.ndarray) -> Item:
+    names = {f"label {i}": i for i in BIG}
+    rows = [{"label": f"label {i}", "polygon": [[x1, y], [x2 - 1, y], [x2 - 1, y]]} for i, x1, x2, y in bars(mask)]
+    write_json(folder / "m.json", {"imgHeight": SIZE[0], "imgWidth": SIZE[1], "objects": rows})
+    return Item("a", folder / "a.png", folder / "m.json", polygon_ids=names)
+
+
+@pytest.mark.parametrize("store", [as_tiff, as_colours, as_panoptic, as_shapes, as_labelled_polygons])
+def test_ids_of_any_size_are_read(tmp_path, store):
+    """Ids above 2**24 too, which no float32 holds."""
+    wrote = sample("a", BIG)
+    Image.fromarray(wrote.image).save(tmp_path / "a.png")
+    read = read_sample(store(tmp_path, wrote.mask))
+    assert read.mask.dtype == np.int32
+    assert np.array_equal(read.mask, wrote.mask)
+
+
+def test_ids_of_boxes_and_tags_of_any_size_are_read(tmp_path):
+    WRITERS["folder"](tmp_path, "train", samples(["a"], [0]), masks=None)
+    (tmp_path / "b.csv").write_text("image,x1,y1,x2,y2,class_id\n" + "".join(f"a,1,1,9,9,{i}\n" for i in BIG))
+    (tmp_path / "t.csv").write_text("image,class_id\n" + "".join(f"a,{i}\n" for i in BIG))
+    options = {"images": "images/{split}/{name}.png", "boxes": "b.csv", "tags": "t.csv"}
+    read = read_sample(list_items("folder", tmp_path, "train", options)[0])
+    assert read.box_ids.tolist() == read.tags.tolist() == BIG
+
+
+def test_ids_that_do_not_fit_are_told(tmp_path):
+    Image.fromarray(np.full(SIZE, 2**31 + 5, np.uint32)).save(tmp_path / "m.tif")
+    assert str(2**31 - 1) in faults_of(read_mask, tmp_path / "m.tif")[0]

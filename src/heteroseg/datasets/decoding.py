@@ -133,6 +133,8 @@ def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray
         )
     if kind == 0 and depth < 8:
         ids = ids // (255 // (2**depth - 1))  # the decoder stretches few bits to 0..255
+    if ids.dtype.itemsize > 2 and ids.min(initial=0) < -1:  # 32 bits without a sign come with one
+        raise HeterosegError(f"{path}: expected ids from 0 to {2**31 - 1}, found others; renumber them")
     return ids.astype(np.int32)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from heteroseg.datasets import read_image
+from heteroseg.datasets.paths import IMAGE_SUFFIXES
 from heteroseg.datasets.sample import spread_evenly
 from heteroseg.decisions.lazy_head import pack_head
 from heteroseg.errors import HeterosegError
@@ -20,7 +21,7 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.files import written
-from heteroseg.inference.files import IMAGES, list_jobs
+from heteroseg.inference.files import list_jobs
 from heteroseg.model.exported import FORMATS, METADATA, need, prepare
 from heteroseg.model.model import Model, model_file
 from heteroseg.networks import Network, fused_head
@@ -137,7 +138,8 @@ def calibration_images(source: str, count: int) -> list[np.ndarray]:
         rows = zip_longest(*([item.image for item in s.train] for s in sources))
         paths = [path for row in rows for path in row if path is not None]
     else:
-        paths = [job.source for job in list_jobs([source], Path("nowhere")) if job.source.suffix.lower() in IMAGES]
+        files = [job.source for job in list_jobs([source], Path("nowhere"))]
+        paths = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
         raise HeterosegError(f"{source}: expected images to calibrate with, found none")
     return [read_image(Path(path)) for path in spread_evenly(paths, count)]

@@ -25,9 +25,10 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from heteroseg.datasets import decode_image
+from heteroseg.datasets.paths import IMAGE_SUFFIXES
 from heteroseg.errors import HeterosegError
 from heteroseg.files import written
-from heteroseg.inference.files import IMAGES, count_labels, encode_ids
+from heteroseg.inference.files import count_labels, encode_ids
 from heteroseg.labels.space import OUTSIDE_NAME
 from heteroseg.model.model import load
 
@@ -198,9 +199,9 @@ def predict_collection(
     loaded = load(model, "cpu")
     space = loaded.space(labels)
     inputs, outputs = Place(source), Place(dest)
-    images = [name for name in inputs.names() if Path(name).suffix.lower() in IMAGES]
+    images = [name for name in inputs.names() if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     if not images:
-        raise HeterosegError(f"{source}: expected images ({', '.join(sorted(IMAGES))}) below it, found none")
+        raise HeterosegError(f"{source}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) below it, found none")
     if inputs.local and outputs.local:
         where, to = (Path(place.open()[1]).resolve() for place in (inputs, outputs))
         if where == to or where in to.parents:

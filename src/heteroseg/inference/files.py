@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from heteroseg.datasets import read_image
+from heteroseg.datasets.paths import IMAGE_SUFFIXES
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, written
 from heteroseg.inference.pictures import colorise, entries, legend, overlay
@@ -19,7 +20,6 @@ from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 
-IMAGES = {".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
 
 
@@ -37,14 +37,14 @@ def _inputs_of(path: Path, out: Path) -> list[tuple[Path, Path]]:
         whole = out.resolve()
         if path.resolve() == whole:
             raise HeterosegError(f"{out}: is the folder of the inputs; choose another --out, so that none is replaced")
-        files = (p for p in path.rglob("*") if p.suffix.lower() in IMAGES | VIDEOS and p.is_file())
+        files = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES | VIDEOS and p.is_file())
         inputs = sorted(p for p in files if whole not in p.resolve().parents)
         if not inputs:
             raise HeterosegError(f"{path}: expected images or videos in this folder, found none")
         return [(p, out / p.relative_to(path).with_suffix("")) for p in inputs]
     if not path.exists():
         raise HeterosegError(f"{path}: expected an image, a video or a folder, found no such file")
-    if path.suffix.lower() not in IMAGES | VIDEOS:
+    if path.suffix.lower() not in IMAGE_SUFFIXES | VIDEOS:
         raise HeterosegError(f"{path}: expected an image or a video, found the ending {path.suffix or '(none)'!r}")
     return [(path, out / path.stem)]
 
