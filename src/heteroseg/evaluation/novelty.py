@@ -62,7 +62,7 @@ def judge_novelty(
     log: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """For each dataset that labels something held out (`nodes`): `novel` and `known` pixels, random from every image,
-    for each score of `decision.novelty` AUROC and FPR95 of telling them apart, and for each held-out label how many of
+    for each score of `decisions.reference.novelty` AUROC and FPR95 of telling them apart, and for each held-out label how many of
     its pixels are still seen as its parent. The sources must have their whole label spaces.
     """
     tree = model.taxonomy

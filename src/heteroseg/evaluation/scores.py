@@ -215,7 +215,30 @@ def evaluate(
 
     A dataset that was not trained on needs no more than a label space over the model's tree. With `back_off` each
     dataset also has the scores of `hierarchical` as [down to the leaves, stopped at the deepest node of that
-    probability]. `log` is told the name of each dataset before it is scored.
+    probability]. `log` gets the name of each dataset before it is scored. A dataset of another tree and sources without
+    any val image raise HeterosegError.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from heteroseg import Experiment, evaluate
+        >>> from heteroseg.experiment.sources import open_sources
+        >>> from heteroseg.scenes import generate
+        >>> from heteroseg import Model, load_label_space
+        >>> from heteroseg.experiment.config import ModelConfig
+        >>> from heteroseg.networks import build_network
+        >>> size = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+        >>> config = ModelConfig(backbone="hf:resnet", backbone_options=size, width=16)
+        >>> space = load_label_space("gtsdb")
+        >>> network = build_network(config, space.taxonomy)
+        >>> model = Model("tiny", network, space.taxonomy, {space.name: space}, config)
+        >>> dataset = {"root": "gtsdb", "reader": "gtsdb", "label_space": "gtsdb"}
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     generate(Path(root), train=1, val=2, size=(48, 64))
+        ...     experiment = Experiment(name="tiny", taxonomy="streets-108", data_root=root, datasets={"signs": dataset})
+        ...     result = evaluate(model, open_sources(experiment, Path(root), splits=("val",)))
+        >>> result["datasets"]["signs"]["images"]
+        2
     """
     result = {}
     for source in sources:

@@ -49,7 +49,25 @@ class ModelFile(Strict):
 
 @dataclass
 class Model:
-    """A network with the taxonomy and the label spaces that it was trained with."""
+    """A network with the taxonomy and the label spaces that it was trained with.
+
+    `spaces` are by name, `origin` is the folder that it was loaded from, and by `temperatures`, by name of the
+    classifier's node, the weights are divided already.
+
+    Example:
+        >>> from heteroseg import Model, load_label_space
+        >>> from heteroseg.experiment.config import ModelConfig
+        >>> from heteroseg.networks import build_network
+        >>> size = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+        >>> config = ModelConfig(backbone="hf:resnet", backbone_options=size, width=16)
+        >>> space = load_label_space("camvid11")
+        >>> network = build_network(config, space.taxonomy)
+        >>> model = Model("tiny", network, space.taxonomy, {space.name: space}, config)
+        >>> model.predict(np.zeros((48, 64, 3), np.uint8)).labels("camvid11").shape
+        (48, 64)
+        >>> model.space("leaves").name
+        'leaves'
+    """
 
     name: str
     network: Network | ExportedNetwork
@@ -57,8 +75,8 @@ class Model:
     spaces: dict[str, LabelSpace]
     config: ModelConfig
     decision: Rule = "marginal"
-    origin: Path | None = None  # the folder that it was loaded from
-    temperatures: dict[str, float] = field(default_factory=dict)  # as in ModelFile: what the weights were divided by
+    origin: Path | None = None
+    temperatures: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_pretrained(
@@ -212,7 +230,26 @@ def _dump(path: Path, file) -> None:
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     """Load a MODEL folder (or the `best/` of a RUN folder), a file that `heteroseg export` wrote (CPU only), or from a
-    hub: hf://owner/name or hf://owner/name@revision."""
+    hub: hf://owner/name or hf://owner/name@revision.
+
+    What is none of these, a damaged file, and a device that this machine lacks raise HeterosegError.
+
+    Example:
+        >>> from heteroseg import load
+        >>> from heteroseg import Model, load_label_space
+        >>> from heteroseg.experiment.config import ModelConfig
+        >>> from heteroseg.networks import build_network
+        >>> size = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+        >>> config = ModelConfig(backbone="hf:resnet", backbone_options=size, width=16)
+        >>> space = load_label_space("camvid11")
+        >>> network = build_network(config, space.taxonomy)
+        >>> model = Model("tiny", network, space.taxonomy, {space.name: space}, config)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(model, Path(folder, "model"))
+        ...     loaded = load(Path(folder, "model"))
+        >>> loaded.name, loaded.digest == model.digest
+        ('tiny', True)
+    """
     if is_hub_name(path):
         path = download(str(path))
     folder = Path(path)

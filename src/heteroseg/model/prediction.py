@@ -23,10 +23,29 @@ BAND = 2**24  # logits that are upsampled at a time
 
 @dataclass
 class Prediction:
-    """What the network says about one image of `size` (H, W); everything is worked out when it is asked for."""
+    """What the network says about one image of `size` (H, W); everything is worked out when it is asked for.
+
+    `output` holds logits (1, C, h, w) at the output stride, or what they are made of.
+
+    Example:
+        >>> from heteroseg import Model, load_label_space
+        >>> from heteroseg.experiment.config import ModelConfig
+        >>> from heteroseg.networks import build_network
+        >>> size = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+        >>> config = ModelConfig(backbone="hf:resnet", backbone_options=size, width=16)
+        >>> space = load_label_space("camvid11")
+        >>> network = build_network(config, space.taxonomy)
+        >>> model = Model("tiny", network, space.taxonomy, {space.name: space}, config)
+        >>> prediction = model.predict(np.zeros((48, 64, 3), np.uint8))
+        >>> ids = prediction.labels("camvid11")
+        >>> ids.shape, ids.dtype, set(ids.ravel().tolist()) <= {*space.ids.tolist(), space.outside}
+        ((48, 64), dtype('int64'), True)
+        >>> bool(np.allclose(prediction.probs("root"), 1))
+        True
+    """
 
     model: "Model"
-    output: Tensor | LazyLogits  # logits at the output stride, or what they are made of
+    output: Tensor | LazyLogits
     size: tuple[int, int]
 
     @cached_property
@@ -81,7 +100,7 @@ class Prediction:
         return self._decoded(self.model.plan(space, ids=True)).astype(np.int64)
 
     def confidence(self, space: str | LabelSpace) -> np.ndarray:
-        """(H, W) float32 probability of each pixel's answer in a label space; see `decode.decode_confident`."""
+        """(H, W) float32 probability of each pixel's answer in a label space; see `decisions.exact.decode_confident`."""
         return self.confident_label_indices(space)[1]
 
     def confident_label_indices(self, space: str | LabelSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +117,7 @@ class Prediction:
         return self._by_bands(lambda logits: reference.back_off(logits, self.model.taxonomy, back_off))
 
     def novelty(self, score: reference.Score = "probability") -> np.ndarray:
-        """(H, W) float32, the larger the less a pixel fits anything that was trained; see `decision.novelty`."""
+        """(H, W) float32, the larger the less a pixel fits anything that was trained; see `decisions.reference.novelty`."""
         return self._by_bands(lambda logits: reference.novelty(logits, self.model.taxonomy, score))
 
     def probs(self, node: str) -> np.ndarray:
