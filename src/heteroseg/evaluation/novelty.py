@@ -61,9 +61,11 @@ def judge_novelty(
     limit: int | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """For each dataset that labels something held out (`nodes`): `novel` and `known` pixels, random from every image,
-    for each score of `decisions.reference.novelty` AUROC and FPR95 of telling them apart, and for each held-out label how many of
-    its pixels are still seen as its parent. The sources must have their whole label spaces.
+    """How well the pixels of held-out `nodes` stand out, for each dataset that labels something of them.
+
+    An entry has the number of `novel` and `known` pixels, random from every image; for each score of
+    `decisions.reference.novelty` AUROC and FPR95 of telling them apart; and for each held-out label the share of its
+    pixels that are still seen as its parent. The sources must have their whole label spaces.
     """
     tree = model.taxonomy
     if not nodes:

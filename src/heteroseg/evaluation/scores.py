@@ -235,7 +235,7 @@ def evaluate(
         >>> dataset = {"root": "gtsdb", "reader": "gtsdb", "label_space": "gtsdb"}
         >>> with tempfile.TemporaryDirectory() as root:
         ...     generate(Path(root), train=1, val=2, size=(48, 64))
-        ...     experiment = Experiment(name="tiny", taxonomy="streets-108", data_root=root, datasets={"signs": dataset})
+        ...     experiment = Experiment(name="t", taxonomy="streets-108", data_root=root, datasets={"signs": dataset})
         ...     result = evaluate(model, open_sources(experiment, Path(root), splits=("val",)))
         >>> result["datasets"]["signs"]["images"]
         2

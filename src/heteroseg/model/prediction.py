@@ -100,7 +100,7 @@ class Prediction:
         return self._decoded(self.model.plan(space, ids=True)).astype(np.int64)
 
     def confidence(self, space: str | LabelSpace) -> np.ndarray:
-        """(H, W) float32 probability of each pixel's answer in a label space; see `decisions.exact.decode_confident`."""
+        """(H, W) float32 probability of each pixel's answer in a label space, as `decode_confident` has it."""
         return self.confident_label_indices(space)[1]
 
     def confident_label_indices(self, space: str | LabelSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +117,7 @@ class Prediction:
         return self._by_bands(lambda logits: reference.back_off(logits, self.model.taxonomy, back_off))
 
     def novelty(self, score: reference.Score = "probability") -> np.ndarray:
-        """(H, W) float32, the larger the less a pixel fits anything that was trained; see `decisions.reference.novelty`."""
+        """(H, W) float32, the larger the less a pixel fits what was trained; see `decisions.reference.novelty`."""
         return self._by_bands(lambda logits: reference.novelty(logits, self.model.taxonomy, score))
 
     def probs(self, node: str) -> np.ndarray:
