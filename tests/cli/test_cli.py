@@ -1,5 +1,6 @@
 """The command line: what it prints and writes, and one sentence with exit code 2 for every bad use."""
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from heteroseg.cli.main import main
+from heteroseg.cli.main import build_parser, main
 from heteroseg.training.batches import TrainingDraws
 
 
@@ -37,11 +38,20 @@ def image(tmp_path) -> Path:
     return path
 
 
+def commands(parser, words=()) -> list[tuple[str, ...]]:
+    """Every command and group of commands, as words."""
+    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    below = [commands(p, (*words, name)) for group in groups for name, p in group.choices.items()]
+    return [words, *(command for part in below for command in part)]
+
+
 def test_help_imports_nothing_heavy():
-    code = """
+    every = commands(build_parser())
+    assert len(every) > 20
+    code = f"""
 import sys
-from heteroseg.cli.main import main
-for arguments in (["--help"], ["train", "--help"], ["predict", "--help"], ["--version"], ["nonsense"], ["train"]):
+from heteroseg.cli.main import build_parser, main
+for arguments in {[[*words, "--help"] for words in every] + [["--version"], ["nonsense"], ["train"]]}:
     try:
         main(arguments)
     except SystemExit:
@@ -53,6 +63,16 @@ print("loaded:", [m for m in heavy if m in sys.modules])
     assert done.stdout.rstrip().endswith("loaded: []")
     for command in ("taxonomy", "data", "train", "evaluate", "predict", "demo"):
         assert command in done.stdout
+
+
+@pytest.mark.parametrize("words", commands(build_parser())[1:], ids=" ".join)
+def test_help_begins_with_what_a_command_does(words, run):
+    code, out, _ = run(*words, "--help")
+    assert code == 0
+    does = " ".join(out.split("\n\n")[1].split())
+    assert does[0].isupper()
+    assert does.endswith(".")
+    assert not does.startswith("usage")
 
 
 # ---- taxonomy ----

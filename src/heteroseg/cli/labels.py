@@ -1,22 +1,9 @@
-"""Commands for what labels mean: taxonomy, data, masks, relabel, blobs."""
+"""Commands for labels and annotation: taxonomy, data, masks, relabel, blobs."""
 
 import argparse
 from pathlib import Path
 
-from heteroseg.cli.options import (
-    add_command,
-    add_data,
-    add_dataset,
-    add_device,
-    add_experiment,
-    add_group,
-    add_model,
-    count,
-    fraction,
-    log,
-    open_experiment,
-    pair,
-)
+from heteroseg.cli.options import Action, add_command, add_group, count, fraction, log, open_experiment, pair
 from heteroseg.errors import HeterosegError
 
 
@@ -157,15 +144,13 @@ def blobs_apply(args: argparse.Namespace) -> int:
     return 0
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: Action) -> None:
     _add_taxonomy(add_group(commands, "taxonomy", "check or show taxonomies and label spaces, or make new ones"))
     _add_data(add_group(commands, "data", "check or audit the data of an experiment"))
-    _add_masks(add_group(commands, "masks", "draw masks from boxes"))
-    _add_relabel(commands)
-    _add_blobs(add_group(commands, "blobs", "give subclasses to the regions of a coarse label, one by one"))
+    _add_new_datasets(commands)
 
 
-def _add_taxonomy(actions: argparse._SubParsersAction) -> None:
+def _add_taxonomy(actions: Action) -> None:
     p = add_command(actions, "check", taxonomy_check, "find every fault of taxonomy and label space files")
     p.add_argument("files", nargs="+", metavar="FILE", help="a YAML file, or the name of a shipped one")
 
@@ -179,7 +164,8 @@ def _add_taxonomy(actions: argparse._SubParsersAction) -> None:
     _add_list_options(p)
     p.add_argument("--flat", action="store_true", help="one classifier for all instead of a tree by groups")
 
-    p = add_command(actions, "suggest", taxonomy_suggest, "propose where labels belong, as a label space to edit")
+    does = "propose where a dataset's labels belong, as a label space to edit"
+    p = add_command(actions, "suggest", taxonomy_suggest, does, "--device")
     p.add_argument("labels", metavar="LABELS", help="a list of labels, as for import")
     p.add_argument("--out", required=True, metavar="FILE", help="label space YAML to write")
     p.add_argument("--taxonomy", metavar="TREE", help="compare names with this taxonomy")
@@ -190,7 +176,6 @@ def _add_taxonomy(actions: argparse._SubParsersAction) -> None:
     p.add_argument("--option", action="append", default=[], metavar="key=value", help="option of the reader")
     p.add_argument("--images", type=count, default=40, metavar="N", help="images to look at (default: 40)")
     _add_list_options(p)
-    add_device(p)
 
 
 def _add_list_options(p: argparse.ArgumentParser) -> None:
@@ -198,55 +183,45 @@ def _add_list_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--table", metavar="NAME", help="which list of a JSON file that holds several")
 
 
-def _add_data(actions: argparse._SubParsersAction) -> None:
-    p = add_command(actions, "check", data_check, "read every image and label, and count them")
-    add_experiment(p)
+def _add_data(actions: Action) -> None:
+    does = "read every image and label, and count them"
+    add_command(actions, "check", data_check, does, "experiment", "overrides")
 
-    p = add_command(actions, "audit", data_audit, "write a page about the annotation: counts, conflicts, likely errors")
-    add_experiment(p)
+    does = "write a page about the annotation: counts, conflicts, likely errors with pictures"
+    p = add_command(actions, "audit", data_audit, does, "experiment", "--device", "overrides")
     p.add_argument("--out", required=True, metavar="DIR", help="a new folder for audit.html and audit.json")
     p.add_argument("--model", metavar="MODEL", help="also look where this network surely sees something else")
     p.add_argument("--images", type=count, default=100, metavar="N", help="images of each split to look at (100)")
-    sure = "least probability of its answer (0.9)"
-    p.add_argument("--sure", dest="min_confidence", type=fraction, default=0.9, metavar="P", help=sure)
-    least = "least pixels of a region (200)"
-    p.add_argument("--least", dest="min_pixels", type=count, default=200, metavar="N", help=least)
-    add_device(p)
+    sure, least = "least probability of its answer (0.9)", "least pixels of a region (200)"
+    p.add_argument("--sure", type=fraction, default=0.9, metavar="P", dest="min_confidence", help=sure)
+    p.add_argument("--least", type=count, default=200, metavar="N", dest="min_pixels", help=least)
 
 
-def _add_masks(actions: argparse._SubParsersAction) -> None:
-    p = add_command(actions, "draw", masks_draw, "draw a dataset's boxes as masks, coarse ones and fine ones")
-    add_experiment(p)
-    add_dataset(p)
+def _add_new_datasets(commands: Action) -> None:
+    actions = add_group(commands, "masks", "draw masks from boxes")
+    does = "draw a dataset's boxes as coarse and fine masks, by the shapes of its labels"
+    p = add_command(actions, "draw", masks_draw, does, "experiment", "--dataset", "overrides")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for gtCoarse/ and gtFine/")
     p.add_argument("--compare", action="store_true", help="print the IoU with the dataset's own masks, by label")
 
-
-def _add_relabel(commands: argparse._SubParsersAction) -> None:
-    what = "give a dataset of coarse masks finer labels, where the network is sure"
-    p = add_command(commands, "relabel", relabel, what)
-    add_model(p)
-    add_dataset(p)
+    does = "give a dataset of coarse masks finer labels, where the network is sure"
+    p = add_command(commands, "relabel", relabel, does, "model", "--data", "--dataset", "--device", "overrides")
     p.add_argument("--labels", required=True, metavar="SPACE", help="finer label space, of the model or a YAML file")
     p.add_argument("--confidence", type=fraction, default=0.9, metavar="P", help="least p(fine | coarse) (0.9)")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the new dataset")
     p.add_argument("--truth", metavar="NAME", help="dataset of the same images with true labels, to compare")
-    add_data(p, "experiment YAML that has the dataset")
 
-
-def _add_blobs(actions: argparse._SubParsersAction) -> None:
-    p = add_command(actions, "find", blobs_find, "list the regions of a label with proposals and contact sheets")
-    add_experiment(p)
-    add_dataset(p)
+    actions = add_group(commands, "blobs", "give subclasses to the regions of a coarse label, one by one")
+    does = "list the regions of a label with a proposal for each, and contact sheets"
+    p = add_command(actions, "find", blobs_find, does, "experiment", "--dataset", "--device", "overrides")
     p.add_argument("--label", required=True, metavar="NAME", help="the coarse label, as its label space calls it")
     p.add_argument("--model", required=True, metavar="MODEL", help="MODEL or RUN folder of the network that proposes")
     p.add_argument("--labels", required=True, metavar="SPACE", help="label space with the subclasses, as for predict")
     least = "leave out smaller regions (100 pixels)"
-    p.add_argument("--least", dest="min_pixels", type=count, default=100, metavar="N", help=least)
+    p.add_argument("--least", type=count, default=100, metavar="N", dest="min_pixels", help=least)
     p.add_argument("--out", required=True, metavar="DIR", help="folder for blobs.csv and the sheets")
-    add_device(p)
 
-    p = add_command(actions, "apply", blobs_apply, "write the dataset with the confirmed subclasses in its masks")
-    add_experiment(p)
+    does = "write the dataset with the confirmed subclasses in its masks"
+    p = add_command(actions, "apply", blobs_apply, does, "experiment", "overrides")
     p.add_argument("--blobs", required=True, metavar="DIR", help="what find wrote, with `confirmed` filled in")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the new dataset")

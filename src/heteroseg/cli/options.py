@@ -13,64 +13,55 @@ if TYPE_CHECKING:
     from heteroseg.experiment.sources import Source
 
 
-def add_group(commands: argparse._SubParsersAction, name: str, does: str) -> argparse._SubParsersAction:
-    """Add a command that consists of several; `does` is what they do. Returns what takes them."""
-    parser = commands.add_parser(name, help=does, description=_sentence(does))
+def fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
+
+
+SHARED: dict[str, dict] = {
+    "model": {"metavar": "MODEL", "help": "MODEL or RUN folder, an exported file, or hf://owner/name"},
+    "experiment": {"metavar": "EXPERIMENT", "help": "experiment YAML"},
+    "--data": {"required": True, "metavar": "EXPERIMENT", "help": "experiment YAML that names the datasets"},
+    "--dataset": {"required": True, "metavar": "NAME", "help": "which dataset of the experiment"},
+    "--json": {"metavar": "FILE", "help": "write the figures there"},
+    "--limit": {"type": count, "metavar": "N", "help": "use only the first N val images of each dataset"},
+    "--images": {"type": count, "default": 9, "metavar": "N", "help": "pictures of each dataset: a third worst, a "
+                 "third best, a third random, and up to N more for rare labels"},
+    "--device": {"default": "cpu", "help": "where the network runs: cpu, cuda, cuda:1, mps (default: cpu)"},
+    "overrides": {"nargs": "*", "default": [], "metavar": "key=value",
+                  "help": "set a key of the experiment, as train.steps=100"},
+}  # fmt: skip
+"""The arguments that several commands have."""
+
+Action = argparse._SubParsersAction
+
+
+def add_group(commands: Action, name: str, does: str) -> Action:
+    """Add a command that consists of several; `does` says what they do. Returns what takes them."""
+    parser = commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
     return parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
 
 def add_command(
-    commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], int], does: str
+    commands: Action, name: str, run: Callable[[argparse.Namespace], int], does: str, *shared: str
 ) -> argparse.ArgumentParser:
-    """Add a command; `does` is what it does, and `run` is called with its arguments and returns the exit code."""
-    parser = commands.add_parser(name, help=does, description=_sentence(does))
+    """Add a command; `does` says what it does, `run` returns its exit code, `shared` are some of SHARED."""
+    parser = commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
     parser.set_defaults(run=run)
+    for argument in shared:
+        parser.add_argument(argument, **SHARED[argument])
     return parser
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key=value", help="set a key of the experiment, as train.steps=100"
-    )
-
-
-def add_experiment(parser: argparse.ArgumentParser) -> None:
-    """Add the argument EXPERIMENT and overrides of its keys."""
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="experiment YAML")
-    add_overrides(parser)
-
-
-def add_data(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the option --data EXPERIMENT, of which `what` tells, overrides of its keys, and --device."""
-    parser.add_argument("--data", required=True, metavar="EXPERIMENT", help=what)
-    add_device(parser)
-    add_overrides(parser)
-
-
-def add_dataset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="which dataset of the experiment")
-
-
-def add_model(parser: argparse.ArgumentParser, what: str = "MODEL or RUN folder") -> None:
-    parser.add_argument("model", metavar="MODEL", help=what)
-
-
-def add_figures(parser: argparse.ArgumentParser) -> None:
-    """Add --json for the figures that a command prints, and --limit."""
-    parser.add_argument("--json", metavar="FILE", help="write the figures there")
-    parser.add_argument("--limit", type=count, metavar="N", help="use only the first N val images of each dataset")
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="cpu", help="where the network runs: cpu, cuda, cuda:1, mps (default: cpu)")
-
-
-def add_back_off(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--back-off", type=fraction, metavar="P", help=what)
 
 
 def open_experiment(
@@ -90,34 +81,11 @@ def log(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
-    return value
-
-
 def pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise HeterosegError(f"--option {text}: expected key=value")
     return key, value
-
-
-def add_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--images", type=count, default=9, metavar="N",
-        help="pictures of each dataset: a third worst, a third best, a third random, and up to N more for rare labels",
-    )  # fmt: skip
-
-
-def count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
-    return int(text)
 
 
 def size(text: str) -> tuple[int, int]:

@@ -4,14 +4,11 @@ import argparse
 from pathlib import Path
 
 from heteroseg.cli.options import (
-    add_back_off,
+    Action,
     add_command,
-    add_data,
-    add_figures,
-    add_images,
-    add_model,
     count,
     file_option,
+    fraction,
     log,
     open_experiment,
     size,
@@ -118,36 +115,28 @@ def bench(args: argparse.Namespace) -> int:
     return 0
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    p = add_command(commands, "evaluate", evaluate, "score a model on every dataset, each in its own labels")
-    add_model(p, "MODEL or RUN folder, an exported file, or hf://owner/name")
+def add(commands: Action) -> None:
+    scored = ("model", "--data", "--json", "--limit", "--device", "overrides")
+    does = "score a model on the val images of every dataset, each in its own labels"
+    p = add_command(commands, "evaluate", evaluate, does, *scored, "--images")
     p.add_argument("--report", metavar="FILE", help="write a page with scores, pictures and confusions there (.html)")
-    add_figures(p)
-    add_images(p)
-    add_back_off(p, "also score decisions that stop at the deepest node of probability P or more")
-    add_data(p, "experiment YAML whose val splits are scored")
+    stop = "also score decisions that stop at the deepest node of probability P or more"
+    p.add_argument("--back-off", type=fraction, metavar="P", help=stop)
 
-    p = add_command(commands, "report", report, "write one HTML page about a run: scores, pictures, curves, settings")
+    does = "write one HTML page about a run: scores, pictures, curves, settings"
+    p = add_command(commands, "report", report, does, "--images")
     p.add_argument("run_folder", metavar="RUN", help="folder that `train` wrote")
     p.add_argument("--out", metavar="FILE", help="the page (default: RUN/report.html)")
     p.add_argument("--data", metavar="EXPERIMENT", help="experiment YAML with the data's place, if that has changed")
-    add_images(p)
 
-    p = add_command(commands, "calibrate", calibrate, "find a temperature for every classifier on the val images")
-    add_model(p)
+    does = "find a temperature for every classifier on the val images"
+    p = add_command(commands, "calibrate", calibrate, does, *scored)
     p.add_argument("--out", metavar="MODEL2", help="write a copy of MODEL with these temperatures there")
-    add_figures(p)
-    add_data(p, "experiment YAML whose val splits are used")
 
-    p = add_command(commands, "novelty", novelty, "measure how well things stand out that the network was not taught")
-    add_model(p, "MODEL or RUN folder, trained with `hold_out`")
-    add_figures(p)
-    add_data(p, "experiment YAML with `hold_out: [NODE, ...]`")
+    does = "measure on val images how well the nodes stand out that an experiment holds out of training (`hold_out`)"
+    add_command(commands, "novelty", novelty, does, *scored)
 
-    _add_bench(add_command(commands, "bench", bench, "time every stage of a prediction on this machine"))
-
-
-def _add_bench(p: argparse.ArgumentParser) -> None:
+    p = add_command(commands, "bench", bench, "time every stage of a prediction on this machine", "--json")
     p.add_argument("model", nargs="?", metavar="MODEL", help="MODEL or RUN folder, or an exported file")
     p.add_argument("--preset", metavar="NAME", help="instead of a MODEL: random weights (fast, fast-hgnet)")
     p.add_argument("--taxonomy", default="streets-108", metavar="NAME", help="its taxonomy (default: streets-108)")
@@ -160,4 +149,3 @@ def _add_bench(p: argparse.ArgumentParser) -> None:
     p.add_argument("--threads", type=count, default=2, metavar="N")
     p.add_argument("--repeats", type=count, default=50, metavar="N")
     p.add_argument("--batch", type=count, default=1, metavar="N", help="also time the network on batches of N")
-    p.add_argument("--json", metavar="FILE", help="write the figures there")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from heteroseg.cli.options import add_command, add_experiment, add_overrides, count, log, write_run_report
+from heteroseg.cli.options import Action, add_command, count, log, write_run_report
 
 
 def train(args: argparse.Namespace) -> int:
@@ -50,20 +50,20 @@ def demo(args: argparse.Namespace) -> int:
     return 0
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    p = add_command(commands, "train", train, "train one network on all datasets of an experiment")
-    add_experiment(p)
+def add(commands: Action) -> None:
+    does = "train one network on all datasets of an experiment"
+    p = add_command(commands, "train", train, does, "experiment", "overrides")
     p.add_argument("--out", required=True, metavar="RUN", help="folder for the run; MODELs are RUN/best and RUN/last")
     p.add_argument("--resume", action="store_true", help="go on where the run in RUN was stopped")
 
-    p = add_command(commands, "compare", compare, "train an experiment in several ways and seeds, with one table")
-    add_experiment(p)
+    does = "train an experiment in several ways and seeds, with one table"
+    p = add_command(commands, "compare", compare, does, "experiment", "overrides")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for runs and table; a second call goes on")
     ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen"
     p.add_argument("--ways", metavar="A,B", help=f"some of {ways} (default: all but unseen)")
     p.add_argument("--seeds", type=count, default=1, metavar="N", help="train with seeds 0 to N-1 (default: 1)")
     p.add_argument("--jobs", type=count, default=1, metavar="N", help="train N networks at once (default: 1)")
 
-    p = add_command(commands, "demo", demo, "generate three small datasets, train on all, evaluate, predict, report")
+    does = "generate three small datasets, train on all, evaluate, predict, report"
+    p = add_command(commands, "demo", demo, does, "overrides")
     p.add_argument("--out", default="runs/demo", metavar="DIR", help="folder for everything (default: runs/demo)")
-    add_overrides(p)

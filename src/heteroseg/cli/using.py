@@ -9,7 +9,7 @@ import tempfile
 from ipaddress import ip_address
 from pathlib import Path
 
-from heteroseg.cli.options import add_back_off, add_device, count
+from heteroseg.cli.options import Action, add_command, count, fraction, log
 from heteroseg.errors import HeterosegError
 
 
@@ -50,7 +50,7 @@ def predict_many(args: argparse.Namespace) -> int:
         ) from None
     result = predict_collection(
         args.model, args.source, args.out, args.labels or "leaves", args.workers, args.batch, args.device, args.address,
-        lambda text: print(text, file=sys.stderr),
+        log,
     )  # fmt: skip
     speed = f", {result['images_per_second']} a second" if result["new"] else ""
     print(f"{result['images']} images in {args.out}, {result['new']} of them new{speed}; see summary.json there")
@@ -156,30 +156,27 @@ def positive(text: str) -> float:
     return value
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    p = commands.add_parser("predict", help="label images, folders of images and videos")
-    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder, an exported file, or hf://owner/name")
+def add(commands: Action) -> None:
+    p = add_command(commands, "predict", predict, "label images, folders of images and videos", "model", "--device")
     p.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder or video")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for label maps, overlays and JSON files")
     p.add_argument("--labels", metavar="SPACE", help="a label space of the model, or a YAML file (default: leaves)")
-    add_back_off(p, "write nodes of the tree: the deepest whose probability is P or more")
+    nodes = "write nodes of the tree: the deepest whose probability is P or more"
+    p.add_argument("--back-off", type=fraction, metavar="P", help=nodes)
     p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
-    add_device(p)
-    p.set_defaults(run=predict)
 
-    p = commands.add_parser("predict-many", help="label a large collection with Ray, here or on a cluster, resumable")
-    p.add_argument("model", metavar="MODEL", help="as for predict; workers elsewhere must reach it too")
+    does = "label a large collection with Ray, here or on a cluster, resumable"
+    p = add_command(commands, "predict-many", predict_many, does, "model", "--device")
     p.add_argument("source", metavar="SOURCE", help="folder of images: a path, or s3://, gs://, ... (fsspec)")
     p.add_argument("--out", required=True, metavar="DEST", help="folder for label maps and manifest: a path or address")
     p.add_argument("--labels", metavar="SPACE", help="a label space of the model, or a YAML file (default: leaves)")
     p.add_argument("--workers", type=count, default=2, metavar="N", help="processes that hold the model (2)")
     p.add_argument("--batch", type=count, default=32, metavar="N", help="images that are noted as done together (32)")
-    p.add_argument("--address", metavar="CLUSTER", help="a Ray cluster, as auto or ray://HOST:10001 (default: here)")
-    add_device(p)
-    p.set_defaults(run=predict_many)
+    cluster = "a Ray cluster that reaches MODEL and SOURCE, as auto or ray://HOST:10001 (default: here)"
+    p.add_argument("--address", metavar="CLUSTER", help=cluster)
 
-    p = commands.add_parser("export", help="write a model as one ONNX file or an OpenVINO pair")
-    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder")
+    does = "write a model as one ONNX file or an OpenVINO pair"
+    p = add_command(commands, "export", export, does, "model", "--limit")
     p.add_argument("--format", required=True, choices=["onnx", "openvino"])
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
     p.add_argument(
@@ -189,19 +186,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--out", required=True, metavar="FILE", help="FILE.onnx, or FILE.xml (with FILE.bin beside it)")
     p.add_argument("--calibrate", metavar="DATA", help="for int8: a folder, or an EXPERIMENT, which is also scored")
     p.add_argument("--images", type=count, default=100, metavar="N", help="images to calibrate with (default: 100)")
-    p.add_argument("--limit", type=count, metavar="N", help="score only the first N val images of each dataset")
-    p.set_defaults(run=export)
 
-    p = commands.add_parser("share", help="write a model with its card (README.md) to a folder, or put it on a hub")
-    p.add_argument("model", metavar="MODEL", help="MODEL or RUN folder; the card is filled in from the run")
+    does = "write a model with its card (README.md) to a folder, or put it on a hub"
+    p = add_command(commands, "share", share, does, "model")
     place = p.add_mutually_exclusive_group(required=True)
     place.add_argument("--out", metavar="DIR", help="a new folder")
     place.add_argument("--push", metavar="OWNER/NAME", help="a model on the hub, new or to be updated")
     p.add_argument("--license", metavar="ID", help="of the weights, as hubs write it: cc-by-nc-4.0")
     p.add_argument("--private", action="store_true", help="a new repository is private")
-    p.set_defaults(run=share)
 
-    p = commands.add_parser("serve", help="a web page and an HTTP endpoint for one or two models")
+    p = add_command(commands, "serve", serve, "open a web page and an HTTP endpoint for one or two models", "--device")
     p.add_argument("models", nargs="+", metavar="MODEL", help="one or two, side by side: as for predict")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     p.add_argument("--port", type=port, default=7860, help="0 takes a free one (default: 7860)")
@@ -209,5 +203,3 @@ def add(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--max-megabytes", type=positive, default=64.0, metavar="N", help="largest upload (64)")
     p.add_argument("--max-seconds", type=positive, default=60.0, metavar="N", help="for a video, and to wait (60)")
     p.add_argument("--queue", type=count, default=8, metavar="N", help="requests that may wait, more are refused (8)")
-    add_device(p)
-    p.set_defaults(run=serve)
