@@ -23,6 +23,11 @@ Outline = tuple[tuple[np.ndarray, ...], RunLength | None]  # polygons, each (N, 
 NO_OUTLINE: Outline = ((), None)
 
 
+def outline_of(corners: np.ndarray | None) -> Outline:
+    """The outline of one polygon, (N, 2) float64; None is no proper one."""
+    return NO_OUTLINE if corners is None else ((corners,), None)
+
+
 class Row(NamedTuple):
     """One box or outline as a file has it. `corners` are x1, y1, x2, y2 (exclusive), NaN where the file has no number.
 

@@ -3,35 +3,41 @@
 from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from heteroseg.datasets.boxes import NO_BOX, Row, attach
-from heteroseg.datasets.paths import ImageFinder, items_of, stem_of
+from heteroseg.datasets.paths import ImageFinder, stem_of
 from heteroseg.datasets.sample import Item
 
 
 class AnnotatedImage(NamedTuple):
     """An image as an export has it: `files` are its possible names, the likeliest first; `size` as in Item.
 
-    `rows` fills in what was drawn, given a row that has only the place, the image and its size.
+    `marks` are what was drawn, the lowest first, each with its place behind `where`.
     """
 
     where: str
     files: tuple[str, ...]
     size: tuple[float, float]
-    rows: Callable[[Row], list[Row]]
+    marks: list[tuple[str, Any]]
 
 
 def read_export(
-    root: Path, split: str, images: str, path: Path, annotated: Iterable[AnnotatedImage], background: int,
+    images: list[Item],
+    root: Path,
+    path: Path,
+    annotated: Iterable[AnnotatedImage],
+    read: Callable[[Row, Any], Row],
+    background: int,
     stems: Container[str] | None = None,
-) -> list[Item]:  # fmt: skip
+) -> list[Item]:
     """Items of the images that the export in `path` annotates (of those named in `stems`, where it is given).
 
-    They have boxes, and masks where there are outlines. All faults are told in one HeterosegError.
+    They have boxes, and masks where there are outlines. `read` fills a mark into a row, which has the place, the image
+    and its size. All faults are told in one HeterosegError.
     """
-    known = {item.name: item for item in items_of(root, split, images)}
-    finder = ImageFinder(root, list(known.values()))
+    known = {item.name: item for item in images}
+    finder = ImageFinder(root, images)
     rows: list[Row] = []
     items: dict[str, Item] = {}
     for image in annotated:
@@ -43,7 +49,8 @@ def read_export(
             continue
         if stems is None or stem_of(name) in stems:
             items[name] = replace(known[name], mask=path, size=image.size, background=background)
-            rows += image.rows(Row(image.where, name, NO_BOX, None, "", image.size))
+            for place, mark in image.marks:
+                rows.append(read(Row(image.where + place, name, NO_BOX, None, "", image.size), mark))
     painted = any(row.outline is not None for row in rows)
     return attach([items[name] for name in sorted(items)], rows, painted=painted)
 

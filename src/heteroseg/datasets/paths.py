@@ -67,8 +67,10 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
-def check_pattern(pattern: str, what: str, known: tuple[str, ...] = ("split", "name")) -> None:
+def check_pattern(pattern: str | None, what: str, known: tuple[str, ...] = ("split", "name")) -> None:
     """Raise HeterosegError for placeholders other than `known`, or where `{name}` is due and missing."""
+    if pattern is None:
+        return
     for key in re.findall(r"\{(.*?)\}", pattern):
         if key not in known:
             expected = " and ".join(f"{{{k}}}" for k in known)

@@ -9,15 +9,16 @@ for masks.
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row
+from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, outline_of
 from heteroseg.datasets.class_names import ClassNames, parse_id
 from heteroseg.datasets.exports import AnnotatedImage, read_export
-from heteroseg.datasets.paths import require_file
+from heteroseg.datasets.paths import items_of, require_file
 from heteroseg.datasets.records import number
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
@@ -48,8 +49,8 @@ def cvat(
     top = _parsed(path)
     listed = [e.text or "" for e in top.iterfind("meta//labels/label/name")]
     names = ClassNames.read(root, classes, others, list(dict.fromkeys(listed)))
-    annotated = _annotated(path, top, split, names)
-    return read_export(root, split, images, path, annotated, parse_id(background, "background", -1))
+    known, ground = items_of(root, split, images), parse_id(background, "background", -1)
+    return read_export(known, root, path, _annotated(path, top, split), partial(_read, names), ground)
 
 
 def _parsed(path: Path) -> ElementTree.Element:
@@ -65,17 +66,16 @@ def _parsed(path: Path) -> ElementTree.Element:
     return top
 
 
-def _annotated(path: Path, top: ElementTree.Element, split: str, names: ClassNames) -> Iterator[AnnotatedImage]:
+def _annotated(path: Path, top: ElementTree.Element, split: str) -> Iterator[AnnotatedImage]:
     for image in top.iterfind("image"):
         subset, file = image.get("subset"), image.get("name", "")
         if subset is None or subset.lower() == split.lower():
-            shapes = [shape for shape in sorted(image, key=_height) if shape.tag != "tag"]
-            read = lambda row, shapes=shapes: [_row(shape, row, names) for shape in shapes]  # noqa: E731
             size = (number(image.get("width")), number(image.get("height")))
-            yield AnnotatedImage(f"{path}: image {file!r}", (file,), size, read)
+            marks = [("", shape) for shape in sorted(image, key=_height) if shape.tag != "tag"]
+            yield AnnotatedImage(f"{path}: image {file!r}", (file,), size, marks)
 
 
-def _row(shape: ElementTree.Element, row: Row, names: ClassNames) -> Row:
+def _read(names: ClassNames, row: Row, shape: ElementTree.Element) -> Row:
     label = shape.get("label", "")
     if shape.tag not in SHAPES:
         fault = f"expected {', '.join(SHAPES)}, found a {shape.tag} ({label!r}); convert or remove it"
@@ -100,12 +100,11 @@ def _box(shape: ElementTree.Element, row: Row) -> Row:
     if turn == 0 or not math.isfinite(x1 + y1 + x2 + y2 + turn):
         return row._replace(corners=(x1, y1, x2, y2))
     corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
-    return row._replace(outline=((turned(corners, turn, ((x1 + x2) / 2, (y1 + y2) / 2)),), None))
+    return row._replace(outline=outline_of(turned(corners, turn, ((x1 + x2) / 2, (y1 + y2) / 2))))
 
 
 def _polygon(shape: ElementTree.Element) -> Outline:
-    corners = polygon([pair.split(",") for pair in shape.get("points", "").split(";")])
-    return NO_OUTLINE if corners is None else ((corners,), None)
+    return outline_of(polygon([pair.split(",") for pair in shape.get("points", "").split(";")]))
 
 
 def _ellipse(shape: ElementTree.Element) -> Outline:
@@ -113,7 +112,7 @@ def _ellipse(shape: ElementTree.Element) -> Outline:
     turn = number(shape.get("rotation", 0))
     if not math.isfinite(x + y + rx + ry + turn) or min(rx, ry) <= 0:
         return NO_OUTLINE
-    return (turned(ellipse(x, y, rx, ry), turn, (x, y)),), None
+    return outline_of(turned(ellipse(x, y, rx, ry), turn, (x, y)))
 
 
 def _mask(shape: ElementTree.Element) -> Outline:

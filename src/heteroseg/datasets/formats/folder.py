@@ -77,18 +77,12 @@ def _painted(items: list[Item], path: Path, resolve: Callable, background: int) 
     return [replace(new, boxes=old.boxes, box_ids=old.box_ids) for new, old in zip(sourced, items, strict=True)]
 
 
-def _check(
-    images: str, masks: str | None, boxes: str | None, polygons: str | None = None, tags: str | None = None
-) -> None:
+def _check(images: str, masks: str | None, boxes: str | None, polygons: str | None, tags: str | None) -> None:
     if masks is not None and polygons is not None:
         raise HeterosegError("folder: expected masks or polygons, found both; keep the one that is right")
     for pattern, what in ((images, "images"), (masks, "masks")):
-        if pattern is not None:
-            check_pattern(pattern, what)
-    if boxes is not None:
-        check_pattern(boxes, "boxes", ("split",))
-        if Path(boxes).suffix not in (".json", ".csv"):
-            raise HeterosegError(f"boxes: expected a .json (COCO) or .csv file, found {boxes!r}; convert the file")
-    for pattern, what in ((polygons, "polygons"), (tags, "tags")):
-        if pattern is not None:
-            check_pattern(pattern, what, ("split",))
+        check_pattern(pattern, what)
+    for pattern, what in ((boxes, "boxes"), (polygons, "polygons"), (tags, "tags")):
+        check_pattern(pattern, what, ("split",))
+    if boxes is not None and Path(boxes).suffix not in (".json", ".csv"):
+        raise HeterosegError(f"boxes: expected a .json (COCO) or .csv file, found {boxes!r}; convert the file")

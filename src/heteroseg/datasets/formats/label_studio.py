@@ -9,16 +9,17 @@ their own.
 import math
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row
+from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, outline_of
 from heteroseg.datasets.class_names import ClassNames, parse_id
 from heteroseg.datasets.exports import AnnotatedImage, read_export
-from heteroseg.datasets.paths import listed_stems, require_file
+from heteroseg.datasets.paths import items_of, listed_stems, require_file
 from heteroseg.datasets.records import lists_of, number, read_json
 from heteroseg.datasets.sample import UNIT, Item
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
@@ -46,24 +47,22 @@ def label_studio(
     root = Path(root)
     path = require_file(root / annotations, "export", "export as JSON and put it here")
     (tasks,) = lists_of(path, {"tasks": read_json(path)}, "tasks")
-    annotated = _annotated(path, tasks, ClassNames.read(root, classes, others))
+    read = partial(_read, ClassNames.read(root, classes, others))
     split_list = root / f"{split}.txt"
     stems = listed_stems(split_list) if split_list.is_file() else None
-    return read_export(root, split, images, path, annotated, parse_id(background, "background", -1), stems)
+    known, ground = items_of(root, split, images), parse_id(background, "background", -1)
+    return read_export(known, root, path, _annotated(path, tasks), read, ground, stems)
 
 
-def _annotated(path: Path, tasks: list[dict], names: ClassNames) -> Iterator[AnnotatedImage]:
+def _annotated(path: Path, tasks: list[dict]) -> Iterator[AnnotatedImage]:
     for i, task in enumerate(tasks):
-        marks = _marks(task)
-        if marks is not None:
-            drawn = [(j, m) for j, m in enumerate(marks) if m.get("type") not in LEFT_OUT]
-            read = lambda row, drawn=drawn: [  # noqa: E731
-                _row(row._replace(where=f"{row.where}: result[{j}]"), mark, names) for j, mark in drawn
-            ]
-            yield AnnotatedImage(f"{path}: [{i}]", _files(task), UNIT, read)
+        result = _result(task)
+        if result is not None:
+            marks = [(f": result[{j}]", m) for j, m in enumerate(result) if m.get("type") not in LEFT_OUT]
+            yield AnnotatedImage(f"{path}: [{i}]", _files(task), UNIT, marks)
 
 
-def _marks(task: dict) -> list[dict] | None:
+def _result(task: dict) -> list[dict] | None:
     """What was drawn, None where the task is not annotated."""
     given = task.get("annotations") or task.get("completions") or []
     done = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
@@ -81,7 +80,7 @@ def _files(task: dict) -> tuple[str, str]:
     return file, UPLOAD.sub("", file, count=1)
 
 
-def _row(row: Row, mark: dict, names: ClassNames) -> Row:
+def _read(names: ClassNames, row: Row, mark: dict) -> Row:
     kind, value = str(mark.get("type")), mark.get("value")
     if kind not in KINDS or not isinstance(value, dict):
         return row._replace(fault=f"expected {', '.join(KINDS)}, found {kind!r}; convert or remove it")
@@ -94,7 +93,7 @@ def _row(row: Row, mark: dict, names: ClassNames) -> Row:
         return row._replace(outline=_brush(value.get("rle"), size))
     if kind == "polygonlabels":
         corners = polygon(value.get("points"))
-        return row._replace(outline=NO_OUTLINE if corners is None else ((corners / 100,), None))
+        return row._replace(outline=outline_of(None if corners is None else corners / 100))
     return _rectangle_or_ellipse(row, kind, value, size)
 
 
@@ -111,7 +110,7 @@ def _rectangle_or_ellipse(row: Row, kind: str, value: dict, size: tuple[float, f
         return row._replace(outline=NO_OUTLINE)
     corners = np.array([[x, y], [x + a, y], [x + a, y + b], [x, y + b]]) if rectangle else ellipse(x, y, a, b)
     scale = np.array(size) / 100  # turns are in pixels, the rest in percent
-    return row._replace(outline=((turned(corners * scale, turn, (x * scale[0], y * scale[1])) / size,), None))
+    return row._replace(outline=outline_of(turned(corners * scale, turn, (x * scale[0], y * scale[1])) / size))
 
 
 def _brush(rle: Any, size: tuple[float, float]) -> Outline:

@@ -40,7 +40,8 @@ def open_images(
     """
     root = Path(root)
     check_pattern(images, "images")
-    check_pattern(boxes, "boxes", ("split",))
+    for pattern, what in ((boxes, "boxes"), (tags, "tags")):
+        check_pattern(pattern, what, ("split",))
     described = _described(root / names)
     ids = ClassNames.read(root, classes, others, described.values())
     path = require_file(root / expand(boxes, split), "table of boxes", "download it, or set `boxes` to its name")
@@ -48,7 +49,6 @@ def open_images(
     items = attach(items, list(_rows(path, {item.name for item in items}, described, ids)))
     if tags is None:
         return items
-    check_pattern(tags, "tags", ("split",))
     path = require_file(root / expand(tags, split), "table of image-level labels", "download it, or leave `tags` out")
     columns, unplaced = ("ImageID", "LabelName"), -1  # many image-level labels have no boxes and no place in the list
 

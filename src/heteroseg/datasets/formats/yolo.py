@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Row, attach
+from heteroseg.datasets.boxes import NO_BOX, Row, attach, outline_of
 from heteroseg.datasets.class_names import parse_id
 from heteroseg.datasets.paths import check_pattern, expand, find_files, require_folder
 from heteroseg.datasets.records import integer, number
@@ -61,9 +61,7 @@ def _rows(path: Path, name: str) -> list[Row]:
             boxes.append(row._replace(corners=(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
         else:
             corners = polygon(values)
-            outlines.append(
-                (_area(corners), row._replace(outline=NO_OUTLINE if corners is None else ((corners,), None)))
-            )
+            outlines.append((_area(corners), row._replace(outline=outline_of(corners))))
     return boxes + [row for _, row in sorted(outlines, key=lambda pair: -pair[0])]
 
 
