@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -220,12 +221,22 @@ def require_empty(folder: Path, hint: str = "choose another --out") -> None:
 def yaml_text(data: Any) -> str:
     """Data as YAML, with the comments of ruamel.yaml's own mappings and lists; of a pydantic model its non-defaults."""
     from ruamel.yaml import YAML  # takes a twentieth of a second, which only writers pay
+    from ruamel.yaml.emitter import Emitter
+
+    class WholeTexts(Emitter):
+        """Breaks long lines between the items of a list, not inside an item."""
+
+        def process_scalar(self) -> None:
+            width, self.best_width = self.best_width, sys.maxsize
+            super().process_scalar()
+            self.best_width = width
 
     if isinstance(data, BaseModel):
         data = data.model_dump(exclude_defaults=True, mode="json")
     writer, text = YAML(), io.StringIO()
+    writer.Emitter = WholeTexts
     writer.version = "1.1"  # what PyYAML reads: quotes around yes, no, 12:30
-    writer.default_flow_style, writer.width = None, 120
+    writer.default_flow_style, writer.width = None, 110  # a list goes on to the end of the item that passes it
     writer.indent(mapping=2, sequence=4, offset=2)
     writer.representer.ignore_aliases = lambda data: True
     writer.dump(data, text)

@@ -1,16 +1,16 @@
-"""Published lists of labels and tables of concepts become taxonomies and label spaces that pass the check."""
+"""Published lists of labels become taxonomies and label spaces that pass the check."""
 
 import json
 
 import pytest
 
 from heteroseg.cli.main import main
-from heteroseg.curation.concept_tables import derived_tree, grouped_tree, import_file, read_tables
-from heteroseg.curation.label_lists import read_label_list
-from heteroseg.curation.spec_text import scalar
+from heteroseg.curation.label_lists import grouped_tree, import_file, read_label_list
+from heteroseg.curation.spec_text import space_yaml, taxonomy_yaml
 from heteroseg.errors import HeterosegError
 from heteroseg.files import parse_yaml
-from heteroseg.labels.space import load_label_space
+from heteroseg.labels.space import LabelEntry, LabelSpaceFile, load_label_space
+from heteroseg.labels.taxonomy import TaxonomyFile
 
 LABELS_PY = """
 from collections import namedtuple
@@ -126,72 +126,11 @@ def test_our_own_spaces_are_lists_of_labels(name, tmp_path):
     assert {b.id: (b.name, b.color) for b in space.labels} == {b.id: (b.name, b.color) for b in labels.values()}
 
 
-TABLES = {
-    "source": "x",
-    "tables": {
-        "concepts": ["road", "marking", "car", "van", "sky", "ignore"],
-        "a": {"ground": ["road", "marking"], "auto": ["car", "van"], "nothing": ["ignore"]},
-        "b": {"road": ["road"], "marks": ["marking"], "car or sky": ["car", "sky"], "sky again": ["van"]},
-        "c": {"ground": ["marking", "road"], "same": ["sky"], "twice": ["sky"]},
-    },
-}
-
-
-def test_concept_tables(tmp_path, capsys):
-    file = write(tmp_path / "t.json", TABLES)
-    assert main(["taxonomy", "import", str(file), "--out", str(tmp_path / "o")]) == 0
-    assert capsys.readouterr().out.count("\n") == 4
-    spaces = {n: load_label_space(str(tmp_path / "o" / f"{n}.yaml")) for n in "abc"}
-    tree = spaces["a"].taxonomy
-    assert {tree.names[k] for k in tree.children[tree.index("ground")]} == {"road", "marking"}
-
-    def covered(space, label):
-        leaves = next(b for b in space.labels if b.name == label).leaves
-        return {tree.names[tree.leaves[leaf]] for leaf in leaves}
-
-    for name, table in TABLES["tables"].items():
-        if isinstance(table, dict):
-            for label, concepts in table.items():
-                assert covered(spaces[name], label) == set(concepts) - {"ignore"}
-    assert spaces["a"].file.labels[0].nodes == "ground"
-    assert [b.evaluate for b in spaces["c"].file.labels] == [True, True, False]
-    assert main(["taxonomy", "import", str(file), "--out", str(tmp_path / "o")]) == 2  # nothing is overwritten
-    flat = import_file(file, tmp_path / "flat", flat=True)
-    assert flat[0].read_text().count("root") == 1
-
-
-def test_sets_that_cut_across_stay_unions():
-    from heteroseg.curation.concept_tables import Tables
-
-    tables = Tables(dict.fromkeys("abcd", ()), {"x": {"one": ("a", "b"), "two": ("c", "d")}, "y": {"odd": ("b", "c")}})
-    assert derived_tree(tables) == {"root": ["one", "two"], "one": ["a", "b"], "two": ["c", "d"]}
-
-
 def test_groups_that_share_a_name_with_a_class():
     assert grouped_tree({"wall": ("wall",), "brick": ("wall",), "sky": ("sky",), "car": ()}) == {
         "root": ["car", "sky", "wall (group)"],
         "wall (group)": ["wall", "brick"],
     }
-
-
-def test_mseg_tsv(tmp_path):
-    text = (
-        "Parent Category\tcam-11\tcity-34\tuniversal\tWordNet 3.1 Synset\tDefn (x)\n"
-        "flat\tRoad\troad\troad\troad.n.01\ta way\n"
-        "flat\tRoad\t{lane, side line}\tmarking\t\t\n"
-        "vehicle\tCar\t{car,  van}\tcar\t\t\n"
-        "sky-parent\tSky\tsky\tsky\t\t\n"
-        "unlabeled\tVoid\t{ego vehicle, van}\tunlabeled\t\t\n"
-    )
-    tables = read_tables(write(tmp_path / "m.tsv", text))
-    assert set(tables.datasets) == {"cam-11", "city-34"}
-    assert tables.datasets["cam-11"] == {"Road": ("road", "marking"), "Car": ("car",), "Sky": ("sky",), "Void": ()}
-    assert tables.datasets["city-34"]["van"] == ("car",)
-    assert tables.datasets["city-34"]["ego vehicle"] == ()
-    import_file(tmp_path / "m.tsv", tmp_path / "o")
-    space = load_label_space(str(tmp_path / "o" / "city-34.yaml"))
-    assert [b.name for b in space.labels if not b.evaluate] == ["side line", "van"]  # cover what another does
-    assert space.taxonomy.names == ("root", "flat", "road", "marking", "sky", "car")
 
 
 @pytest.mark.parametrize(
@@ -211,9 +150,6 @@ def test_mseg_tsv(tmp_path):
         ("a.json", [{"name": "x", "color": [1, 2, 300]}], [], "a colour of three numbers to 255"),
         ("a.json", [{"name": "x", "color": "#12345z"}], [], "a colour of three numbers to 255"),
         ("a.json", [{"name": "x"}, {"name": "void"}], [], "two or more labels"),
-        ("a.json", {"concepts": ["a"], "d": {"x": ["b"]}}, [], "'x' covers 'b', which is not in 'concepts'"),
-        ("a.json", {"concepts": ["a"]}, [], "expected datasets beside 'concepts'"),
-        ("a.tsv", "a\tb\n1\t2\n", [], "a column 'universal', found a, b"),
         ("a.xml", "<a/>", [], "found the suffix '.xml'"),
         ("a.csv", "name\nx\ny\n", ["--table", "t"], "--table names a part of a .json file"),
     ],
@@ -227,12 +163,41 @@ def test_faults(tmp_path, capsys, file, text, options, said):
     assert not (tmp_path / "o").exists()
 
 
+def test_a_list_becomes_files_once(tmp_path, capsys):
+    file = write(tmp_path / "l.json", [{"name": "x", "category": "g"}, {"name": "y", "category": "g"}, {"name": "z"}])
+    command = ["taxonomy", "import", str(file), "--out", str(tmp_path / "o")]
+    assert main(command) == 0
+    assert capsys.readouterr().out.count("\n") == 2
+    assert main(command) == 2
+    assert "stands there already" in capsys.readouterr().err
+    flat = import_file(file, tmp_path / "flat", flat=True)
+    assert "root: [x, 'y', z]" in flat[0].read_text()
+
+
 @pytest.mark.parametrize("name", ["no", "a, b", "a: b", "[x]", "1", "#x", " x", "ü", "a#b", "it's", 'a"b', "(x)", "-"])
-def test_names_come_back_from_yaml(name):
-    assert parse_yaml(f"- {{id: 0, name: {scalar(name)}}}\n- [{scalar(name)}]", None).data == [
-        {"id": 0, "name": name},
-        [name],
-    ]
+def test_names_and_notes_come_back_from_yaml(name):
+    labels = [LabelEntry(id=0, name=name, nodes=[name]), LabelEntry(id=1, name="b", nodes=[name, "c"], color=(1, 2, 3))]
+    text = space_yaml(LabelSpaceFile(name="s", taxonomy="t", labels=labels), ["head"], {1: ["two", "lines"]})
+    assert parse_yaml(text, None).data == {
+        "name": "s",
+        "taxonomy": "t",
+        "labels": [
+            {"id": 0, "name": name, "nodes": name},
+            {"id": 1, "name": "b", "nodes": [name, "c"], "color": [1, 2, 3]},
+        ],
+    }
+    lines = text.splitlines()
+    assert lines[0] == "# head"
+    assert lines[-3:-1] == ["  # two", "  # lines"]
+    assert lines[-1].startswith("  - {id: 1, ")
+
+
+def test_long_lists_break_between_names():
+    children = [f"a long name of number {i}" for i in range(40)]
+    text = taxonomy_yaml(TaxonomyFile(name="t", tree={"root": ["x", "y"], "y": children}))
+    assert max(map(len, text.splitlines())) < 140
+    assert sum(text.count(child) for child in children[10:]) == 30, "no name is broken"
+    assert parse_yaml(text, None).data["tree"] == {"root": ["x", "y"], "y": children}
 
 
 def test_missing_file(tmp_path):

@@ -1,6 +1,5 @@
 """Decisions and projections against per-pixel walks, every shipped label space, and the paper's flattening rules."""
 
-import json
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +14,10 @@ from hypothesis import strategies as st
 from heteroseg.decisions.reference import VOID, decide, label_map, leaf_probs, upsample
 from heteroseg.labels.space import OUTSIDE, LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
+from tests.facts import facts
 
 SPECS = Path(str(files("heteroseg"))) / "specs" / "label_spaces"
 SPACES = sorted(p.stem for p in SPECS.glob("*.yaml"))
-REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "iv2018.json"
 DEEP = {  # only children at the top, in the middle and at the end
     "root": ["world"],
     "world": ["sky", "ground", "thing"],
@@ -200,9 +199,7 @@ def test_a_certain_leaf_is_shown_as_its_label(name, void, rule):
 
 @pytest.fixture(scope="module")
 def paper():
-    if not REFERENCE.exists():
-        pytest.skip(f"the reference tables are not part of the repository: {REFERENCE} is absent")
-    return json.loads(REFERENCE.read_text())
+    return facts("iv2018")
 
 
 @pytest.fixture(scope="module")

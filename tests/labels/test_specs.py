@@ -1,6 +1,5 @@
 """The shipped taxonomies and label spaces, against themselves and against the published tables."""
 
-import json
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -10,19 +9,12 @@ import pytest
 
 from heteroseg.labels.space import LabelSpace, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
+from tests.facts import facts
 
 SPECS = Path(str(files("heteroseg"))) / "specs"
 TAXONOMIES = sorted(p.stem for p in (SPECS / "taxonomies").glob("*.yaml"))
 SPACES = sorted(p.stem for p in (SPECS / "label_spaces").glob("*.yaml"))
 REAL = ("camvid32", "camvid11", "idd-lite", "gtsdb-real")
-SHARED = Path(__file__).parents[3] / "shared"
-
-
-def reference(name: str):
-    path = SHARED / "reference" / name
-    if not path.exists():
-        pytest.skip(f"the reference tables are not part of the repository: {path} is absent")
-    return json.loads(path.read_text())
 
 
 def leaf_names(tree: Taxonomy, leaves) -> set[str]:
@@ -100,7 +92,7 @@ def streets() -> Taxonomy:
 
 @pytest.fixture(scope="module")
 def iv2018() -> dict:
-    return reference("iv2018.json")
+    return facts("iv2018")
 
 
 OWNERS = {
@@ -165,7 +157,7 @@ def test_paths_equal_the_mappings_of_the_paper(streets, iv2018, dataset):
 
 def test_cityscapes_follows_its_own_tables(streets):
     space = load_label_space("cityscapes", streets)
-    table = reference("label_tables.json")["cityscapes"]
+    table = facts("label_tables")["cityscapes"]
     rows = [dict(zip(table["fields"], row, strict=True)) for row in table["labels"]]
     rows = {row["id"]: row for row in rows if row["id"] >= 0}
     assert space.ids.tolist() == list(range(34)) == list(rows)
@@ -180,7 +172,7 @@ def test_cityscapes_follows_its_own_tables(streets):
 @pytest.mark.parametrize(("name", "table"), [("vistas", "vistas_v1"), ("vistas2", "vistas_v2")])
 def test_vistas_follows_its_own_tables(name, table):
     space = load_label_space(name)
-    rows = reference("label_tables.json")[table]["labels"]
+    rows = facts("label_tables")[table]["labels"]
     assert [(x.id, x.name, list(x.color)) for x in space.labels] == [(r[0], r[1], r[-1]) for r in rows]
     assert [x.name for x in space.labels if not x.leaves] == ["Unlabeled"]
 
@@ -319,21 +311,18 @@ def test_idd_lite_is_the_top_level(real):
     nodes = mapped_nodes(space)
     assert [nodes[i][0] for i in range(7)] == list(space.taxonomy.children[0])
     assert space.labels[-1].id == 255
-    level = {row[6]: row[8] for row in reference("label_tables.json")["idd"]["labels"]}
+    level = {row[6]: row[8] for row in facts("label_tables")["idd"]["labels"]}
     assert (level["drivable"], level["non-drivable"], level["living-thing"], level["sky"]) == (0, 1, 2, 6)
 
 
 def test_camvid32_ids_are_the_lines_of_its_color_file(real):
-    path = SHARED / "data" / "camvid" / "label_colors.txt"
-    if not path.exists():
-        pytest.skip(f"the datasets are not part of the repository: {path} is absent")
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    found = [(x.id, x.name, [str(c) for c in x.color]) for x in real["camvid32"].labels]
-    assert found == [(i, row[3], row[:3]) for i, row in enumerate(rows)]
+    rows = facts("label_tables")["camvid32"]["labels"]
+    labels = [(x.id, x.name, list(x.color)) for x in real["camvid32"].labels]
+    assert labels == [(i, name, color) for i, (name, color) in enumerate(rows)]
 
 
 def test_camvid11_agrees_with_the_measured_mapping(real):
-    tables = reference("label_tables.json")
+    tables = facts("label_tables")
     fine = {x.name: x.leaves for x in real["camvid32"].labels}
     coarse = {x.name: x.leaves for x in real["camvid11"].labels}
     assert [(x.id, x.name) for x in real["camvid11"].labels] == [tuple(r) for r in tables["camvid11"]["labels"]]
@@ -359,3 +348,46 @@ def test_unions_cut_across_the_tree(real):
     assert tops(by_name["Building"]) == {"far object", "roadside object"}
     assert tops(by_name["Tree"]) == {"far object", "non-drivable"}
     assert tops(by_name["Road"]) == {"drivable"}
+
+
+# ---- concepts, universal concepts of eleven datasets
+
+
+CONCEPTS = facts("label_tables")["universal_concepts"]
+DATASETS = [name for name, table in CONCEPTS.items() if isinstance(table, dict)]
+
+
+def test_concepts_are_the_leaves():
+    tree = load_taxonomy("concepts")
+    assert leaf_names(tree, tree.leaves_of(0)) == set(CONCEPTS["concepts"]) - {"ignore"}
+    assert (len(DATASETS), len(tree.leaves), len(tree.classifiers)) == (11, 259, 53)
+    assert {f"concepts-{name}" for name in DATASETS} == {s for s in SPACES if s.startswith("concepts-")}
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_classes_cover_their_concepts(dataset):
+    space = load_label_space(f"concepts-{dataset}")
+    covered = {label.name: leaf_names(space.taxonomy, label.leaves) for label in space.labels}
+    assert covered == {name: set(concepts) - {"ignore"} for name, concepts in CONCEPTS[dataset].items()}
+    first: dict[frozenset[int], str] = {}
+    for name in CONCEPTS[dataset]:  # of labels that cover the same, the first of the table is scored
+        label = next(x for x in space.labels if x.name == name)
+        assert label.evaluate == (not label.leaves or first.setdefault(label.leaves, name) == name)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "table", "field"),
+    [
+        ("cityscapes", "cityscapes", "id"),
+        ("bdd", "cityscapes", "trainId"),
+        ("idd", "idd", "id"),
+        ("vistas", "vistas_v1", "id"),
+    ],
+)
+def test_ids_of_concepts_are_those_of_the_dataset(dataset, table, field):
+    fields = facts("label_tables")[table]["fields"]
+    rows = [dict(zip(fields, row, strict=True)) for row in facts("label_tables")[table]["labels"]]
+    published = {row["name"]: (row[field], row["color"]) for row in rows}
+    labels = [x for x in load_label_space(f"concepts-{dataset}").labels if x.name != "ignore"]
+    assert [(x.id, list(x.color)) for x in labels] == [published[x.name] for x in labels]
+    assert len(labels) >= 19

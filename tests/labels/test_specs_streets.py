@@ -4,7 +4,8 @@ import pytest
 
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
-from tests.labels.test_specs import leaf_names, reference
+from tests.facts import facts
+from tests.labels.test_specs import leaf_names
 
 WIDER = ("bdd100k", "idd", "idd-level1", "idd-level2", "idd-level3", "idd-level4", "wilddash2", "a2d2", "nuimages")
 
@@ -45,13 +46,13 @@ def test_every_new_leaf_is_named_by_a_dataset(streets, wider):
 
 
 def test_bdd100k_has_the_train_ids_of_cityscapes():
-    rows = {r[2]: r for r in reference("label_tables.json")["cityscapes"]["labels"] if 0 <= r[2] < 19}
+    rows = {r[2]: r for r in facts("label_tables")["cityscapes"]["labels"] if 0 <= r[2] < 19}
     labels = [x for x in load_label_space("bdd100k").labels if x.leaves]
     assert [(x.id, x.name, list(x.color)) for x in labels] == [(i, rows[i][0], rows[i][7]) for i in range(19)]
 
 
 def test_idd_follows_its_own_table():
-    table = reference("label_tables.json")["idd"]
+    table = facts("label_tables")["idd"]
     rows = [dict(zip(table["fields"], row, strict=True)) for row in table["labels"]]
     space = load_label_space("idd")
     found = [(x.id, x.name, list(x.color), bool(s)) for x, s in zip(space.labels, space.evaluated, strict=True)]
@@ -60,7 +61,7 @@ def test_idd_follows_its_own_table():
 
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
 def test_levels_of_idd_are_unions_of_its_classes(level):
-    table = reference("label_tables.json")["idd"]
+    table = facts("label_tables")["idd"]
     rows = [dict(zip(table["fields"], row, strict=True)) for row in table["labels"]]
     classes = {x.name: x.leaves for x in load_label_space("idd").labels}
     space = load_label_space(f"idd-level{level}")
@@ -76,5 +77,5 @@ def test_wilddash2_is_cityscapes_and_five_more():
     found = {x.id: x.name for x in space.labels}
     assert {i: n for i, n in found.items() if i in city} == city
     assert [found[i] for i in range(34, 39)] == ["pickup", "van", "billboard", "street-light", "road-marking"]
-    universal = reference("label_tables.json")["universal_concepts"]["wd"]
+    universal = facts("label_tables")["universal_concepts"]["wd"]
     assert set(found.values()) - {"unlabeled"} <= set(universal)

@@ -1,7 +1,4 @@
-"""The paper's loss, written out literally from its tables (reference/iv2018.md, section 4), against ours."""
-
-import json
-from pathlib import Path
+"""The paper's loss, written out literally from its tables (facts/iv2018.json), against ours."""
 
 import numpy as np
 import pytest
@@ -12,8 +9,8 @@ from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.supervision.label_terms import build_terms, classifier_weights
 from heteroseg.supervision.loss import hierarchical_loss, reduce_sums
 from heteroseg.supervision.targets import offsets, to_label_indices
+from tests.facts import facts
 
-REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "iv2018.json"
 L1, DRIVE, RIDER, SIGN, FRONT = "L1", "L2_driveable", "L2_rider", "L2_traffic_sign", "L3_traffic_sign_front"
 SLICES = {L1: (0, 54), DRIVE: (54, 65), RIDER: (65, 69), SIGN: (69, 72), FRONT: (72, 116)}
 NODES = {L1: "root", DRIVE: "driveable", RIDER: "rider", SIGN: "traffic sign", FRONT: "traffic sign (front)"}
@@ -21,9 +18,7 @@ NODES = {L1: "root", DRIVE: "driveable", RIDER: "rider", SIGN: "traffic sign", F
 
 @pytest.fixture(scope="module")
 def paper():
-    if not REFERENCE.exists():
-        pytest.skip(f"the reference tables are not part of the repository: {REFERENCE} is absent")
-    return json.loads(REFERENCE.read_text())
+    return facts("iv2018")
 
 
 @pytest.fixture(scope="module")

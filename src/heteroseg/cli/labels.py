@@ -29,7 +29,7 @@ def taxonomy_show(args: argparse.Namespace) -> int:
 
 
 def taxonomy_import(args: argparse.Namespace) -> int:
-    from heteroseg.curation.concept_tables import import_file
+    from heteroseg.curation.label_lists import import_file
     from heteroseg.labels.describe import check_spec_file
 
     for path in import_file(args.file, args.out, args.name, args.id, args.table, args.flat):
@@ -158,7 +158,7 @@ def _add_taxonomy(actions: Action) -> None:
     p.add_argument("file", metavar="FILE", help="a YAML file, or the name of a shipped one")
 
     p = add_command(actions, "import", taxonomy_import, "turn published lists of labels into YAML")
-    p.add_argument("file", metavar="FILE", help="labels.py, config.json, .csv, label_colors.txt, a table of concepts")
+    p.add_argument("file", metavar="FILE", help="labels.py, config.json, .csv, label_colors.txt")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the taxonomy and label space files")
     p.add_argument("--name", help="name of the taxonomy or label space (default: from FILE)")
     _add_list_options(p)

@@ -1,21 +1,24 @@
-"""Lists of labels as datasets publish them: ids, names, colours and groups, of no taxonomy yet.
+"""Lists of labels as datasets publish them, and how one becomes a taxonomy by its groups and a label space.
 
-Read are Cityscapes' labels.py (parsed, never run), Mapillary's config.json, COCO's categories, JSON tables of `fields`
-and rows, CSV with a header, CamVid's label_colors.txt, a name a line, and our own label spaces (but not their nodes).
+A list is Cityscapes' labels.py (parsed, never run), Mapillary's config.json, COCO's categories, a JSON table of
+`fields` and rows, CSV with a header, CamVid's label_colors.txt, a name a line, or a label space (not its nodes).
 """
 
 import ast
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heteroseg.curation.spec_text import checked_space, space_yaml, taxonomy_yaml
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.files import parse_yaml, read_text
-from heteroseg.labels.taxonomy import Color
+from heteroseg.files import parse_yaml, read_text, write_text
+from heteroseg.labels.space import LabelEntry, LabelSpaceFile
+from heteroseg.labels.taxonomy import ROOT, Color, TaxonomyFile, build_taxonomy
 
 FORMS = "a .py, .json, .csv, .txt or .yaml list of labels"
 CITYSCAPES = ["name", "id", "trainId", "category", "catId", "hasInstances", "ignoreInEval", "color"]
@@ -24,7 +27,7 @@ VOID = {"void", "unlabeled", "unlabelled", "unlabel", "ignore", "ignored", "unkn
 
 @dataclass(frozen=True)
 class Listed:
-    """One label of a list. `groups` are the names of what it belongs to, widest first; an ignored one means nothing."""
+    """One label of a list. `groups` names what it belongs to, the widest first. An ignored label means nothing."""
 
     id: int
     name: str
@@ -35,102 +38,103 @@ class Listed:
 
 
 def read_label_list(path: Path | str, id_field: str = "id", table: str | None = None) -> list[Listed]:
-    """The labels of a list, by id. `id_field` is the field with the ids of the files (as trainId), `table` the
-    part of a JSON file that holds several lists. Labels with a negative id are in no file and left out; labels that
-    share an id (as by IDD's level1Id) become one. A list that cannot be understood raises HeterosegError.
+    """The labels of a list, sorted by id; a list that cannot be understood raises HeterosegError.
+
+    `id_field` is the field with the ids of the dataset's files (such as trainId). `table` names one list of a JSON file
+    that holds several. Labels with a negative id are in no file and are left out. Labels that share an id (as IDD's
+    level1Id) become one.
     """
     path = Path(path)
     rows = _rows(path, read_text(path), table)
     if not rows:
         raise HeterosegError(f"{path}: expected {FORMS}, found no label in it; see `heteroseg taxonomy import --help`")
-    known = dict.fromkeys(key for row in rows for key in row)
-    if id_field != "id" and id_field not in known:
-        hint = nearest(id_field, known)
-        raise HeterosegError(f"{path}: there is no field {id_field!r}{hint}; it has {', '.join(known)}")
-    return _joined(path, [_listed(path, place, row, id_field) for place, row in enumerate(rows)])
+    fields = dict.fromkeys(key for row in rows for key in row)
+    if id_field != "id" and id_field not in fields:
+        hint = nearest(id_field, fields)
+        raise HeterosegError(f"{path}: there is no field {id_field!r}{hint}; it has {', '.join(fields)}")
+    return _join(path, [_label(path, position, row, id_field) for position, row in enumerate(rows)])
 
 
-def _joined(path: Path, labels: Sequence[Listed]) -> list[Listed]:
-    """One label for each id. Labels that share one take the name of their group, where it holds just them."""
+def _join(path: Path, labels: Sequence[Listed]) -> list[Listed]:
+    """One label for each id. Labels that share an id take the name of their group, if the group holds only them."""
     by_id: dict[int, list[Listed]] = {}
     for label in labels:
         if label.id >= 0:
             by_id.setdefault(label.id, []).append(label)
     result = []
-    for number in sorted(by_id):
-        mine = [label for label in by_id[number] if not label.ignore] or by_id[number][:1]
-        first, alike = mine[0], {label.groups for label in mine}
-        name, groups = " / ".join(dict.fromkeys(label.name for label in mine)), first.groups
-        others = [b for b in labels if b.id != number and b.groups == groups and not b.ignore]
-        if len(mine) > 1 and len(alike) == 1 and groups and not others:
-            name, groups = groups[-1], groups[:-1]
-        elif len(alike) > 1:
+    for number, same_id in sorted(by_id.items()):
+        used = [label for label in same_id if not label.ignore] or same_id[:1]
+        name, groups = " / ".join(dict.fromkeys(label.name for label in used)), used[0].groups
+        others = [label for label in labels if label.id != number and label.groups == groups and not label.ignore]
+        if len({label.groups for label in used}) > 1:
             groups = ()
-        scored = any(label.evaluate for label in mine)
-        result.append(Listed(number, name, first.color, groups, first.ignore, scored))
-    names: dict[str, int] = {}
+        elif len(used) > 1 and groups and not others:
+            name, groups = groups[-1], groups[:-1]
+        evaluate = any(label.evaluate for label in used)
+        result.append(Listed(number, name, used[0].color, groups, used[0].ignore, evaluate))
+    ids: dict[str, int] = {}
     faults = [
-        f"{path}: the name {b.name!r} stands for the ids {names[b.name]} and {b.id}; give each label its own"
+        f"{path}: the name {b.name!r} stands for the ids {ids[b.name]} and {b.id}; give each label its own"
         for b in result
-        if names.setdefault(b.name, b.id) != b.id
+        if ids.setdefault(b.name, b.id) != b.id
     ]
     if faults:
         raise HeterosegError(*faults)
     return result
 
 
-def _listed(path: Path, place: int, row: dict[str, Any], id_field: str) -> Listed:
-    """One row of any form; the place in the list is the id where there is no field for it."""
+def _label(path: Path, position: int, row: dict[str, Any], id_field: str) -> Listed:
+    """The label of one row; its position is its id where the row has no field for it."""
     name = str(row.get("readable") or row.get("name") or "").strip()
-    number = row.get(id_field, place)
+    number = row.get(id_field, position)
     if isinstance(number, str) and number.strip().lstrip("-").isdecimal():
         number = int(number)
     if not name or type(number) is not int:
         what = "a name" if not name else f"a whole number as {id_field!r}"
-        raise HeterosegError(f"{path}: label {place + 1}: expected {what}, found {row!r:.90}; correct the row")
+        raise HeterosegError(f"{path}: label {position + 1}: expected {what}, found {row!r:.90}; correct the row")
+    groups = _groups(row)
+    unused = number == 255 and id_field != "id"  # training ids call what is not trained 255
+    void = "void" in groups and row.get("evaluate") is not True
+    ignore = _true(row.get("ignore")) or name.lower().replace("_", " ") in VOID or void or unused
+    evaluate = not _true(row.get("ignoreInEval")) and row.get("evaluate", True) is not False
+    return Listed(number, name, _color(path, position, row), () if ignore else groups, ignore, evaluate)
+
+
+def _groups(row: dict[str, Any]) -> tuple[str, ...]:
     raw = str(row.get("name", ""))
     if "--" in raw:  # Mapillary: construction--barrier--curb
-        groups = tuple(raw.split("--")[:-1])
-    else:
-        group = row.get("category", row.get("supercategory", row.get("level1")))
-        groups = (group.strip(),) if isinstance(group, str) and group.strip() else ()
-    plain = name.lower().replace("_", " ")
-    evaluate = not _true(row.get("ignoreInEval")) and row.get("evaluate", True) is not False
-    unused = number == 255 and id_field != "id"  # what training ids call none
-    void = "void" in groups and row.get("evaluate") is not True
-    ignore = _true(row.get("ignore")) or plain in VOID or void or unused
-    return Listed(number, name, _color(path, place, row), () if ignore else groups, ignore, evaluate)
+        return tuple(raw.split("--")[:-1])
+    group = row.get("category", row.get("supercategory", row.get("level1")))
+    return (group.strip(),) if isinstance(group, str) and group.strip() else ()
 
 
 def _true(value: Any) -> bool:
     return value is True or str(value).lower() in ("true", "yes")
 
 
-def _color(path: Path, place: int, row: dict[str, Any]) -> Color | None:
+def _color(path: Path, position: int, row: dict[str, Any]) -> Color | None:
     value = row.get("color", row.get("colour"))
     if value is None and {"r", "g", "b"} <= row.keys():
         value = [row["r"], row["g"], row["b"]]
     if value is None or value == "":
         return None
-    if isinstance(value, str) and value.startswith("#") and len(value) == 7:
-        value = [str(int(value[i : i + 2], 16)) if _hex(value[i : i + 2]) else "?" for i in (1, 3, 5)]
+    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
+        return (int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16))
     parts = value.replace(",", " ").split() if isinstance(value, str) else list(value)
     if len(parts) == 3 and all(str(p).strip().isdecimal() and int(p) < 256 for p in parts):
         return (int(parts[0]), int(parts[1]), int(parts[2]))
-    raise HeterosegError(f"{path}: label {place + 1}: expected a colour of three numbers to 255, found {value!r:.40}")
-
-
-def _hex(text: str) -> bool:
-    return all(c in "0123456789abcdefABCDEF" for c in text)
+    raise HeterosegError(
+        f"{path}: label {position + 1}: expected a colour of three numbers to 255, found {value!r:.40}"
+    )
 
 
 def _rows(path: Path, text: str, table: str | None) -> list[dict[str, Any]]:
     suffix = path.suffix.lower()
     if suffix == ".json":
-        return _json_rows(path, read_json(path, text), table)
+        return _json_rows(path, text, table)
     if table is not None:
-        found = suffix or "no suffix"
-        raise HeterosegError(f"{path}: --table names a part of a .json file, found {found}; leave it out")
+        kind = suffix or "no suffix"
+        raise HeterosegError(f"{path}: --table names a part of a .json file, found {kind}; leave it out")
     if suffix == ".py":
         return _python_rows(path, text)
     if suffix in (".yaml", ".yml"):
@@ -142,13 +146,6 @@ def _rows(path: Path, text: str, table: str | None) -> list[dict[str, Any]]:
     if suffix == ".txt":
         return _text_rows(text)
     raise HeterosegError(f"{path}: expected {FORMS}, found the suffix {suffix or '(none)'!r}; convert or rename it")
-
-
-def read_json(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise HeterosegError(f"{path}: not valid JSON, {error}") from None
 
 
 def _dicts(value: Any) -> list[dict[str, Any]] | None:
@@ -170,7 +167,11 @@ def _table_rows(data: Any) -> list[dict[str, Any]] | None:
     return None
 
 
-def _json_rows(path: Path, data: Any, table: str | None) -> list[dict[str, Any]]:
+def _json_rows(path: Path, text: str, table: str | None) -> list[dict[str, Any]]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise HeterosegError(f"{path}: not valid JSON, {error}") from None
     lists = {str(k): rows for k, v in data.items() if (rows := _table_rows(v))} if isinstance(data, dict) else {}
     if table is not None:
         if table not in lists:
@@ -199,7 +200,7 @@ def _text_rows(text: str) -> list[dict[str, Any]]:
 
 
 def _python_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    """Calls of `Label(...)` with plain values, under the fields that the file's namedtuple names."""
+    """The calls `Label(...)` with plain values; the fields are those of the file's namedtuple."""
     try:
         module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError) as error:
@@ -208,8 +209,8 @@ def _python_rows(path: Path, text: str) -> list[dict[str, Any]]:
     fields, rows = CITYSCAPES, []
     for call in calls:
         if call.func.id == "namedtuple" and len(call.args) == 2:  # type: ignore[attr-defined]
-            named = _plain(path, call.args[1])
-            fields = named.replace(",", " ").split() if isinstance(named, str) else [str(f) for f in named]
+            names = _plain(path, call.args[1])
+            fields = names.replace(",", " ").split() if isinstance(names, str) else [str(name) for name in names]
     for call in sorted((c for c in calls if c.func.id == "Label"), key=lambda c: c.lineno):  # type: ignore[attr-defined]
         row = dict(zip(fields, (_plain(path, a) for a in call.args), strict=False))
         rows.append(row | {k.arg: _plain(path, k.value) for k in call.keywords if k.arg})
@@ -222,3 +223,82 @@ def _plain(path: Path, node: ast.expr) -> Any:
     except (ValueError, TypeError, SyntaxError):
         where = f"{path}:{node.lineno}"
         raise HeterosegError(f"{where}: expected a plain value, found an expression; write it out") from None
+
+
+def grouped_tree(paths: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    """A tree of names by their groups, the widest first.
+
+    A group of one child is left out. A group that shares its name with a label is called `NAME (group)`.
+    """
+    members: dict[tuple[str, ...], list[str]] = {}
+    for name, path in paths.items():
+        members.setdefault(path, []).append(name)
+    groups = sorted({path[:i] for path in members for i in range(len(path) + 1)})
+    used = set(paths) | {ROOT}
+    tree: dict[str, list[str]] = {}
+
+    def build(path: tuple[str, ...]) -> list[str]:
+        children = list(members.get(path, []))
+        for group in groups:
+            if len(group) == len(path) + 1 and group[:-1] == path:
+                below = build(group)
+                if len(below) > 1:
+                    name = _unused(group[-1], used)
+                    tree[name], below = below, [name]
+                children += below
+        return children
+
+    return {ROOT: build(()), **tree}
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """`name`, or `name (group)`, `name (group 2)`... where that is taken; it is taken from now on."""
+    tries = (name, f"{name} (group)", *(f"{name} (group {i})" for i in range(2, len(used) + 3)))
+    result = next(t for t in tries if t not in used)
+    used.add(result)
+    return result
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-") or "labels"
+
+
+def import_file(
+    path: Path | str,
+    out: Path | str,
+    name: str | None = None,
+    id_field: str = "id",
+    table: str | None = None,
+    flat: bool = False,
+) -> list[Path]:
+    """Turn a list of labels into OUT/NAME-tree.yaml, a taxonomy by groups, and OUT/NAME.yaml, a label space.
+
+    `id_field` and `table` are as for `read_label_list`; `flat` makes one classifier of all labels. Returns both paths.
+    No file is replaced; faults raise HeterosegError before anything is written.
+    """
+    path = Path(path)
+    labels = read_label_list(path, id_field, table)
+    mapped = [label for label in labels if not label.ignore]
+    if len(mapped) < 2:
+        raise HeterosegError(f"{path}: expected two or more labels that mean something, found {len(mapped)}")
+    name = name or _slug(table or path.stem)
+    nodes = {label.id: "root (label)" if label.name == ROOT else label.name for label in mapped}
+    tree = grouped_tree({nodes[label.id]: () if flat else label.groups for label in mapped})
+    colors = {nodes[label.id]: label.color for label in mapped if label.color}
+    file = TaxonomyFile(name=f"{name}-tree", tree=tree, colors=colors)
+    entries = [
+        LabelEntry(id=b.id, name=b.name, nodes=nodes.get(b.id), ignore=b.ignore, evaluate=b.evaluate, color=b.color)
+        for b in labels
+    ]
+    paths = [Path(out) / f"{_slug(name)}-tree.yaml", Path(out) / f"{_slug(name)}.yaml"]
+    texts = [
+        taxonomy_yaml(file, [f"The {len(mapped)} labels of {path.name}."]),
+        space_yaml(LabelSpaceFile(name=name, taxonomy=paths[0].name, labels=entries), [f"Labels as in {path.name}."]),
+    ]
+    for target in paths:
+        if target.exists():
+            raise HeterosegError(f"{target}: stands there already; choose another --out or --name, or take it away")
+    checked_space(texts[1], paths[1], build_taxonomy(file))
+    for target, text in zip(paths, texts, strict=True):
+        write_text(target, text)
+    return paths

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.curation.spec_text import taxonomy_reference, write_taxonomy
+from heteroseg.curation.spec_text import space_yaml, taxonomy_reference, write_taxonomy
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
-from heteroseg.files import write_yaml, written
+from heteroseg.files import write_text, written
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 
@@ -59,7 +59,7 @@ def write_label_space(out: Path, space: LabelSpace) -> None:
     taxonomy = taxonomy_reference(space.taxonomy)
     if taxonomy == "taxonomy.yaml":
         write_taxonomy(space.taxonomy, out / taxonomy)
-    write_yaml(out / "label_space.yaml", space.file.model_copy(update={"taxonomy": taxonomy}))
+    write_text(out / "label_space.yaml", space_yaml(space.file.model_copy(update={"taxonomy": taxonomy})))
 
 
 def experiment_part(source: Source, out: Path) -> str:

@@ -1,105 +1,60 @@
 """Taxonomies and label spaces as YAML text that a person goes on editing: one line a label, with comments."""
 
-import json
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from heteroseg.errors import HeterosegError
-from heteroseg.files import parse_yaml, write_text
+from heteroseg.files import parse_yaml, write_text, yaml_text
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space
-from heteroseg.labels.taxonomy import ROOT, Color, Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
-
-WIDTH = 116
-_PLAIN = re.compile(r"[A-Za-z_(][\w ()./+-]*")
-_NOT_TEXT = {"true", "false", "yes", "no", "on", "off", "null", "y", "n", "inf", "nan"}
+from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One label of a draft; no nodes means that it is ignored. `comments` stand above its line."""
-
-    id: int
-    name: str
-    nodes: tuple[str, ...] = ()
-    color: Color | None = None
-    evaluate: bool = True
-    comments: tuple[str, ...] = field(default=())
+def _text(file: BaseModel, parts: dict[str, Any], comments: Sequence[str]) -> str:
+    """What `file` says beside its defaults, with `parts` of it as given, under comments."""
+    data = CommentedMap(file.model_dump(exclude_defaults=True, mode="json") | parts)
+    if comments:
+        data.yaml_set_start_comment("\n".join(comments))
+    return yaml_text(data)
 
 
-def scalar(text: str) -> str:
-    """A string as YAML reads it back inside a flow list: bare where that is safe, else quoted."""
-    plain = _PLAIN.fullmatch(text) and text == text.strip() and text.lower() not in _NOT_TEXT
-    return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-def _listed(names: Sequence[str], indent: str) -> str:
-    """[a, b, ...], broken into lines of WIDTH."""
-    one = "[" + ", ".join(map(scalar, names)) + "]"
-    if len(one) + len(indent) <= WIDTH - 20:
-        return one
-    lines, line = [], indent
-    for i, name in enumerate(names):
-        word = scalar(name) + ("," if i < len(names) - 1 else "")
-        if len(line) + len(word) + 1 > WIDTH:
-            lines.append(line.rstrip())
-            line = indent
-        line += word + " "
-    return "[\n" + "\n".join([*lines, line.rstrip()]) + "\n" + indent[:-2] + "]"
-
-
-def _heading(comments: Sequence[str], name: str, description: str) -> list[str]:
-    head = [f"# {comment}" for comment in comments]
-    head.append(f"name: {scalar(name)}")
-    if description:
-        head.append(f"description: {json.dumps(description, ensure_ascii=False)}")
-    return head
-
-
-def taxonomy_yaml(
-    name: str, tree: dict[str, list[str]], colors: dict[str, Color], comments: Sequence[str] = (), description: str = ""
-) -> str:
-    """The text of a taxonomy file. A faulty tree raises HeterosegError before anything is written."""
-    build_taxonomy(TaxonomyFile(name=name, tree=tree, colors=colors))
-    lines = _heading(comments, name, description)
-    lines.append("tree:")
-    order, waiting = [], [ROOT]
-    while waiting:
-        inner = waiting.pop(0)
-        order.append(inner)
-        waiting += [child for child in tree[inner] if child in tree]
-    lines += [f"  {scalar(inner)}: {_listed(tree[inner], '    ')}" for inner in order]
-    if colors:
-        lines.append("colors:")
-        lines += [f"  {scalar(node)}: {list(color)}" for node, color in colors.items()]
-    return "\n".join(lines) + "\n"
+def taxonomy_yaml(file: TaxonomyFile, comments: Sequence[str] = ()) -> str:
+    """The text of a taxonomy file, from the top of the tree down. A faulty tree raises HeterosegError."""
+    build_taxonomy(file)
+    inner = [ROOT]
+    for node in inner:  # grows while it is walked
+        inner += [child for child in file.tree[node] if child in file.tree]
+    return _text(file, {"tree": {node: file.tree[node] for node in inner}}, comments)
 
 
 def space_yaml(
-    name: str, taxonomy: str, entries: Sequence[Entry], comments: Sequence[str] = (), description: str = ""
+    file: LabelSpaceFile, comments: Sequence[str] = (), notes: Mapping[int, Sequence[str]] = MappingProxyType({})
 ) -> str:
-    """The text of a label space file; `taxonomy` is a shipped name or a path that ends in .yaml."""
-    lines = [*_heading(comments, name, description), f"taxonomy: {scalar(taxonomy)}", "labels:"]
-    for entry in entries:
-        lines += [f"  # {comment}" for comment in entry.comments]
-        nodes = scalar(entry.nodes[0]) if len(entry.nodes) == 1 else f"[{', '.join(map(scalar, entry.nodes))}]"
-        parts = [f"id: {entry.id}", f"name: {scalar(entry.name)}", f"nodes: {nodes}" if entry.nodes else "ignore: true"]
-        if not entry.evaluate and entry.nodes:
-            parts.append("evaluate: false")
-        if entry.color:
-            parts.append(f"color: {list(entry.color)}")
-        lines.append(f"  - {{{', '.join(parts)}}}")
-    return "\n".join(lines) + "\n"
+    """The text of a label space file, one line a label; `notes` by label id stand as comments above the label."""
+    lines = CommentedSeq()
+    for i, label in enumerate(file.labels):
+        line = CommentedMap(label.model_dump(exclude_defaults=True, mode="json"))
+        if isinstance(label.nodes, list):
+            line["nodes"] = label.nodes[0] if len(label.nodes) == 1 else label.nodes
+        if not label.nodes:
+            line.pop("nodes", None)
+        line.fa.set_flow_style()
+        lines.append(line)
+        if notes.get(label.id):
+            lines.yaml_set_comment_before_after_key(i, before="\n".join(notes[label.id]), indent=2)
+    return _text(file, {"labels": lines}, comments)
 
 
 def is_shipped(tree: Taxonomy) -> bool:
     """Whether the package ships this very tree under its name."""
     try:
-        shipped = load_taxonomy(tree.name)
+        return load_taxonomy(tree.name).same_tree(tree)
     except HeterosegError:
         return False
-    return shipped.same_tree(tree)
 
 
 def taxonomy_reference(tree: Taxonomy) -> str:
@@ -108,11 +63,11 @@ def taxonomy_reference(tree: Taxonomy) -> str:
 
 
 def write_taxonomy(tree: Taxonomy, path: Path) -> None:
-    file = tree.to_file()
-    write_text(path, taxonomy_yaml(file.name, file.tree, file.colors, (), file.description))
+    """Write a tree with its colours to a YAML file."""
+    write_text(path, taxonomy_yaml(tree.to_file()))
 
 
-def checked_space(text: str, path, taxonomy: Taxonomy) -> LabelSpace:
-    """The label space of a draft's text: HeterosegError if `heteroseg taxonomy check` would refuse it."""
+def checked_space(text: str, path: Path, taxonomy: Taxonomy) -> LabelSpace:
+    """The label space of a text; HeterosegError if `heteroseg taxonomy check` would refuse it."""
     document = parse_yaml(text, path)
     return build_label_space(document.parse(LabelSpaceFile), taxonomy, document)

@@ -13,12 +13,13 @@ import numpy as np
 
 from heteroseg.curation.label_lists import Listed
 from heteroseg.curation.name_matching import meanings, relation
-from heteroseg.curation.spec_text import Entry, checked_space, space_yaml
+from heteroseg.curation.spec_text import checked_space, space_yaml
 from heteroseg.datasets import list_items, read_sample
 from heteroseg.datasets.sample import Sample, spread_evenly
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.files import write_text
+from heteroseg.labels.space import LabelEntry, LabelSpaceFile
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 from heteroseg.supervision.targets import paint_boxes
@@ -185,24 +186,30 @@ def draft(
     labels: Sequence[Listed], tree: Taxonomy, proposals: list[list[Proposal]], name: str, taxonomy: str, source: str
 ) -> str:
     """The text of a label space of the first proposals; the others stand above each label as comments."""
-    entries, remaining = [], iter(proposals)
+    entries, notes, remaining = [], {}, iter(proposals)
     taken = {leaf for ranked in proposals if ranked and ranked[0].claimed for leaf in ranked[0].leaves}
     for label in labels:
         if label.ignore:
-            entries.append(Entry(label.id, label.name, (), label.color))
+            entries.append(LabelEntry(id=label.id, name=label.name, ignore=True, color=label.color))
             continue
         ranked = next(remaining)
         first = ranked[0].leaves if ranked else frozenset()
-        notes = [f"{i}. {_describe(tree, p)}" for i, p in enumerate(ranked, 1)] or ["nothing found: name its nodes"]
+        told = [f"{i}. {_describe(tree, p)}" for i, p in enumerate(ranked, 1)] or ["nothing found: name its nodes"]
         if ranked and not ranked[0].claimed:
             if first & taken:
-                notes.insert(0, "ignored for now: other labels have better claims on all that it might be")
+                told.insert(0, "ignored for now: other labels have better claims on all that it might be")
                 first = frozenset()
             taken |= first
-        nodes = tuple(tree.names[n] for n in tree.cover(first)) if first else ()
-        entries.append(Entry(label.id, label.name, nodes, label.color, label.evaluate, tuple(notes)))
+        nodes = [tree.names[n] for n in tree.cover(first)]
+        evaluate = label.evaluate or not nodes
+        entries.append(
+            LabelEntry(
+                id=label.id, name=label.name, nodes=nodes, ignore=not nodes, evaluate=evaluate, color=label.color
+            )
+        )
+        notes[label.id] = told
     head = [f"A draft from {source}.", "Read every line, change what is wrong, delete the comments."]
-    return space_yaml(name, taxonomy, entries, head)
+    return space_yaml(LabelSpaceFile(name=name, taxonomy=taxonomy, labels=entries), head, notes)
 
 
 def write_draft(path: Path, text: str, tree: Taxonomy) -> None:
