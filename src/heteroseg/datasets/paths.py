@@ -43,6 +43,7 @@ def require_file(path: Path, kind: str, hint: str) -> Path:
 
 
 def require_folder(path: Path) -> Path:
+    """`path` where it is a folder; else HeterosegError."""
     if path.is_file():
         raise HeterosegError(f"{path}: expected a folder, found a file; unpack it or name the folder above it")
     if not path.is_dir():

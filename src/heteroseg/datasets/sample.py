@@ -12,10 +12,12 @@ UNIT = (1, 1)  # the size of an image in parts of it
 
 
 def no_boxes() -> np.ndarray:
+    """(0, 4) float32."""
     return np.zeros((0, 4), np.float32)
 
 
 def no_ids() -> np.ndarray:
+    """(0,) int64."""
     return np.zeros(0, np.int64)
 
 

@@ -88,6 +88,8 @@ class Scene:
 
 
 class Light(NamedTuple):
+    """The light of a scene: colours of the sky above and at the horizon, and what they do to all others."""
+
     top: Color
     low: Color
     gain: Color
@@ -129,6 +131,7 @@ class Canvas:
         return np.minimum(np.maximum(pixels, -9 * self.w), 9 * self.w)
 
     def tint(self, color: Color, z: float) -> list[float]:
+        """A colour as it looks through `z` metres of haze."""
         clear = math.exp(-z / self.light.sight)
         pairs = zip(np.asarray(color).tolist(), self.light.low, strict=True)  # plain numbers are faster here
         return [min(max(a * clear + b * (1 - clear), 0.0), 255.0) for a, b in pairs]
@@ -184,12 +187,15 @@ class Board:
         self.foot, self.scale = self.canvas.project((self.x, 0, self.z)), np.array((self.flip * scale, -scale))
 
     def pixels(self, points) -> np.ndarray:
+        """(..., 2) metres on the board to (..., 2) pixels."""
         return np.asarray(points, np.float64) * self.scale + self.foot
 
     def poly(self, points, color: Color | None, concept: str | None) -> None:
+        """Fill a polygon, (points, 2) metres on the board."""
         self.canvas.fill(self.pixels(points), color, concept, self.z)
 
     def disc(self, x: float, y: float, r: float, color: Color | None, concept: str | None) -> None:
+        """Fill a disc of radius `r` metres around (x, y)."""
         center, radius = np.round(self.pixels((x, y)) * 16).astype(int).tolist(), round(abs(r * self.scale[0]) * 16)
         if color is not None:
             cv2.circle(self.canvas.image, center, radius, self.canvas.tint(color, self.z), -1, cv2.LINE_AA, 4)
@@ -197,6 +203,7 @@ class Board:
             cv2.circle(self.canvas.concepts, center, radius, [INDEX[concept]], -1, cv2.LINE_8, 4)
 
     def line(self, points, width: float, color: Color, concept: str | None) -> None:
+        """Draw a line through points, `width` metres wide and at least a pixel."""
         fixed = [np.round(self.pixels(points) * 16).astype(np.int32)]
         wide = max(1, round(width * self.canvas.focal / self.z))
         cv2.polylines(self.canvas.image, fixed, False, self.canvas.tint(color, self.z), wide, cv2.LINE_AA, 4)
@@ -204,12 +211,15 @@ class Board:
             cv2.polylines(self.canvas.concepts, fixed, False, [INDEX[concept]], wide, cv2.LINE_8, 4)
 
     def shadow(self, x: float, width: float) -> None:
+        """Darken the ground under a thing that is `width` metres wide, `x` metres from the foot."""
         self.canvas.shade(CIRCLE[:, [0, 2, 1]] * (width, 0, width * 0.4) + (self.x + x, 0, self.z), 0.62)
 
 
 def jitter(rng: Rng, color: Color, spread: float = 14) -> np.ndarray:
+    """(3,) a colour at random around `color`: each channel, and all of them together."""
     return np.asarray(color, np.float64) + rng.normal(0, spread * 0.6, 3) + rng.normal(0, spread)
 
 
 def pick(rng: Rng, options: Sequence):
+    """One of the options at random."""
     return options[int(rng.integers(len(options)))]

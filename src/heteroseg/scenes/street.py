@@ -37,6 +37,7 @@ class Street:
 
 
 def lay_street(rng: Rng) -> Street:
+    """A street of random widths; the camera stands on its right lane."""
     half = rng.uniform(3.2, 5.2)
     low = pick(rng, (0, 0, 3))
     garden = (low + rng.uniform(0, 3), low + rng.uniform(0, 3))
@@ -45,6 +46,7 @@ def lay_street(rng: Rng) -> Street:
 
 
 def draw_ground(c: Canvas, rng: Rng, s: Street) -> None:
+    """Terrain, sidewalks, curbs, parking, road and what lies on it."""
     asphalt, pave = jitter(rng, (98, 98, 102), 7), jitter(rng, (160, 152, 146), 7)
     c.strip(-300, 300, 0, 500, jitter(rng, (108, 134, 66), 10), "terrain")
     c.strip(s.edge(-1, s.walk), s.edge(1, s.walk), 0, 500, pave, "sidewalk")
@@ -64,6 +66,7 @@ def draw_ground(c: Canvas, rng: Rng, s: Street) -> None:
 
 
 def draw_markings(c: Canvas, rng: Rng, s: Street) -> None:
+    """The middle line, the lines at the edges, parking bays and perhaps a crosswalk."""
     white = np.array((228, 228, 222)) * rng.uniform(0.85, 1)
     crossing = rng.uniform(7, 22) if rng.random() < 0.4 else 999
     start, gap = rng.uniform(3, 8), pick(rng, (3.0, 4.5, 0.0))
@@ -104,6 +107,7 @@ Job = tuple[float, Callable[[], None]]  # how far away, and what draws it
 
 
 def plan_traffic(c: Canvas, rng: Rng, s: Street) -> list[Job]:
+    """Vehicles on both lanes, parked cars, and people on two wheels."""
     jobs: list[Job] = []
     for lane in (-1, 1):
         z = rng.uniform(7, 26)
@@ -125,6 +129,7 @@ def plan_traffic(c: Canvas, rng: Rng, s: Street) -> list[Job]:
 
 
 def plan_roadside(c: Canvas, rng: Rng, s: Street) -> list[Job]:
+    """Lamps, trees, people on the sidewalk and perhaps on the road, traffic lights."""
     jobs: list[Job] = []
     for side in (-1, 1):
         for z in np.arange(rng.uniform(8, 20), 75, rng.uniform(14, 24)) if rng.random() < 0.7 else ():
@@ -146,6 +151,7 @@ def plan_roadside(c: Canvas, rng: Rng, s: Street) -> list[Job]:
 
 
 def plan_signs(c: Canvas, rng: Rng, s: Street, many: bool) -> list[Job]:
+    """Signs on poles, some of them two to a pole, and backs of signs on the other side."""
     jobs: list[Job] = []
     names = list(SIGNS)
     count = rng.integers(3, 6) if many else rng.integers(1, 4)

@@ -67,6 +67,7 @@ def draw_wall(c: Canvas, rng: Rng, start, along, height: float, color: Color) ->
 
 
 def draw_building(c: Canvas, rng: Rng, x: float, side: int, z0: float, z1: float, height: float) -> None:
+    """A house beside the street: the wall along it, the end that we see, and windows."""
     color = jitter(rng, pick(rng, WALLS), 8)
     roof, peak = jitter(rng, pick(rng, ((120, 60, 50), (85, 80, 85), (100, 75, 60)))), rng.uniform(1.5, 4)
     depth = side * rng.uniform(8, 13)
@@ -140,6 +141,7 @@ def draw_end(end: Board, kind: str, paint: np.ndarray, inset: float, front: bool
 
 
 def draw_person(c: Canvas, rng: Rng, x: float, z: float) -> None:
+    """A person who walks: legs, arms, body and head."""
     board, size, step = Board(c, x, z, pick(rng, (-1, 1))), rng.uniform(0.9, 1.08), rng.uniform(0.05, 0.28)
     shirt, skin = jitter(rng, pick(rng, PAINTS), 12), jitter(rng, SKIN, 12)
     trousers = jitter(rng, pick(rng, (BLUE, BLACK, (120, 105, 85))), 12)
@@ -177,6 +179,7 @@ def draw_bike(c: Canvas, rng: Rng, kind: str, x: float, z: float, rider: bool) -
 
 
 def draw_rider(board: Board, rng: Rng, kind: str) -> None:
+    """Who sits on a bicycle or motorcycle; `kind` is the concept."""
     motor = kind == "motorcyclist"
     shirt = jitter(rng, pick(rng, ((40, 42, 50), (120, 30, 30)) if motor else PAINTS), 10)
     trousers = jitter(rng, (45, 50, 70), 8)
@@ -192,6 +195,7 @@ def draw_rider(board: Board, rng: Rng, kind: str) -> None:
 
 
 def draw_glyphs(board: Board, sign: Sign, y: float, r: float, concept: str) -> None:
+    """The text of a sign in strokes; the sign's centre is `y` metres up, its half width `r` metres."""
     width, height = sign.size
     for i, glyph in enumerate(sign.text):
         left = (i - len(sign.text) / 2 + 0.5) * width * 1.28
@@ -226,6 +230,7 @@ def draw_signs(c: Canvas, rng: Rng, x: float, z: float, names: Sequence[str]) ->
 
 
 def draw_lamp(c: Canvas, rng: Rng, x: float, z: float, inwards: int) -> None:
+    """A pole with a street light that hangs over the road."""
     board, height = Board(c, x, z, inwards), rng.uniform(5, 7.5)
     board.line([(0, 0), (0, height), (0.25, height + 0.35)], 0.14, GREY, "pole")
     board.line([(0.2, height + 0.35), (1.3, height + 0.5)], 0.1, GREY, "street light")
