@@ -74,15 +74,19 @@ lint: setup
 docs: setup
 	$(BIN)/mkdocs build --strict --quiet
 
-# One network from the four real datasets (see ../shared/data), about 80 minutes on 2 cores.
+# The four real datasets, as docs/real-data.md lays them out: make real DATA=FOLDER
+DATA ?= data
+PLACE := data_root=$(abspath $(DATA))
+
+# One network from all of them, about 80 minutes on 2 cores.
 real: setup
-	$(BIN)/heteroseg train experiments/real.yaml --out runs/real
+	$(BIN)/heteroseg train experiments/real.yaml --out runs/real $(PLACE)
 
 # See docs/results.md. Both go on where they were stopped.
 compare: setup
 	$(BIN)/heteroseg compare experiments/real.yaml --out runs/compare --seeds 2 --jobs 2 \
-		train.steps=400 train.batch=8 'train.crop=[192, 192]' train.ema=0.99 optimiser.warmup=50 train.workers=0
+		$(PLACE) train.steps=400 train.batch=8 'train.crop=[192, 192]' train.ema=0.99 optimiser.warmup=50 train.workers=0
 
 compare-full: setup
 	$(BIN)/heteroseg compare experiments/real.yaml --out runs/compare-full --seeds 3 \
-		train.steps=10000 train.batch=24 'train.crop=[384, 384]' train.workers=8 train.precision=bf16
+		$(PLACE) train.steps=10000 train.batch=24 'train.crop=[384, 384]' train.workers=8 train.precision=bf16

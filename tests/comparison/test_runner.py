@@ -45,6 +45,12 @@ def test_table_holds_what_evaluate_says(compared, tiny_experiment, capsys):
     assert (compared / "table.png").stat().st_size > 10_000
 
 
+def test_the_place_of_the_data_may_be_a_variable(tiny_data, tiny_experiment, monkeypatch):
+    monkeypatch.setenv("STORE", str(tiny_data))
+    base = open_base(*load_experiment(tiny_experiment, ["data_root=$STORE"]))
+    assert base.experiment.data_root == str(tiny_data)
+
+
 def test_what_is_done_is_kept_and_the_rest_is_made(compared, tiny_experiment, tmp_path, capsys):
     out = tmp_path / "copy"
     shutil.copytree(compared, out)

@@ -20,7 +20,8 @@ from heteroseg.labels.space import load_label_space
 from tests.writers import WRITERS
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name not in ("start.md", "log.md"))]
+OUTSIDE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]  # mkdocs checks the links of the others
+PAGES = [*OUTSIDE, *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name not in ("start.md", "log.md"))]
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```", re.M | re.S)
 SMALL = {
     "train": ["train.steps=2", "train.batch=4", "train.crop=[64,64]", "train.workers=0", "train.accelerator=cpu"],
@@ -121,6 +122,12 @@ def run_shell(text: str, folder: Path) -> None:
         if words[1:3] == ["blobs", "apply"]:
             confirm(folder)
         assert main([*words[1:], *SMALL.get(words[1], [])]) == 0, line
+
+
+@pytest.mark.parametrize("page", OUTSIDE, ids=lambda p: p.stem)
+def test_every_link_leads_to_a_file(page):
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [t for t in targets if not (page.parent / t).is_file()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)

@@ -36,7 +36,7 @@ def open_base(experiment: Experiment, folder: Path) -> Base:
     """What the ways start from; also finds missing data before anything is trained."""
     sources = open_sources(experiment, folder)
     counts = images_per_dataset(sources, experiment.train.batch)
-    root = str((folder / Path(experiment.data_root).expanduser()).resolve())
+    root = str((folder / Path(os.path.expandvars(experiment.data_root)).expanduser()).resolve())
     return Base(
         experiment.model_copy(update={"data_root": root}),
         sources[0].space.taxonomy,
