@@ -154,7 +154,7 @@ def test_places_in_memory_behave_like_folders():
     place.write("a.png", b"2")
     place.write("b/x.png", b"3")
     assert place.names() == ["a.png", "b/x.png"]
-    assert place.read("b/x.png") == b"3"
-    place.remove(["a.png"])
+    assert place.files.cat_file("b/x.png") == b"3"
+    place.files.rm_file("a.png")
     assert place.names() == ["b/x.png"]
-    place.remove(["b/x.png"])
+    place.files.rm_file("b/x.png")

@@ -13,7 +13,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from tqdm import tqdm
 
 from heteroseg.datasets import decode_image
@@ -46,50 +47,29 @@ SCHEMA = pa.schema(
 LEAST_SURE = 20  # images that the summary names
 
 
-@dataclass(frozen=True)
 class Place:
-    """A folder on any file system that fsspec knows."""
+    """A folder on any file system that fsspec knows; a wrong address raises HeterosegError."""
 
-    url: str
-
-    def __post_init__(self) -> None:
-        self.open()  # tells a wrong address at once
-
-    def open(self) -> tuple[fsspec.AbstractFileSystem, str]:
+    def __init__(self, url: str):
         try:
-            return fsspec.core.url_to_fs(self.url)
+            file_system, root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
-            raise HeterosegError(f"{self.url}: cannot be opened, {str(error).splitlines()[0]}") from None
-
-    @property
-    def local(self) -> bool:
-        return "file" in self.open()[0].protocol
+            raise HeterosegError(f"{url}: cannot be opened, {str(error).splitlines()[0]}") from None
+        self.url = url
+        self.local = Path(root) if isinstance(file_system, LocalFileSystem) else None
+        self.files = DirFileSystem(root, file_system)
 
     def names(self) -> list[str]:
         """All files below, as paths from here, sorted."""
-        fs, root = self.open()
-        if not fs.exists(root):
-            return []
-        return sorted(name[len(root.rstrip("/")) + 1 :] for name in fs.find(root))
-
-    def read(self, name: str) -> bytes:
-        fs, root = self.open()
-        return fs.cat_file(f"{root.rstrip('/')}/{name}")
+        return sorted(self.files.find("")) if self.files.exists("") else []
 
     def write(self, name: str, data: bytes) -> None:
         """Whole or not at all: a rename on disks, one put on object stores."""
-        fs, root = self.open()
-        path = f"{root.rstrip('/')}/{name}"
         if self.local:
-            with written(path) as temporary:
+            with written(self.local / name) as temporary:
                 temporary.write_bytes(data)
         else:
-            fs.pipe_file(path, data)
-
-    def remove(self, names: Sequence[str]) -> None:
-        fs, root = self.open()
-        for name in names:
-            fs.rm_file(f"{root.rstrip('/')}/{name}")
+            self.files.pipe_file(name, data)
 
 
 class Labeller:
@@ -108,7 +88,7 @@ class Labeller:
     def row(self, name: str) -> dict[str, Any]:
         target = f"labels/{name}.png"
         try:
-            image = decode_image(self.source.read(name), Path(name))
+            image = decode_image(self.source.files.cat_file(name), Path(name))
             label_indices, confidence = self.model.predict(image).confident_label_indices(self.space)
             self.dest.write(target, encode_ids(label_indices, self.space))
         except (HeterosegError, OSError) as error:
@@ -139,7 +119,7 @@ def read_rows(dest: Place, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
         if name.startswith("manifest/") and name.endswith(".parquet"):
-            for row in pq.read_table(io.BytesIO(dest.read(name)), schema=SCHEMA).to_pylist():
+            for row in pq.read_table(io.BytesIO(dest.files.cat_file(name)), schema=SCHEMA).to_pylist():
                 if row["source"] not in rows or row["error"] is None:
                     rows[row["source"]] = row
     return rows
@@ -148,7 +128,7 @@ def read_rows(dest: Place, names: Sequence[str]) -> dict[str, dict[str, Any]]:
 def begin(dest: Place, names: Sequence[str], job: dict[str, str]) -> None:
     """Note what is done here, or make sure that it is the same as before."""
     if "job.json" in names:
-        before = json.loads(dest.read("job.json"))
+        before = json.loads(dest.files.cat_file("job.json"))
         for key, value in job.items():
             if before.get(key) != value:
                 raise HeterosegError(
@@ -203,12 +183,14 @@ def predict_collection(
     if not images:
         raise HeterosegError(f"{source}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) below it, found none")
     if inputs.local and outputs.local:
-        where, to = (Path(place.open()[1]).resolve() for place in (inputs, outputs))
+        where, to = inputs.local.resolve(), outputs.local.resolve()
         if where == to or where in to.parents:
             raise HeterosegError(f"{dest}: lies in the folder of the images; choose another --out")
     names = outputs.names()
     begin(outputs, names, {"model": loaded.digest, "label_space": space.name, "source": source})
-    outputs.remove([name for name in names if Path(name).name.startswith(".part-")])  # of a killed job
+    for name in names:
+        if Path(name).name.startswith(".part-"):  # of a killed job
+            outputs.files.rm_file(name)
     before = read_rows(outputs, names)
     left = [name for name in images if name not in before or before[name]["error"] is not None]
     log(f"{len(images)} images, {len(images) - len(left)} done before")

@@ -95,15 +95,11 @@ def summary(counts: np.ndarray, space: LabelSpace, size: tuple[int, ...], frames
     }
 
 
-def _encode(path: Path, temporary: Path, pixels: np.ndarray, options: Sequence[int] = ()) -> None:
-    if not cv2.imwrite(str(temporary), pixels, options):
-        raise HeterosegError(f"{path}: could not be written; is the disk full?")
-
-
-def write_map(path: Path, ids: np.ndarray) -> None:
-    """(H, W) uint8 or uint16 ids as a grey PNG of 8 or 16 bits."""
+def write_map(path: Path, pixels: np.ndarray, options: Sequence[int] = ()) -> None:
+    """(H, W) uint8 or uint16 ids as a grey PNG of 8 or 16 bits, or what else OpenCV writes by the ending of `path`."""
     with written(path) as temporary:
-        _encode(path, temporary, ids)
+        if not cv2.imwrite(str(temporary), pixels, options):
+            raise HeterosegError(f"{path}: could not be written; is the disk full?")
 
 
 def native_ids(label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
@@ -152,9 +148,8 @@ def _one_image(model: Model, job: Job, space: LabelSpace, with_overlay: bool, ba
     label_indices = _answer(model.predict(image), space, back_off)
     write_ids(_with_ending(job.target, ".png"), label_indices, space)
     if with_overlay:
-        with written(_with_ending(job.target, "_overlay.jpg")) as temporary:
-            pixels = np.ascontiguousarray(picture(image, label_indices, space)[..., ::-1])
-            _encode(_with_ending(job.target, "_overlay.jpg"), temporary, pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
+        pixels = np.ascontiguousarray(picture(image, label_indices, space)[..., ::-1])
+        write_map(_with_ending(job.target, "_overlay.jpg"), pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
     write_json(
         _with_ending(job.target, ".json"),
         {"model": model.digest} | summary(count_labels(label_indices, space), space, label_indices.shape),

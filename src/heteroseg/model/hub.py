@@ -55,24 +55,20 @@ def download(name: str, revision: str | None = None, **options: Any) -> Path:
 
     repo, at = parse_name(name)
     revision = revision or at
+    reasons = {
+        GatedRepoError: "access must be asked for on the hub, then `hf auth login`",
+        RepositoryNotFoundError: "there is no such model on the hub, or it is private; "
+        "check the name, or `hf auth login`",
+        RevisionNotFoundError: f"the model has no revision {revision!r}; name a branch, tag or commit",
+        LocalEntryNotFoundError: "the hub cannot be reached and the model is not in the cache; "
+        "fetch it once with a network",
+    }  # the first that fits counts: a gated repository is one that was not found, too
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(FILES), **options))
-    except GatedRepoError:
-        raise HeterosegError(f"{PREFIX}{repo}: access must be asked for on the hub, then `hf auth login`") from None
-    except RepositoryNotFoundError:
-        raise HeterosegError(
-            f"{PREFIX}{repo}: there is no such model on the hub, or it is private; check the name, or `hf auth login`"
-        ) from None
-    except RevisionNotFoundError:
-        raise HeterosegError(
-            f"{PREFIX}{repo}: the model has no revision {revision!r}; name a branch, tag or commit"
-        ) from None
-    except LocalEntryNotFoundError:
-        raise HeterosegError(
-            f"{PREFIX}{repo}: the hub cannot be reached and the model is not in the cache; fetch it once with a network"
-        ) from None
     except _failures() as error:
-        raise HeterosegError(f"{PREFIX}{repo}: could not be fetched, {_reason(error)}") from None
+        fitting = (reason for kind, reason in reasons.items() if isinstance(error, kind))
+        reason = next(fitting, f"could not be fetched, {_reason(error)}")
+        raise HeterosegError(f"{PREFIX}{repo}: {reason}") from None
 
 
 def upload(

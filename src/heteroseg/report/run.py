@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from heteroseg.experiment.sources import Source, open_sources
 from heteroseg.files import yaml_text
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts as facts_now
-from heteroseg.report.examples import Example, collect_examples
+from heteroseg.report.examples import collect_examples
 from heteroseg.report.page import Contents, Row, spec_texts, write_report
-from heteroseg.report.statistics import Statistics, count
+from heteroseg.report.statistics import count
 
 
 def read_log(path: Path) -> list[Row]:
@@ -61,23 +62,18 @@ def origins(experiment: Experiment) -> dict[str, dict[str, str]]:
     }  # fmt: skip
 
 
-def _pictures(
-    model: Model, sources: list[Source], evaluation: dict[str, Any], images: int
-) -> tuple[list[Example], dict[str, Statistics]]:
-    return collect_examples(model, sources, evaluation, images), {s.name: count(s) for s in sources}
-
-
 def evaluation_contents(
     title: str, model: Model, sources: list[Source], evaluation: dict[str, Any], images: int
 ) -> Contents:
     """A page about an evaluation alone: scores, pictures, the tree; nothing about training."""
     spaces = {s.name: in_taxonomy_of(model, s.space) for s in sources}
-    examples, statistics = _pictures(model, sources, evaluation, images)
-    settings = spec_texts(model.taxonomy, spaces)
-    facts = facts_now() | {"weights": model.digest}
     return Contents(
-        title, model.taxonomy, spaces, evaluation, examples, statistics=statistics, settings=settings, facts=facts
-    )
+        title, model.taxonomy, spaces, evaluation,
+        examples=collect_examples(model, sources, evaluation, images),
+        statistics={s.name: count(s) for s in sources},
+        settings=spec_texts(model.taxonomy, spaces),
+        facts=facts_now() | {"weights": model.digest},
+    )  # fmt: skip
 
 
 def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, title: str = "") -> list[str]:
@@ -95,26 +91,26 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
             f"{scored} is of an older version, so confusions and the scores of the tree are not shown; "
             f"`heteroseg evaluate {run} --data EXPERIMENT --report FILE` has all."
         )
-    examples: list[Example] = []
-    statistics: dict[str, Statistics] = {}
+    experiment_text = {"experiment.yaml": yaml_text(json.loads(experiment.model_dump_json()))}
     try:
-        sources = open_sources(experiment, folder)
-        spaces = {s.name: in_taxonomy_of(model, s.space) for s in sources}
-        examples, statistics = _pictures(model, sources, evaluation, images)
+        contents = evaluation_contents(title, model, open_sources(experiment, folder), evaluation, images)
     except HeterosegError as error:
         notes.append(f"The data could not be read, so there are no pictures and counts: {error.faults[0]}")
         spaces = {n: model.space(e["label_space"]) for n, e in evaluation["datasets"].items()}
-    history = [(int(file.stem), _json(file)) for file in sorted((run / "evaluation").glob("*.json"))]
-    settings = {"experiment.yaml": yaml_text(json.loads(experiment.model_dump_json()))}
+        contents = Contents(title, model.taxonomy, spaces, evaluation, settings=spec_texts(model.taxonomy, spaces))
     facts = _json(run / "facts.json") if (run / "facts.json").is_file() else {}
-    write_report(
-        out,
-        Contents(
-            title or f"Run {experiment.name}", model.taxonomy, spaces, evaluation, examples, read_log(run / "log.csv"),
-            history, statistics, origins(experiment), settings | spec_texts(model.taxonomy, spaces),
-            facts | {"weights": model.digest}, _repeat(experiment, facts), notes,
-        ),
-    )  # fmt: skip
+    contents = replace(
+        contents,
+        title=title or f"Run {experiment.name}",
+        log=read_log(run / "log.csv"),
+        history=[(int(file.stem), _json(file)) for file in sorted((run / "evaluation").glob("*.json"))],
+        origins=origins(experiment),
+        settings=experiment_text | contents.settings,
+        facts=facts | {"weights": model.digest},
+        repeat=_repeat(experiment, facts),
+        notes=notes,
+    )
+    write_report(out, contents)
     return notes
 
 
