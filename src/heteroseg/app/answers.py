@@ -84,11 +84,6 @@ class Turns:
 
 def check_image(path: Path, limits: Limits) -> None:
     """Refuse what is no image or too large, by its header: nothing is decoded yet."""
-    if not path.is_file():
-        raise Refused(410, "the image is not kept any longer; drop it in again")
-    size = path.stat().st_size / 1e6
-    if size > limits.megabytes:
-        raise Refused(413, f"the file has {size:.1f} MB, at most {limits.megabytes:g} are taken; send a smaller one")
     try:
         with Image.open(path) as header:
             width, height = header.size
@@ -188,11 +183,19 @@ def path_at(prediction: Prediction, x: int, y: int) -> list[Step]:
     return steps
 
 
+def check_film(path: Path) -> None:
+    """Refuse what is no video of a known container. Playlists and lists of files would open other files."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    is_mp4, is_webm, is_avi = head[4:8] == b"ftyp", head[:4] == b"\x1aE\xdf\xa3", head[:4] + head[8:] == b"RIFFAVI "
+    if not (is_mp4 or is_webm or is_avi):
+        raise Refused(415, "expected a video (MP4, WebM, Matroska, AVI), found something else")
+
+
 def film(model: Model, source: Path, target: Path, view: View, space: LabelSpace, limits: Limits) -> str:
     """Write a video with the answers laid over it to `target`, as far as `limits.seconds` go; returns a sentence about
     how far that was. It is WebM (VP8), which browsers play, in the colours of `space`."""
-    if source.stat().st_size > limits.megabytes * 1e6:
-        raise Refused(413, f"the video has more than {limits.megabytes:g} MB; send a shorter one")
+    check_film(source)
     begin, frames = time.monotonic(), 0
     try:
         video = Video(source)

@@ -1,14 +1,18 @@
-"""The HTTP endpoint for programs: an image as the body of a POST, JSON or a PNG back."""
+"""The HTTP endpoint, for the page and for programs: bytes of an image as the body of a POST, JSON or a picture back."""
 
 import asyncio
 import base64
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
+import cv2
+import numpy as np
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
@@ -25,9 +29,11 @@ from heteroseg.app.answers import (
     Turns,
     View,
     deepest,
+    film,
     label_indices,
     open_image,
     path_at,
+    recolored,
     space_named,
     spaces,
 )
@@ -99,6 +105,17 @@ class Labels(Asked):
     depth: int | None = Field(None, ge=0, description=f"with {TREE!r}: cut it here; 0 is the root")
     back_off: float = Field(0, ge=0, le=1, description=f"with {TREE!r}: stop at the deepest node of this probability")
 
+    def view(self) -> View:
+        return View(self.labels, self.depth, self.back_off)
+
+
+class MapLabels(Labels):
+    packed: bool = Field(False, description="label_map is zlib of 16-bit ids (little endian, by row) instead of a PNG")
+
+
+class FilmLabels(Labels):
+    colors: str | None = Field(None, description="equal names take the colours of this label space of the first model")
+
 
 class Pixel(Asked):
     x: int = Field(description="column from the left, from 0")
@@ -110,22 +127,25 @@ class Fault(BaseModel):
 
 
 FAULTS: dict[int | str, dict[str, Any]] = {
+    403: {"model": Fault, "description": "asked by another page"},
     404: {"model": Fault, "description": "no such model"},
     408: {"model": Fault, "description": "the body did not come within the time limit"},
     413: {"model": Fault, "description": "too large"},
-    415: {"model": Fault, "description": "not an image"},
+    415: {"model": Fault, "description": "not an image or a video"},
+    421: {"model": Fault, "description": "another host is meant"},
     422: {"model": Fault, "description": "a wrong parameter"},
     429: {"model": Fault, "description": "too many requests are waiting"},
     503: {"model": Fault, "description": "no turn within the time limit"},
 }
-FRAME = 2**16  # bytes that a form takes beside the file in it
-IMAGE_BODY = {
-    "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
+KINDS = ("image/*", "video/*")
+BODIES = {
+    kind: {"requestBody": {"required": True, "content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}
+    for kind in KINDS
 }
 
 
 class Bounded:
-    """Reads no more of a body than the limit, whatever its header says; the uploads of the page are bounded too."""
+    """Reads no more of a body than the limit, whatever its header says."""
 
     def __init__(self, app: ASGIApp, limits: Limits):
         self.app, self.limits = app, limits
@@ -137,7 +157,7 @@ class Bounded:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self.limits.megabytes * 1e6 + FRAME:
+            if read > self.limits.megabytes * 1e6:
                 raise Refused(413, f"the body has more than {self.limits.megabytes:g} MB; send a smaller one")
             return message
 
@@ -148,55 +168,85 @@ def sentence(fault: Mapping[str, Any]) -> str:
     """A fault that pydantic found in the parameters."""
     name = fault["loc"][-1]
     if fault["type"] == "extra_forbidden":
-        known = [*Labels.model_fields, *Pixel.model_fields]
+        known = [*MapLabels.model_fields, *FilmLabels.model_fields, *Pixel.model_fields]
         return f"there is no parameter {name!r} here{nearest(name, known)}; see /v1/openapi.json"
-    return f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
+    return f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r:.80}"
 
 
 def label_infos(space: LabelSpace) -> list[LabelInfo]:
     return [LabelInfo(id=b.id, name=b.name, color=b.color) for b in space.labels]
 
 
-def answer(model: str, prediction: Prediction, view: View, begin: float) -> Answer:
-    indices, space = label_indices(prediction, view)
+def packed_ids(indices: np.ndarray, space: LabelSpace) -> bytes:
+    """(H, W) indices of labels as zlib of little-endian 16-bit ids, row by row."""
+    return zlib.compress(space.native_ids(indices).astype("<u2").tobytes(), 1)
+
+
+def answer(model: str, prediction: Prediction, asked: MapLabels, begin: float) -> Answer:
+    """The answer to one image; `begin` is the time when the work for it began."""
+    indices, space = label_indices(prediction, asked.view())
     counts = count_labels(indices, space)
     labels = [
-        FoundLabel(**vars(info), pixels=int(counts[i]), share=float(counts[i] / indices.size))
-        for i, info in enumerate(label_infos(space)) if counts[i]
-    ]  # fmt: skip
+        FoundLabel(**vars(info), pixels=int(count), share=float(count / indices.size))
+        for info, count in zip(label_infos(space), counts[:-1], strict=True)
+        if count
+    ]
+    ids = (packed_ids if asked.packed else encode_ids)(indices, space)
     return Answer(
-        model=model, label_space=space.name, width=indices.shape[1], height=indices.shape[0],
-        labels=sorted(labels, key=lambda b: -b.pixels), outside=int(counts[-1]), outside_id=space.outside,
-        label_map=base64.b64encode(encode_ids(indices, space)).decode(), seconds=round(time.monotonic() - begin, 4),
-    )  # fmt: skip
-
-
-def build_service(models: Mapping[str, Model], limits: Limits, turns: Turns) -> FastAPI:
-    """The endpoint; its OpenAPI document is at /v1/openapi.json (no page that loads scripts from elsewhere)."""
-    service = FastAPI(
-        title="heteroseg", version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json"
+        model=model,
+        label_space=space.name,
+        width=indices.shape[1],
+        height=indices.shape[0],
+        labels=sorted(labels, key=lambda label: -label.pixels),
+        outside=int(counts[-1]),
+        outside_id=space.outside,
+        seconds=round(time.monotonic() - begin, 4),
+        label_map=base64.b64encode(ids).decode(),
     )
-    service.add_middleware(Bounded, limits=limits)
 
-    async def answered(request: Request, asked: Asked, work: Callable[[str, Prediction, float], Any]) -> Any:
-        """What `work` makes of the name of the model, its prediction for the image in the body, and when it began."""
-        name = asked.model or next(iter(models))
-        if name not in models:
-            raise Refused(404, f"there is no model {name!r}; there are {', '.join(models)}")
 
-        def in_turn(data: bytes) -> Any:
-            with tempfile.TemporaryDirectory() as folder, turns.turn():
-                begin, path = time.monotonic(), Path(folder) / "image"
-                path.write_bytes(data)
-                return work(name, models[name].predict(open_image(path, limits)), begin)
+class Desk:
+    """Where requests wait for their turn. Bodies come as bytes; a file of them lives no longer than its turn."""
 
-        with turns.place():
+    def __init__(self, models: Mapping[str, Model], limits: Limits, turns: Turns):
+        self.models, self.limits, self.turns = models, limits, turns
+        # whoever looks at an image asks for it again and again: memory is that of one image for each model
+        self.predict = lru_cache(maxsize=len(models))(self._predict)
+
+    def name(self, asked: Asked) -> str:
+        name = asked.model or next(iter(self.models))
+        if name not in self.models:
+            raise Refused(404, f"there is no model {name!r}; there are {', '.join(self.models)}")
+        return name
+
+    def image(self, body: bytes) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "image"
+            path.write_bytes(body)
+            return open_image(path, self.limits)
+
+    def _predict(self, name: str, body: bytes) -> Prediction:
+        return self.models[name].predict(self.image(body))
+
+    async def in_turn(self, request: Request, work: Callable[[bytes], Any]) -> Any:
+        """What `work` makes of the body, when its turn comes."""
+
+        def worked(body: bytes) -> Any:
+            with self.turns.turn():
+                return work(body)
+
+        with self.turns.place():
+            seconds = self.limits.seconds
             try:
-                async with asyncio.timeout(limits.seconds):
-                    data = await request.body()
+                async with asyncio.timeout(seconds):
+                    body = await request.body()
             except TimeoutError:
-                raise Refused(408, f"the body did not come within {limits.seconds:g} seconds; send it again") from None
-            return await run_in_threadpool(in_turn, data)
+                raise Refused(408, f"the body did not come within {seconds:g} seconds; send it again") from None
+            return await run_in_threadpool(worked, body)
+
+
+def add_faults(service: FastAPI) -> None:
+    """Every fault is answered with one sentence."""
 
     @service.exception_handler(HeterosegError)
     async def refused(_: Request, error: HeterosegError) -> JSONResponse:
@@ -210,45 +260,100 @@ def build_service(models: Mapping[str, Model], limits: Limits, turns: Turns) -> 
     async def gone(_: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=499)  # nobody reads it
 
+    @service.api_route("/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    def unknown(request: Request) -> None:
+        raise Refused(404, f"there is no {request.method} {request.url.path}; see /v1/openapi.json")
+
+
+def add_images(service: FastAPI, desk: Desk) -> None:
+    """What is asked about an image."""
+
+    @service.post(
+        "/v1/predict",
+        response_model=Answer,
+        openapi_extra=BODIES["image/*"],
+        responses=FAULTS | {200: {"model": Answer, "content": {"image/png": {}}}},
+    )
+    async def predict_image(request: Request, asked: Annotated[MapLabels, Query()]) -> Any:
+        """Label an image. With `Accept: image/png` the answer is the label map alone."""
+        name = desk.name(asked)
+        kind = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower()
+
+        def work(body: bytes) -> Any:
+            begin = time.monotonic()
+            prediction = desk.predict(name, body)
+            if kind == "image/png":
+                return Response(encode_ids(*label_indices(prediction, asked.view())), media_type="image/png")
+            return answer(name, prediction, asked, begin)
+
+        return await desk.in_turn(request, work)
+
+    @service.post("/v1/path", openapi_extra=BODIES["image/*"], responses=FAULTS)
+    async def path_of_pixel(request: Request, asked: Annotated[Pixel, Query()]) -> PathAnswer:
+        """How the pixel at column x and row y is decided, from the root down."""
+        name = desk.name(asked)
+
+        def work(body: bytes) -> PathAnswer:
+            steps = path_at(desk.predict(name, body), asked.x, asked.y)
+            return PathAnswer(model=name, x=asked.x, y=asked.y, path=[PathStep(**asdict(s)) for s in steps])
+
+        return await desk.in_turn(request, work)
+
+    @service.post("/v1/picture", openapi_extra=BODIES["image/*"], responses=FAULTS, response_class=Response)
+    async def picture(request: Request) -> Response:
+        """The image as a PNG, upright: for browsers, which do not show PPM or TIFF."""
+
+        def work(body: bytes) -> Response:
+            encoded = cv2.imencode(".png", desk.image(body)[..., ::-1])[1]
+            return Response(encoded.tobytes(), media_type="image/png")
+
+        return await desk.in_turn(request, work)
+
+
+def add_films(service: FastAPI, desk: Desk) -> None:
+    """What is asked about a video."""
+
+    @service.post("/v1/film", openapi_extra=BODIES["video/*"], responses=FAULTS, response_class=Response)
+    async def label_film(request: Request, asked: Annotated[FilmLabels, Query()]) -> Response:
+        """The video under the colours of its labels, as WebM; `heteroseg-frames` tells how far the time went."""
+        name, view = desk.name(asked), asked.view()
+        space = space_named(desk.models[name], view.labels)
+        if asked.colors is not None:
+            first = next(iter(desk.models.values()))
+            space = recolored(space, {b.name: b.color for b in space_named(first, asked.colors).labels})
+
+        def work(body: bytes) -> Response:
+            with tempfile.TemporaryDirectory() as folder:
+                source, target = Path(folder) / "film", Path(folder) / "overlay.webm"
+                source.write_bytes(body)
+                frames = film(desk.models[name], source, target, view, space, desk.limits)
+                return Response(target.read_bytes(), media_type="video/webm", headers={"heteroseg-frames": frames})
+
+        return await desk.in_turn(request, work)
+
+
+def build_service(models: Mapping[str, Model], limits: Limits, turns: Turns) -> FastAPI:
+    """The endpoint; its OpenAPI document is at /v1/openapi.json (no page that loads scripts from elsewhere)."""
+    service = FastAPI(
+        title="heteroseg", version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json"
+    )
+    service.add_middleware(Bounded, limits=limits)
+    desk = Desk(models, limits, turns)
+
     @service.get("/v1/models", responses=FAULTS)
     def list_models() -> list[ModelInfo]:
         """The served models and their label spaces."""
         return [
             ModelInfo(
-                name=name, digest=model.digest, depth=deepest(model.taxonomy),
+                name=name,
+                digest=model.digest,
+                depth=deepest(model.taxonomy),
                 label_spaces={s: label_infos(space_named(model, s)) for s in spaces(model)},
             )
             for name, model in models.items()
-        ]  # fmt: skip
+        ]
 
-    @service.post(
-        "/v1/predict", response_model=Answer, openapi_extra=IMAGE_BODY,
-        responses=FAULTS | {200: {"model": Answer, "content": {"image/png": {}}}},
-    )  # fmt: skip
-    async def predict_image(request: Request, asked: Annotated[Labels, Query()]) -> Any:
-        """Label an image. With `Accept: image/png` the answer is the label map alone."""
-        view = View(asked.labels, asked.depth, asked.back_off)
-        kind = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower()
-
-        def work(name: str, prediction: Prediction, begin: float) -> Any:
-            if kind == "image/png":
-                return Response(encode_ids(*label_indices(prediction, view)), media_type="image/png")
-            return answer(name, prediction, view, begin)
-
-        return await answered(request, asked, work)
-
-    @service.post("/v1/path", openapi_extra=IMAGE_BODY, responses=FAULTS)
-    async def path_of_pixel(request: Request, asked: Annotated[Pixel, Query()]) -> PathAnswer:
-        """How the pixel at column x and row y is decided, from the root down."""
-
-        def work(name: str, prediction: Prediction, _: float) -> PathAnswer:
-            steps = path_at(prediction, asked.x, asked.y)
-            return PathAnswer(model=name, x=asked.x, y=asked.y, path=[PathStep(**asdict(s)) for s in steps])
-
-        return await answered(request, asked, work)
-
-    @service.api_route("/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
-    def unknown(request: Request) -> None:
-        raise Refused(404, f"there is no {request.method} {request.url.path}; see /v1/openapi.json")
-
+    add_images(service, desk)
+    add_films(service, desk)
+    add_faults(service)
     return service

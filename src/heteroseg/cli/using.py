@@ -1,11 +1,8 @@
 """Commands for handing a network on: predict, export, share, serve."""
 
 import argparse
-import logging
-import os
 import socket
 import sys
-import tempfile
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -98,34 +95,30 @@ def share(args: argparse.Namespace) -> int:
 def serve(args: argparse.Namespace) -> int:
     if len(args.models) > 2:
         raise HeterosegError(f"serve: expected one or two MODELs, found {len(args.models)}")
-    with tempfile.TemporaryDirectory(prefix="heteroseg-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # what people upload does not outlive the server; read on import
-        try:
-            import uvicorn
+    try:
+        import uvicorn
 
-            from heteroseg.app.answers import Limits
-            from heteroseg.app.page import build_app
-        except ImportError as error:
-            raise HeterosegError(
-                f"heteroseg serve needs the package {error.name or error}; pip install 'heteroseg[app]'"
-            ) from None
-        from heteroseg.model.model import load
+        from heteroseg.app.answers import Limits
+        from heteroseg.app.page import build_app
+    except ImportError as error:
+        raise HeterosegError(
+            f"heteroseg serve needs the package {error.name or error}; pip install 'heteroseg[app]'"
+        ) from None
+    from heteroseg.model.model import load
 
-        loaded = [load(m, args.device) for m in args.models]
-        distinct = len({model.name for model in loaded}) == len(loaded)
-        models = {model.name if distinct else f"{model.name} ({i})": model for i, model in enumerate(loaded, 1)}
-        limits = Limits(args.max_megapixels, args.max_megabytes, args.max_seconds, args.queue)
-        app = build_app(models, limits)
-        with free_port(args.host, args.port) as door:
-            host, port = door.getsockname()[:2]
-            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            print(f"{address}/ for people, {address}/v1/openapi.json for programs; stop it with Ctrl-C", flush=True)
-            if not ip_address(host).is_loopback:
-                print("heteroseg: every machine that reaches this one can use it", file=sys.stderr)
-            # An open page holds a connection for ever, so stopping does not wait for it, and cutting it is no error.
-            logging.getLogger("uvicorn.error").addFilter(lambda r: "graceful shutdown" not in f"{r.msg} {r.exc_info}")
-            config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=15, timeout_graceful_shutdown=2)
-            uvicorn.Server(config).run([door])
+    loaded = [load(m, args.device) for m in args.models]
+    distinct = len({model.name for model in loaded}) == len(loaded)
+    models = {model.name if distinct else f"{model.name} ({i})": model for i, model in enumerate(loaded, 1)}
+    limits = Limits(args.max_megapixels, args.max_megabytes, args.max_seconds, args.queue)
+    app = build_app(models, limits, args.allow_host)
+    with free_port(args.host, args.port) as door:
+        host, port = door.getsockname()[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        print(f"{address}/ for people, {address}/v1/openapi.json for programs; stop it with Ctrl-C", flush=True)
+        if not ip_address(host).is_loopback:
+            print("heteroseg: every machine that reaches this one can use it", file=sys.stderr)
+        config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=15, timeout_graceful_shutdown=2)
+        uvicorn.Server(config).run([door])
     return 0
 
 
@@ -198,6 +191,13 @@ def add(commands: Action) -> None:
     p = add_command(commands, "serve", serve, "open a web page and an HTTP endpoint for one or two models", "--device")
     p.add_argument("models", nargs="+", metavar="MODEL", help="one or two, side by side: as for predict")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    p.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name that browsers use for this server",
+    )
     p.add_argument("--port", type=port, default=7860, help="0 takes a free one (default: 7860)")
     p.add_argument("--max-megapixels", type=positive, default=16.0, metavar="N", help="largest image (16)")
     p.add_argument("--max-megabytes", type=positive, default=64.0, metavar="N", help="largest upload (64)")
