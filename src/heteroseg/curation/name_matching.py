@@ -1,5 +1,7 @@
-"""How near the names of a label and of a node are: tokens, a shipped table of words, the spelling, and word vectors
-where the extra `words` is installed. Offline.
+"""How near the name of a label is to that of a node.
+
+It compares words with a shipped table of synonyms and kinds, then the spelling, then word vectors if the extra `words`
+is installed. It needs no network.
 """
 
 import re
@@ -25,7 +27,11 @@ Phrase = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Words:
-    """`same` phrase -> the phrase that stands for it; `broader` phrase -> phrases; fillers and abbreviations."""
+    """The table of words.
+
+    `same`: the phrase that stands for a phrase; `broader`: what a phrase is a kind of; `fillers`: words that say
+    nothing; `short`: what abbreviations stand for.
+    """
 
     same: dict[Phrase, Phrase]
     broader: dict[Phrase, tuple[Phrase, ...]]
@@ -45,11 +51,11 @@ def words() -> Words:
 
 def _tokens(name: str) -> list[str]:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    found = [words().short.get(w, w) for w in re.findall(r"[a-z0-9]+", spaced.lower())]
-    for i, word in reversed(list(enumerate(found[:-1]))):
+    tokens = [words().short.get(w, w) for w in re.findall(r"[a-z0-9]+", spaced.lower())]
+    for i, word in reversed(list(enumerate(tokens[:-1]))):
         if word == "non":
-            found[i : i + 2] = [f"non-{found[i + 1]}"]
-    singular = [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith(("ss", "us")) else w for w in found]
+            tokens[i : i + 2] = [f"non-{tokens[i + 1]}"]
+    singular = [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith(("ss", "us")) else w for w in tokens]
     return [w for w in singular if w not in words().fillers] or singular
 
 
@@ -84,21 +90,22 @@ def meanings(name: str) -> tuple[tuple[Phrase, ...], ...]:
 def _above(meaning: tuple[Phrase, ...]) -> dict[Phrase, int]:
     """All broader phrases of the noun, the last phrase, with the steps to each; the noun itself is 0 steps away."""
     noun = next((p for p in reversed(meaning) if not p[0].startswith("non-")), meaning[-1])
-    found, waiting = {noun: 0}, [noun]
+    steps, waiting = {noun: 0}, [noun]
     while waiting:
         phrase = waiting.pop(0)
         for wider in words().broader.get(phrase, ()):
-            if wider not in found:
-                found[wider] = found[phrase] + 1
+            if wider not in steps:
+                steps[wider] = steps[phrase] + 1
                 waiting.append(wider)
-    return found
+    return steps
 
 
 @cache
 def relation(label: str, node: str) -> tuple[float, str]:
-    """Score from 0 to 1 and a word for it: `same`, `kind` (the node is a kind or part of the label), `part` (the label
-    is one of the node), `related` (kinds of one thing), `spelling`, `meaning` (near as word vectors), or 0 and an empty
-    word.
+    """How near two names are: a score from 0 to 1, and a word that says how.
+
+    The word is `same`, `kind` (the node is a kind or part of the label), `part` (the label is one of the node),
+    `related` (both are kinds of one thing), `spelling`, `meaning` (near as word vectors), or empty if the score is 0.
     """
     best = (0.0, "")
     for a in meanings(label):
@@ -141,12 +148,12 @@ def _vectors() -> tuple[Any, np.ndarray] | None:
 
     Read without importing it, since its import reconfigures logging.
     """
-    found = find_spec("wordllama")
-    if found is None or found.origin is None:
+    package = find_spec("wordllama")
+    if package is None or package.origin is None:
         return None
     from tokenizers import Tokenizer
 
-    folder = Path(found.origin).parent
+    folder = Path(package.origin).parent
     tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
     weights = load_file(folder / "weights" / "l2_supercat_256.safetensors")
     return tokenizer, next(iter(weights.values())).astype(np.float32)
