@@ -224,14 +224,6 @@ def evaluate(
         >>> from heteroseg import Experiment, evaluate
         >>> from heteroseg.experiment.sources import open_sources
         >>> from heteroseg.scenes import generate
-        >>> from heteroseg import Model, load_label_space
-        >>> from heteroseg.experiment.config import ModelConfig
-        >>> from heteroseg.networks import build_network
-        >>> size = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
-        >>> config = ModelConfig(backbone="hf:resnet", backbone_options=size, width=16)
-        >>> space = load_label_space("gtsdb")
-        >>> network = build_network(config, space.taxonomy)
-        >>> model = Model("tiny", network, space.taxonomy, {space.name: space}, config)
         >>> dataset = {"root": "gtsdb", "reader": "gtsdb", "label_space": "gtsdb"}
         >>> with tempfile.TemporaryDirectory() as root:
         ...     generate(Path(root), train=1, val=2, size=(48, 64))

@@ -236,14 +236,6 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
 
     Example:
         >>> from heteroseg import load
-        >>> from heteroseg import Model, load_label_space
-        >>> from heteroseg.experiment.config import ModelConfig
-        >>> from heteroseg.networks import build_network
-        >>> size = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
-        >>> config = ModelConfig(backbone="hf:resnet", backbone_options=size, width=16)
-        >>> space = load_label_space("camvid11")
-        >>> network = build_network(config, space.taxonomy)
-        >>> model = Model("tiny", network, space.taxonomy, {space.name: space}, config)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_model(model, Path(folder, "model"))
         ...     loaded = load(Path(folder, "model"))

@@ -28,16 +28,9 @@ class Prediction:
     `output` holds logits (1, C, h, w) at the output stride, or what they are made of.
 
     Example:
-        >>> from heteroseg import Model, load_label_space
-        >>> from heteroseg.experiment.config import ModelConfig
-        >>> from heteroseg.networks import build_network
-        >>> size = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
-        >>> config = ModelConfig(backbone="hf:resnet", backbone_options=size, width=16)
-        >>> space = load_label_space("camvid11")
-        >>> network = build_network(config, space.taxonomy)
-        >>> model = Model("tiny", network, space.taxonomy, {space.name: space}, config)
         >>> prediction = model.predict(np.zeros((48, 64, 3), np.uint8))
-        >>> ids = prediction.labels("camvid11")
+        >>> ids = prediction.labels("gtsdb")
+        >>> space = model.space("gtsdb")
         >>> ids.shape, ids.dtype, set(ids.ravel().tolist()) <= {*space.ids.tolist(), space.outside}
         ((48, 64), dtype('int64'), True)
         >>> bool(np.allclose(prediction.probs("root"), 1))
