@@ -128,6 +128,57 @@ def test_faults_of_overrides(tmp_path, override, said):
     assert all(s in fault for s in said)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key", "reason"),
+    [
+        (
+            ["model.backbone=lite0", "model.backbone_options={depths: [1]}"],
+            "model.backbone_options",
+            "'lite0' has none",
+        ),
+        (
+            ["model.backbone=paper", "model.backbone_options={depths: [1]}"],
+            "model.backbone_options",
+            "'paper' has none",
+        ),
+        (["model.backbone=hf-seg:segformer", "model.scale=0.5"], "model.scale", "a whole network"),
+        (["model.backbone=hf-seg:segformer", "model.decoder=reduction"], "model.decoder", "a whole network"),
+        (["model.backbone=hf-seg:segformer", "model.width=64"], "model.width", "a whole network"),
+        (["model.backbone=hf-seg:segformer", "model.stride=8"], "model.stride", "a whole network"),
+        (["model.backbone=hf-seg:segformer", "optimiser.backbone_lr=0.1"], "optimiser.backbone_lr", "a whole network"),
+        (["optimiser.momentum=0.5"], "optimiser.momentum", "only optimiser.name sgd"),
+        (["optimiser.schedule=piecewise", "optimiser.power=1"], "optimiser.power", "only optimiser.schedule poly"),
+        (["optimiser.halve_at=[5]"], "optimiser.halve_at", "only optimiser.schedule piecewise"),
+    ],
+)
+def test_an_option_without_effect_is_a_fault(tmp_path, overrides, key, reason):
+    (fault,) = faults(tmp_path, SOUND, *overrides)
+    assert fault.startswith(f"{overrides[-1]}: {key} has no effect, ")
+    assert reason in fault
+
+
+def test_options_without_effect_are_told_with_their_lines(tmp_path):
+    text = SOUND + "optimiser:\n  momentum: 0.5\n  power: 2.0\n  halve_at: [3]\n"
+    path = tmp_path / "e.yaml"
+    assert [fault.partition(" ")[0] for fault in faults(tmp_path, text)] == [f"{path}:9:", f"{path}:11:"]
+
+
+def test_options_that_take_effect_or_say_the_default_are_sound(tmp_path):
+    default = ["optimiser.momentum=0.9", "optimiser.halve_at=[]", "model.backbone_options={}", "model.width=128"]
+    load_experiment(write(tmp_path, SOUND), default)
+    for name in ("model.backbone=hf:resnet", "model.backbone=timm:resnet18"):
+        used = ["model.backbone_options={depths: [1]}", "model.width=64", "model.stride=8", "model.scale=0.5"]
+        load_experiment(write(tmp_path, SOUND), [name, *used, "optimiser.backbone_lr=0.1"])
+    paper = ["name=sgd", "momentum=0.5", "schedule=piecewise", "halve_at=[5]"]
+    load_experiment(write(tmp_path, SOUND), [f"optimiser.{option}" for option in paper])
+
+
+def test_a_stored_experiment_with_an_idle_option_still_loads(tmp_path):
+    stored = load_experiment(write(tmp_path, SOUND))[0].model_dump()
+    stored["optimiser"]["halve_at"] = [5]
+    assert Experiment.model_validate(stored).optimiser.halve_at == [5]
+
+
 def experiment(data_root: str, root: str) -> Experiment:
     city = {"root": root, "reader": "cityscapes", "label_space": "cityscapes"}
     return Experiment(name="e", taxonomy="t", data_root=data_root, datasets={"city": city})

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
@@ -221,3 +222,11 @@ def test_pretrained_lite0_differs_from_random():
     assert not torch.allclose(random[name], trained[name])
     again = build_backbone("lite0", pretrained=True).state_dict()
     assert torch.equal(again[name], trained[name])
+
+
+def test_options_change_a_backbone_of_a_folder_too(tmp_path):
+    AutoConfig.for_model("resnet", embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1] * 4).save_pretrained(
+        tmp_path
+    )
+    assert build_backbone(f"hf:{tmp_path}").maps.channels == (8, 8, 16, 16)
+    assert build_backbone(f"hf:{tmp_path}", options={"hidden_sizes": [8, 8, 8, 8]}).maps.channels == (8, 8, 8, 8)

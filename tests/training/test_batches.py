@@ -32,9 +32,10 @@ def root(tmp_path_factory) -> Path:
 
 def experiment(root: Path, shares=(1, 2, 1), focus=0.5, **train) -> Experiment:
     datasets = {
-        name: {"root": name, "reader": name, "label_space": name, "share": share, "focus": focus, "scale": (0.7, 1.5)}
+        name: {"root": name, "reader": name, "label_space": name, "share": share, "scale": (0.7, 1.5)}
         for name, share in zip(COUNTS, shares, strict=True)
     }
+    datasets["gtsdb"]["focus"] = focus  # the others have no boxes
     train = {"steps": 6, "batch": 4, "crop": (33, 47), "seed": 3, "workers": 0, **train}
     return Experiment(name="e", taxonomy="streets-108", data_root=str(root), datasets=datasets, train=train)
 
@@ -316,3 +317,20 @@ def test_rare_draws_decode_no_photograph_at_the_start(root, monkeypatch):
     assert [list(images) for images in draws.images_of] == [list(images) for images in expected], "in the order of ids"
     with pytest.raises(AssertionError, match="a photograph"):
         draws[0]
+
+
+@pytest.mark.parametrize(("option", "dataset"), [("focus", "vistas"), ("rare", "gtsdb")])
+def test_crops_that_no_image_can_give_are_a_fault(root, option, dataset):
+    e = experiment(root)
+    setattr(e.datasets[dataset], option, 0.5)
+    sources = open_sources(e, root)
+    for source in sources:
+        if source.name == dataset and option == "rare":
+            source.train = [replace(item, boxes=item.boxes[:0], box_ids=item.box_ids[:0]) for item in source.train]
+            source.config.focus = 0.0
+    with pytest.raises(
+        HeterosegError, match=rf"^datasets\.{dataset}\.{option} has no effect, no training image"
+    ) as error:
+        training_loader(e, sources)
+    assert len(error.value.faults) == 1
+    training_loader(e, sources, first=2)  # a run that began before this was told can go on

@@ -103,7 +103,7 @@ def iv2018(base: Base) -> list[Part]:
         },
         optimiser={
             "name": "sgd", "lr": 0.01, "backbone_lr": 1.0, "momentum": 0.9, "weight_decay": 1.7e-4, "warmup": 0,
-            "clip": 0.0, "schedule": "piecewise", "halve_at": [steps * 8 // 17, steps * 15 // 17],
+            "clip": 0.0, "schedule": "piecewise", "power": 0.9, "halve_at": [steps * 8 // 17, steps * 15 // 17],
         },
         train={"ema": 0.9},
         evaluate={"decision": "path"},

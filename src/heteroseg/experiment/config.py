@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_yaml
+from heteroseg.files import Document, read_yaml
 
 
 class Strict(BaseModel):
@@ -143,6 +143,33 @@ class Experiment(Strict):
         return self
 
 
+def _require_effect(experiment: Experiment, document: Document) -> None:
+    """Raise HeterosegError for every option with a value of its own that other options keep from taking effect."""
+    model, optimiser = experiment.model, experiment.optimiser
+    whole = model.backbone.startswith("hf-seg:")
+    network = f"{model.backbone!r} is a whole network"
+    rules = (
+        (
+            "model",
+            "backbone_options",
+            model.backbone in ("lite0", "paper"),
+            f"{model.backbone!r} has none",
+        ),
+        *(("model", key, whole, network) for key in ("scale", "decoder", "width", "stride")),
+        ("optimiser", "backbone_lr", whole, network),
+        ("optimiser", "momentum", optimiser.name != "sgd", "only optimiser.name sgd has a momentum"),
+        ("optimiser", "power", optimiser.schedule != "poly", "only optimiser.schedule poly has a power"),
+        ("optimiser", "halve_at", optimiser.schedule != "piecewise", "only optimiser.schedule piecewise halves"),
+    )
+    faults = []
+    for section, key, idle, reason in rules:
+        block = getattr(experiment, section)
+        if idle and getattr(block, key) != type(block).model_fields[key].default:
+            faults.append(f"{document.where(section, key)}: {section}.{key} has no effect, {reason}; leave it out")
+    if faults:
+        raise HeterosegError(*faults)
+
+
 def _assign(data: Any, keys: Sequence[str], value: Any, override: str) -> None:
     for key in keys[:-1]:
         if not isinstance(data, dict):
@@ -158,7 +185,8 @@ def _assign(data: Any, keys: Sequence[str], value: Any, override: str) -> None:
 def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Experiment, Path]:
     """Read an experiment and apply `key=value` overrides (values are YAML).
 
-    Returns it and the folder that its relative paths start from. Faults raise HeterosegError with file and line.
+    Returns it and the folder that its relative paths start from. Faults raise HeterosegError with file and line; an
+    option that cannot take effect beside the others is one.
     """
     document = read_yaml(path)
     if not isinstance(document.data, dict):
@@ -176,7 +204,9 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Ex
         for old in [loc for loc in document.lines if loc[: len(keys)] == keys]:
             del document.lines[old]
         document.lines[keys] = override  # a fault in it is told with the argument, not with a line of the file
-    return document.parse(Experiment), Path(path).resolve().parent
+    experiment = document.parse(Experiment)
+    _require_effect(experiment, document)
+    return experiment, Path(path).resolve().parent
 
 
 def dataset_root(experiment: Experiment, config: DatasetConfig, folder: Path) -> Path:

@@ -149,7 +149,7 @@ def _transformers(name: str, pretrained: bool, options: dict) -> Backbone:
 
     options = dict(options)
     if "/" in name:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, **options)
     else:
         config = AutoConfig.for_model(name, **options)
     stages = [s for s in getattr(config, "stage_names", []) if s != "stem"]

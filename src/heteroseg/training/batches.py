@@ -168,6 +168,19 @@ class StepSampler:
             yield list(range(step * self.batch + self.rank, (step + 1) * self.batch, self.world))
 
 
+def _require_effect(draws: TrainingDraws) -> None:
+    """Raise HeterosegError where a dataset cannot give the crops that its `rare` or `focus` asks for."""
+    faults = []
+    for source, images in zip(draws.sources, draws.images_of, strict=True):
+        place = f"datasets.{source.name}"
+        if source.config.rare and source.train and not images:
+            faults.append(f"{place}.rare has no effect, no training image holds a label that is trained; leave it out")
+        if source.config.focus and source.train and not any(len(item.boxes) for item in source.train):
+            faults.append(f"{place}.focus has no effect, no training image has boxes; leave it out")
+    if faults:
+        raise HeterosegError(*faults)
+
+
 def _one_thread(_: int) -> None:
     cv2.setNumThreads(0)  # workers are the parallelism
     torch.set_num_threads(1)
@@ -176,11 +189,16 @@ def _one_thread(_: int) -> None:
 def training_loader(
     experiment: Experiment, sources: Sequence[Source], first: int = 0, rank: int = 0, world: int = 1, pin: bool = False
 ) -> DataLoader:
-    """Batches of steps `first` to the end for process `rank` of `world`."""
+    """Batches of steps `first` to the end for process `rank` of `world`; `pin` is for GPUs.
+
+    A batch that cannot be shared, or `rare` and `focus` that cannot take effect in a new run, raise HeterosegError.
+    """
     t = experiment.train
     if t.batch % world:
         raise HeterosegError(f"train.batch: expected a multiple of the {world} processes, found {t.batch}")
     draws = TrainingDraws(sources, t.batch, t.crop, t.color, t.seed)
+    if first == 0:
+        _require_effect(draws)
     return DataLoader(
         draws,
         batch_sampler=StepSampler(first, t.steps, t.batch, rank, world),
