@@ -12,8 +12,7 @@ from heteroseg.datasets.paths import expand, find_files, items_of, pair, with_ma
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
-FULL = "leftImg8bit/{split}/{name}_leftImg8bit"
-FULL_MASKS = "gtFine/{split}/{name}_gtFine_"
+FRAMES, MASKS = "leftImg8bit/{split}/{name}_leftImg8bit.*", "gtFine/{split}/{name}_gtFine_"
 POLYGONS = "polygons"
 # the ids of IDD's label table, in its order
 NAMES = """road;parking;drivable fallback;sidewalk;rail track;non-drivable fallback;person;animal;rider;motorcycle;
@@ -23,8 +22,6 @@ vegetation;sky;fallback background;unlabeled;ego vehicle;rectification border;ou
     "\n", ""
 ).split(";")
 UNLABELED = NAMES.index("unlabeled")
-LITE = "leftImg8bit/{split}/{name}_image"
-LITE_MASKS = "gtFine/{split}/{name}_label.png"
 
 
 def idd(root: Path | str, split: str, labels: str = "labelIds") -> list[Item]:
@@ -35,8 +32,8 @@ def idd(root: Path | str, split: str, labels: str = "labelIds") -> list[Item]:
     """
     root = Path(root)
     if labels == POLYGONS:
-        items = items_of(root, split, FULL + ".*")
-        items = with_masks(items, lambda i: root / expand(FULL_MASKS + "polygons.json", split, i.name), "polygon file")
+        items = items_of(root, split, FRAMES)
+        items = with_masks(items, lambda i: root / expand(MASKS + "polygons.json", split, i.name), "polygon file")
         ids = {name: i for i, name in enumerate(NAMES)}
         return [replace(item, polygon_ids=ids, background=UNLABELED) for item in items]
     names = find_files(root, "gtFine/{split}/{name}.png", split)
@@ -47,9 +44,9 @@ def idd(root: Path | str, split: str, labels: str = "labelIds") -> list[Item]:
             f"found {', '.join(kinds) or 'no masks of this form'}; set `labels` to a kind that is there or to "
             f"'polygons', or make the masks with IDD's public code{nearest(labels, kinds)}"
         )
-    return pair(root, split, FULL + ".*", FULL_MASKS + labels + ".png")
+    return pair(root, split, FRAMES, MASKS + labels + ".png")
 
 
 def idd_lite(root: Path | str, split: str) -> list[Item]:
     """Items named DRIVE/FRAME; masks hold the ids 0-6, 8 bits, 255 ignored. What is missing raises HeterosegError."""
-    return pair(Path(root), split, LITE + ".*", LITE_MASKS)
+    return pair(Path(root), split, "leftImg8bit/{split}/{name}_image.*", "gtFine/{split}/{name}_label.png")

@@ -6,14 +6,14 @@ driveable surface, 31 ego vehicle. Objects without a mask stay unlabelled.
 """
 
 import base64
-import binascii
 from pathlib import Path
 from typing import Any
 
 from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, attach
+from heteroseg.datasets.coco_json import coco_outline
 from heteroseg.datasets.paths import SHOWN, raise_faults, require_file, require_folder
 from heteroseg.datasets.records import by_id, lists_of, read_json
-from heteroseg.datasets.sample import Item, RunLength
+from heteroseg.datasets.sample import Item
 
 OBJECTS = """animal;human.pedestrian.adult;human.pedestrian.child;human.pedestrian.construction_worker;
 human.pedestrian.personal_mobility;human.pedestrian.police_officer;human.pedestrian.stroller;human.pedestrian.wheelchair;
@@ -66,11 +66,9 @@ def _table(path: Path) -> list[dict]:
 
 def _outline(mask: Any) -> Outline:
     """COCO's packed run lengths, in base64."""
-    size, counts = (mask.get("size"), mask.get("counts")) if isinstance(mask, dict) else (None, None)
-    if not (isinstance(size, list) and len(size) == 2 and all(type(v) is int and v > 0 for v in size)):
-        return NO_OUTLINE
+    mask = mask if isinstance(mask, dict) else {}
     try:
-        packed = base64.b64decode(str(counts), validate=True)
-    except (binascii.Error, ValueError):
+        counts = base64.b64decode(str(mask.get("counts")), validate=True).decode("ascii")
+    except ValueError:
         return NO_OUTLINE
-    return (), RunLength(packed, (0, 0, size[1], size[0]))
+    return coco_outline({"size": mask.get("size"), "counts": counts}, None) or NO_OUTLINE
