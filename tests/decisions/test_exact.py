@@ -175,6 +175,17 @@ def test_any_tree_any_size_any_logits(data):
     )
 
 
+def test_a_union_with_a_majority_at_every_corner_may_lose_between_them():
+    """Another node of the union leads at each corner; halfway both are low, and the third label wins."""
+    tree = build_taxonomy(TaxonomyFile(name="three", tree={"root": ["a", "b", "c"]}))
+    labels = [{"id": 1, "name": "a or b", "nodes": ["a", "b"]}, {"id": 2, "name": "c", "nodes": "c"}]
+    space = build_label_space(LabelSpaceFile(name="s", taxonomy="three", labels=labels), tree)
+    z = torch.tensor([[[[9.0, 0.0]], [[0.0, 9.0]], [[7.0, 7.0]]]])
+    plan, covers = plan_decode(space, "marginal"), (1, 40)
+    assert set(np.unique(reference(z, covers, covers, tree, space, "marginal"))) == {0, 1}
+    agrees(z, covers, covers, plan)
+
+
 def test_rounding_may_draw_level_what_is_apart_at_every_corner():
     """The later child leads by one unit in the last place at every corner; between them the first wins some ties."""
     tree = build_taxonomy(TaxonomyFile(name="two", tree={"root": ["a", "b"]}))

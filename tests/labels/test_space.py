@@ -371,6 +371,13 @@ def test_without_a_file_the_label_space_is_named(tmp_path):
         build_label_space(file, tree)
 
 
+def test_around_boxes_must_leave_something():
+    tree = build_taxonomy(TaxonomyFile(name="t", tree={"root": ["all"], "all": ["a", "b"]}))
+    labels = [LabelEntry(id=1, name="a", nodes=["a"])]
+    file = LabelSpaceFile(name="s", taxonomy="t", labels=labels, around_boxes=AroundBoxes(excludes="all"))
+    assert "'all' holds every leaf, so nothing is left around boxes" in faults_when_built(tree, file)
+
+
 @st.composite
 def spaces(draw) -> tuple[Taxonomy, LabelSpaceFile]:
     """A random tree and labels of its nodes and unions, with coverage; overlaps that are faults occur."""
@@ -387,7 +394,8 @@ def spaces(draw) -> tuple[Taxonomy, LabelSpaceFile]:
         labels.append(LabelEntry(id=i, name=f"l{i}", nodes=names, ignore=not names, evaluate=evaluate))
     kinds = st.sampled_from(["complete", "none", "positives"])
     coverage = {tree.names[node]: draw(kinds) for node in draw(st.lists(nodes, max_size=3))}
-    around = AroundBoxes(excludes=tree.names[draw(nodes)]) if draw(st.booleans()) else None
+    parts = st.sampled_from([n for n in range(1, len(tree)) if tree.leaves_of(n) != tree.leaves_of(0)])
+    around = AroundBoxes(excludes=tree.names[draw(parts)]) if draw(st.booleans()) else None
     return tree, LabelSpaceFile(name="s", taxonomy="t", labels=labels, coverage=coverage, around_boxes=around)
 
 

@@ -287,13 +287,14 @@ def decode_torch(
     device, marginal = logits.device, plan.rule == "marginal"
     answer = torch.from_numpy(plan.answer).to(device)
     code, clear, chance = _walk(finite(logits), plan)
-    if marginal:
-        label = torch.from_numpy(plan.label).to(device)[code]
-        code, clear = label, (chance > MAJORITY) & (label >= OUTSIDE)
+    label = torch.from_numpy(plan.label).to(device)
+    if marginal:  # the same node at all corners: it has a majority between them too, a union of nodes need not
+        clear = (chance > MAJORITY) & (label[code] >= OUTSIDE)
     code = torch.where(clear & (not confident), code, -3)[0]
     across, below = torch.cat([code[:, 1:], code[:, -1:]], 1), torch.cat([code[1:], code[-1:]], 0)
     corner = torch.cat([below[:, 1:], below[:, -1:]], 1)
     cells = torch.where((code == across) & (code == below) & (code == corner), code, -3)
+    cells = torch.where(cells >= 0, label[cells], -3) if marginal else cells
     i = cells_and_weight(torch.arange(size[0], device=device).float(), covers[0], code.shape[0])[0]
     j = cells_and_weight(torch.arange(size[1], device=device).float(), covers[1], code.shape[1])[0]
     found = cells[i[:, None], j]

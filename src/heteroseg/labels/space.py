@@ -331,6 +331,10 @@ def _unknown_nodes(file: LabelSpaceFile, taxonomy: Taxonomy, place: Callable[...
             faults.append(f"{place(*loc)}: {node!r} is no node of taxonomy {taxonomy.name!r}{hint}")
         elif node == taxonomy.names[0] and loc[0] in ("coverage", "assume", "around_boxes"):
             faults.append(f"{place(*loc)}: '{loc[0]}' must name a node below the root")
+        elif loc[0] == "around_boxes" and taxonomy.spans[taxonomy.index(node)] == taxonomy.spans[0]:
+            faults.append(
+                f"{place(*loc)}: {node!r} holds every leaf, so nothing is left around boxes; name a node below"
+            )
     return faults
 
 
