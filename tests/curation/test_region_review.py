@@ -134,3 +134,7 @@ def test_from_the_command_line(coarse, tiny_experiment, tiny_model_folder, tmp_p
         assert main([*find, "--out", str(tmp_path / "wrong"), *wrong]) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "wrong").exists()
+    for text, fault in [('{"dataset": "cityscapes"}', "blobs.json:1: label"), ("{", "blobs.json:2: not valid")]:
+        (found / "blobs.json").write_text(text + "\n")
+        assert main([*apply[:-1], str(tmp_path / "again")]) == 2
+        assert fault in capsys.readouterr().err

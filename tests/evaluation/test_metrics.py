@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heteroseg.evaluation.metrics import confusion, groups_at_depth, merge, scores
+from heteroseg.evaluation.metrics import confusion, count_pairs, groups_at_depth, merge, scores
 from heteroseg.labels.space import load_label_space
 
 
@@ -170,3 +170,12 @@ def test_groups_are_ancestors():
     assert by_name["road"] == "road (label)", "it lies higher than the cut"
     assert by_name["parking"] == "parking"
     assert by_name["p_limit_30"] == by_name["traffic sign"] == "traffic sign (front)"
+
+
+def test_pairs_are_counted():
+    rng = np.random.default_rng(3)
+    first, second = rng.integers(0, 3, 200).astype(np.int16), rng.integers(0, 5, 200)
+    counts = count_pairs(first, second, (3, 5))
+    assert counts.dtype == np.int64
+    assert counts.tolist() == [[sum((first == i) & (second == j)) for j in range(5)] for i in range(3)]
+    assert count_pairs(first[:0], second[:0], (2, 4)).tolist() == [[0] * 4] * 2
