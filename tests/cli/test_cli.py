@@ -244,17 +244,15 @@ def places(tiny_model_folder, tiny_experiment, image, tmp_path) -> dict:
     full = tmp_path / "full"
     full.mkdir()
     (full / "something").write_text("x")
-    (tmp_path / "other.yaml").write_text(
-        tiny_experiment.read_text().replace("taxonomy: streets-108", "taxonomy: streets-real")
-        .replace("label_space: gtsdb", "label_space: gtsdb-real")
-        .replace("label_space: cityscapes", "label_space: camvid32, train: null, val: null")
-        .replace("label_space: vistas", "label_space: camvid32, train: null, val: null")
-    )  # fmt: skip
+    text = tiny_experiment.read_text().replace("taxonomy: streets-108", "taxonomy: streets-real")
+    text = text.replace("label_space: gtsdb", "label_space: gtsdb-real")
+    for space in ("cityscapes", "vistas"):
+        text = text.replace(f"label_space: {space}", "label_space: camvid32, train: null, val: null")
+    (tmp_path / "other.yaml").write_text(text)
     (tmp_path / "faulty.yaml").write_text(tiny_experiment.read_text().replace("width:", "widht:"))
     (tmp_path / "text.jpg").write_text("no picture")
-    return {
-        "M": tiny_model_folder, "E": tiny_experiment, "I": image, "T": tmp_path, "O": tmp_path / "out", "FULL": full,
-    }  # fmt: skip
+    folders = {"T": tmp_path, "O": tmp_path / "out", "FULL": full}
+    return folders | {"M": tiny_model_folder, "E": tiny_experiment, "I": image}
 
 
 BAD = [

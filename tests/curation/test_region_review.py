@@ -67,8 +67,8 @@ def confirm(folder, answers):
 def test_from_the_command_line(coarse, tiny_experiment, tiny_model_folder, tmp_path, capsys):
     source, label = coarse
     found, out = tmp_path / "blobs", tmp_path / "extended"
-    find = ["blobs", "find", str(tiny_experiment), "--dataset", "cityscapes", "--label", label.name,
-            "--labels", "leaves", "--model", str(tiny_model_folder)]  # fmt: skip
+    what = ["--dataset", "cityscapes", "--label", label.name, "--labels", "leaves", "--model", str(tiny_model_folder)]
+    find = ["blobs", "find", str(tiny_experiment), *what]
     assert main([*find, "--out", str(found), "--least", "1"]) == 0
     rows = rows_of(found)
     masks = {

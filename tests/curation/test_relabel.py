@@ -84,8 +84,8 @@ def test_curve():
 
 def test_from_the_command_line(tiny_experiment, tiny_model_folder, tmp_path, capsys):
     out = tmp_path / "fine"
-    command = ["relabel", str(tiny_model_folder), "--data", str(tiny_experiment), "--dataset", "cityscapes",
-               "--labels", "vistas", "--confidence", "0.8"]  # fmt: skip
+    what = ["--dataset", "cityscapes", "--labels", "vistas", "--confidence", "0.8"]
+    command = ["relabel", str(tiny_model_folder), "--data", str(tiny_experiment), *what]
     assert main([*command, "--out", str(out)]) == 0
     part = yaml.safe_load("datasets:\n" + capsys.readouterr().out.split("experiment:\n")[1])
     experiment = {"name": "again", "taxonomy": "streets-108", **part}

@@ -45,10 +45,8 @@ def predict_many(args: argparse.Namespace) -> int:
         raise HeterosegError(
             f"heteroseg predict-many needs the package {error.name or error}; pip install 'heteroseg[ray]'"
         ) from None
-    result = predict_collection(
-        args.model, args.source, args.out, args.labels or "leaves", args.workers, args.batch, args.device, args.address,
-        log,
-    )  # fmt: skip
+    how = (args.workers, args.batch, args.device, args.address)
+    result = predict_collection(args.model, args.source, args.out, args.labels or "leaves", *how, log)
     speed = f", {result['images_per_second']} a second" if result["new"] else ""
     print(f"{result['images']} images in {args.out}, {result['new']} of them new{speed}; see summary.json there")
     if result["faults"]:
@@ -172,10 +170,8 @@ def add(commands: Action) -> None:
     p = add_command(commands, "export", export, does, "model", "--limit")
     p.add_argument("--format", required=True, choices=["onnx", "openvino"])
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
-    p.add_argument(
-        "--head", default="auto", choices=["auto", "dense", "lazy"],
-        help="lazy: the file ends at the features, logits are worked out where needed (default: where that is faster)",
-    )  # fmt: skip
+    lazy = "lazy: the file ends at the features, logits are worked out where needed (default: where that is faster)"
+    p.add_argument("--head", default="auto", choices=["auto", "dense", "lazy"], help=lazy)
     p.add_argument("--out", required=True, metavar="FILE", help="FILE.onnx, or FILE.xml (with FILE.bin beside it)")
     p.add_argument("--calibrate", metavar="DATA", help="for int8: a folder, or an EXPERIMENT, which is also scored")
     p.add_argument("--images", type=count, default=100, metavar="N", help="images to calibrate with (default: 100)")
