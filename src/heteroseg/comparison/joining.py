@@ -81,6 +81,7 @@ def _plain_loss(base: Base) -> dict[str, Any]:
 
 
 def hierarchical(base: Base) -> list[Part]:
+    """The experiment itself."""
     return [_part("hierarchical", base, base.tree.to_file(), {d: s.file for d, s in base.spaces.items()})]
 
 
@@ -112,6 +113,7 @@ def iv2018(base: Base) -> list[Part]:
 
 
 def flat(base: Base) -> list[Part]:
+    """One softmax over the leaves."""
     names = [base.tree.names[leaf] for leaf in base.tree.leaves]
     tree = TaxonomyFile(name=f"{base.tree.name}-flat", tree={ROOT: names})
     spaces = {
@@ -122,6 +124,7 @@ def flat(base: Base) -> list[Part]:
 
 
 def concat(base: Base) -> list[Part]:
+    """One softmax over all labels; equal names, whatever their case, are one class."""
     classes: dict[str, str] = {}
     for space in base.spaces.values():
         for label in space.labels:
@@ -136,6 +139,7 @@ def concat(base: Base) -> list[Part]:
 
 
 def per_dataset(base: Base) -> list[Part]:
+    """A softmax for each dataset, below a root that nothing trains."""
     classes = {d: [f"{d}: {label.name}" for label in s.labels if label.leaves] for d, s in base.spaces.items()}
     tree = TaxonomyFile(name=f"{base.tree.name}-per-dataset", tree={ROOT: list(classes), **classes})
     spaces = {
@@ -192,6 +196,7 @@ def drop(base: Base) -> list[Part]:
 
 
 def specialists(base: Base) -> list[Part]:
+    """A network for each dataset with training images, with as many of them in a batch as the joint network has."""
     parts = []
     for d, space in base.spaces.items():
         if not base.images_per_dataset[d]:

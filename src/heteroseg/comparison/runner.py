@@ -52,6 +52,7 @@ def part_files(part: Part) -> dict[str, BaseModel]:
 
 
 def write_part(part: Part, folder: Path) -> None:
+    """Write the experiment of a part with the tree and the label spaces that it names."""
     for name, content in part_files(part).items():
         write_yaml(folder / name, content)
 
@@ -136,6 +137,7 @@ class Job:
 
 
 def do_job(job: Job, output: Path | None = None) -> None:
+    """Train where that is not done yet, and write the scores."""
     if not (job.run / "best").exists():  # without scoring it is written at the very end
         train_part(job.place, job.run, job.seed, list(job.part.spaces), output)
     write_json(job.scored, score_part(job.part, job.place, job.run, job.spaces))

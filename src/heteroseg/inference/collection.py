@@ -109,6 +109,7 @@ class Labeller:
 
 
 def parquet(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Rows as the bytes of a Parquet file of SCHEMA; what a row lacks is null."""
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([{k: row.get(k) for k in SCHEMA.names} for row in rows], SCHEMA), buffer)
     return buffer.getvalue()
