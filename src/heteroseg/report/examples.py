@@ -10,9 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Item, spread_evenly
-from heteroseg.evaluation.scores import in_taxonomy_of, truth
+from heteroseg.evaluation.scores import in_taxonomy_of, predict_labelled
 from heteroseg.experiment.sources import Source
 from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
@@ -88,14 +87,14 @@ def collect_examples(
     for source in sources:
         entry = evaluation["datasets"].get(source.name, {})
         space = in_taxonomy_of(model, source.space)
-        for item, why in choose(source.val[: entry.get("images")], entry.get("per_image", {}), count):
-            sample = read_sample(item, scoring=True)
-            prediction = model.predict(sample.image)
-            acc = entry.get("per_image", {}).get(item.name, {}).get("acc")
-            result.append(
-                Example(source.name, item.name, sample.image, truth(sample, space), prediction.label_indices(space),
-                        prediction.nodes(), prediction.confidence(space), space, why, acc)
-            )  # fmt: skip
+        per_image = entry.get("per_image", {})
+        chosen = choose(source.val[: entry.get("images")], per_image, count)
+        predictions = predict_labelled(model, [item for item, _ in chosen], space)
+        for (item, why), (sample, true, prediction) in zip(chosen, predictions, strict=True):
+            predicted, confidence = prediction.confident_label_indices(space)
+            acc, nodes = per_image.get(item.name, {}).get("acc"), prediction.nodes()
+            maps = (sample.image, true, predicted, nodes, confidence)
+            result.append(Example(source.name, item.name, *maps, space, why, acc))
     return result
 
 
