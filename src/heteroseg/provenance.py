@@ -13,11 +13,10 @@ PACKAGES = ("heteroseg", "torch", "transformers", "lightning", "numpy", "opencv-
 
 def _commit() -> str:
     """Commit of the source tree that runs, with a mark where it was changed; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
     try:
         run = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
+            cwd=Path(__file__).resolve().parent,
             capture_output=True,
             text=True,
             timeout=10,

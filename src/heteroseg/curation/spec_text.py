@@ -38,10 +38,9 @@ def space_yaml(
     lines = CommentedSeq()
     for i, label in enumerate(file.labels):
         line = CommentedMap(label.model_dump(exclude_defaults=True, mode="json"))
-        if isinstance(label.nodes, list):
-            line["nodes"] = label.nodes[0] if len(label.nodes) == 1 else label.nodes
-        if not label.nodes:
-            line.pop("nodes", None)
+        line.pop("nodes", None)
+        if label.node_names:
+            line.insert(2, "nodes", label.node_names if len(label.node_names) > 1 else label.node_names[0])
         line.fa.set_flow_style()
         lines.append(line)
         if notes.get(label.id):

@@ -4,7 +4,7 @@ Each label names one node, several nodes (a union, also across the tree) or is i
 the leaves that a label covers are all that training, decisions and evaluation need to know about it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError
 from heteroseg.files import Document
+from heteroseg.labels.space_faults import faults_of_file, faults_of_space
 from heteroseg.labels.taxonomy import Color, Taxonomy, distinct_colors, find_spec, load_taxonomy
 
 Coverage = Literal["positives", "complete", "none"]
@@ -23,9 +24,6 @@ OUTSIDE = -1
 OUTSIDE_NAME = "(outside)"
 """Stands for OUTSIDE where labels are named: in confusions, in counts of pixels."""
 BoxShape = Literal["rectangle", "disc", "triangle_up", "triangle_down", "diamond", "octagon"]
-
-
-MOST_HINTS = 20  # a hint is a search through all names, so a file for another taxonomy gets only some
 
 
 class LabelEntry(BaseModel):
@@ -39,6 +37,11 @@ class LabelEntry(BaseModel):
     evaluate: bool = True
     color: Color | None = None
     shape: BoxShape = "rectangle"
+
+    @property
+    def node_names(self) -> list[str]:
+        """The nodes that the label names, none, one or several."""
+        return [self.nodes] if isinstance(self.nodes, str) else self.nodes or []
 
 
 class AroundBoxes(BaseModel):
@@ -167,6 +170,12 @@ class LabelSpace:
         return result
 
     @cached_property
+    def widest_first(self) -> list[int]:
+        """Indices of the labels, those of most leaves first; among equals the evaluated ones last."""
+        labels = self.labels
+        return sorted(range(len(labels)), key=lambda i: (-len(labels[i].leaves), labels[i].evaluate))
+
+    @cached_property
     def by_leaf(self) -> np.ndarray:
         """(leaves,) int64: the label that a leaf is shown as, -1 outside the space.
 
@@ -174,7 +183,7 @@ class LabelSpace:
         the evaluated one.
         """
         result = np.full(len(self.taxonomy.leaves), -1, np.int64)
-        for i in _widest_first(self.labels):
+        for i in self.widest_first:
             result[self.meaning_table[i]] = i
         return result
 
@@ -241,11 +250,6 @@ class LabelSpace:
         return frozenset(np.flatnonzero(self.training_table[index]).tolist())
 
 
-def _widest_first(labels: Sequence[Label]) -> list[int]:
-    """Indices of the labels, those of most leaves first; among equals the evaluated ones last."""
-    return sorted(range(len(labels)), key=lambda i: (-len(labels[i].leaves), labels[i].evaluate))
-
-
 def own_space(taxonomy: Taxonomy) -> LabelSpace:
     """A taxonomy's leaves as a label space of its own: ids 1, 2, ... in tree order, 0 where nothing is decided."""
     entries = [
@@ -273,143 +277,18 @@ def build_label_space(file: LabelSpaceFile, taxonomy: Taxonomy, document: Docume
     def place(*loc: str | int) -> str:
         return document.where(*loc) if document else f"label space {file.name!r}"
 
-    faults = _repeated(file, place) + _unknown_nodes(file, taxonomy, place)
+    faults = faults_of_file(file, taxonomy, place)
     palette = distinct_colors(len(file.labels))
     labels = []
-    for i, entry in enumerate(file.labels):
-        told = _faults_of_entry(entry, taxonomy, hint=len(faults) < MOST_HINTS)
-        faults += [f"{place('labels', i)}: {fault}" for fault in told]
-        spans = [taxonomy.spans[taxonomy.index(node)] for node in _nodes(entry) if node in taxonomy]
+    for entry, color in zip(file.labels, palette, strict=True):
+        spans = [taxonomy.spans[taxonomy.index(node)] for node in entry.node_names if node in taxonomy]
         leaves = frozenset(leaf for span in spans for leaf in range(*span))
-        labels.append(Label(entry.id, entry.name, leaves, entry.color or palette[i], entry.evaluate, entry.shape))
+        labels.append(Label(entry.id, entry.name, leaves, entry.color or color, entry.evaluate, entry.shape))
     space = LabelSpace(file.name, taxonomy, tuple(labels), file)
-    faults += _mapped_outside(space, place)
-    if faults:
-        raise HeterosegError(*faults)
-    faults = _crossing(space, place) + _without_meaning(space, place) + _never_shown(space, place)
+    faults = faults or faults_of_space(space, place)
     if faults:
         raise HeterosegError(*faults)
     return space
-
-
-def _nodes(entry: LabelEntry) -> list[str]:
-    return [entry.nodes] if isinstance(entry.nodes, str) else entry.nodes or []
-
-
-def _repeated(file: LabelSpaceFile, place: Callable[..., str]) -> list[str]:
-    """A fault for each id and each name that an earlier label has."""
-    faults = []
-    names: dict[int, str] = {}
-    ids: dict[str, int] = {}
-    for i, entry in enumerate(file.labels):
-        if entry.id in names:
-            told = f"id {entry.id} of {entry.name!r} is already the id of {names[entry.id]!r}; ids are unique"
-            faults.append(f"{place('labels', i)}: {told}")
-        if entry.name in ids:
-            told = f"the name {entry.name!r} stands twice (also line of id {ids[entry.name]}); names are unique"
-            faults.append(f"{place('labels', i)}: {told}")
-        names.setdefault(entry.id, entry.name)
-        ids.setdefault(entry.name, entry.id)
-    return faults
-
-
-def _unknown_nodes(file: LabelSpaceFile, taxonomy: Taxonomy, place: Callable[..., str]) -> list[str]:
-    """A fault for each name that is no node, or that is the root where a node below it is due."""
-    named: list[tuple[tuple[str | int, ...], str]] = [
-        (("labels", i, "nodes"), node) for i, entry in enumerate(file.labels) for node in _nodes(entry)
-    ]
-    named += [(("coverage", node), node) for node in file.coverage]
-    named += [(("assume", node), node) for node in file.assume]
-    if file.around_boxes:
-        named.append((("around_boxes", file.around_boxes.excludes), file.around_boxes.excludes))
-    if file.gate:
-        named.append((("gate", file.gate), file.gate))
-    faults: list[str] = []
-    for loc, node in named:
-        if node not in taxonomy:
-            hint = nearest(node, taxonomy.names) if len(faults) < MOST_HINTS else ""
-            faults.append(f"{place(*loc)}: {node!r} is no node of taxonomy {taxonomy.name!r}{hint}")
-        elif node == taxonomy.names[0] and loc[0] in ("coverage", "assume", "around_boxes"):
-            faults.append(f"{place(*loc)}: '{loc[0]}' must name a node below the root")
-        elif loc[0] == "around_boxes" and taxonomy.spans[taxonomy.index(node)] == taxonomy.spans[0]:
-            faults.append(
-                f"{place(*loc)}: {node!r} holds every leaf, so nothing is left around boxes; name a node below"
-            )
-    return faults
-
-
-def _faults_of_entry(entry: LabelEntry, taxonomy: Taxonomy, hint: bool) -> list[str]:
-    """What is wrong with one label by itself."""
-    nodes, faults = _nodes(entry), []
-    if entry.ignore and nodes:
-        faults.append(f"label {entry.name!r} names nodes and says 'ignore: true'; keep one of the two")
-    if not entry.ignore and not nodes:
-        near = nearest(entry.name, taxonomy.names) if hint else ""
-        faults.append(f"label {entry.name!r} (id {entry.id}) is not mapped; give 'nodes:' or 'ignore: true'{near}")
-    owner: dict[int, str] = {}  # of each leaf, the node of the union that covers it
-    for node in nodes if len(nodes) > 1 else []:
-        leaves = taxonomy.leaves_of(taxonomy.index(node)) if node in taxonomy else frozenset()
-        twice = min(leaves & owner.keys(), default=None)
-        if twice is not None:
-            leaf = taxonomy.names[taxonomy.leaves[twice]]
-            told = f"covers {leaf!r} twice, by {owner[twice]!r} and by {node!r}; drop one of them"
-            faults.append(f"the union {entry.name!r} {told}")
-        owner.update(dict.fromkeys(leaves, node))
-    if entry.color and not all(0 <= c <= 255 for c in entry.color):
-        told = f"must be three numbers from 0 to 255, found {list(entry.color)}"
-        faults.append(f"the colour of {entry.name!r} {told}")
-    return faults
-
-
-def _mapped_outside(space: LabelSpace, place: Callable[..., str]) -> list[str]:
-    """A fault if `outside` is the id of a label that means something."""
-    told = "'outside' must be an id of no label or of an ignored one, found"
-    return [
-        f"{place('outside')}: {told} {label.id} ({label.name!r})"
-        for label in space.labels
-        if label.id == space.file.outside and label.leaves
-    ]
-
-
-def _crossing(space: LabelSpace, place: Callable[..., str]) -> list[str]:
-    """A fault for each two labels that overlap without one containing the other."""
-    labels, owner = space.labels, np.full(len(space.taxonomy.leaves), -1)
-    for i in _widest_first(labels):
-        owners = owner[space.meaning_table[i]]
-        if len(owners) and (owners != owners[0]).any():
-            break  # a narrower label is partly in a wider one
-        owner[space.meaning_table[i]] = i
-    else:
-        return []
-    told = "overlap without one containing the other; split the shared node in the taxonomy so that each label names"
-    return [
-        f"{place('labels', i)}: labels {a.name!r} and {b.name!r} {told} its own part"
-        for i, a in enumerate(labels)
-        for b in labels[:i]
-        if a.leaves & b.leaves and not (a.leaves <= b.leaves or b.leaves <= a.leaves)
-    ]
-
-
-def _without_meaning(space: LabelSpace, place: Callable[..., str]) -> list[str]:
-    """A fault for each label of which coverage leaves nothing to train."""
-    left = np.count_nonzero(space.training_table, axis=1)
-    return [
-        f"{place('coverage')}: coverage 'complete' for all that {label.name!r} covers leaves no meaning for it; "
-        "take one of these nodes out, or drop the label"
-        for i, label in enumerate(space.labels)
-        if label.leaves and not left[i]
-    ]
-
-
-def _never_shown(space: LabelSpace, place: Callable[..., str]) -> list[str]:
-    """A fault for each evaluated label that no leaf is shown as."""
-    shown = set(space.by_leaf.tolist())
-    return [
-        f"{place('labels', i)}: label {label.name!r} is evaluated, but no leaf can express it, because other labels "
-        "take all of its leaves; add a leaf for it or say 'evaluate: false'"
-        for i, label in enumerate(space.labels)
-        if label.leaves and label.evaluate and i not in shown
-    ]
 
 
 def hold_out(space: LabelSpace, nodes: Sequence[str]) -> LabelSpace:
