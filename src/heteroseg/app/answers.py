@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from heteroseg.datasets import read_image
 from heteroseg.decisions.reference import leaf_probs, upsample_at
@@ -22,15 +22,6 @@ from heteroseg.model.prediction import Prediction
 
 TREE = "tree"  # instead of the name of a label space: nodes, cut at any depth
 ORIENTATION = 0x0112  # of EXIF: how the camera was held; data sets ignore it, photographs from phones depend on it
-UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    2: np.fliplr,
-    3: lambda a: np.rot90(a, 2),
-    4: np.flipud,
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
-    8: np.rot90,
-}
 ALTERNATIVES = 3  # other children of a node that are told beside the one on the path
 
 
@@ -105,8 +96,9 @@ def open_image(path: Path, limits: Limits) -> np.ndarray:
     except HeterosegError:
         raise Refused(415, "the image is cut off or damaged, or of a kind that cannot be read") from None
     with Image.open(path) as header:
-        turned = UPRIGHT.get(header.getexif().get(ORIENTATION, 1))
-    return image if turned is None else np.ascontiguousarray(turned(image))
+        photograph = Image.fromarray(image)
+        photograph.getexif()[ORIENTATION] = header.getexif().get(ORIENTATION, 1)
+    return np.array(ImageOps.exif_transpose(photograph))
 
 
 def cut(nodes: np.ndarray, tree: Taxonomy, depth: int) -> np.ndarray:
