@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heteroseg.decisions.exact import Plan, decode, decode_confident, decode_torch, plan_decode
+from heteroseg.decisions.exact import decode, decode_confident, decode_torch
+from heteroseg.decisions.plan import Plan, plan_decode
 from heteroseg.decisions.reference import (
+    assumed_children,
     decide,
-    granted,
     in_lanes,
     label_map,
     label_probs,
@@ -261,16 +262,16 @@ def test_confidence_of_labels(void):
 def test_assumed_steps_cost_no_confidence():
     tree = load_taxonomy("streets-108")
     space = load_label_space("gtsdb", tree)
-    assert granted(space)
+    assert assumed_children(space)
     z = logits_of("random", tree.channels, 4, 4, 5)
     _, chance = decode_confident(z, (16, 16), (16, 16), plan_decode(space, "path"))
     full = upsample(z, (16, 16), (0, 16), 16)
-    decided = decide(full, tree, torch.from_numpy(space.stops), granted(space))[0]
+    decided = decide(full, tree, torch.from_numpy(space.stops), assumed_children(space))[0]
     for y, x in np.ndindex(16, 16):
         path = tree.path(int(decided[y, x]))
         p = 1.0
         for above, below in pairwise(path):
-            if above not in granted(space) and len(tree.children[above]) > 1:
+            if above not in assumed_children(space) and len(tree.children[above]) > 1:
                 c = tree.classifiers[tree.classifier_of[above]]
                 p *= float(full[0, c.start : c.stop, y, x].softmax(0)[c.children.index(below)])
         assert chance[y, x] == pytest.approx(p, rel=1e-5)
@@ -306,7 +307,7 @@ def test_a_second_process_finds_the_compiled_loops(tmp_path):
     """The loops are compiled once on a machine, not once in a process."""
     code = (
         "import torch; from heteroseg.decisions import kernels_path; "
-        "from heteroseg.decisions.exact import decode, plan_decode; "
+        "from heteroseg.decisions.exact import decode; from heteroseg.decisions.plan import plan_decode; "
         "from heteroseg.labels.taxonomy import load_taxonomy; t = load_taxonomy('streets-real'); "
         "decode(torch.zeros(1, t.channels, 2, 2), (8, 8), (8, 8), plan_decode(t)); "
         "s = kernels_path.path_band.stats; print(sum(s.cache_hits.values()), sum(s.cache_misses.values()))"

@@ -1,32 +1,49 @@
 """What the compiled loops of both rules share.
 
-The loops of `heteroseg.decisions.exact` are for CPUs, compiled by numba on first use and kept on disk for the next
-process.
+The loops of `heteroseg.decisions.exact` are for CPUs. Numba compiles them on first use and keeps them on disk for the
+next process. They do not hold Python's lock, so bands of cells run in threads.
 
-All work on a band of cells [start, stop) of the logits' grid without holding Python's lock, so bands run in threads.
-`z` is (h, w, C) float32 logits. A *code* is a node of the tree, or len(tree) + j for the void answer of classifier j;
-`begin`/`end` (codes,) are the channels of its classifier, begin -1 where the walk ends, and `after` (C,) is the code
-that a channel leads to. `rows`/`columns` (h + 1,)/(w + 1,) are the first pixels of each cell, `down`/`across` (H,)/(W,)
-the weights of a pixel's lower and right neighbour.
+In all of them `z` is (h, w, C) float32 logits, a band is the rows of cells [start, stop), and `walk` and `grid` are the
+tables of `heteroseg.decisions.plan`. A cell (i, j) has its corners at the logits of rows i and i + 1, columns j and
+j + 1, and the pixels between them.
 """
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numba import njit
 
-LARGE = np.float32(1e30)  # as decision.LARGE
+from heteroseg.decisions.plan import FloatArray, Grid, IntArray
+
+LARGE = np.float32(1e30)  # as reference.LARGE
 LOWEST = np.float32(-np.inf)
 MARGIN, TINY = np.float32(2.0**-20), np.float32(1e-37)  # rounding in two interpolations is below a quarter of MARGIN
 ONE, HALF = np.float32(1), np.float32(0.5)
+F = TypeVar("F")
+Scalar: TypeAlias = Any
+"""A float32 or bool of a compiled loop; its type is numba's affair."""
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _finite(v):
+def kernel(allocates: bool = False, **options: Any) -> Callable[[F], F]:
+    """Compile a function with `numba.njit` and these options.
+
+    One that allocates nothing, which is the rule, is compiled without numba's reference counts: to count the arrays of
+    `walk`, `grid` and work spaces took a third of the time of all loops. It must return no array.
+    """
+    decorator: Callable[[F], F] = njit(cache=True, nogil=True, _nrt=allocates, **options)
+    return decorator
+
+
+@kernel(inline="always")
+def finite(v: Scalar) -> Scalar:
+    """A logit within +-LARGE; NaN is the lowest."""
     v = v if v > -LARGE else -LARGE  # NaN too
     return v if v < LARGE else LARGE
 
 
-@njit(cache=True, nogil=True)
-def _winner(logits):
+@kernel()
+def winner(logits: FloatArray) -> tuple[int, Scalar]:
     """Position of the first largest logit, and whether it leads all earlier ones by more than rounding.
 
     A later channel needs no lead: interpolation never decreases in a logit, so it can at most draw level, and then
@@ -34,39 +51,47 @@ def _winner(logits):
     """
     best, earlier, at = LOWEST, LOWEST, 0
     for k in range(logits.size):
-        v = _finite(logits[k])
+        v = finite(logits[k])
         if v > best:
             best, earlier, at = v, best, k
     clear = at == 0 or best - earlier > MARGIN * (abs(best) + abs(earlier)) + TINY
     return at, clear
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _between(a, b, c, d, y, x):
+@kernel(inline="always")
+def between(a: Scalar, b: Scalar, c: Scalar, d: Scalar, y: Scalar, x: Scalar) -> Scalar:
     """A pixel's value between corners, of the weights of its lower and right ones: two products and a sum, twice."""
     return (a * (ONE - y) + c * y) * (ONE - x) + (b * (ONE - y) + d * y) * x
 
 
-@njit(cache=True, nogil=True)
-def _fill(out, value, top, bottom, left, right):
-    for y in range(top, bottom):
-        for x in range(left, right):
+@kernel()
+def agreed(codes: IntArray, above: int, below: int, left: int, right: int) -> Scalar:
+    """Whether four corners have the same code, which is not negative; `codes` (rows, w)."""
+    code = codes[above, left]
+    return code >= 0 and code == codes[above, right] and code == codes[below, left] and code == codes[below, right]
+
+
+@kernel()
+def fill(out: FloatArray | IntArray, value: Scalar, i: int, j: int, grid: Grid) -> None:
+    """Set the pixels of a cell in `out` (H, W) to `value`."""
+    for y in range(grid.rows[i], grid.rows[i + 1]):
+        for x in range(grid.columns[j], grid.columns[j + 1]):
             out[y, x] = value
 
 
-@njit(cache=True, nogil=True)
-def _weights(i, j, rows, columns, down, across, wy, wx):
-    """The weights of a cell's pixels, one row after the other; returns how many there are."""
+@kernel()
+def pixel_weights(i: int, j: int, grid: Grid, down: FloatArray, across: FloatArray) -> int:
+    """The weights of a cell's pixels, one row after the other, into `down` and `across`; returns how many there are."""
     count = 0
-    for y in range(rows[i], rows[i + 1]):
-        for x in range(columns[j], columns[j + 1]):
-            wy[count], wx[count] = down[y], across[x]
+    for y in range(grid.rows[i], grid.rows[i + 1]):
+        for x in range(grid.columns[j], grid.columns[j + 1]):
+            down[count], across[count] = grid.down[y], grid.across[x]
             count += 1
     return count
 
 
-@njit(cache=True, nogil=True)
-def channels_last(z, start, stop, out):
+@kernel()
+def channels_last(z: FloatArray, start: int, stop: int, out: FloatArray) -> None:
     """Rows start to stop of (C, h, w) into (h, w, C)."""
     for i in range(start, stop):
         for k in range(z.shape[0]):

@@ -4,31 +4,32 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from heteroseg.decisions.plan import FloatArray, IntArray
+
 TILE = 16  # channels that `heteroseg.decisions.lazy_kernel` works out together
 
 
-@dataclass(frozen=True, eq=False)
-class LazyHead:
+class LazyHead(NamedTuple):
     """A 1x1 head in the order in which `heteroseg.decisions.lazy_kernel` reads it.
 
-    Classifier i has channels cuts[i] to cuts[i + 1]. In `weight` and `bias`, both flat float32, it has places[i] to
-    places[i + 1], its channels and zeros up to whole tiles; `weight` holds (width, TILE) for each tile in turn.
+    Classifier i has channels cuts[i] to cuts[i + 1]. They are tiles[i] to tiles[i + 1] of `weight` (tiles, width, TILE)
+    and `bias` (tiles, TILE), both float32, with zeros up to whole tiles.
     """
 
-    weight: np.ndarray
-    bias: np.ndarray
-    cuts: np.ndarray
-    places: np.ndarray
+    weight: FloatArray
+    bias: FloatArray
+    cuts: IntArray
+    tiles: IntArray
 
 
 @dataclass(frozen=True, eq=False)
 class LazyLogits:
-    """Logits of a 1x1 head that nobody has worked out yet: `decode.decode` does so where it needs them.
+    """Logits of a 1x1 head that nobody has worked out yet: `exact.decode` does so where it needs them.
 
     `features` (1, width, h, w) float32.
     """
@@ -42,22 +43,22 @@ class LazyLogits:
         return (1, int(self.head.cuts[-1]), self.features.shape[2], self.features.shape[3])
 
 
-def lazy_head(weight: np.ndarray, bias: np.ndarray, cuts: Sequence[int]) -> LazyHead:
+def lazy_head(weight: FloatArray, bias: FloatArray, cuts: Sequence[int]) -> LazyHead:
     """(C, width) weights and (C,) biases of classifiers that end at `cuts` (from 0 to C) in tiles."""
-    whole = [-(-(high - low) // TILE) * TILE for low, high in pairwise(cuts)]
-    places = np.array([0, *accumulate(whole)])
-    rows, biases = np.zeros((places[-1], weight.shape[1]), np.float32), np.zeros(places[-1], np.float32)
-    for place, (low, high) in zip(places, pairwise(cuts), strict=False):
+    tiles = np.array([0, *accumulate(-(-(high - low) // TILE) for low, high in pairwise(cuts))])
+    rows = np.zeros((tiles[-1] * TILE, weight.shape[1]), np.float32)
+    biases = np.zeros(len(rows), np.float32)
+    for place, (low, high) in zip(tiles * TILE, pairwise(cuts), strict=False):
         rows[place : place + high - low], biases[place : place + high - low] = weight[low:high], bias[low:high]
-    tiles = rows.reshape(-1, TILE, rows.shape[1]).transpose(0, 2, 1)
-    return LazyHead(tiles.ravel(), biases, np.array(cuts), places)
+    tiled = np.ascontiguousarray(rows.reshape(-1, TILE, rows.shape[1]).transpose(0, 2, 1))
+    return LazyHead(tiled, biases.reshape(-1, TILE), np.array(cuts), tiles)
 
 
-def _numbers(text: str) -> np.ndarray:
+def _numbers(text: str) -> FloatArray:
     return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
 
 
-def pack_head(weight: np.ndarray, bias: np.ndarray, cuts: Sequence[int]) -> dict[str, Any]:
+def pack_head(weight: FloatArray, bias: FloatArray, cuts: Sequence[int]) -> dict[str, Any]:
     """The metadata of a lazy head: (C, width) weights, a classifier's (width, its channels) after another's, and (C,)
     biases, in base64."""
     blocks = np.concatenate([weight[low:high].T.ravel() for low, high in pairwise(cuts)])

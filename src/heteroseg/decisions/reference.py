@@ -1,4 +1,4 @@
-"""From fused logits to decided nodes, and to the labels of any label space: plain PyTorch, the reference of `decode`.
+"""From fused logits to decided nodes, and to the labels of any label space: plain PyTorch, the reference of `exact`.
 
 Two rules. `path` (the paper's): from the root along the larger child. `marginal`: p(label) is the sum over the leaves
 that it covers, and the largest wins; a pixel lies outside the space where more than half of the mass does.
@@ -86,17 +86,20 @@ def _only_children(node: int, tree: Taxonomy, known: dict[int, Tensor]) -> None:
         node = child
 
 
-def back_off(logits: Tensor, tree: Taxonomy, least: float) -> Tensor:
-    """(B, C, H, W) fused logits to (B, H, W) int64 nodes: down along the likelier child while its probability, the sum
-    over its leaves, is at least `least`. With 0 every pixel ends at a leaf.
+def back_off(logits: Tensor, tree: Taxonomy, min_probability: float) -> Tensor:
+    """(B, C, H, W) fused logits to (B, H, W) int64 nodes: down along the likelier child while it is likely enough.
+
+    That is while its probability, the sum over its leaves, is at least `min_probability`. With 0 every pixel ends at a
+    leaf.
     """
     probs = _node_probs(logits, tree)
     node = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.long, device=logits.device)
     for n in range(len(tree)):  # depth first: a parent comes before its children
-        here = node == n
-        if tree.children[n] and bool(here.any()):
-            best, at = torch.stack([probs[k][here] for k in tree.children[n]]).max(0)
-            node[here] = torch.where(best >= least, torch.tensor(tree.children[n], device=logits.device)[at], n)
+        reached = node == n
+        if tree.children[n] and bool(reached.any()):
+            best, at = torch.stack([probs[k][reached] for k in tree.children[n]]).max(0)
+            children = torch.tensor(tree.children[n], device=logits.device)
+            node[reached] = torch.where(best >= min_probability, children[at], n)
     return node
 
 
@@ -113,92 +116,110 @@ def novelty(logits: Tensor, tree: Taxonomy, score: Score) -> Tensor:
     """(B, C, H, W) fused logits to (B, H, W) float32: the larger, the less a pixel fits anything that was trained.
 
     `probability`: 1 - p(likeliest leaf) (Hendrycks & Gimpel, ICLR 2017). `entropy`: that of the leaves, over that of
-    equal leaves. `logit`: minus the least of the largest logits on the decided path, after the largest logit of
+    equal leaves. `logit`: minus the smallest of the largest logits on the decided path, after the largest logit of
     Hendrycks et al. (ICML 2022): one classifier that recognises nothing is enough, at whatever depth. What goes to
     void logits counts as one more leaf, and a pixel decided void is as novel as can be.
     """
     if score == "logit":
         nodes = decide(logits, tree)
-        least = torch.full(nodes.shape, LARGE, device=logits.device)
+        smallest = torch.full(nodes.shape, LARGE, device=logits.device)
         for c in tree.classifiers:
             inside = torch.tensor([c.node in tree.path(n) for n in range(len(tree))], device=logits.device)
             largest = logits[:, c.start : c.start + len(c.children)].amax(1)
-            least = torch.where(inside[nodes], torch.minimum(least, largest), least)
-        return torch.where(nodes == VOID, LARGE, -least)
+            smallest = torch.where(inside[nodes], torch.minimum(smallest, largest), smallest)
+        return torch.where(nodes == VOID, LARGE, -smallest)
     probs = leaf_probs(logits, tree)
     if score == "probability":
         return 1 - probs.amax(1)
-    rest = (1 - probs.sum(1, keepdim=True)).clamp(min=0) if tree.void else probs[:, :0]
-    return torch.special.entr(torch.cat([probs, rest], 1)).sum(1) / math.log(max(len(tree.leaves) + tree.void, 2))
+    void = (1 - probs.sum(1, keepdim=True)).clamp(min=0) if tree.void else probs[:, :0]
+    entropy: Tensor = torch.special.entr(torch.cat([probs, void], 1)).sum(1)
+    return entropy / math.log(max(len(tree.leaves) + tree.void, 2))
 
 
-def decide(logits: Tensor, tree: Taxonomy, stops: Tensor | None = None, assume: dict[int, int] | None = None) -> Tensor:
+def decide(
+    logits: Tensor, tree: Taxonomy, stops: Tensor | None = None, assumed: dict[int, int] | None = None
+) -> Tensor:
     """(B, C, H, W) fused logits to (B, H, W) int64 nodes by the path rule.
 
-    Ends at leaves, or earlier at nodes where `stops` (nodes,) bool is true. `assume` maps an inner node to the child
+    Ends at leaves, or earlier at nodes where `stops` (nodes,) bool is true. `assumed` maps an inner node to the child
     that is taken for granted there. VOID where a classifier's void logit is the largest. On ties the first child wins.
     """
     batch, _, height, width = logits.shape
     node = torch.zeros(batch, height, width, dtype=torch.long, device=logits.device)
     stop = [not kids for kids in tree.children] if stops is None else stops.tolist()
-    assume = assume or {}
+    assumed = assumed or {}
     for n in sorted(range(len(tree)), key=tree.depth):
         if stop[n] or not tree.children[n]:
             continue
-        here = node == n
-        if n in assume or len(tree.children[n]) == 1:
-            node[here] = assume.get(n, tree.children[n][0])
-        elif bool(here.any()):
+        reached = node == n
+        if n in assumed or len(tree.children[n]) == 1:
+            node[reached] = assumed.get(n, tree.children[n][0])
+        elif bool(reached.any()):
             c = tree.classifiers[tree.classifier_of[n]]
             children = torch.tensor([*c.children, *([VOID] if c.void else [])], device=logits.device)
-            image, row, column = here.nonzero(as_tuple=True)
-            node[here] = children[logits[image, c.start : c.stop, row, column].argmax(1)]
+            image, row, column = reached.nonzero(as_tuple=True)
+            node[reached] = children[logits[image, c.start : c.stop, row, column].argmax(1)]
     return node
 
 
-def granted(space: LabelSpace) -> dict[int, int]:
+def assumed_children(space: LabelSpace) -> dict[int, int]:
     """Inner nodes and the child that `space` takes for granted there."""
     nodes = [space.taxonomy.index(name) for name in space.file.assume]
     return {space.taxonomy.parents[n]: n for n in nodes}
 
 
 def label_map(logits: Tensor, space: LabelSpace, rule: Rule = "marginal") -> Tensor:
-    """(B, C, H, W) fused logits to (B, H, W) int64 positions in `space.labels`, OUTSIDE where it is none of them."""
+    """(B, C, H, W) fused logits to (B, H, W) int64 label indices, OUTSIDE where it is none of the labels.
+
+    The plain reference: logits at full size, any floating point type, on any device. On ties the first child (path) or
+    label (marginal) wins.
+
+    Example:
+        >>> import torch
+        >>> from heteroseg import label_map, load_label_space
+        >>> space = load_label_space("camvid11")
+        >>> logits = torch.zeros(1, space.taxonomy.channels, 1, 2)
+        >>> logits[:, space.taxonomy.channel_of[space.taxonomy.index("sky")], 0, 0] = 9.0
+        >>> first, second = label_map(logits, space)[0, 0].tolist()
+        >>> space.labels[first].name
+        'Sky'
+    """
     if rule == "path":
-        nodes = decide(logits, space.taxonomy, torch.from_numpy(space.stops), granted(space))
+        nodes = decide(logits, space.taxonomy, torch.from_numpy(space.stops), assumed_children(space))
         table = torch.from_numpy(space.by_node).to(logits.device)
         return torch.where(nodes == VOID, OUTSIDE, table[nodes.clamp(min=0)])
     return best_label(logits, space)[0]
 
 
 def best_label(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
-    """(B, C, H, W) fused logits to (B, H, W) by the marginal rule: int64 positions in `space.labels`, OUTSIDE where it
+    """(B, C, H, W) fused logits to (B, H, W) by the marginal rule: int64 label indices, OUTSIDE where it
     is none, and the float32 probability of that label, or of all that lies outside."""
     batch, _, height, width = logits.shape
     labels, total = label_probs(in_lanes(logits), space)
     inside = labels.sum(1)
     fits = inside >= 0.5 * total
-    found, share = torch.where(fits, labels.argmax(1), OUTSIDE), torch.where(fits, labels.amax(1), total - inside)
+    label = torch.where(fits, labels.argmax(1), OUTSIDE)
+    probs = torch.where(fits, labels.amax(1), total - inside)
     pixels = height * width
-    return found[:, 0, :pixels].view(batch, height, width), share[:, 0, :pixels].view(batch, height, width)
+    return label[:, 0, :pixels].view(batch, height, width), probs[:, 0, :pixels].view(batch, height, width)
 
 
 def label_probs(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
     """(B, C, H, W) fused logits to (B, labels, H, W) probabilities of the labels and (B, H, W) of all leaves."""
     tree = space.taxonomy
-    probs = leaf_probs(_granted(logits, tree, granted(space)), tree)
+    probs = leaf_probs(_assume(logits, tree, assumed_children(space)), tree)
     by_leaf = torch.from_numpy(space.by_leaf).to(logits.device)
     labels = logits.new_zeros((len(logits), len(space.labels), *logits.shape[2:]))
     labels.index_add_(1, by_leaf[by_leaf >= 0], probs[:, by_leaf >= 0])
     return labels, probs.sum(1) if tree.void else torch.ones_like(labels[:, 0])
 
 
-def _granted(logits: Tensor, tree: Taxonomy, assume: dict[int, int]) -> Tensor:
+def _assume(logits: Tensor, tree: Taxonomy, assumed: dict[int, int]) -> Tensor:
     """Logits in which assumed children have probability 1 given their parent."""
-    if not assume:
+    if not assumed:
         return logits
     logits = logits.clone()
-    for parent, child in assume.items():
+    for parent, child in assumed.items():
         owner = tree.classifier_of[parent]
         if owner >= 0:
             c = tree.classifiers[owner]

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heteroseg.datasets import read_image
-from heteroseg.decisions.exact import Plan, decode, dense
+from heteroseg.decisions.exact import decode, dense
 from heteroseg.decisions.lazy_head import LazyLogits
+from heteroseg.decisions.plan import Plan
 from heteroseg.decisions.reference import label_map
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import PRESETS, ModelConfig
@@ -135,10 +136,10 @@ def naive_decode(logits: Tensor, covers: tuple[int, int], size: tuple[int, int],
     full = F.interpolate(logits, covers, mode="bilinear", align_corners=False)[:, :, : size[0], : size[1]]
     if plan.rule == "marginal" and plan.space is not None:
         return plan.answer[label_map(full, plan.space, "marginal")[0].numpy()]
-    code = torch.full((1, *size), plan.first)
-    after = torch.from_numpy(plan.after).long()
+    code = torch.full((1, *size), plan.walk.first)
+    after = torch.from_numpy(plan.walk.after).long()
     for node in plan.order.tolist():
-        low, high = int(plan.begin[node]), int(plan.end[node])
+        low, high = int(plan.walk.begin[node]), int(plan.walk.end[node])
         code = torch.where(code == node, after[low + full[:, low:high].argmax(1)], code)
     return plan.answer[code[0].numpy()]
 

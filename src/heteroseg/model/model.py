@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from heteroseg.datasets import read_image
-from heteroseg.decisions.exact import Plan, plan_decode
+from heteroseg.decisions.plan import Plan, plan_decode
 from heteroseg.decisions.reference import Rule
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import ModelConfig, Strict

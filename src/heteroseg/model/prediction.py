@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from heteroseg.decisions import reference
-from heteroseg.decisions.exact import Plan, decode, decode_confident, dense
+from heteroseg.decisions.exact import decode, decode_confident, dense
 from heteroseg.decisions.lazy_head import LazyLogits
+from heteroseg.decisions.plan import Plan
 from heteroseg.decisions.reference import leaf_probs, upsample
 from heteroseg.labels.space import LabelSpace
 

@@ -1,0 +1,131 @@
+"""Single corners and pixels by the marginal rule; see `kernels_cell`."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from heteroseg.decisions.kernels_cell import ONE, Scalar, kernel, winner
+from heteroseg.decisions.kernels_probability import blend, blend_finite, softmax
+from heteroseg.decisions.plan import FloatArray, IntArray, Walk
+from heteroseg.labels.space import OUTSIDE
+
+MAJORITY = np.float32(0.5001)
+NEAR = np.float32(1e-5)  # relative distance of two probabilities that rounding could turn round
+
+
+class PixelWork(NamedTuple):
+    """Work space of `pixel`: four by channel, one by label, two by code."""
+
+    left: FloatArray
+    right: FloatArray
+    value: FloatArray
+    part: FloatArray
+    mass: FloatArray
+    share: FloatArray
+    frontier: IntArray
+
+
+@kernel(allocates=True)
+def pixel_work(walk: Walk, labels: int) -> PixelWork:
+    codes, channels = len(walk.begin), len(walk.after)
+    return PixelWork(
+        np.empty(channels, np.float32),
+        np.empty(channels, np.float32),
+        np.empty(channels, np.float32),
+        np.empty(channels, np.float32),
+        np.empty(labels, np.float32),
+        np.empty(codes, np.float32),
+        np.empty(codes, np.int32),
+    )
+
+
+@kernel()
+def majority(row: FloatArray, walk: Walk, work: PixelWork) -> int:
+    """The code with more than half of the probability at a corner, -1 if there is none."""
+    node, share = walk.first, ONE
+    while walk.begin[node] >= 0:
+        begin, end = walk.begin[node], walk.end[node]
+        value = work.value[begin:end]
+        blend_finite(row[begin:end], row[begin:end], np.float32(0), value)
+        k, _ = winner(value)
+        share /= softmax(value, work.part[begin:end])  # e ** 0 for the largest
+        if not share > MAJORITY:
+            return -1
+        node = walk.after[begin + k]
+    return node
+
+
+@kernel()
+def _take(count: int, work: PixelWork) -> int:
+    """Take the most probable of `count` nodes out of the frontier."""
+    at = 0
+    for q in range(count):
+        if work.share[work.frontier[q]] > work.share[work.frontier[at]]:
+            at = q
+    node: int = work.frontier[at]
+    work.frontier[at] = work.frontier[count - 1]
+    return node
+
+
+@kernel()
+def _left(count: int, work: PixelWork) -> tuple[Scalar, Scalar]:
+    """What `count` nodes of the frontier have together, and at most one of them."""
+    rest, most = np.float32(0), np.float32(0)
+    for q in range(count):
+        share = work.share[work.frontier[q]]
+        rest += share
+        most = max(most, share)
+    return rest, most
+
+
+@kernel()
+def _add(
+    label: int, part: Scalar, mass: FloatArray, best: Scalar, second: Scalar, arg: int
+) -> tuple[Scalar, Scalar, int]:
+    """Add to the probability of a label; returns the two largest ones and the label of the first after that."""
+    mass[label] += part
+    m = mass[label]
+    if label == arg:
+        return m, second, arg
+    if m > best:
+        return m, best, label
+    return best, max(second, m), arg
+
+
+@kernel()
+def pixel(across: Scalar, every: bool, walk: Walk, work: PixelWork) -> tuple[int, Scalar, Scalar]:
+    """The most probable label of a pixel, its probability, and whether rounding could turn it round.
+
+    The pixel lies between `work.left` and `work.right` (C,), `across` is the weight of the right side; the label is
+    OUTSIDE outside. Classifiers are asked in the order of their nodes' probability, until (not with `every`) what is
+    left in the others can change nothing: all of it together, or, where every label is one node, the largest part.
+    """
+    work.mass[:] = 0
+    outside, inside, best, second, arg = np.float32(0), np.float32(0), np.float32(0), np.float32(0), OUTSIDE
+    work.frontier[0], work.share[walk.first], count = walk.first, ONE, 1
+    rest, rival = ONE, ONE  # what is left; the most that another label could come to
+    while count and (every or best - rival <= NEAR or not (walk.closed or abs(inside - outside) > NEAR + rest)):
+        node = _take(count, work)
+        count -= 1
+        begin, end = walk.begin[node], walk.end[node]
+        value = work.value[begin:end]
+        blend(work.left[begin:end], work.right[begin:end], across, value)
+        scale = work.share[node] / softmax(value, work.part[begin:end])
+        for k in range(begin, end):
+            child, part = walk.after[k], work.part[k] * scale
+            label = walk.label[child]
+            if walk.begin[child] >= 0:
+                work.share[child] = part
+                work.frontier[count] = child
+                count += 1
+            elif label >= 0:
+                inside += part
+                best, second, arg = _add(label, part, work.mass, best, second, arg)
+            elif label == OUTSIDE:
+                outside += part
+        rest, most = _left(count, work)
+        rival = max(second, most) if walk.single else second + rest
+    close = best - rival <= NEAR * best or not (walk.closed or abs(inside - outside) > NEAR + rest)
+    if inside < outside:
+        return OUTSIDE, outside, close
+    return arg, best, close

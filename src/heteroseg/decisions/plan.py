@@ -1,0 +1,112 @@
+"""A taxonomy and a question as tables, which the fast decisions read."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from heteroseg.decisions.reference import VOID, Rule, assumed_children
+from heteroseg.labels.space import OUTSIDE, LabelSpace
+from heteroseg.labels.taxonomy import Taxonomy
+
+IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
+FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+VOID_LABEL = -2  # the label of a code that is void
+
+
+class Walk(NamedTuple):
+    """The walk through the tree.
+
+    A *code* is a node of the tree, or len(tree) + j for the void answer of classifier j. The walk starts at the code
+    `first`. `begin` and `end` (codes,) int32 are the channels of a code's classifier, begin -1 where the walk ends.
+    `after` (C,) int32 is the code that a channel leads to. `above` and `channel` (codes,) int32 lead back: the code
+    above and the channel between, -1 where there is none.
+
+    `label` (codes,) int64 is what a code means: a node, or a label index (OUTSIDE where it is none, -2 void).
+    `single`: every label is one node. `closed`: nothing lies outside the space.
+    """
+
+    first: int
+    begin: IntArray
+    end: IntArray
+    after: IntArray
+    above: IntArray
+    channel: IntArray
+    label: IntArray
+    single: bool
+    closed: bool
+
+
+class Grid(NamedTuple):
+    """Where the cells of the logits' grid lie in the image.
+
+    `rows` (h + 1,) and `columns` (w + 1,) int64 are the first pixels of each cell. `down` (H,) and `across` (W,)
+    float32 are the weights of a pixel's lower and right neighbour.
+    """
+
+    rows: IntArray
+    columns: IntArray
+    down: FloatArray
+    across: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What `decode` needs to know of a taxonomy (or label space) and a rule.
+
+    `order` (asked classifiers,) int32 are the codes whose classifiers are asked, parents first. `answer` is what is
+    written, by code for the path rule and by label for the marginal one (OUTSIDE last).
+    """
+
+    tree: Taxonomy
+    space: LabelSpace | None
+    rule: Rule
+    walk: Walk
+    order: IntArray
+    answer: IntArray
+
+
+def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = False) -> Plan:
+    """Prepare `decode`.
+
+    A taxonomy asks for nodes (int64, VOID -1), always by the path rule. A label space asks for label indices (int64,
+    OUTSIDE -1), or with `ids` for its native ids (uint8, uint16 or int64).
+    """
+    if isinstance(asked, Taxonomy):
+        space, tree, rule, assumed = None, asked, "path", dict[int, int]()
+    else:
+        space, tree, assumed = asked, asked.taxonomy, assumed_children(asked)
+    if space is None or (rule == "marginal" and tree.void):  # void logits under a node take a share of its probability
+        ends = np.array([not children for children in tree.children])
+    else:
+        ends = space.stops
+    codes = len(tree) + len(tree.classifiers)
+    begin, end, above, channel = np.full((4, codes), -1, np.int32)
+    above[: len(tree)] = tree.parents
+    after = np.full(tree.channels, -1, np.int32)
+
+    def down(node: int) -> int:
+        while not ends[node] and (node in assumed or len(tree.children[node]) == 1):
+            node = assumed.get(node, tree.children[node][0])
+        return node
+
+    for j, c in enumerate(tree.classifiers):
+        if c.node not in assumed:
+            channel[list(c.children)] = range(c.start, c.start + len(c.children))
+            if not ends[c.node]:
+                begin[c.node], end[c.node] = c.start, c.stop
+        after[c.start : c.stop] = [*map(down, c.children), *([len(tree) + j] if c.void else [])]
+        above[len(tree) + j], channel[len(tree) + j] = c.node, c.stop - 1
+    label = np.full(codes, VOID_LABEL, np.int64)
+    label[: len(tree)] = np.arange(len(tree)) if space is None else space.by_node
+    last = label[after[begin[after] < 0]]  # the labels of all channels that end a walk
+    single, closed = bool(np.bincount(last[last >= 0]).max(initial=0) < 2), OUTSIDE not in last
+    order = np.array([c.node for c in tree.classifiers if begin[c.node] >= 0], np.int32)
+    if rule == "path" or space is None:
+        answer = np.maximum(label, VOID)
+    else:
+        answer = np.append(np.arange(len(space.labels)), OUTSIDE)
+    if ids and space is not None:
+        answer = space.native_ids(answer)
+    walk = Walk(down(0), begin, end, after, above, channel, label, single, closed)
+    return Plan(tree, space, rule, walk, order, answer)
