@@ -220,6 +220,17 @@ def _boxes(image: _Image) -> list[Finding]:
     return image.findings("box", numbers, np.append(labels, -1)[numbers - 1])
 
 
+def _box_counts(boxes: Sequence[Finding], space: LabelSpace) -> list[BoxCounts]:
+    """The judged boxes of each label, in the order of the labels."""
+    result = []
+    for label in space.labels:
+        fits = [box.fit for box in boxes if box.label == label.name]
+        agreed = sum(box.label == box.called == label.name for box in boxes)
+        if fits:
+            result.append(BoxCounts(label.name, len(fits), agreed, float(np.mean(fits))))
+    return result
+
+
 def _missing_boxes(image: _Image, min_confidence: float, min_pixels: int) -> list[Finding]:
     """Regions that the network surely calls a label of the dataset, where there is no box."""
     answers, confidence = image.prediction.confident_label_indices(image.space)
@@ -243,11 +254,8 @@ def _look_at(
     column counts those of which it is not sure, or which it takes for nothing of it.
     """
     space, result, boxes = spaces[source.name], DatasetFindings(), []
-    taken_for = {
-        name: np.zeros((len(space.labels), len(other.labels) + 1), np.int64)
-        for name, other in spaces.items()
-        if name != source.name
-    }
+    sizes = {name: (len(space.labels), len(other.labels) + 1) for name, other in spaces.items() if name != source.name}
+    taken_for = {name: np.zeros(size, np.int64) for name, size in sizes.items()}
     for name, item in _spread(source, images):
         try:
             sample = read_sample(item)
@@ -264,12 +272,7 @@ def _look_at(
             answers, confidence = image.prediction.confident_label_indices(spaces[other])
             sure_answers = np.where(confidence >= min_confidence, answers, -1)
             counts += count_pairs(true[true >= 0], sure_answers[true >= 0] + 1, counts.shape)
-    for label in space.labels:
-        of_label = [box for box in boxes if box.label == label.name]
-        if of_label:
-            agreed = sum(box.called == box.label for box in of_label)
-            fit = float(np.mean([box.fit for box in of_label]))
-            result.boxes.append(BoxCounts(label.name, len(of_label), agreed, fit))
+    result.boxes = _box_counts(boxes, space)
     return result, taken_for
 
 
@@ -324,11 +327,10 @@ def audit_table(audit: Audit) -> str:
     lines = []
     for name, splits in audit.counts.items():
         parts = [f"{c.total} {split} images" for split, c in splits.items()]
-        parts += [f"{sum(len(c.faults) for c in splits.values())} faults"]
+        parts.append(f"{sum(len(c.faults) for c in splits.values())} faults")
         if name in audit.findings:
-            totals = audit.findings[name].totals
-            parts += [f"{totals['region']} regions and {totals['box']} boxes in dispute"]
-            parts += [f"{totals['no box']} seen without a box"]
+            n = audit.findings[name].totals
+            parts.append(f"{n['region']} regions and {n['box']} boxes in dispute, {n['no box']} seen without a box")
         lines.append(f"{name}: {', '.join(parts)}")
-    odd = f"{len(audit.relations)} pairs of labels with names at odds"
-    return "\n".join([*lines, odd + (f", {len(audit.conflicts)} seen at odds" if audit.findings else "")])
+    conflicts = f", {len(audit.conflicts)} seen at odds" * bool(audit.findings)
+    return "\n".join([*lines, f"{len(audit.relations)} pairs of labels with names at odds{conflicts}"])

@@ -21,44 +21,47 @@ RARE = 20  # training images; with fewer a label is called rare
 
 
 def _rows(source: Source, counts: dict[str, Counts]) -> list[dict[str, Any]]:
+    """The lines of the table of labels."""
     rows = []
     for i, label in enumerate(source.space.labels):
         if label.leaves:
-            cells = {
-                split: {"pixels": int(c.pixels[i]), "images": int(c.images[i]), "boxes": int(c.boxes[i]),
-                        "share": float(c.pixels[i] / max(c.pixels.sum(), 1))}
-                for split, c in counts.items()
-            }  # fmt: skip
-            train, val = (cells[s]["images"] if s in cells else None for s in ("train", "val"))
-            notes = []
-            if train == 0:
-                notes.append("never in training")
-            elif train is not None and train < RARE:
-                notes.append(f"in only {train} training image{'s' * (train != 1)}")
-            if val == 0:
-                notes.append("cannot be scored: not in val")
-            rows.append({"id": label.id, "name": label.name, "color": rgb(label.color), "notes": "; ".join(notes),
-                         "cells": cells})  # fmt: skip
+            cells = {split: _cell(c, i) for split, c in counts.items()}
+            about = {"id": label.id, "name": label.name, "color": rgb(label.color)}
+            rows.append(about | {"notes": _notes(cells), "cells": cells})
     return rows
 
 
+def _cell(counts: Counts, label: int) -> dict[str, Any]:
+    numbers = {key: int(getattr(counts, key)[label]) for key in ("pixels", "images", "boxes")}
+    return numbers | {"share": float(counts.pixels[label] / max(counts.pixels.sum(), 1))}
+
+
+def _notes(cells: dict[str, dict[str, Any]]) -> str:
+    """What the numbers of images mean for a label."""
+    train, val = (cells[split]["images"] if split in cells else None for split in ("train", "val"))
+    notes = []
+    if train == 0:
+        notes.append("never in training")
+    elif train is not None and train < RARE:
+        notes.append(f"in only {train} training image{'s' * (train != 1)}")
+    if val == 0:
+        notes.append("cannot be scored: not in val")
+    return "; ".join(notes)
+
+
 def audit_data(audit: Audit) -> dict[str, Any]:
-    """All that the audit found as plain data, without pictures."""
+    """All that an audit found as plain data, without pictures."""
+    findings = [finding for dataset in audit.findings.values() for finding in dataset.findings]
     return {
         "datasets": {
-            name: {
-                split: {"images": c.total, "faults": list(c.faults)}
-                for split, c in splits.items()
-            }
+            name: {split: {"images": c.total, "faults": list(c.faults)} for split, c in splits.items()}
             for name, splits in audit.counts.items()
         },
         "relations": [asdict(r) for r in audit.relations],
         "conflicts": [asdict(c) for c in audit.conflicts],
-        "findings": [
-            {k: v for k, v in vars(f).items() if k != "picture"} for d in audit.findings.values() for f in d.findings
-        ],
-        "boxes": {name: [asdict(b) for b in d.boxes] for name, d in audit.findings.items()},
-    }  # fmt: skip
+        "findings": [{k: v for k, v in vars(f).items() if k != "picture"} for f in findings],
+        "boxes": {name: [asdict(b) for b in dataset.boxes] for name, dataset in audit.findings.items()},
+    }
 
 
 def write_audit(
