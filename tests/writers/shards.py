@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from heteroseg.datasets.sample import Sample
 from heteroseg.files import written
@@ -15,8 +16,8 @@ from tests.writers.pixels import encoded
 
 def write_huggingface(root: Path | str, split: str, samples: list[Sample]) -> None:
     """Write data/SPLIT-00000-of-00001.parquet with the columns image and mask, in the order of the samples."""
-    import pyarrow
-    import pyarrow.parquet
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra huggingface is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
 
     def cell(pixels: np.ndarray, name: str) -> dict[str, Any]:
         return {"bytes": encoded(pixels, ".png"), "path": f"{name}.png"}
@@ -26,7 +27,7 @@ def write_huggingface(root: Path | str, split: str, samples: list[Sample]) -> No
         for sample in samples
     ]
     with written(Path(root, "data", f"{split}-00000-of-00001.parquet")) as temporary:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
+        parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
 
 
 SHARD = 1000  # samples that are written to one
