@@ -30,9 +30,7 @@ from heteroseg.datasets.paths import raise_faults, require_folder
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
-__all__ = [
-    "READERS", "decode_image", "list_items", "read_annotation", "read_image", "read_mask", "read_sample"
-]  # fmt: skip
+__all__ = ["READERS", "decode_image", "list_items", "read_annotation", "read_image", "read_mask", "read_sample"]
 
 READERS: dict[str, Callable[..., list[Item]]] = {
     "cityscapes": cityscapes,
