@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import BaseModel, Field
 
 from heteroseg.datasets import read_image
 from heteroseg.decisions.reference import leaf_probs, upsample_at
@@ -73,32 +74,26 @@ class Turns:
             self._turn.release()
 
 
-def check_image(path: Path, limits: Limits) -> None:
-    """Refuse what is no image or too large, by its header: nothing is decoded yet."""
+def open_image(path: Path, limits: Limits) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an uploaded file, upright, as browsers show it.
+
+    What is no image or too large is refused by its header, before anything is decoded.
+    """
     try:
         with Image.open(path) as header:
             width, height = header.size
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
         raise Refused(415, "expected an image (JPEG, PNG, WebP, BMP, TIFF), found something else") from None
     if width * height > limits.megapixels * 1e6:
-        raise Refused(
-            413,
-            f"the image has {width} x {height} pixels, at most {limits.megapixels:g} megapixels are taken; "
-            "send a smaller one",
-        )
-
-
-def open_image(path: Path, limits: Limits) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an uploaded file, after `check_image`; upright, as browsers show it."""
-    check_image(path, limits)
+        size = f"{width} x {height} pixels, at most {limits.megapixels:g} megapixels are taken"
+        raise Refused(413, f"the image has {size}; send a smaller one")
     try:
-        image = read_image(path)
+        image = Image.fromarray(read_image(path))
     except HeterosegError:
         raise Refused(415, "the image is cut off or damaged, or of a kind that cannot be read") from None
     with Image.open(path) as header:
-        photograph = Image.fromarray(image)
-        photograph.getexif()[ORIENTATION] = header.getexif().get(ORIENTATION, 1)
-    return np.array(ImageOps.exif_transpose(photograph))
+        image.getexif()[ORIENTATION] = header.getexif().get(ORIENTATION, 1)
+    return np.array(ImageOps.exif_transpose(image))
 
 
 def cut(nodes: np.ndarray, tree: Taxonomy, depth: int) -> np.ndarray:
@@ -148,13 +143,12 @@ def deepest(tree: Taxonomy) -> int:
     return max(map(tree.depth, tree.leaves))
 
 
-@dataclass(frozen=True)
-class Step:
-    """A node on the path of a pixel, its probability, and the likeliest other children of its parent."""
+class Step(BaseModel):
+    """A node on the path of a pixel."""
 
     node: str
     probability: float
-    instead: tuple[tuple[str, float], ...]
+    instead: list[tuple[str, float]] = Field(description="the likeliest other children of its parent")
 
 
 def path_at(prediction: Prediction, x: int, y: int) -> list[Step]:
@@ -166,11 +160,11 @@ def path_at(prediction: Prediction, x: int, y: int) -> list[Step]:
     at = [prediction.logits.new_tensor([v]).long() for v in (y, x)]
     leaves = leaf_probs(upsample_at(prediction.logits, prediction.covers, *at), tree)[0, :, 0, 0].cpu().numpy()
     probs = [float(leaves[slice(*tree.spans[n])].sum()) for n in range(len(tree))]
-    node, steps = 0, [Step(tree.names[0], probs[0], ())]
+    node, steps = 0, [Step(node=tree.names[0], probability=probs[0], instead=[])]
     while tree.children[node]:
         first, *rest = sorted(tree.children[node], key=lambda n: -probs[n])
-        others = tuple((tree.names[n], probs[n]) for n in rest[:ALTERNATIVES])
-        steps.append(Step(tree.names[first], probs[first], others))
+        others = [(tree.names[n], probs[n]) for n in rest[:ALTERNATIVES]]
+        steps.append(Step(node=tree.names[first], probability=probs[first], instead=others))
         node = first
     return steps
 

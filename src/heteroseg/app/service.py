@@ -6,7 +6,6 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +25,7 @@ from heteroseg.app.answers import (
     TREE,
     Limits,
     Refused,
+    Step,
     Turns,
     View,
     deepest,
@@ -78,19 +78,13 @@ class Answer(BaseModel):
     label_map: str
 
 
-class PathStep(BaseModel):
-    node: str
-    probability: float
-    instead: list[tuple[str, float]] = Field(description="the likeliest other children of its parent")
-
-
 class PathAnswer(BaseModel):
     """The decided path of one pixel, from the root to a leaf."""
 
     model: str
     x: int
     y: int
-    path: list[PathStep]
+    path: list[Step]
 
 
 class Asked(BaseModel):
@@ -137,10 +131,9 @@ FAULTS: dict[int | str, dict[str, Any]] = {
     429: {"model": Fault, "description": "too many requests are waiting"},
     503: {"model": Fault, "description": "no turn within the time limit"},
 }
-KINDS = ("image/*", "video/*")
 BODIES = {
     kind: {"requestBody": {"required": True, "content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}
-    for kind in KINDS
+    for kind in ("image/*", "video/*")
 }
 
 
@@ -294,8 +287,8 @@ def add_images(service: FastAPI, desk: Desk) -> None:
         name = desk.name(asked)
 
         def work(body: bytes) -> PathAnswer:
-            steps = path_at(desk.predict(name, body), asked.x, asked.y)
-            return PathAnswer(model=name, x=asked.x, y=asked.y, path=[PathStep(**asdict(s)) for s in steps])
+            path = path_at(desk.predict(name, body), asked.x, asked.y)
+            return PathAnswer(model=name, x=asked.x, y=asked.y, path=path)
 
         return await desk.in_turn(request, work)
 

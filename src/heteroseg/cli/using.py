@@ -187,13 +187,8 @@ def add(commands: Action) -> None:
     p = add_command(commands, "serve", serve, "open a web page and an HTTP endpoint for one or two models", "--device")
     p.add_argument("models", nargs="+", metavar="MODEL", help="one or two, side by side: as for predict")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
-    p.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="another name that browsers use for this server",
-    )
+    name = "another name that browsers use for this server"
+    p.add_argument("--allow-host", action="append", default=[], metavar="NAME", help=name)
     p.add_argument("--port", type=port, default=7860, help="0 takes a free one (default: 7860)")
     p.add_argument("--max-megapixels", type=positive, default=16.0, metavar="N", help="largest image (16)")
     p.add_argument("--max-megabytes", type=positive, default=64.0, metavar="N", help="largest upload (64)")
