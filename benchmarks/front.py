@@ -51,8 +51,8 @@ def folder_of(out: Path, name: str) -> Path:
 
 
 def scores(model, sources) -> dict[str, Any]:
-    found = evaluate(model, sources)["datasets"]
-    return {dataset: {m: entry[m] for m in METRICS} for dataset, entry in found.items()}
+    datasets = evaluate(model, sources)["datasets"]
+    return {dataset: {m: entry[m] for m in METRICS} for dataset, entry in datasets.items()}
 
 
 def prepare(out: Path, name: str, overrides: Sequence[str]) -> None:

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import torch
 
-from heteroseg.export.bench import COUNTED, frame, preset_config, random_model, scenes, spread
+from heteroseg.export.bench import COUNTED, frame, spread
 from heteroseg.export.export import Head, Precision, export
+from heteroseg.export.random_model import preset_config, random_model, scenes
 from heteroseg.files import write_json, written
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
 from heteroseg.model.exported import ExportedNetwork
@@ -125,9 +126,9 @@ def measure(path: Path, size: tuple[int, int], seconds: float, threads: int) -> 
     }
 
 
-def _rows(found: Iterable[dict]) -> str:
+def _rows(points: Iterable[dict]) -> str:
     lines = [f"{'classes':>7} {'depth':>5} head  {'size':>9} {'ms':>7} {'p10':>7} {'p90':>7} {'decode':>7} {'MiB':>6}"]
-    for row in found:
+    for row in points:
         size, times = "x".join(map(str, row["size"])), row["frame_ms"]
         lines.append(
             f"{row['classes']:>7} {row['depth']:>5} {row['head']:<5} {size:>9} {times['median']:>7.1f} "
@@ -136,7 +137,7 @@ def _rows(found: Iterable[dict]) -> str:
     return "\n".join(lines)
 
 
-def draw(found: Sequence[dict], out: Path) -> None:
+def draw(points: Sequence[dict], out: Path) -> None:
     """Two plots side by side: milliseconds by classes, and by megapixels."""
     import matplotlib
 
@@ -147,7 +148,7 @@ def draw(found: Sequence[dict], out: Path) -> None:
     colors = dict(zip(DEPTHS, ("tab:gray", "tab:blue", "tab:orange"), strict=True))
     for depth in DEPTHS:
         for head, style in zip(heads(depth), (":", "-"), strict=False):
-            rows = [r for r in found if (r["depth"], r["head"], tuple(r["size"])) == (depth, head, FRAME)]
+            rows = [r for r in points if (r["depth"], r["head"], tuple(r["size"])) == (depth, head, FRAME)]
             times = [r["frame_ms"] for r in rows]
             error = [[t["median"] - t["p10"] for t in times], [t["p90"] - t["median"] for t in times]]
             left.errorbar(
@@ -159,7 +160,7 @@ def draw(found: Sequence[dict], out: Path) -> None:
     left.minorticks_off()
     left.legend(fontsize=7)
     for head, style in (("dense", ":"), ("lazy", "-")):
-        rows = [r for r in found if r["head"] == head and tuple(r["size"]) != FRAME]
+        rows = [r for r in points if r["head"] == head and tuple(r["size"]) != FRAME]
         pixels = [r["size"][0] * r["size"][1] / 1e6 for r in rows]
         right.plot(pixels, [r["frame_ms"]["median"] for r in rows], f"k{style}", marker=".", label=head)
     right.set(xlabel="megapixels", ylim=(0, None), title="108 classes, depth 2")

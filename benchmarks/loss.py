@@ -61,9 +61,9 @@ def main() -> None:
                 times[name].append(time.perf_counter() - start)
     print({k: v for k, v in facts().items() if k in ("date", "commit", "machine", "torch")}, vars(args))
     first = statistics.median(times["upsample every logit"])
-    for name, found in times.items():
-        middle = statistics.median(found)
-        print(f"{name:<22} {1000 * middle:8.1f} ms (min {1000 * min(found):.1f})   {first / middle:6.1f} x")
+    for name, seconds in times.items():
+        middle = statistics.median(seconds)
+        print(f"{name:<22} {1000 * middle:8.1f} ms (min {1000 * min(seconds):.1f})   {first / middle:6.1f} x")
 
 
 if __name__ == "__main__":

@@ -37,12 +37,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    found: dict[str, list[float]] = {"before": [], "after": []}
+    times: dict[str, list[float]] = {"before": [], "after": []}
     for _ in range(args.rounds):
-        for way in found:
-            found[way].append(seconds(way, args))
-            print(f"{way}: {found[way][-1]:.3f} s a step", flush=True)
-    before, after = (statistics.median(found[way]) for way in ("before", "after"))
+        for way in times:
+            times[way].append(seconds(way, args))
+            print(f"{way}: {times[way][-1]:.3f} s a step", flush=True)
+    before, after = (statistics.median(times[way]) for way in ("before", "after"))
     print(f"median {before:.3f} -> {after:.3f} s a step, {100 * (1 - after / before):.0f} % less")
 
 

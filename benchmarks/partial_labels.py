@@ -59,8 +59,8 @@ def main() -> None:
             if not (run / "evaluation.json").exists():
                 train(*load_experiment(file, [*short, *args.overrides]), run, resume=(run / "state.pt").exists())
             scores = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["datasets"]["camvid"]
-            found = {k: scores["per_class"][k] for k in ("LaneMkgsDriv", "Road")}
-            rows.append({"coverage": kind, "seed": seed, "miou": scores["miou"], "per_class": found})
+            per_class = {k: scores["per_class"][k] for k in ("LaneMkgsDriv", "Road")}
+            rows.append({"coverage": kind, "seed": seed, "miou": scores["miou"], "per_class": per_class})
     write_json(args.out / "coverage.json", rows)
     print("| coverage | seed | lane markings: IoU / accuracy | rest of the drivable: IoU / accuracy | mIoU |")
     print("|---|---|---|---|---|")

@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 
 from heteroseg.experiment.config import ModelConfig
-from heteroseg.export.bench import Runtime, Settings, bench, preset_config, random_model, scenes, spread, timed
+from heteroseg.export.bench import Runtime, Settings, bench, spread, timed
 from heteroseg.export.export import ENDINGS, Precision, export
+from heteroseg.export.random_model import preset_config, random_model, scenes
 from heteroseg.files import write_json
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.exported import ExportedNetwork
@@ -113,7 +114,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     print("| network | runtime | frames a second | frame, ms (10 to 90 %) | network | decode | naive frame | its fps |")
     print("|---|---|---|---|---|---|---|---|")
-    found = []
+    rows = []
     for name in NETWORKS:
         for runtime, precision in WAYS:
             if runtime == "torch":
@@ -122,8 +123,8 @@ def main() -> None:
                 model = load(network_file(args.networks, name, runtime, precision))
             if isinstance(model.network, ExportedNetwork):
                 model.network.threads = args.threads
-            found.append({"network": name} | bench(model, "leaves", settings))
-            print(row(found[-1]), flush=True)
+            rows.append({"network": name} | bench(model, "leaves", settings))
+            print(row(rows[-1]), flush=True)
     people = as_people_run_it(settings)
     times = people["frame_ms"]
     print(
@@ -131,7 +132,7 @@ def main() -> None:
         f"{1e3 / people['ms']:.1f} |"
     )
     if args.json:
-        write_json(args.json, {"facts": facts(), "rows": [*found, people]})
+        write_json(args.json, {"facts": facts(), "rows": [*rows, people]})
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from heteroseg.decisions.lazy_head import LazyHead, LazyLogits, lazy_head, pack_
 from heteroseg.decisions.plan import plan_decode
 from heteroseg.decisions.reference import decide
 from heteroseg.errors import HeterosegError
-from heteroseg.export.bench import scenes
 from heteroseg.export.export import choose_head, export
+from heteroseg.export.random_model import scenes
 from heteroseg.labels.space import own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.model import Model

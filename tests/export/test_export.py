@@ -9,8 +9,8 @@ import torch
 import heteroseg
 from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
-from heteroseg.export.bench import random_model, scenes
 from heteroseg.export.export import ENDINGS, calibration_images, export
+from heteroseg.export.random_model import random_model, scenes
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.exported import SIZES
 from heteroseg.model.model import save_model

@@ -89,8 +89,9 @@ def novelty(args: argparse.Namespace) -> int:
 def bench(args: argparse.Namespace) -> int:
     import tempfile
 
-    from heteroseg.export.bench import Settings, in_runtime, preset_config, random_model, scenes, table
+    from heteroseg.export.bench import Settings, in_runtime, table
     from heteroseg.export.bench import bench as run
+    from heteroseg.export.random_model import preset_config, random_model, scenes
     from heteroseg.files import write_json
     from heteroseg.labels.taxonomy import load_taxonomy
     from heteroseg.model.model import load

@@ -24,20 +24,16 @@ from heteroseg.decisions.exact import decode, dense
 from heteroseg.decisions.lazy_head import LazyLogits
 from heteroseg.decisions.plan import Plan
 from heteroseg.decisions.reference import label_map
-from heteroseg.errors import HeterosegError, nearest
-from heteroseg.experiment.config import PRESETS, ModelConfig
-from heteroseg.export.export import Format, Head, Precision, export
+from heteroseg.errors import HeterosegError
+from heteroseg.export.export import Format, Precision, export
+from heteroseg.export.random_model import mixed_cells, scenes
 from heteroseg.inference.files import write_map
-from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.exported import FORMATS, ExportedNetwork
 from heteroseg.model.model import Model, load
-from heteroseg.networks import build_network
 from heteroseg.provenance import facts
-from heteroseg.scenes import draw_scene
 
 Runtime = Literal["torch", "openvino", "onnx"]
 COUNTED = ("normalise", "network", "decode")
-MIXED = 0.3  # share of cells whose corners differ; of networks trained for 400 steps 17 to 31 %, of better ones fewer
 NAIVE_MOST = 2**30  # logits that the naive decode may upsample; beyond, it is left out
 
 
@@ -55,54 +51,6 @@ class Settings:
     image: Path | None = None
 
 
-def scenes(count: int, size: tuple[int, int]) -> list[np.ndarray]:
-    """Drawn street scenes (H, W, 3) uint8, the same in every run."""
-    return [np.ascontiguousarray(draw_scene(np.random.default_rng(i), size).image) for i in range(count)]
-
-
-def preset_config(preset: str) -> ModelConfig:
-    """The configuration of a preset by its name."""
-    if preset not in PRESETS:
-        raise HeterosegError(f"there is no preset {preset!r}{nearest(preset, PRESETS)}; there are {', '.join(PRESETS)}")
-    return PRESETS[preset]
-
-
-def random_model(config: ModelConfig, tree: Taxonomy, size: tuple[int, int]) -> Model:
-    """A network with random weights and the path rule, whose answers change from place to place as often as a trained
-    network's do (a fresh one says the same everywhere, which is no work).
-
-    Every layer is normalised on a drawn scene, so that int8 loses no more than with trained weights, the decoder's
-    depthwise filters blur, as they learn to, and the logits get deviation 4. Then every class gets a random constant,
-    of the deviation with which a share of MIXED of the cells is mixed; with none, all classes are as frequent.
-    """
-    torch.manual_seed(0)
-    network = build_network(config, tree)
-    model = Model(config.backbone, network, tree, {}, config, "path")
-    image = torch.from_numpy(scenes(1, size)[0])[None].permute(0, 3, 1, 2)
-    for module in network.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.momentum = None  # the mean of all passes, of which there is one
-    with torch.inference_mode():
-        if isinstance(network.body, torch.nn.Sequential):
-            for module in network.body[1].modules():
-                if isinstance(module, torch.nn.Conv2d) and module.groups > 1:
-                    module.weight.abs_()
-        network.train()(image.repeat(2, 1, 1, 1))
-        logits = network.eval()(image)
-        last = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)][-1]
-        mean, factor = logits.mean((0, 2, 3)), 4 / logits.std((0, 2, 3)).clamp(min=1e-6)
-        logits = (logits - mean[:, None, None]) * factor[:, None, None]
-        constants, low, high = torch.randn(len(factor)), 0.0, 64.0
-        for _ in range(8):
-            deviation = (low + high) / 2
-            mixed = _mixed(logits + deviation * constants[:, None, None], model)
-            low, high = (deviation, high) if mixed > MIXED else (low, deviation)
-        last.weight.mul_(factor[:, None, None, None])
-        assert last.bias is not None
-        last.bias.copy_((last.bias - mean) * factor + high * constants)
-    return model
-
-
 def in_runtime(
     model: Model,
     runtime: Runtime,
@@ -110,7 +58,6 @@ def in_runtime(
     images: Sequence[np.ndarray],
     threads: int,
     folder: Path,
-    head: Head = "auto",
 ) -> Model:
     """The same model in another runtime, exported into `folder`; calibrated with `images` for int8."""
     if isinstance(model.network, ExportedNetwork):
@@ -124,7 +71,7 @@ def in_runtime(
     else:
         path = folder / f"network{next(e for e, kind in FORMATS.items() if kind == runtime)}"
         kind: Format = runtime
-        export(model, path, kind, precision, images if precision == "int8" else (), head)
+        export(model, path, kind, precision, images if precision == "int8" else ())
     result = load(path)
     assert isinstance(result.network, ExportedNetwork)
     result.network.threads = threads
@@ -214,7 +161,7 @@ def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
         result |= {
             "decision": model.decision,
             "labels_found": len(np.unique(ids)),
-            "mixed_cells": _mixed(logits, model),
+            "mixed_cells": mixed_cells(logits, model),
         }
         if settings.naive and logits.shape[1] * settings.size[0] * settings.size[1] <= NAIVE_MOST:
             known = dense(logits) if isinstance(logits, LazyLogits) else logits
@@ -226,14 +173,6 @@ def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
     finally:
         torch.set_num_threads(before)
     return result
-
-
-def _mixed(logits: Tensor | LazyLogits, model: Model) -> float:
-    """Share of cells whose four corners do not decide the same node."""
-    grid = (logits.shape[2], logits.shape[3])
-    at = torch.from_numpy(decode(logits, grid, grid, model.plan(None)))
-    same = (at[:-1, :-1] == at[1:, :-1]) & (at[:-1, :-1] == at[:-1, 1:]) & (at[:-1, :-1] == at[1:, 1:])
-    return 1 - float(same.float().mean())
 
 
 def _report(
