@@ -1,7 +1,6 @@
 """The training loop, on lightning's Fabric: devices, processes, precision are its business, the rest ours."""
 
 import csv
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,12 @@ from lightning.fabric import Fabric
 from lightning.fabric.loggers import TensorBoardLogger
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
-from heteroseg.experiment.config import Experiment
+from heteroseg.experiment.config import Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources
 from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.model.model import Model, save_model, spaces_by_name
@@ -44,6 +44,11 @@ class Run:
         self.tree = self.sources[0].space.taxonomy
         torch.manual_seed(experiment.train.seed)
         network = build_network(experiment.model, self.tree)
+        multiple, crop = network.multiple, experiment.train.crop
+        if crop[0] % multiple or crop[1] % multiple:
+            raise HeterosegError(
+                f"train.crop: expected multiples of {multiple}, the cells of this network, found {list(crop)}"
+            )
         layout = memory_layout(network, fabric.device)
         network = network.to(memory_format=layout)  # type: ignore[call-overload]
         ema = experiment.train.ema
@@ -84,6 +89,7 @@ class Run:
         save_model(self.model(), self.out / "last")
 
     def restore(self) -> None:
+        """Go on from `state.pt`; a file that cannot be read raises HeterosegError."""
         try:
             state = torch.load(self.state_file, map_location=self.fabric.device, weights_only=True)
         except (OSError, RuntimeError, EOFError) as error:
@@ -111,6 +117,7 @@ class Run:
         return result
 
     def training_mode(self) -> None:
+        """Make norms learn statistics again after an evaluation, but where `freeze_norm` keeps them."""
         self.network.train()
         if self.experiment.train.freeze_norm:
             for module in self.network.modules():
@@ -178,10 +185,8 @@ def _prepare_folder(experiment: Experiment, out: Path, resume: bool) -> None:
         if not (out / "state.pt").exists():
             raise HeterosegError(f"{out}: there is nothing to resume (no state.pt); start it without --resume")
         known = Experiment.model_validate_json(begun.read_text())  # keys that are younger than the run have defaults
-        if known != experiment:
-            old = json.loads(known.model_dump_json())
-            new = json.loads(experiment.model_dump_json())
-            changed = [k for k in new if new[k] != old.get(k)]
+        changed = [key for key in Experiment.model_fields if getattr(known, key) != getattr(experiment, key)]
+        if changed:
             raise HeterosegError(
                 f"{out}: this run began with another experiment ({', '.join(changed)} differ); resume with the same "
                 "one, or start a new run in another folder"
@@ -190,41 +195,28 @@ def _prepare_folder(experiment: Experiment, out: Path, resume: bool) -> None:
         require_empty(out, "continue it with --resume or choose another --out")
 
 
-def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False) -> dict[str, Any] | None:
-    """Train a network and leave RUN in `out`: best/, last/, log.csv, tensorboard/, evaluation/*.json, state.pt.
-
-    `folder` is where the experiment's relative paths start. Returns the last evaluation (of `last/`).
-    """
-    t = experiment.train
-    _prepare_folder(experiment, out, resume)  # before other processes are started, so that a fault is told once
-    precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[t.precision]
+def _launch(config: TrainConfig) -> Fabric:
+    """Start the processes of a run on the devices that it asks for."""
+    precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[config.precision]
     try:
-        fabric = Fabric(accelerator=t.accelerator, devices=t.devices, num_nodes=t.nodes, precision=precision)
+        fabric = Fabric(
+            accelerator=config.accelerator, devices=config.devices, num_nodes=config.nodes, precision=precision
+        )
     except (ValueError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
         raise HeterosegError(f"train.accelerator, train.devices: {str(error).splitlines()[0]}") from None
     fabric.launch()
     if fabric.device.type == "cpu":
         keep_freed_memory()
-    run = Run(experiment, folder, out, fabric)
-    multiple = run.network.module.multiple
-    if t.crop[0] % multiple or t.crop[1] % multiple:
-        raise HeterosegError(
-            f"train.crop: expected multiples of {multiple}, the cells of this network, found {list(t.crop)}"
-        )
-    if resume:
-        run.restore()
-    if fabric.is_global_zero:
-        write_text(out / "experiment.json", experiment.model_dump_json(indent=2) + "\n")
-        write_json(out / "facts.json", facts(folder))
-    if not resume:
-        run.save()  # from here on a stopped run can be resumed
-    loader = training_loader(
-        experiment, run.sources, run.step, fabric.global_rank, fabric.world_size, fabric.device.type == "cuda"
-    )
-    log = Log(out, run.step) if fabric.is_global_zero else None
+    return fabric
+
+
+def _take_steps(run: Run, loader: DataLoader, log: Log | None) -> None:
+    """Train on every batch of the loader; save and evaluate in between, as the experiment says."""
+    config = run.experiment.train
     run.training_mode()
-    hidden = not fabric.is_global_zero
-    with tqdm(total=t.steps, initial=run.step, unit="step", disable=hidden, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=config.steps, initial=run.step, unit="step", disable=not run.fabric.is_global_zero, dynamic_ncols=True
+    ) as bar:
         begin = time.perf_counter()
         for batch in batches(loader):
             row = run.train_step(batch)
@@ -233,23 +225,56 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
             if row and log:
                 log.write(row)
                 bar.set_postfix(loss=f"{row['loss']:.3f}")
-            if run.step % t.save_every == 0 and run.step < t.steps:
-                run.save()
-            if t.evaluate_every and run.step % t.evaluate_every == 0 and run.step < t.steps:
-                partial = run.evaluate()
-                run.training_mode()
-                if partial and log:
-                    mious = {f"{name}/miou": d["miou"] or 0.0 for name, d in partial["datasets"].items()}
-                    log.write({"step": run.step} | mious)
+            if run.step < config.steps:  # what follows the last step comes after the loop
+                _between_steps(run, log)
             begin = time.perf_counter()
+
+
+def _between_steps(run: Run, log: Log | None) -> None:
+    config = run.experiment.train
+    if run.step % config.save_every == 0:
+        run.save()
+    if config.evaluate_every and run.step % config.evaluate_every == 0:
+        result = run.evaluate()
+        run.training_mode()
+        if result and log:
+            mious = {f"{name}/miou": d["miou"] or 0.0 for name, d in result["datasets"].items()}
+            log.write({"step": run.step} | mious)
+
+
+def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False) -> dict[str, Any] | None:
+    """Train a network and leave RUN in `out`: best/, last/, log.csv, tensorboard/, evaluation/*.json, state.pt.
+
+    `folder` is where the experiment's relative paths start. `resume` goes on with the run in `out`. Returns the last
+    evaluation (of `last/`), None where no dataset has a val split or in all processes but the first. A faulty file, a
+    setting that cannot work and a loss that is no number raise HeterosegError.
+
+    Example:
+        >>> from heteroseg.experiment.config import load_experiment
+        >>> experiment, folder = load_experiment("experiment.yaml", ["train.steps=100"])  # doctest: +SKIP
+        >>> scores = train(experiment, folder, Path("runs/one"))  # doctest: +SKIP
+    """
+    _prepare_folder(experiment, out, resume)  # before other processes are started, so that a fault is told once
+    fabric = _launch(experiment.train)
+    run = Run(experiment, folder, out, fabric)
+    if resume:
+        run.restore()
+    if fabric.is_global_zero:
+        write_text(out / "experiment.json", experiment.model_dump_json(indent=2) + "\n")
+        write_json(out / "facts.json", facts(folder))
+    if not resume:
+        run.save()  # a run that is stopped from here on can be resumed
+    pin = fabric.device.type == "cuda"
+    loader = training_loader(experiment, run.sources, run.step, fabric.global_rank, fabric.world_size, pin)
+    log = Log(out, run.step) if fabric.is_global_zero else None
+    _take_steps(run, loader, log)
     run.save()
     result = run.evaluate()
-    if fabric.is_global_zero:
+    if log:
         write_json(out / "facts.json", facts(folder) | {"training seconds": f"{run.seconds:.0f}"})
         if result is None:
             save_model(run.model(), out / "best")
         else:
             write_json(out / "evaluation.json", result)
-    if log:
         log.board.finalize("success")
     return result
