@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class LabelTerms:
         return LabelTerms(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
-def pad_ragged(rows: Sequence[Sequence], levels: int = 2, fill: int = -1) -> Tensor:
+def pad_ragged(rows: Sequence[Any], levels: int = 2, fill: int = -1) -> Tensor:
     """Nested lists of ints of any lengths, `levels` deep, to an int64 tensor; every level is padded at its end.
 
     Below the first level a side is at least 1 long.
@@ -49,7 +50,7 @@ def pad_ragged(rows: Sequence[Sequence], levels: int = 2, fill: int = -1) -> Ten
         blocks = [part for block in blocks for part in block]
     result = np.full(sizes, fill, np.int64)
 
-    def write(target: np.ndarray, block: Sequence) -> None:
+    def write(target: np.ndarray, block: Sequence[Any]) -> None:
         if target.ndim == 1:
             target[: len(block)] = block
         else:

@@ -99,9 +99,12 @@ def nll_sums(
         log_p = torch.where(real, steps, 0).sum(2).masked_fill(~real.any(2), -torch.inf).logsumexp(1)
         total = total.index_add(0, terms.parts_of[row], -log_p * opened[in_union])
         count = count.index_add(0, terms.parts_of[row], pixel[in_union])
-    zero = torch.zeros_like(total)
-    pair = (lambda t: torch.stack([t, zero], 1)) if kind == STRONG else (lambda t: torch.stack([zero, t], 1))
-    return Sums(pair(total), pair(count))
+    return Sums(_of_kind(total, kind), _of_kind(count, kind))
+
+
+def _of_kind(values: Tensor, kind: int) -> Tensor:
+    """(classifiers,) to (classifiers, 2): in the column of `kind`, beside zeros."""
+    return torch.stack([values if column == kind else torch.zeros_like(values) for column in (STRONG, WEAK)], 1)
 
 
 def mixture_sums(
@@ -134,7 +137,7 @@ def mixture_sums(
     zero = logp.new_zeros(len(tree.classifiers))
     total = zero.index_add(0, owner, nll * factor * weights)
     count = zero.index_add(0, owner, (factor > 0) * weights)
-    return Sums(torch.stack([zero, total], 1), torch.stack([zero, count], 1))
+    return Sums(_of_kind(total, WEAK), _of_kind(count, WEAK))
 
 
 def reduce_sums(sums: Sums, weights: Tensor, normalise: Normalise, pixels: Tensor) -> Tensor:

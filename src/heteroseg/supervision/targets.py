@@ -6,6 +6,7 @@ such numbers and nothing in it is positional. -1 means: nothing is known here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ Mixture = tuple[tuple[float, tuple[int, ...]], ...]
 
 def offsets(spaces: Sequence[LabelSpace]) -> list[int]:
     """The running number of each space's first label."""
-    return np.cumsum([0, *(s.targets for s in spaces)]).tolist()
+    return [0, *accumulate(s.targets for s in spaces)]
 
 
 def to_label_indices(ids: np.ndarray, space: LabelSpace, where: str) -> np.ndarray:
@@ -73,13 +74,14 @@ def draw_shape(image: np.ndarray, box: np.ndarray, shape: BoxShape, value: int) 
 
 def _in_polygon(shape: BoxShape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Whether points are in a polygon with corners at -1 and 1."""
-    side = {
-        "diamond": lambda: np.abs(x) + np.abs(y) <= 1,
-        "triangle_up": lambda: np.abs(x) <= (y + 1) / 2,
-        "triangle_down": lambda: np.abs(x) <= (1 - y) / 2,
-        "octagon": lambda: np.abs(x) + np.abs(y) <= OCTAGON,
-    }[shape]()
-    return side & (np.abs(x) <= 1) & (np.abs(y) <= 1)
+    if shape == "diamond":
+        inside = np.abs(x) + np.abs(y) <= 1
+    elif shape == "octagon":
+        inside = np.abs(x) + np.abs(y) <= OCTAGON
+    else:
+        inside = np.abs(x) <= (1 + y if shape == "triangle_up" else 1 - y) / 2
+    result: np.ndarray = inside & (np.abs(x) <= 1) & (np.abs(y) <= 1)
+    return result
 
 
 def paint_boxes(boxes: np.ndarray, shapes: Sequence[BoxShape], values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
