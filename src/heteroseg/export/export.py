@@ -123,8 +123,8 @@ def export(
     network, body = model.network, model.network.body
     graph = Graph(network, body[:-1] if head == "lazy" and isinstance(body, nn.Sequential) else body).eval()
     calibration = images if precision == "int8" else ()
-    ready = [prepare(image, network.covers(*image.shape[:2]), network.shrink) for image in calibration]
-    example = torch.from_numpy(prepare(np.zeros((128, 192, 3), np.uint8), network.covers(128, 192), network.shrink))
+    ready = [prepare(image, network) for image in calibration]
+    example = torch.from_numpy(prepare(np.zeros((128, 192, 3), np.uint8), network))
     text = describe(model, precision, head)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing warns of every shape that it follows

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from heteroseg.decisions.lazy_head import LazyLogits, unpack_head
 from heteroseg.errors import HeterosegError
+from heteroseg.networks.network import Geometry
 
 FORMATS = {".xml": "openvino", ".onnx": "onnx"}
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "nncf": "nncf"}
@@ -34,20 +35,20 @@ def need(name: str) -> None:
         raise HeterosegError(f"{PACKAGES[name]} is not installed; pip install 'heteroseg[{extra}]'")
 
 
-def prepare(image: np.ndarray, covers: tuple[int, int], shrink: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 to (1, h, w, 3): the border repeated up to `covers`, then made smaller by the ratio `shrink`."""
+def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """(H, W, 3) uint8 to (1, h, w, 3) uint8, as an exported graph takes it: `Network.prepare` before normalisation."""
     height, width = image.shape[:2]
-    if covers != (height, width):
-        border = (0, covers[0] - height, 0, covers[1] - width)
+    full = geometry.covers(height, width)
+    if full != (height, width):
+        border = (0, full[0] - height, 0, full[1] - width)
         image = cv2.copyMakeBorder(image, *border, cv2.BORDER_REPLICATE)
-    inner, outer = shrink
-    if inner < outer:
-        size = (covers[1] // outer * inner, covers[0] // outer * inner)
-        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR_EXACT)  # rounds as torch's means do
+    size = geometry.shrunk(*full)
+    if size != full:
+        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR_EXACT)  # rounds as torch's means do
     return np.ascontiguousarray(image)[None]
 
 
-class ExportedNetwork:
+class ExportedNetwork(Geometry):
     """A network in a file."""
 
     def __init__(self, path: Path, threads: int | None = None):
@@ -94,14 +95,9 @@ class ExportedNetwork:
         self._graph = self._core.read_model(self.path)
         return self._graph.get_rt_info(METADATA).value
 
-    def covers(self, height: int, width: int) -> tuple[int, int]:
-        """The padded image size that the logits of a (height, width) image stand for."""
-        m = self.multiple
-        return -(-height // m) * m, -(-width // m) * m
-
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 to what the graph takes, as `prepare` does."""
-        return prepare(image, self.covers(*image.shape[:2]), self.shrink)
+        return prepare(image, self)
 
     @property
     def lazy(self) -> bool:

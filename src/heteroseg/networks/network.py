@@ -16,7 +16,27 @@ from heteroseg.networks.decoder import DECODERS
 from heteroseg.networks.heads import HierarchicalHead, replace_classifier
 
 
-class Network(nn.Module):
+class Geometry:
+    """How a network brings images to a size that it takes: padded to multiples of `multiple`, then made smaller.
+
+    `shrink` is (inner, outer): of every `outer` pixels of a side `inner` are left. `multiple` is a multiple of `outer`.
+    """
+
+    multiple: int
+    shrink: tuple[int, int]
+
+    def covers(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the padded image, which the logits of a (height, width) image stand for."""
+        m = self.multiple
+        return -(-height // m) * m, -(-width // m) * m
+
+    def shrunk(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that are left of a padded image."""
+        inner, outer = self.shrink
+        return height // outer * inner, width // outer * inner
+
+
+class Network(Geometry, nn.Module):
     """(B, 3, H, W) RGB images with values 0-255, any dtype, to (B, C, h, w) fused logits.
 
     Images are padded here (by repeating the border) to whole multiples of `multiple`, so every size works; the logits
@@ -42,11 +62,6 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1), persistent=False)
 
-    def covers(self, height: int, width: int) -> tuple[int, int]:
-        """The padded image size that the logits of a (height, width) image stand for."""
-        m = self.multiple
-        return -(-height // m) * m, -(-width // m) * m
-
     def prepare(self, images: Tensor) -> Tensor:
         """Padded, shrunk and normalised images, as the body takes them."""
         x = images.to(self.mean.dtype)
@@ -54,9 +69,8 @@ class Network(nn.Module):
         full = self.covers(height, width)
         if full != (height, width):
             x = F.pad(x, (0, full[1] - width, 0, full[0] - height), mode="replicate")
-        inner, outer = self.shrink
-        if inner < outer:
-            size = (full[0] // outer * inner, full[1] // outer * inner)
+        size = self.shrunk(*full)
+        if size != full:
             x = (F.interpolate(x, size, mode="bilinear", align_corners=False) + 0.5).floor()
         return (x - self.mean) / self.std
 
