@@ -80,7 +80,7 @@ def test_models_tell_their_label_spaces(client, tiny_model):
 @pytest.mark.parametrize("labels", ["cityscapes", "leaves", TREE])
 def test_an_image_is_answered_as_predict_does(client, tiny_model, scene, photo, labels):
     answer = client.post("/v1/predict", params={"labels": labels}, content=photo).json()
-    found, space = label_indices(tiny_model.predict(scene), View(labels))
+    found, space = label_indices(tiny_model.predict(scene), View(labels=labels))
     wanted = np.append(space.ids, space.outside)[found]
     ids = ids_of(base64.b64decode(answer["label_map"]))
     assert ids.dtype == (np.uint8 if wanted.max() < 256 else np.uint16)
@@ -178,7 +178,7 @@ def test_the_schema_names_what_comes(client, photo):
 
 def test_a_body_that_does_not_come_keeps_its_place_only_for_the_time_limit(tiny_model, photo):
     limits = Limits(waiting=1, seconds=1)
-    service = build_service({"tiny": tiny_model}, limits, Turns(limits))
+    service = build_service({"tiny": tiny_model}, Turns(limits))
 
     async def sent(receive) -> tuple[int, str]:
         scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": []}
@@ -223,7 +223,7 @@ def test_equal_names_have_equal_colours(tiny_model):
 def test_more_than_may_wait_are_refused(tiny_model, photo):
     limits = Limits(waiting=1, seconds=0.2)
     turns = Turns(limits)
-    client = TestClient(build_service({"tiny": tiny_model}, limits, turns))
+    client = TestClient(build_service({"tiny": tiny_model}, turns))
     inside, leave = threading.Event(), threading.Event()
 
     def hold():
@@ -258,14 +258,14 @@ def film_file(scene, tmp_path_factory):
 
 def test_films(tiny_model, film_file, tmp_path):
     source, target, space = film_file, tmp_path / "overlay.webm", space_named(tiny_model, TREE)
-    assert film(tiny_model, source, target, View(), space, Limits()) == "5 frames"
+    assert film(tiny_model, source, target, View(labels=TREE), space, Limits()) == "5 frames"
     video = cv2.VideoCapture(str(target))
     assert sum(video.read()[0] for _ in range(9)) == 5
     (tmp_path / "no.mp4").write_bytes(b"nothing")
     with pytest.raises(Refused, match="expected a video"):
-        film(tiny_model, tmp_path / "no.mp4", target, View(), space, Limits())
+        film(tiny_model, tmp_path / "no.mp4", target, View(labels=TREE), space, Limits())
     with pytest.raises(Refused, match=r"at most 0\.001 megapixels"):
-        film(tiny_model, source, target, View(), space, Limits(megapixels=0.001))
+        film(tiny_model, source, target, View(labels=TREE), space, Limits(megapixels=0.001))
 
 
 def test_faults_of_the_command(tiny_model_folder, capsys):
@@ -331,7 +331,7 @@ def test_the_page_in_a_browser(served, photo, tiny_model, scene, film_file, tmp_
         painted = page.evaluate(
             "[...document.querySelector('#model-0 canvas').getContext('2d').getImageData(90,11,1,1).data]"
         )
-        indices, space = label_indices(tiny_model.predict(scene), View())
+        indices, space = label_indices(tiny_model.predict(scene), View(labels=TREE))
         assert painted == [*space.labels[indices[11, 90]].color, 255]
 
         page.locator("#model-0 canvas").click()  # in its middle

@@ -102,13 +102,12 @@ def cut(nodes: np.ndarray, tree: Taxonomy, depth: int) -> np.ndarray:
     return np.array([*table, -1])[nodes]
 
 
-@dataclass(frozen=True)
-class View:
+class View(BaseModel):
     """What is asked of an answer: a label space or TREE, and for nodes the depth and the least probability."""
 
-    labels: str = TREE
-    depth: int | None = None
-    back_off: float = 0.0
+    labels: str = Field("leaves", description=f"a label space, or {TREE!r} for nodes")
+    depth: int | None = Field(None, ge=0, description=f"with {TREE!r}: cut it here; 0 is the root")
+    back_off: float = Field(0, ge=0, le=1, description=f"with {TREE!r}: stop at the deepest node of this probability")
 
 
 def label_indices(prediction: Prediction, view: View) -> tuple[np.ndarray, LabelSpace]:
@@ -137,10 +136,6 @@ def space_named(model: Model, name: str) -> LabelSpace:
 def recolored(space: LabelSpace, colors: Mapping[str, Color]) -> LabelSpace:
     """The space with the given colours, by name: of two models beside each other, equal names have equal colours."""
     return replace(space, labels=tuple(replace(b, color=colors.get(b.name, b.color)) for b in space.labels))
-
-
-def deepest(tree: Taxonomy) -> int:
-    return max(map(tree.depth, tree.leaves))
 
 
 class Step(BaseModel):

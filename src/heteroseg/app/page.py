@@ -1,13 +1,14 @@
 """The page for people: plain HTML and script on the endpoint, and a guard before both."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from importlib.resources import files as package_files
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heteroseg.app.answers import Limits, Turns
@@ -28,19 +29,11 @@ HEADERS = {
 }
 
 
-def host_fault(host: str, allowed: Collection[str]) -> str | None:
-    """Why a request to `host` is refused: a name that is not ours may be another page's that points here.
-
-    Addresses are taken as they are: no name stands behind them.
-    """
-    name = urlsplit(f"//{host}").hostname or ""
+def _is_address(name: str) -> bool:
     try:
-        ip_address(name)
+        return bool(ip_address(name))
     except ValueError:
-        if name not in allowed:
-            known = ", ".join(sorted(allowed))
-            return f"expected an address or one of {known} as host, found {name!r}; see `serve --allow-host`"
-    return None
+        return False
 
 
 class Guard:
@@ -50,19 +43,17 @@ class Guard:
         self.app, self.allowed = app, allowed
 
     def refusal(self, headers: Headers) -> JSONResponse | None:
-        host, origin = headers.get("host", ""), headers.get("origin")
+        host, origin, status, fault = headers.get("host", ""), headers.get("origin"), 421, None
         try:
-            fault = host_fault(host, self.allowed)
-            foreign = origin is not None and urlsplit(origin).netloc != host
+            name = urlsplit(f"//{host}").hostname or ""
+            if name not in self.allowed and not _is_address(name):  # a name of another page may point here
+                known = ", ".join(sorted(self.allowed))
+                fault = f"expected an address or one of {known} as host, found {name!r}; see `serve --allow-host`"
+            elif origin is not None and urlsplit(origin).netloc != host:
+                status, fault = 403, f"expected a request of this page or of a program, found one of {origin}"
         except ValueError:  # no address at all, such as [::1
-            fault, foreign = f"expected a host, found {host!r}", False
-        if fault:
-            return JSONResponse({"error": fault}, 421)
-        if foreign:
-            return JSONResponse(
-                {"error": f"expected a request of this page or of a program, found one of {origin}"}, 403
-            )
-        return None
+            fault = f"expected a host, found {host!r}"
+        return JSONResponse({"error": fault}, status) if fault else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def guarded(message: Message) -> None:
@@ -77,18 +68,11 @@ class Guard:
             await self.app(scope, receive, send)
 
 
-def page_file(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(_: Request) -> Response:
-        return Response(content, media_type=kind)
-
-    return endpoint
-
-
 def build_app(models: Mapping[str, Model], limits: Limits, allowed: Collection[str] = ()) -> FastAPI:
     """Endpoint under /v1, page under /. `allowed` are host names beside localhost that the server may be asked by."""
-    service = build_service(models, limits, Turns(limits))
+    service = build_service(models, Turns(limits))
     for path, (name, kind) in FILES.items():
         content = (package_files("heteroseg") / "templates" / name).read_bytes()
-        service.add_route(path, page_file(content, kind))
+        service.router.routes.append(Route(path, Response(content, media_type=kind), methods=["GET"]))
     service.add_middleware(Guard, allowed={"localhost", *allowed})
     return service

@@ -18,17 +18,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heteroseg import __version__
 from heteroseg.app.answers import (
-    TREE,
-    Limits,
     Refused,
     Step,
     Turns,
     View,
-    deepest,
     film,
     label_indices,
     open_image,
@@ -94,20 +90,11 @@ class Asked(BaseModel):
     model: str | None = Field(None, description="name of a served model; default: the first")
 
 
-class Labels(Asked):
-    labels: str = Field("leaves", description=f"a label space, or {TREE!r} for nodes")
-    depth: int | None = Field(None, ge=0, description=f"with {TREE!r}: cut it here; 0 is the root")
-    back_off: float = Field(0, ge=0, le=1, description=f"with {TREE!r}: stop at the deepest node of this probability")
-
-    def view(self) -> View:
-        return View(self.labels, self.depth, self.back_off)
-
-
-class MapLabels(Labels):
+class MapLabels(View, Asked):
     packed: bool = Field(False, description="label_map is zlib of 16-bit ids (little endian, by row) instead of a PNG")
 
 
-class FilmLabels(Labels):
+class FilmLabels(View, Asked):
     colors: str | None = Field(None, description="equal names take the colours of this label space of the first model")
 
 
@@ -137,26 +124,6 @@ BODIES = {
 }
 
 
-class Bounded:
-    """Reads no more of a body than the limit, whatever its header says."""
-
-    def __init__(self, app: ASGIApp, limits: Limits):
-        self.app, self.limits = app, limits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        read = 0
-
-        async def counted() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self.limits.megabytes * 1e6:
-                raise Refused(413, f"the body has more than {self.limits.megabytes:g} MB; send a smaller one")
-            return message
-
-        await self.app(scope, counted, send)
-
-
 def sentence(fault: Mapping[str, Any]) -> str:
     """A fault that pydantic found in the parameters."""
     name = fault["loc"][-1]
@@ -170,21 +137,16 @@ def label_infos(space: LabelSpace) -> list[LabelInfo]:
     return [LabelInfo(id=b.id, name=b.name, color=b.color) for b in space.labels]
 
 
-def packed_ids(indices: np.ndarray, space: LabelSpace) -> bytes:
-    """(H, W) indices of labels as zlib of little-endian 16-bit ids, row by row."""
-    return zlib.compress(space.native_ids(indices).astype("<u2").tobytes(), 1)
-
-
 def answer(model: str, prediction: Prediction, asked: MapLabels, begin: float) -> Answer:
     """The answer to one image; `begin` is the time when the work for it began."""
-    indices, space = label_indices(prediction, asked.view())
+    indices, space = label_indices(prediction, asked)
     counts = count_labels(indices, space)
     labels = [
         FoundLabel(**vars(info), pixels=int(count), share=float(count / indices.size))
         for info, count in zip(label_infos(space), counts[:-1], strict=True)
         if count
     ]
-    ids = (packed_ids if asked.packed else encode_ids)(indices, space)
+    packed = zlib.compress(space.native_ids(indices).astype("<u2").tobytes(), 1) if asked.packed else None
     return Answer(
         model=model,
         label_space=space.name,
@@ -194,15 +156,15 @@ def answer(model: str, prediction: Prediction, asked: MapLabels, begin: float) -
         outside=int(counts[-1]),
         outside_id=space.outside,
         seconds=round(time.monotonic() - begin, 4),
-        label_map=base64.b64encode(ids).decode(),
+        label_map=base64.b64encode(packed or encode_ids(indices, space)).decode(),
     )
 
 
 class Desk:
     """Where requests wait for their turn. Bodies come as bytes; a file of them lives no longer than its turn."""
 
-    def __init__(self, models: Mapping[str, Model], limits: Limits, turns: Turns):
-        self.models, self.limits, self.turns = models, limits, turns
+    def __init__(self, models: Mapping[str, Model], turns: Turns):
+        self.models, self.turns, self.limits = models, turns, turns.limits
         # whoever looks at an image asks for it again and again: memory is that of one image for each model
         self.predict = lru_cache(maxsize=len(models))(self._predict)
 
@@ -221,6 +183,16 @@ class Desk:
     def _predict(self, name: str, body: bytes) -> Prediction:
         return self.models[name].predict(self.image(body))
 
+    async def body(self, request: Request) -> bytes:
+        """The whole body; no more of it than the limit is read, whatever its header says."""
+        parts, read = [], 0
+        async for part in request.stream():
+            parts.append(part)
+            read += len(part)
+            if read > self.limits.megabytes * 1e6:
+                raise Refused(413, f"the body has more than {self.limits.megabytes:g} MB; send a smaller one")
+        return b"".join(parts)
+
     async def in_turn(self, request: Request, work: Callable[[bytes], Any]) -> Any:
         """What `work` makes of the body, when its turn comes."""
 
@@ -232,7 +204,7 @@ class Desk:
             seconds = self.limits.seconds
             try:
                 async with asyncio.timeout(seconds):
-                    body = await request.body()
+                    body = await self.body(request)
             except TimeoutError:
                 raise Refused(408, f"the body did not come within {seconds:g} seconds; send it again") from None
             return await run_in_threadpool(worked, body)
@@ -276,7 +248,7 @@ def add_images(service: FastAPI, desk: Desk) -> None:
             begin = time.monotonic()
             prediction = desk.predict(name, body)
             if kind == "image/png":
-                return Response(encode_ids(*label_indices(prediction, asked.view())), media_type="image/png")
+                return Response(encode_ids(*label_indices(prediction, asked)), media_type="image/png")
             return answer(name, prediction, asked, begin)
 
         return await desk.in_turn(request, work)
@@ -309,8 +281,8 @@ def add_films(service: FastAPI, desk: Desk) -> None:
     @service.post("/v1/film", openapi_extra=BODIES["video/*"], responses=FAULTS, response_class=Response)
     async def label_film(request: Request, asked: Annotated[FilmLabels, Query()]) -> Response:
         """The video under the colours of its labels, as WebM; `heteroseg-frames` tells how far the time went."""
-        name, view = desk.name(asked), asked.view()
-        space = space_named(desk.models[name], view.labels)
+        name = desk.name(asked)
+        space = space_named(desk.models[name], asked.labels)
         if asked.colors is not None:
             first = next(iter(desk.models.values()))
             space = recolored(space, {b.name: b.color for b in space_named(first, asked.colors).labels})
@@ -319,19 +291,18 @@ def add_films(service: FastAPI, desk: Desk) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 source, target = Path(folder) / "film", Path(folder) / "overlay.webm"
                 source.write_bytes(body)
-                frames = film(desk.models[name], source, target, view, space, desk.limits)
+                frames = film(desk.models[name], source, target, asked, space, desk.limits)
                 return Response(target.read_bytes(), media_type="video/webm", headers={"heteroseg-frames": frames})
 
         return await desk.in_turn(request, work)
 
 
-def build_service(models: Mapping[str, Model], limits: Limits, turns: Turns) -> FastAPI:
+def build_service(models: Mapping[str, Model], turns: Turns) -> FastAPI:
     """The endpoint; its OpenAPI document is at /v1/openapi.json (no page that loads scripts from elsewhere)."""
     service = FastAPI(
         title="heteroseg", version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json"
     )
-    service.add_middleware(Bounded, limits=limits)
-    desk = Desk(models, limits, turns)
+    desk = Desk(models, turns)
 
     @service.get("/v1/models", responses=FAULTS)
     def list_models() -> list[ModelInfo]:
@@ -340,7 +311,7 @@ def build_service(models: Mapping[str, Model], limits: Limits, turns: Turns) -> 
             ModelInfo(
                 name=name,
                 digest=model.digest,
-                depth=deepest(model.taxonomy),
+                depth=max(map(model.taxonomy.depth, model.taxonomy.leaves)),
                 label_spaces={s: label_infos(space_named(model, s)) for s in spaces(model)},
             )
             for name, model in models.items()
