@@ -218,6 +218,12 @@ def require_empty(folder: Path, hint: str = "choose another --out") -> None:
         raise HeterosegError(f"{folder}: expected a new or empty folder, found {what}; {hint}")
 
 
+def require_absent(path: Path, hint: str = "choose another --out") -> None:
+    """Raise HeterosegError if `path` is there; `hint` tells the user what to do then."""
+    if path.exists():
+        raise HeterosegError(f"{path}: stands there already; {hint}, or take it away")
+
+
 def yaml_text(data: Any) -> str:
     """Data as YAML, with the comments of ruamel.yaml's own mappings and lists; of a pydantic model its non-defaults."""
     from ruamel.yaml import YAML  # takes a twentieth of a second, which only writers pay

@@ -118,7 +118,7 @@ def test_a_calibrated_copy(tiny_experiment, tiny_model_folder, tmp_path, capsys)
     twice = calibrated(new, {"root": 2.0}).temperatures
     assert twice["root"] == 2 * new.temperatures["root"]
     assert main([*command, "--out", str(out)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "stands there already" in capsys.readouterr().err
 
 
 def test_a_pixel_weighs_what_it_stands_for(tiny_experiment, tiny_model):

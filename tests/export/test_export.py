@@ -104,7 +104,7 @@ def test_int8_is_told_with_scores_before_and_after(tiny_model_folder, tiny_exper
     assert out.with_suffix(".bin").is_file()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.bin", "m.xml"], "no temporary file is left"
     assert main(args) == 2, "nothing is overwritten"
-    assert "is there already" in capsys.readouterr().err
+    assert "stands there already" in capsys.readouterr().err
 
 
 def test_calibration_images_come_from_all_datasets_or_a_folder(tiny_experiment, tiny_data):

@@ -5,6 +5,7 @@ import os
 import sys
 from typing import NoReturn
 
+from heteroseg import __version__
 from heteroseg.cli import labels, scoring, training, using
 from heteroseg.errors import HeterosegError
 
@@ -16,8 +17,6 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    from heteroseg import __version__
-
     parser = Parser("heteroseg", description="One segmentation network trained on many datasets with different labels.")
     parser.add_argument("--version", action="version", version=f"heteroseg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -35,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     elif extra:
         parser.error(f"unknown argument {extra[0]!r}")
     try:
-        code = args.run(args)
+        args.run(args)
         sys.stdout.flush()
-        return code
+        return 0
     except HeterosegError as error:
         for fault in error.faults:
             print(f"heteroseg: {fault}", file=sys.stderr)

@@ -3,30 +3,53 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from heteroseg.errors import HeterosegError
+import heteroseg
 
 if TYPE_CHECKING:
-    from heteroseg.experiment.config import Experiment
     from heteroseg.experiment.sources import Source
 
-
-def fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
-    return value
+Action = argparse._SubParsersAction
 
 
-def count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
-    return int(text)
+def number(kind: Callable[[str], float], low: float, high: float, expected: str) -> Callable[[str], float]:
+    """What reads numbers from `low` to `high` for argparse."""
+
+    def read(text: str) -> float:
+        with suppress(ValueError):
+            if low <= (value := kind(text)) <= high:
+                return value
+        raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
+
+    return read
+
+
+fraction = number(float, 0, 1, "a number from 0 to 1")
+count = number(int, 1, inf, "a whole number from 1")
+
+
+def size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 520x706, found {text!r}")
+    return int(height), int(width)
+
+
+def pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"expected key=value, found {text!r}")
+    return key, value
+
+
+def new_file(text: str) -> Path:
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: expected a file to write, found a folder; name a file in it")
+    return Path(text)
 
 
 SHARED: dict[str, dict] = {
@@ -34,17 +57,18 @@ SHARED: dict[str, dict] = {
     "experiment": {"metavar": "EXPERIMENT", "help": "experiment YAML"},
     "--data": {"required": True, "metavar": "EXPERIMENT", "help": "experiment YAML that names the datasets"},
     "--dataset": {"required": True, "metavar": "NAME", "help": "which dataset of the experiment"},
-    "--json": {"metavar": "FILE", "help": "write the figures there"},
+    "--json": {"type": new_file, "metavar": "FILE", "help": "write the figures there"},
     "--limit": {"type": count, "metavar": "N", "help": "use only the first N val images of each dataset"},
     "--images": {"type": count, "default": 9, "metavar": "N", "help": "pictures of each dataset: a third worst, a "
                  "third best, a third random, and up to N more for rare labels"},
+    "--labels": {"metavar": "SPACE", "help": "a label space of the model, or a YAML file (default: leaves)"},
+    "--id": {"default": "id", "metavar": "FIELD", "help": "field with the ids, such as trainId (default: id)"},
+    "--table": {"metavar": "NAME", "help": "which list of a JSON file that holds several"},
     "--device": {"default": "cpu", "help": "where the network runs: cpu, cuda, cuda:1, mps (default: cpu)"},
     "overrides": {"nargs": "*", "default": [], "metavar": "key=value",
                   "help": "set a key of the experiment, as train.steps=100"},
 }  # fmt: skip
 """The arguments that several commands have."""
-
-Action = argparse._SubParsersAction
 
 
 def add_group(commands: Action, name: str, does: str) -> Action:
@@ -54,9 +78,9 @@ def add_group(commands: Action, name: str, does: str) -> Action:
 
 
 def add_command(
-    commands: Action, name: str, run: Callable[[argparse.Namespace], int], does: str, *shared: str
+    commands: Action, name: str, run: Callable[[argparse.Namespace], None], does: str, *shared: str
 ) -> argparse.ArgumentParser:
-    """Add a command; `does` says what it does, `run` returns its exit code, `shared` are some of SHARED."""
+    """Add a command; `does` says what it does, `run` does it, `shared` are some of SHARED."""
     parser = commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
     parser.set_defaults(run=run)
     for argument in shared:
@@ -64,13 +88,18 @@ def add_command(
     return parser
 
 
+def option(
+    p: argparse._ActionsContainer, name: str, metavar: str, does: str, kind: Callable[[str], Any] = str, **more: Any
+) -> None:
+    """Add an option or a word that takes a value; `kind` reads it, `more` is as for `add_argument`."""
+    p.add_argument(name, metavar=metavar, help=does, type=kind, **more)
+
+
 def open_experiment(
     path: str, overrides: Sequence[str], splits: Sequence[str] = ("train", "val")
-) -> tuple["Experiment", list["Source"]]:
+) -> tuple["heteroseg.Experiment", list["Source"]]:
     """Read an experiment file with overrides, and list the images of its datasets."""
-    from heteroseg.experiment.config import load_experiment
-
-    experiment, folder = load_experiment(path, overrides)
+    experiment, folder = heteroseg.load_experiment(path, overrides)
     from heteroseg.experiment.sources import open_sources
 
     return experiment, open_sources(experiment, folder, splits)
@@ -81,29 +110,18 @@ def log(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise HeterosegError(f"--option {text}: expected key=value")
-    return key, value
+def tell(table: str, figures: Any, file: Path | None) -> None:
+    """Print a table, and write its figures to a JSON file where one is wanted."""
+    print(table)
+    if file:
+        from heteroseg.files import write_json
 
-
-def size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 520x706, found {text!r}")
-    return int(height), int(width)
-
-
-def file_option(option: str, name: str | None) -> Path | None:
-    if name and Path(name).is_dir():
-        raise HeterosegError(f"{option} {name}: expected a file to write, found a folder; name a file in it")
-    return Path(name) if name else None
+        write_json(file, figures)
 
 
 def write_run_report(run: Path, out: Path, images: int = 9, data: Path | None = None) -> None:
     from heteroseg.report import report_run
 
     for note in report_run(run, out, images, data):
-        print(f"heteroseg: {note}", file=sys.stderr)
+        log(f"heteroseg: {note}")
     print(f"report: {out}")

@@ -13,6 +13,7 @@ from heteroseg.datasets import read_mask, read_sample
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
+from heteroseg.files import require_absent
 from heteroseg.labels.space import BoxShape, LabelSpace
 from heteroseg.supervision.targets import paint_boxes, to_label_indices
 
@@ -36,8 +37,7 @@ def write_box_masks(source: Source, out: Path, log: Callable[[str], None]) -> No
         raise HeterosegError(f"datasets.{source.name}: has no boxes, so there are no masks to draw from them")
     folders = {"coarse": out / "gtCoarse", "fine": out / "gtFine"}
     for folder in folders.values():
-        if folder.exists():
-            raise HeterosegError(f"{folder}: stands there already; choose another --out, or take it away")
+        require_absent(folder)
     for item in items:
         for kind, mask in box_masks(item, source.space).items():
             write_mask(folders[kind] / f"{item.name}_labelIds.png", mask)
