@@ -9,7 +9,7 @@ from heteroseg.datasets.formats.mtsd import CORNERS
 from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text, write_json, write_text
-from heteroseg.scenes.layouts import write_split
+from tests.writers.pixels import write_split
 
 
 def write_open_images(root: Path | str, split: str, samples: list[Sample]) -> None:

@@ -10,8 +10,7 @@ from heteroseg.datasets.encoding import write_image
 from heteroseg.datasets.records import read_json
 from heteroseg.datasets.sample import Sample
 from heteroseg.files import write_json, write_text
-from heteroseg.scenes.layouts import write_split
-from tests.writers.pixels import bars
+from tests.writers.pixels import bars, write_split
 
 
 def write_yolo(root: Path | str, split: str, samples: list[Sample], background: int = -1) -> None:

@@ -9,7 +9,20 @@ import numpy as np
 
 from heteroseg.datasets.encoding import highest_id, write_ids, write_image
 from heteroseg.datasets.sample import Sample
-from heteroseg.scenes.layouts import mask_of
+from heteroseg.errors import HeterosegError
+from heteroseg.files import write_text
+
+
+def mask_of(sample: Sample) -> np.ndarray:
+    """The (H, W) int32 mask of a sample; a sample without one raises HeterosegError."""
+    if sample.mask is None:
+        raise HeterosegError(f"sample {sample.name!r}: expected a mask, found none; this layout stores one per image")
+    return sample.mask
+
+
+def write_split(root: Path | str, split: str, lines: list[str]) -> None:
+    """Write `root/SPLIT.txt`."""
+    write_text(Path(root, f"{split}.txt"), "".join(f"{line}\n" for line in lines))
 
 
 def write_colors(path: Path, mask: np.ndarray, palette: np.ndarray) -> None:

@@ -10,8 +10,7 @@ import pytest
 
 from heteroseg.datasets.sample import Sample
 from heteroseg.files import written
-from heteroseg.scenes.layouts import mask_of
-from tests.writers.pixels import encoded
+from tests.writers.pixels import encoded, mask_of
 
 
 def write_huggingface(root: Path | str, split: str, samples: list[Sample]) -> None:

@@ -7,18 +7,8 @@ from functools import partial
 import cv2
 import numpy as np
 
+from heteroseg.scenes import things
 from heteroseg.scenes.canvas import CIRCLE, INDEX, LIGHTS, OTHER_SIGN, SIGNS, TEXTURE, Canvas, Rng, Scene, jitter, pick
-from heteroseg.scenes.things import (
-    draw_bike,
-    draw_building,
-    draw_lamp,
-    draw_person,
-    draw_signs,
-    draw_sky,
-    draw_traffic_light,
-    draw_tree,
-    draw_vehicle,
-)
 
 
 @dataclass
@@ -95,7 +85,7 @@ def draw_houses(c: Canvas, rng: Rng, s: Street) -> None:
                 row.append((z, end, tall * rng.uniform(0.75, 1.6)))
             z = end + rng.uniform(0.5, 8) * (rng.random() > dense * 0.7)
         for z0, z1, height in row[::-1]:
-            draw_building(c, rng, s.edge(side, s.walk + s.garden[side > 0]), side, max(z0, 2), z1, height)
+            things.draw_building(c, rng, s.edge(side, s.walk + s.garden[side > 0]), side, max(z0, 2), z1, height)
             if side == c.sun:
                 x, reach = s.edge(side, s.walk + s.garden[side > 0]), min(height * 0.55, 2 * s.half)
                 z0 = max(z0, c.near)
@@ -115,16 +105,16 @@ def plan_traffic(c: Canvas, rng: Rng, s: Street) -> list[Job]:
             kind = pick(rng, ("car", "car", "car", "truck", "bus"))
             x = s.middle + lane * s.half * rng.uniform(0.45, 0.58)
             if kind == "car" or z > 13:
-                jobs.append((z, partial(draw_vehicle, c, rng, kind, x, z, lane < 0)))
+                jobs.append((z, partial(things.draw_vehicle, c, rng, kind, x, z, lane < 0)))
             z += rng.uniform(14, 45)
         for z in np.arange(rng.uniform(6, 12), 50, 5.5) if s.parking[lane > 0] else ():
             if rng.random() < 0.6:
-                jobs.append((z, partial(draw_vehicle, c, rng, "car", s.edge(lane, -1.1), z, lane < 0)))
+                jobs.append((z, partial(things.draw_vehicle, c, rng, "car", s.edge(lane, -1.1), z, lane < 0)))
     for kind in ("bicycle", "motorcycle"):
         for _ in range(rng.integers(0, 3)):
             z, riding = rng.uniform(7, 20), rng.random() < 0.75
             x = s.middle + rng.uniform(-0.9, 0.9) * s.half if riding else s.edge(pick(rng, (-1, 1)), 1)
-            jobs.append((z, partial(draw_bike, c, rng, kind, x, z, riding)))
+            jobs.append((z, partial(things.draw_bike, c, rng, kind, x, z, riding)))
     return jobs
 
 
@@ -133,20 +123,20 @@ def plan_roadside(c: Canvas, rng: Rng, s: Street) -> list[Job]:
     jobs: list[Job] = []
     for side in (-1, 1):
         for z in np.arange(rng.uniform(8, 20), 75, rng.uniform(14, 24)) if rng.random() < 0.7 else ():
-            jobs.append((z, partial(draw_lamp, c, rng, s.edge(side, 0.6), z, -side)))
+            jobs.append((z, partial(things.draw_lamp, c, rng, s.edge(side, 0.6), z, -side)))
         for _ in range(rng.integers(1, 9)):
             z, room = rng.uniform(10, 70), s.garden[side > 0]
             size = rng.uniform(3.5, 7) if room > 1.5 else rng.uniform(0.8, 1.6)
-            jobs.append((z, partial(draw_tree, c, rng, s.edge(side, s.walk + room * 0.5), z, size)))
+            jobs.append((z, partial(things.draw_tree, c, rng, s.edge(side, s.walk + room * 0.5), z, size)))
         for _ in range(rng.integers(0, 4)):
             z = rng.uniform(6.5, 26)
-            jobs.append((z, partial(draw_person, c, rng, s.edge(side, rng.uniform(0.6, s.walk)), z)))
+            jobs.append((z, partial(things.draw_person, c, rng, s.edge(side, rng.uniform(0.6, s.walk)), z)))
         if rng.random() < 0.35:
             z = rng.uniform(9, 24)
-            jobs.append((z, partial(draw_traffic_light, c, rng, s.edge(side, 0.5), z)))
+            jobs.append((z, partial(things.draw_traffic_light, c, rng, s.edge(side, 0.5), z)))
     if rng.random() < 0.35:
         z = rng.uniform(8, 20)
-        jobs.append((z, partial(draw_person, c, rng, s.middle + rng.uniform(-1, 1) * s.half, z)))
+        jobs.append((z, partial(things.draw_person, c, rng, s.middle + rng.uniform(-1, 1) * s.half, z)))
     return jobs
 
 
@@ -160,10 +150,10 @@ def plan_signs(c: Canvas, rng: Rng, s: Street, many: bool) -> list[Job]:
         stack = [pick(rng, names) for _ in range(1 + (rng.random() < 0.3))]
         if rng.random() < 0.2:
             stack[0] = OTHER_SIGN
-        jobs.append((z, partial(draw_signs, c, rng, s.edge(side, rng.uniform(0.4, 0.9)), z, stack)))
+        jobs.append((z, partial(things.draw_signs, c, rng, s.edge(side, rng.uniform(0.4, 0.9)), z, stack)))
     for _ in range(rng.integers(0, 3)):
         z = rng.uniform(9, 20)
-        jobs.append((z, partial(draw_signs, c, rng, s.edge(-1, 0.5), z, ["traffic sign (back)"])))
+        jobs.append((z, partial(things.draw_signs, c, rng, s.edge(-1, 0.5), z, ["traffic sign (back)"])))
     return jobs
 
 
@@ -203,7 +193,7 @@ def draw_scene(rng: Rng, size: tuple[int, int] = (192, 384), many_signs: bool = 
     """Draw a street; the same generator state gives the same scene."""
     c = Canvas(rng, size, LIGHTS[rng.choice(3, p=(0.55, 0.25, 0.2))])
     street = lay_street(rng)
-    draw_sky(c, rng)
+    things.draw_sky(c, rng)
     draw_ground(c, rng, street)
     draw_houses(c, rng, street)
     jobs = [*plan_traffic(c, rng, street), *plan_roadside(c, rng, street), *plan_signs(c, rng, street, many_signs)]
