@@ -10,7 +10,7 @@ from hypothesis import settings
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
-from heteroseg.model.model import Model, load, save_model, spaces_by_name
+from heteroseg.model.model import Model, load, save_model
 from heteroseg.networks import build_network
 from heteroseg.scenes import draw_scene, generate
 
@@ -67,7 +67,7 @@ def tiny_model_folder(tmp_path_factory, tiny_model_config) -> Path:
         mean, factor = logits.mean((0, 2, 3)), size / logits.std((0, 2, 3))
         last.weight.mul_(factor[:, None, None, None])
         last.bias.copy_(-mean * factor)
-    spaces = spaces_by_name([load_label_space(name, tree) for name in DATASETS])
+    spaces = {name: load_label_space(name, tree) for name in DATASETS}
     folder = tmp_path_factory.mktemp("tiny_model") / "model"
     save_model(Model("tiny", network, tree, spaces, tiny_model_config), folder)
     return folder

@@ -19,7 +19,7 @@ from heteroseg.experiment.sources import Source, open_sources
 from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
-from heteroseg.model.model import Model, spaces_by_name
+from heteroseg.model.model import Model
 from heteroseg.networks import build_network
 from heteroseg.report import Contents, Example, collect_examples, report_run, write_comparison, write_report
 from heteroseg.report.examples import SURE, choose, close_up, pack, photo_uri, widest
@@ -88,7 +88,7 @@ def world(tmp_path_factory) -> tuple[Model, list[Source], Experiment]:
     )
     sources = open_sources(experiment, root)
     tree = sources[0].space.taxonomy
-    spaces = spaces_by_name([s.space for s in sources])
+    spaces = {s.space.name: s.space for s in sources}
     return Model("tiny", build_network(experiment.model, tree), tree, spaces, experiment.model), sources, experiment
 
 

@@ -14,7 +14,8 @@ from heteroseg.datasets.sample import Sample
 from heteroseg.datasets.shapes import rle_encode
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_json, write_text
-from tests.writers.pixels import bars, mask_of, write_colors, write_dense, write_split
+from heteroseg.scenes.layouts import mask_of
+from tests.writers.pixels import bars, write_colors, write_dense, write_split
 
 LABEL_COLORS = """64 128 64 Animal;192 0 128 Archway;0 128 192 Bicyclist;0 128 64 Bridge;128 0 0 Building;64 0 128 Car;
 64 0 192 CartLuggagePram;192 128 64 Child;192 192 128 Column_Pole;64 64 128 Fence;128 0 192 LaneMkgsDriv;

@@ -9,15 +9,8 @@ import numpy as np
 
 from heteroseg.datasets.encoding import highest_id, write_ids, write_image
 from heteroseg.datasets.sample import Sample
-from heteroseg.errors import HeterosegError
 from heteroseg.files import write_text
-
-
-def mask_of(sample: Sample) -> np.ndarray:
-    """The (H, W) int32 mask of a sample; a sample without one raises HeterosegError."""
-    if sample.mask is None:
-        raise HeterosegError(f"sample {sample.name!r}: expected a mask, found none; this layout stores one per image")
-    return sample.mask
+from heteroseg.scenes.layouts import mask_of
 
 
 def write_split(root: Path | str, split: str, lines: list[str]) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from heteroseg.datasets.sample import Sample
 from heteroseg.files import written
-from tests.writers.pixels import encoded, mask_of
+from heteroseg.scenes.layouts import mask_of
+from tests.writers.pixels import encoded
 
 
 def write_huggingface(root: Path | str, split: str, samples: list[Sample]) -> None:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +24,10 @@ from heteroseg.decisions.plan import Plan, plan_decode
 from heteroseg.decisions.reference import Rule
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import ModelConfig, Strict
-from heteroseg.files import require_empty, write_text, yaml_text
+from heteroseg.files import require_empty, write_text, write_yaml
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
-from heteroseg.model.card import model_card, read_history
+from heteroseg.model.card import model_card
 from heteroseg.model.exported import FORMATS, ExportedNetwork
 from heteroseg.model.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.model.prediction import Prediction
@@ -77,6 +76,7 @@ class Model:
     decision: Rule = "marginal"
     origin: Path | None = None
     temperatures: dict[str, float] = field(default_factory=dict)
+    _plans: dict[tuple, Plan] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_pretrained(
@@ -110,10 +110,7 @@ class Model:
         if origin and (origin / "README.md").is_file() and license is None:  # handed on before: the card stays
             card = (origin / "README.md").read_text(encoding="utf-8")
         else:
-            network = self.network  # an exported one is refused by save_model
-            parameters = sum(p.numel() for p in network.parameters()) if isinstance(network, Network) else 0
-            history = read_history(origin) if origin else None
-            card = model_card(self.name, self.taxonomy, self.spaces, self.config, parameters, history, license)
+            card = model_card(self, license)
         save_model(self, folder)
         write_text(folder / "README.md", card)
         return folder
@@ -128,6 +125,13 @@ class Model:
             card = (folder / "README.md").read_text(encoding="utf-8")
             write_text(folder / "README.md", card.replace("hf://OWNER/NAME", PREFIX + parse_name(name)[0]))
             return upload(folder, name, **options)
+
+    @property
+    def torch_network(self) -> Network:
+        """The network with its weights; an exported one raises HeterosegError."""
+        if not isinstance(self.network, Network):
+            raise HeterosegError("an exported network cannot be saved as a MODEL; it is a file already")
+        return self.network
 
     @cached_property
     def digest(self) -> str:
@@ -158,10 +162,6 @@ class Model:
     def _leaves(self) -> LabelSpace:
         return own_space(self.taxonomy)
 
-    @cached_property
-    def _plans(self) -> dict[tuple, Plan]:
-        return {}
-
     def plan(self, space: str | LabelSpace | None, ids: bool = False) -> Plan:
         """The tables for decisions in a label space (None: nodes), worked out once."""
         space = self.space(space) if isinstance(space, str) else space
@@ -189,10 +189,7 @@ class Model:
 
 def model_file(model: Model) -> ModelFile:
     """What describes a model besides its tree, label spaces and weights."""
-    if not isinstance(model.network, Network):
-        raise HeterosegError("an exported network cannot be saved as a MODEL; it is a file already")
-    config = portable_config(model.config, model.network)
-    spaces = list(model.spaces)
+    config, spaces = portable_config(model.config, model.torch_network), list(model.spaces)
     return ModelFile(
         name=model.name, model=config, decision=model.decision, label_spaces=spaces, temperatures=model.temperatures
     )
@@ -204,13 +201,11 @@ def save_model(model: Model, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
     try:
-        (part / "label_spaces").mkdir()
         for name, space in model.spaces.items():
-            _dump(part / "label_spaces" / f"{name}.yaml", space.file.model_copy(update={"name": name}))
-        _dump(part / "taxonomy.yaml", model.taxonomy.to_file())
+            write_yaml(part / "label_spaces" / f"{name}.yaml", space.file.model_copy(update={"name": name}))
+        write_yaml(part / "taxonomy.yaml", model.taxonomy.to_file())
         (part / "config.json").write_text(file.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        assert isinstance(model.network, Network)  # model_file has seen to it
-        tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
+        tensors = {k: v.detach().cpu().contiguous() for k, v in model.torch_network.state_dict().items()}
         save_file(tensors, part / "model.safetensors")
         (part / "model.safetensors").chmod(0o644)
         part.chmod(0o755)
@@ -222,10 +217,6 @@ def save_model(model: Model, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _dump(path: Path, file) -> None:
-    path.write_text(yaml_text(file), encoding="utf-8")
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -303,8 +294,3 @@ def _placed(network: Network, device: str | torch.device) -> Network:
             f"device {str(device)!r} cannot be used, {str(error).splitlines()[0].rstrip('.')}; "
             f"this machine has {', '.join(devices)}"
         ) from None
-
-
-def spaces_by_name(spaces: Sequence[LabelSpace]) -> dict[str, LabelSpace]:
-    """Label spaces keyed by name; datasets that share one share the entry."""
-    return {space.name: space for space in spaces}

@@ -12,23 +12,28 @@ from heteroseg.errors import HeterosegError
 from heteroseg.files import write_text
 
 
+def mask_of(sample: Sample) -> np.ndarray:
+    """The (H, W) int32 mask of a sample; a sample without one raises HeterosegError."""
+    if sample.mask is None:
+        raise HeterosegError(f"sample {sample.name!r}: expected a mask, found none; this layout stores one per image")
+    return sample.mask
+
+
 def write_cityscapes(root: Path | str, split: str, samples: list[Sample]) -> None:
     """Write samples named CITY/NAME; ids above 255 make the mask 16 bits."""
     for sample in samples:
-        assert sample.mask is not None
         write_image(Path(root, f"leftImg8bit/{split}/{sample.name}_leftImg8bit.png"), sample.image)
-        write_ids(Path(root, f"gtFine/{split}/{sample.name}_gtFine_labelIds.png"), sample.mask)
+        write_ids(Path(root, f"gtFine/{split}/{sample.name}_gtFine_labelIds.png"), mask_of(sample))
 
 
 def write_vistas(root: Path | str, split: str, samples: list[Sample], version: str = "v1.2") -> None:
     """Write JPEG images and 8-bit palette PNGs, whose colours mean nothing; ids above 255 raise HeterosegError."""
     for sample in samples:
-        assert sample.mask is not None
         write_image(Path(root, split, "images", f"{sample.name}.jpg"), sample.image)
-        path = Path(root, split, version, "labels", f"{sample.name}.png")
-        highest_id(path, sample.mask, 255)
+        mask, path = mask_of(sample), Path(root, split, version, "labels", f"{sample.name}.png")
+        highest_id(path, mask, 255)
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture = Image.frombytes("P", sample.mask.shape[::-1], sample.mask.astype(np.uint8).tobytes())
+        picture = Image.frombytes("P", mask.shape[::-1], mask.astype(np.uint8).tobytes())
         picture.putpalette((np.arange(256)[:, None] * [37, 91, 151] % 256).astype(np.uint8).tobytes())
         picture.save(path)
 

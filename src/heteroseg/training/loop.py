@@ -18,7 +18,7 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources
 from heteroseg.files import require_empty, write_json, write_text, written
-from heteroseg.model.model import Model, save_model, spaces_by_name
+from heteroseg.model.model import Model, save_model
 from heteroseg.networks import build_network
 from heteroseg.provenance import facts
 from heteroseg.supervision.loss import Sums
@@ -69,7 +69,7 @@ class Run:
         """The network as it would be used: averaged if the run averages."""
         network = (self.average or self.network).module
         e = self.experiment
-        spaces = spaces_by_name([s.space for s in self.sources])
+        spaces = {s.space.name: s.space for s in self.sources}
         return Model(e.name, network, self.tree, spaces, e.model, e.evaluate.decision)
 
     def save(self) -> None:
