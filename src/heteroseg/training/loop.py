@@ -67,7 +67,7 @@ class Run:
 
     def model(self) -> Model:
         """The network as it would be used: averaged if the run averages."""
-        network = (self.average or self.network).module
+        network: Any = (self.average or self.network).module  # a Network, inside what wraps it
         e = self.experiment
         spaces = {s.space.name: s.space for s in self.sources}
         return Model(e.name, network, self.tree, spaces, e.model, e.evaluate.decision)
