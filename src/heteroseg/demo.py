@@ -17,7 +17,7 @@ from heteroseg.files import write_text, written
 from heteroseg.inference.files import picture, predict_files
 from heteroseg.labels.space import own_space
 from heteroseg.model.model import Model, load
-from heteroseg.report import report_run
+from heteroseg.report.run import report_run
 from heteroseg.scenes import generate
 from heteroseg.training.loop import train
 

@@ -21,9 +21,10 @@ from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.model.model import Model
 from heteroseg.networks import build_network
-from heteroseg.report import Contents, Example, collect_examples, report_run, write_comparison, write_report
-from heteroseg.report.examples import SURE, choose, close_up, pack, photo_uri, widest
-from heteroseg.report.page import percent
+from heteroseg.report.comparison import write_comparison
+from heteroseg.report.examples import SURE, Example, choose, close_up, collect_examples, pack, photo_uri, widest
+from heteroseg.report.page import Contents, percent, write_report
+from heteroseg.report.run import report_run
 from heteroseg.report.statistics import count
 from heteroseg.scenes import generate
 from heteroseg.training.loop import train
@@ -126,6 +127,7 @@ def test_a_report_of_a_network(world, tmp_path):
     assert all(node in parsed.text for node in model.taxonomy.names[1:])
     assert "One network for 3 datasets" in " ".join(parsed.text.split())
     assert "abc <b>bold</b>" in parsed.text
+    assert 'background:#161616"></i>Very dark grey is no label' in page
     assert json.dumps(experiment.name) in parsed.text
     assert [a for t, a in parsed.tags if t == "img" and "alt" not in a] == []
     assert sum(t == "img" for t, _ in parsed.tags) == len(examples)

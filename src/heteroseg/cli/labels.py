@@ -70,7 +70,7 @@ def data_audit(args: argparse.Namespace) -> None:
     from heteroseg.curation.audit import audit, audit_table
     from heteroseg.files import require_empty
     from heteroseg.provenance import facts
-    from heteroseg.report import write_audit
+    from heteroseg.report.audit import write_audit
 
     require_empty(args.out)
     model = heteroseg.load(args.model, args.device) if args.model else None

@@ -120,7 +120,7 @@ def tell(table: str, figures: Any, file: Path | None) -> None:
 
 
 def write_run_report(run: Path, out: Path, images: int = 9, data: Path | None = None) -> None:
-    from heteroseg.report import report_run
+    from heteroseg.report.run import report_run
 
     for note in report_run(run, out, images, data):
         log(f"heteroseg: {note}")

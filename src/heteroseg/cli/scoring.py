@@ -31,7 +31,8 @@ def evaluate(args: argparse.Namespace) -> None:
     )
     tell(score_table(result), result, args.json)
     if args.report:
-        from heteroseg.report import evaluation_contents, write_report
+        from heteroseg.report.page import write_report
+        from heteroseg.report.run import evaluation_contents
 
         title = f"{model.name} on {experiment.name}"
         write_report(args.report, evaluation_contents(title, model, sources, result, args.images))

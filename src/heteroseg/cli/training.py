@@ -25,7 +25,7 @@ def compare(args: argparse.Namespace) -> None:
     from heteroseg.comparison.table import markdown
     from heteroseg.files import yaml_text
     from heteroseg.provenance import facts
-    from heteroseg.report import write_comparison
+    from heteroseg.report.comparison import write_comparison
 
     ways = args.ways.split(",") if args.ways else [way for way in WAYS if way != "unseen"]
     table = run(experiment, folder, args.out, ways, range(args.seeds), log, args.jobs)

@@ -2,10 +2,8 @@
 
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -21,23 +19,11 @@ STEPS = (1, 2, 5, 10)  # between ticks, times a power of ten
 IN_PAGE = {"#000000": "currentColor", GRID: "var(--line)"} | {c: f"var(--c{i})" for i, c in enumerate(COLORS)}
 
 
-@dataclass(frozen=True)
-class Line:
-    """A named curve; steps and values (N,) float, finite."""
-
-    name: str
-    steps: np.ndarray
-    values: np.ndarray
-
-
-def thinned(name: str, points: Sequence[tuple[float, float]]) -> Line | None:
-    """A curve of means over at most CURVE_POINTS stretches, without NaN and infinities; None if nothing is left."""
-    finite = sorted(p for p in points if np.isfinite(p[1]))
-    if not finite:
-        return None
-    stretches = np.array_split(np.array(finite), min(len(finite), CURVE_POINTS))
-    means = np.array([s.mean(0) for s in stretches])
-    return Line(name, means[:, 0], means[:, 1])
+def thinned(points: Sequence[tuple[float, float]]) -> np.ndarray:
+    """(N, 2) means over at most CURVE_POINTS stretches of (step, value) pairs, without NaN and infinities."""
+    finite = np.array(sorted(p for p in points if np.isfinite(p[1]))).reshape(-1, 2)
+    stretches = np.array_split(finite, max(min(len(finite), CURVE_POINTS), 1))
+    return np.array([stretch.mean(0) for stretch in stretches]) if len(finite) else finite
 
 
 def _in_page(attribute: re.Match[str]) -> str:
@@ -72,31 +58,40 @@ def _number(value: float, percent: bool) -> str:
     return f"{100 * value:.3g} %" if percent else f"{value:.3g}" if value < 1e4 else f"{value:,.0f}"
 
 
-def line_chart(title: str, lines: Sequence[Line], log: bool = False, percent: bool = False) -> Markup:
-    """Curves over training steps; `log` is heeded where all values are positive. Last values stand in the legend."""
-    values = np.concatenate([line.values for line in lines])
-    last = [_number(float(line.values[-1]), percent) for line in lines]
+def line_chart(title: str, curves: Mapping[str, Sequence[tuple[float, float]]], percent: bool = False) -> Markup:
+    """Curves of (step, value) by name, with the last values in the legend; '' where no value is finite.
+
+    The axis is logarithmic where all values are positive and no `percent`.
+    """
+    lines = {name: line for name, points in curves.items() if len(line := thinned(points))}
+    if not lines:
+        return Markup()
+    values = np.concatenate([line[:, 1] for line in lines.values()])
+    labels = {name: _number(float(line[-1, 1]), percent) for name, line in lines.items()}
     with rc_context({"text.parse_math": False, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(4.4, 2.6), layout="constrained")
         axes = figure.subplots()
-        for i, line in enumerate(lines):
-            style: dict[str, Any] = {
-                "color": COLORS[i % len(COLORS)],
-                "linestyle": DASHES[i % len(DASHES)],
-                "linewidth": 1.2,
-            }
-            marker = "o" if len(line.steps) < 12 else ""
-            axes.plot(line.steps, line.values, marker=marker, markersize=3, label=f"{line.name}  {last[i]}", **style)
+        for i, (name, line) in enumerate(lines.items()):
+            axes.plot(
+                *line.T,
+                color=COLORS[i % len(COLORS)],
+                linestyle=DASHES[i % len(DASHES)],
+                linewidth=1.2,
+                marker="o" if len(line) < 12 else "",
+                markersize=3,
+                label=f"{name}  {labels[name]}",
+            )
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_xlabel("step", loc="right")
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
         axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
-        wide = values.min() > 0 and values.max() > 5 * values.min()
-        if log and (values > 0).all():
+        log = not percent and values.min() > 0
+        if log:
             axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if log and wide else MaxNLocator(5, steps=STEPS))
+        wide = log and values.max() > 5 * values.min()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5, steps=STEPS))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(lambda value, _: _number(value, percent))
         figure.legend(loc="outside lower left", ncols=2, frameon=False, borderpad=0, handlelength=3)
-    told = (f"{line.name}, last value {number}" for line, number in zip(lines, last, strict=True))
-    return inline_svg(figure, f"{title}: {'; '.join(told)}")
+    told = "; ".join(f"{name}, last value {number}" for name, number in labels.items())
+    return inline_svg(figure, f"{title}: {told}")

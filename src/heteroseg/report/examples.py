@@ -2,7 +2,7 @@
 
 import base64
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,13 +15,13 @@ from heteroseg.evaluation.scores import in_taxonomy_of, predict_labelled
 from heteroseg.experiment.sources import Source
 from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
-from heteroseg.labels.taxonomy import Taxonomy
+from heteroseg.labels.taxonomy import Color, Taxonomy
 from heteroseg.model.model import Model
 
 PIXELS = 22_000_000  # of all pictures of a page together; more pictures are made smaller
 WIDEST, NARROWEST = 640, 240
 CLOSE_UP_BELOW = 0.02  # pictures with a smaller labelled part are cut to it
-LEAST_SHARE = 0.001  # smaller parts are not listed in the legends of the page
+MIN_SHARE = 0.001  # smaller parts are not listed in the legends of the page
 SURE = 20  # steps of confidence
 
 
@@ -46,7 +46,7 @@ class Example:
     acc: float | None = None
 
 
-def choose(items: Sequence[Item], per_image: dict[str, Any], count: int, seed: int = 0) -> list[tuple[Item, str]]:
+def choose(items: Sequence[Item], per_image: dict[str, Any], count: int) -> list[tuple[Item, str]]:
     """About `count` images and why: a third each of the worst, the best and random ones by the share of right pixels;
     then up to `count` more, so that labels that these do not show are seen too, the rarest first.
 
@@ -59,23 +59,21 @@ def choose(items: Sequence[Item], per_image: dict[str, Any], count: int, seed: i
     ranked = sorted(scored, key=lambda item: per_image[item.name]["acc"])
     third = -(-count // 3)
     chosen: dict[str, tuple[Item, str]] = {}
-    for rank, item in enumerate(ranked[:third], 1):
-        chosen.setdefault(item.name, (item, f"worst {rank} of {len(ranked)}"))
-    for rank, item in enumerate(ranked[::-1][:third], 1):
-        chosen.setdefault(item.name, (item, f"best {rank} of {len(ranked)}"))
+    for kind, order in (("worst", ranked), ("best", ranked[::-1])):
+        for rank, item in enumerate(order[:third], 1):
+            chosen.setdefault(item.name, (item, f"{kind} {rank} of {len(ranked)}"))
     rest = [item for item in ranked if item.name not in chosen]
-    picked = np.random.default_rng(seed).permutation(len(rest))[: max(count - 2 * third, 0)]
-    for i in picked:
+    for i in np.random.default_rng(0).permutation(len(rest))[: max(count - 2 * third, 0)]:
         chosen[rest[i].name] = (rest[i], "random")
-    in_images = Counter(name for item in scored for name in per_image[item.name]["iou"])
-    shown = {name for image in chosen for name in per_image[image]["iou"]}
-    for label, _ in sorted(in_images.items(), key=lambda pair: pair[1]):
+    ious = {item.name: per_image[item.name]["iou"] for item in scored}
+    in_images = Counter(label for labels in ious.values() for label in labels)
+    shown = {label for name in chosen for label in ious[name]}
+    for label in sorted(in_images, key=lambda label: in_images[label]):
         if label not in shown and len(chosen) < 2 * count:
-            having = sorted((i for i in scored if label in per_image[i.name]["iou"]),
-                            key=lambda i: per_image[i.name]["iou"][label])  # fmt: skip
+            having = sorted((i for i in scored if label in ious[i.name]), key=lambda i: ious[i.name][label])
             item = having[len(having) // 2]  # neither the best nor the worst of it
             chosen.setdefault(item.name, (item, f"has {label}"))
-            shown |= set(per_image[item.name]["iou"])
+            shown |= ious[item.name].keys()
     return list(chosen.values())
 
 
@@ -110,9 +108,8 @@ def close_up(example: Example) -> Example:
     tall, wide = round(height * zoom), round(width * zoom)
     top = min(max(y + h // 2 - tall // 2, 0), height - tall)
     left = min(max(x + w // 2 - wide // 2, 0), width - wide)
-    cut = {key: getattr(example, key)[top : top + tall, left : left + wide]
-           for key in ("image", "truth", "predicted", "nodes", "confidence")}  # fmt: skip
-    return replace(example, **cut)
+    maps = ("image", "truth", "predicted", "nodes", "confidence")
+    return replace(example, **{key: getattr(example, key)[top : top + tall, left : left + wide] for key in maps})
 
 
 def widest(examples: int) -> int:
@@ -145,28 +142,20 @@ def pack(example: Example, width: int) -> tuple[int, int, str]:
     return w, h, base64.b64encode(zlib.compress(b"".join([*maps, confidence.tobytes()]), 9)).decode()
 
 
-def rgb(color: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*color)
-
-
-def _legend(columns: Sequence[Sequence[pictures.Entry]]) -> dict[str, Any]:
-    """Legend of one or more maps in the same colours: each name with its share in each of them."""
-    shares: dict[tuple[str, str], list[float]] = {}
+def _legend(*columns: Sequence[pictures.Entry]) -> dict[str, Any]:
+    """Legend of one or more maps in the same colours: name, colour, and the share of each of them."""
+    shares: dict[tuple[str, Color], list[float]] = defaultdict(lambda: [0.0] * len(columns))
     for i, entries in enumerate(columns):
         for name, color, share in entries:
-            shares.setdefault((name, rgb(color)), [0.0] * len(columns))[i] += share
+            shares[name, color][i] += share
     ordered = sorted(shares.items(), key=lambda pair: -max(pair[1]))
-    lines = [
-        {"name": name, "color": color, "shares": list(map(pictures.share_text, values))}
-        for (name, color), values in ordered if max(values) >= LEAST_SHARE
-    ]  # fmt: skip
+    lines = [(name, color, values) for (name, color), values in ordered if max(values) >= MIN_SHARE]
     return {"lines": lines, "more": len(ordered) - len(lines)}
 
 
 def nodes_shown(example: Example, tree: Taxonomy) -> list[int]:
     """The nodes below the root that some true pixel is known to lie at or under."""
-    labels = np.unique(example.truth[example.truth >= 0])
-    covers = [example.space.labels[i].leaves for i in labels]
+    covers = [example.space.labels[i].leaves for i in np.unique(example.truth[example.truth >= 0])]
     return [n for n in range(1, len(tree)) if any(leaves and leaves <= tree.leaves_of(n) for leaves in covers)]
 
 
@@ -177,12 +166,14 @@ def example_view(whole: Example, tree: Taxonomy, width: int) -> dict[str, Any]:
     expected = np.where(scored, e.truth, -1)  # labels that are not evaluated are neither right nor wrong
     w, h, maps = pack(e, width)
     (height, wide), (tall, cut) = whole.truth.shape, e.truth.shape
-    return {
-        "name": e.name, "why": e.why, "kind": e.why.split()[0], "acc": e.acc, "space": e.space.name,
+    return vars(e) | {
         "size": f"{wide} × {height}" + (f", a close-up of {cut} × {tall} is shown" if e is not whole else ""),
-        "photo": photo_uri(e.image, width), "width": w, "height": h, "maps": maps, "zoom": cut / w,
+        "photo": photo_uri(e.image, width),
+        "width": w,
+        "height": h,
+        "maps": maps,
         "shown": nodes_shown(whole, tree),
-        "labels": _legend([pictures.entries(m, e.space, "no label / outside") for m in (e.truth, e.predicted)]),
-        "nodes": _legend([pictures.node_entries(e.nodes, tree)]),
-        "errors": _legend([pictures.error_entries(expected, e.predicted)]),
-    }  # fmt: skip
+        "label_legend": _legend(*(pictures.entries(m, e.space, "no label / outside") for m in (e.truth, e.predicted))),
+        "node_legend": _legend(pictures.node_entries(e.nodes, tree)),
+        "error_legend": _legend(pictures.error_entries(expected, e.predicted)),
+    }

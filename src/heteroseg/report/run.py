@@ -17,11 +17,11 @@ from heteroseg.files import yaml_text
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts as facts_now
 from heteroseg.report.examples import collect_examples
-from heteroseg.report.page import Contents, Row, spec_texts, write_report
+from heteroseg.report.page import Contents, Row, write_report
 from heteroseg.report.statistics import count
 
 
-def read_log(path: Path) -> list[Row]:
+def _read_log(path: Path) -> list[Row]:
     """Rows (step, name, value) of a run's log.csv; none where there is no such file."""
     if not path.exists():
         return []
@@ -29,14 +29,15 @@ def read_log(path: Path) -> list[Row]:
         return [(int(r["step"]), r["name"], float(r["value"])) for r in csv.DictReader(file)]
 
 
-def _json(path: Path) -> Any:
+def _read_json(path: Path, missing: Any = None) -> Any:
+    """The content of a file, or `missing` where there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else missing
     except json.JSONDecodeError as error:
         raise HeterosegError(f"{path}: expected JSON, found a file that is cut off or damaged ({error})") from None
 
 
-def read_experiment(run: Path, data: Path | None) -> tuple[Experiment, Path]:
+def _read_experiment(run: Path, data: Path | None, facts: dict[str, str]) -> tuple[Experiment, Path]:
     """The experiment of a run and the folder that its relative paths start from; `data` names another file of it."""
     begun = run / "experiment.json"
     if not begun.is_file():
@@ -44,45 +45,33 @@ def read_experiment(run: Path, data: Path | None) -> tuple[Experiment, Path]:
             f"{run}: expected a RUN folder with experiment.json, found {'none' if run.is_dir() else 'no such folder'}; "
             "`heteroseg train` writes one"
         )
-    if data is not None:
-        return load_experiment(data)
-    experiment = load_experiment(begun)[0]
-    known = run / "facts.json"
-    origin = _json(known).get("paths start at") if known.is_file() else None
-    return experiment, Path(origin) if origin else run.resolve()
-
-
-def origins(experiment: Experiment) -> dict[str, dict[str, str]]:
-    """What is told of each dataset apart from counts."""
-    total = sum(c.share for c in experiment.datasets.values() if c.train)
-    return {
-        name: {"reader": c.reader, "license": c.license or "", "notes": c.notes or "",
-               "share": f"{100 * c.share / total:.0f} %" if c.train else "none"}
-        for name, c in experiment.datasets.items()
-    }  # fmt: skip
+    experiment, folder = load_experiment(data or begun)
+    return experiment, folder if data else Path(facts.get("paths start at") or run.resolve())
 
 
 def evaluation_contents(
     title: str, model: Model, sources: list[Source], evaluation: dict[str, Any], images: int
 ) -> Contents:
     """A page about an evaluation alone: scores, pictures, the tree; nothing about training."""
-    spaces = {s.name: in_taxonomy_of(model, s.space) for s in sources}
     return Contents(
-        title, model.taxonomy, spaces, evaluation,
+        title,
+        model.taxonomy,
+        {s.name: in_taxonomy_of(model, s.space) for s in sources},
+        evaluation,
         examples=collect_examples(model, sources, evaluation, images),
         statistics={s.name: count(s) for s in sources},
-        settings=spec_texts(model.taxonomy, spaces),
         facts=facts_now() | {"weights": model.digest},
-    )  # fmt: skip
+    )
 
 
 def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, title: str = "") -> list[str]:
     """Write the page about a finished RUN to `out`; about `images` pictures of each dataset, or twice as many where
     labels are rare. Returns sentences about what could not be shown, such as images that have moved."""
-    experiment, folder = read_experiment(run, data)
+    facts = _read_json(run / "facts.json", {})
+    experiment, folder = _read_experiment(run, data, facts)
     model = load(run / "last", "cuda" if torch.cuda.is_available() else "cpu")
     scored = run / "evaluation.json"
-    evaluation = _json(scored) if scored.is_file() else {"datasets": {}}
+    evaluation = _read_json(scored, {"datasets": {}})
     notes = []
     if not evaluation["datasets"]:
         notes.append("The run was not evaluated, so there are no scores and no examples.")
@@ -91,21 +80,18 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
             f"{scored} is of an older version, so confusions and the scores of the tree are not shown; "
             f"`heteroseg evaluate {run} --data EXPERIMENT --report FILE` has all."
         )
-    experiment_text = {"experiment.yaml": yaml_text(json.loads(experiment.model_dump_json()))}
     try:
         contents = evaluation_contents(title, model, open_sources(experiment, folder), evaluation, images)
     except HeterosegError as error:
         notes.append(f"The data could not be read, so there are no pictures and counts: {error.faults[0]}")
         spaces = {n: model.space(e["label_space"]) for n, e in evaluation["datasets"].items()}
-        contents = Contents(title, model.taxonomy, spaces, evaluation, settings=spec_texts(model.taxonomy, spaces))
-    facts = _json(run / "facts.json") if (run / "facts.json").is_file() else {}
+        contents = Contents(title, model.taxonomy, spaces, evaluation)
     contents = replace(
         contents,
         title=title or f"Run {experiment.name}",
-        log=read_log(run / "log.csv"),
-        history=[(int(file.stem), _json(file)) for file in sorted((run / "evaluation").glob("*.json"))],
-        origins=origins(experiment),
-        settings=experiment_text | contents.settings,
+        log=_read_log(run / "log.csv"),
+        history=[(int(file.stem), _read_json(file)) for file in sorted((run / "evaluation").glob("*.json"))],
+        settings={"experiment.yaml": yaml_text(json.loads(experiment.model_dump_json()))},
         facts=facts | {"weights": model.digest},
         repeat=_repeat(experiment, facts),
         notes=notes,

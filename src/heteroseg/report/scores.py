@@ -1,7 +1,6 @@
 """What an evaluation says about classes, about nodes of the tree, and about what is taken for what."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,21 +40,22 @@ def node_scores(dataset: str, counts: np.ndarray, space: LabelSpace) -> dict[int
     no false alarm, as a truth it is not counted.
     """
     tree, result = space.taxonomy, {}
+    names = [*(label.name for label in space.labels), "outside its labels"]
     for node in range(1, len(tree)):
         leaves = tree.leaves_of(node)
         within = np.array([bool(label.leaves) and label.leaves <= leaves for label in space.labels])
         apart = np.array([not label.leaves & leaves for label in space.labels])
-        pixels = int(counts[within].sum())
-        if not pixels:
-            continue
         by_prediction = counts[within].sum(0)
+        if not (pixels := int(by_prediction.sum())):
+            continue
         right = int(by_prediction[:-1][within].sum())
         alarms = int(counts[apart][:, :-1][:, within].sum())
         missed = np.where(np.append(within, False), 0, by_prediction)
-        names = [*(label.name for label in space.labels), "outside its labels"]
-        worst = [(names[i], float(missed[i] / pixels)) for i in np.argsort(-missed, kind="stable")[:3] if missed[i]]
-        present = tuple(space.labels[i].name for i in np.flatnonzero(within & (counts.sum(1) > 0)))
-        result[node] = NodeScore(dataset, present, right / (pixels + alarms), pixels, tuple(worst))
+        worst = tuple(
+            (names[i], float(missed[i] / pixels)) for i in np.argsort(-missed, kind="stable")[:3] if missed[i]
+        )
+        present = tuple(names[i] for i in np.flatnonzero(within & (counts.sum(1) > 0)))
+        result[node] = NodeScore(dataset, present, right / (pixels + alarms), pixels, worst)
     return result
 
 
@@ -69,34 +69,28 @@ def junction(space: LabelSpace, true: int, predicted: int) -> tuple[int, str]:
     """The node at which two labels part, and how they are related: siblings, nested or across branches."""
     tree = space.taxonomy
     a, b = space.labels[true].leaves, space.labels[predicted].leaves
-    nodes = _owner(space, true), _owner(space, predicted)
+    top = tree.common_ancestor(_owner(space, label) for label in (true, predicted))
     if a <= b or b <= a:
-        relation = "one within the other"
-    elif tree.parents[nodes[0]] == tree.parents[nodes[1]] and all(len(tree.cover(leaves)) == 1 for leaves in (a, b)):
-        relation = "siblings"
-    else:
-        relation = "across branches"
-    return tree.common_ancestor(nodes), relation
+        return top, "one within the other"
+    covers = [*tree.cover(a), *tree.cover(b)]
+    siblings = len(covers) == 2 and tree.parents[covers[0]] == tree.parents[covers[1]]
+    return top, "siblings" if siblings else "across branches"
 
 
 def confusions(counts: np.ndarray, space: LabelSpace) -> list[dict[str, Any]]:
     """The pairs of labels that are confused most, by pixels."""
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
-    totals = counts.sum(1)
-    result = []
-    for flat in np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS].tolist():
+    names, result = [*(label.name for label in space.labels), "none of its labels"], []
+    for flat in np.argsort(-wrong, axis=None, kind="stable")[: min(MOST_PAIRS, np.count_nonzero(wrong))].tolist():
         true, predicted = divmod(flat, counts.shape[1])
+        node, relation = "", "outside"
+        if predicted < len(space.labels):
+            parted, relation = junction(space, true, predicted)
+            node = space.taxonomy.names[parted]
         pixels = int(wrong[true, predicted])
-        if not pixels:
-            break
-        row = {"true": space.labels[true].name, "pixels": pixels, "share": float(pixels / totals[true])}
-        if predicted == len(space.labels):
-            row |= {"predicted": "none of its labels", "node": "", "relation": "outside"}
-        else:
-            node, relation = junction(space, true, predicted)
-            row |= {"predicted": space.labels[predicted].name, "node": space.taxonomy.names[node], "relation": relation}
-        result.append(row)
+        row = {"true": names[true], "predicted": names[predicted], "pixels": pixels, "node": node, "relation": relation}
+        result.append(row | {"share": float(pixels / counts[true].sum())})
     return result
 
 
@@ -106,40 +100,35 @@ def decisions(counts: np.ndarray, space: LabelSpace) -> list[dict[str, Any]]:
     Errors near the root are confusions across branches, those at the deepest nodes are between siblings.
     """
     tree = space.taxonomy
-    came: dict[int, int] = defaultdict(int)
-    wrong: dict[int, int] = defaultdict(int)
+    came: Counter[int] = Counter()
+    wrong: Counter[int] = Counter()
     for true, predicted in np.argwhere(counts[:, :-1]).tolist():
         pixels = int(counts[true, predicted])
         node = junction(space, true, predicted)[0]
+        passed = tree.path(_owner(space, true))[:-1]  # nodes at which this truth has to be decided further
+        steps = {*passed[: tree.depth(node) + 1]}
         if true != predicted:
             wrong[node] += pixels
-        passed = tree.path(_owner(space, true))[:-1]  # nodes at which this truth has to be decided further
-        for step in {*passed[: tree.depth(node) + 1], *([node] if true != predicted else [])}:
-            came[step] += pixels
-    total = sum(wrong.values())
-    rows = [
-        {"node": tree.names[n], "depth": tree.depth(n), "came": came[n], "wrong": wrong[n],
-         "rate": wrong[n] / came[n] if came[n] else None, "share": wrong[n] / total if total else 0.0}
-        for n in sorted({*came, *wrong}) if tree.classifier_of[n] >= 0
-    ]  # fmt: skip
-    return sorted(rows, key=lambda row: -row["wrong"])
+            steps.add(node)
+        came.update(dict.fromkeys(steps, pixels))
+    total = wrong.total()
+    return [
+        {
+            "node": tree.names[n],
+            "depth": tree.depth(n),
+            "came": came[n],
+            "wrong": wrong[n],
+            "rate": wrong[n] / came[n],
+            "share": wrong[n] / total if total else 0.0,
+        }
+        for n in sorted(came, key=lambda n: (-wrong[n], n))
+        if tree.classifier_of[n] >= 0
+    ]
 
 
-def tree_order(space: LabelSpace, counts: np.ndarray) -> list[int]:
-    """Labels with true pixels in the order of the tree, so that siblings stand side by side."""
-    present = np.flatnonzero(counts.sum(1)).tolist()
-    return sorted(present, key=lambda i: min(space.labels[i].leaves))
-
-
-def mean_iou(scores: Sequence[NodeScore]) -> float | None:
-    return float(np.mean([s.iou for s in scores])) if scores else None
-
-
-def scores_by_node(
-    tree: Taxonomy, evaluation: dict[str, Any], spaces: dict[str, LabelSpace]
-) -> dict[int, list[NodeScore]]:
+def scores_by_node(tree: Taxonomy, evaluation: dict[str, Any], spaces: dict[str, LabelSpace]) -> list[list[NodeScore]]:
     """All datasets' scores of every node."""
-    result: dict[int, list[NodeScore]] = {n: [] for n in range(len(tree))}
+    result: list[list[NodeScore]] = [[] for _ in range(len(tree))]
     for name, entry in evaluation["datasets"].items():
         for node, score in node_scores(name, counts_of(entry, spaces[name]), spaces[name]).items():
             result[node].append(score)

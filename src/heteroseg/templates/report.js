@@ -1,8 +1,6 @@
 const world = JSON.parse(document.getElementById("world").textContent), layers = ["image", "truth", "prediction", "finest", "errors", "confidence"];
-const color = text => [1, 3, 5].map(i => parseInt(text.slice(i, i + 2), 16));
-const nodeColors = [world.none, ...world.colors].map(color);
-const errorColors = Object.fromEntries(Object.entries(world.errors).map(([name, text]) => [name, color(text)]));
-for (const space of Object.values(world.spaces)) space.paint = [world.none, ...space.colors].map(color);
+const nodeColors = [world.none, ...world.colors];
+for (const space of Object.values(world.spaces)) space.paint = [world.none, ...space.colors];
 
 function path(node) {  // names from below the root to the node
   const names = [];
@@ -35,7 +33,7 @@ function paint(maps, layer, canvas, only) {
     let rgb, faint = false;
     if (layer === "errors") {
       const said = verdict(maps, i), x = i % width, y = (i - x) / width;
-      rgb = errorColors[said];  // stripes for wrong and dots for outside tell them apart without colour
+      rgb = world.errors[said];  // stripes for wrong and dots for outside tell them apart without colour
       if (said === "wrong" && (x + y) % 6 < 2 || said === "outside" && x % 4 < 2 && y % 4 < 2) rgb = [0, 0, 0];
     } else if (layer === "confidence") {
       const grey = 255 * maps.confidence[i] / world.sure;
@@ -176,7 +174,7 @@ document.querySelectorAll(".node").forEach(button => button.addEventListener("cl
   const count = examples.filter(e => e.dataset.nodes.split(" ").includes(String(node))).length;
   document.querySelectorAll(".node").forEach(b => b.setAttribute("aria-pressed", b === button));
   const lines = scores.map(s => make("p", `${s.dataset}: IoU ${percent(s.iou)}, ${s.pixels.toLocaleString("en")} pixels of ${s.labels.slice(0, 6).join(", ")}${s.labels.length > 6 ? ", …" : ""}. `
-    + (s.taken.length ? `Missed as ${s.taken.map(([name, share]) => `${name} (${percent(share)})`).join(", ")}.` : "None missed.")));
+    + (s.taken_for.length ? `Missed as ${s.taken_for.map(([name, share]) => `${name} (${percent(share)})`).join(", ")}.` : "None missed.")));
   if (!scores.length) lines.push(make("p", "No dataset has val pixels that are known to be this and nothing wider."));
   const go = make("button", count ? `Show the ${count} example${count > 1 ? "s" : ""} with it` : "No example image shows it"), close = make("button", "Close");
   go.disabled = !count;
