@@ -123,7 +123,14 @@ class EvaluateConfig(Strict):
 
 
 class Experiment(Strict):
-    """A whole run."""
+    """A whole run.
+
+    Example:
+        >>> signs = {"root": "gtsdb", "reader": "gtsdb", "label_space": "gtsdb"}
+        >>> experiment = Experiment(name="signs", taxonomy="streets-108", datasets={"signs": signs})
+        >>> experiment.train.steps, experiment.datasets["signs"].flip  # what is not given has a default
+        (1000, 0.5)
+    """
 
     name: str
     taxonomy: str
@@ -187,6 +194,20 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Ex
 
     Returns it and the folder that its relative paths start from. Faults raise HeterosegError with file and line; an
     option that cannot take effect beside the others is one.
+
+    Example:
+        >>> import tempfile
+        >>> text = '''
+        ... name: signs
+        ... taxonomy: streets-108
+        ... datasets: {signs: {root: gtsdb, reader: gtsdb, label_space: gtsdb}}
+        ... '''
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     path = Path(root, "experiment.yaml")
+        ...     _ = path.write_text(text)
+        ...     experiment, folder = load_experiment(path, ["train.steps=100"])
+        >>> experiment.train.steps, folder == path.parent.resolve()
+        (100, True)
     """
     document = read_yaml(path)
     if not isinstance(document.data, dict):

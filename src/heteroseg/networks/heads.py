@@ -26,6 +26,13 @@ class HierarchicalHead(nn.Module):
 
     `adapters`: one bottleneck per classifier before its logits; `upsample`: the paper's learned 2x transposed
     convolution per classifier (IV 2018, "hybrid" upsampling). Without both it is a single 1x1 convolution.
+
+    Example:
+        >>> from heteroseg.labels.taxonomy import load_taxonomy
+        >>> tree = load_taxonomy("streets-108")
+        >>> head = HierarchicalHead(16, tree)
+        >>> head(torch.zeros(1, 16, 4, 8)).shape == (1, tree.channels, 4, 8)
+        True
     """
 
     def __init__(self, width: int, taxonomy: Taxonomy, adapters: bool = False, upsample: bool = False):
@@ -84,7 +91,15 @@ def replace_classifier(network: nn.Module, path: str, taxonomy: Taxonomy, **opti
     """Put a hierarchical head in the place of another network's last 1x1 convolution, in place.
 
     `path` names that layer, e.g. 'decode_head.classifier' of transformers' SegformerForSemanticSegmentation; the
-    network then returns fused logits. Returns `network`.
+    network then returns fused logits. Returns `network`. A path to no layer or to one of another kind raises
+    HeterosegError.
+
+    Example:
+        >>> from heteroseg.labels.taxonomy import load_taxonomy
+        >>> tree = load_taxonomy("streets-108")
+        >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 19, 1))  # made for 19 classes
+        >>> replace_classifier(network, "1", tree)(torch.zeros(1, 3, 8, 8)).shape == (1, tree.channels, 6, 6)
+        True
     """
     parent_path, _, name = path.rpartition(".")
     try:

@@ -243,6 +243,17 @@ def hierarchical_loss(
     `logits` (B, C, h, w); `mask` and `boxes` (B, H, W) running label numbers, -1 where nothing is known; values from
     MIXED down in `boxes` stand for `mixtures`.
     `cell` sets the share of pixels that are looked at (1 in cell**2; 1 is the full-resolution reference).
+
+    Example:
+        >>> from heteroseg.labels.space import load_label_space
+        >>> from heteroseg.supervision.label_terms import build_terms
+        >>> space = load_label_space("gtsdb")
+        >>> logits = torch.zeros(1, space.taxonomy.channels, 2, 2)  # every decision is even
+        >>> unknown = torch.full((1, 8, 8), -1)
+        >>> mask = torch.full((1, 8, 8), 1)  # label 1 everywhere
+        >>> sums, pixels = hierarchical_loss(logits, mask, unknown, build_terms([space]), space.taxonomy, cell=1)
+        >>> pixels, sums.weight[0]  # all 64 pixels, by the root's classifier: of masks, of boxes
+        (tensor(64.), tensor([64.,  0.]))
     """
     points = sample_points((mask != NOTHING) | (boxes != NOTHING), cell, generator)
     at = logits_at(logits, points, (mask.shape[1], mask.shape[2]))

@@ -250,9 +250,23 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
     setting that cannot work and a loss that is no number raise HeterosegError.
 
     Example:
-        >>> from heteroseg.experiment.config import load_experiment
-        >>> experiment, folder = load_experiment("experiment.yaml", ["train.steps=100"])  # doctest: +SKIP
-        >>> scores = train(experiment, folder, Path("runs/one"))  # doctest: +SKIP
+        >>> import tempfile
+        >>> from heteroseg import Experiment, load, train
+        >>> from heteroseg.scenes import generate
+        >>> signs = {"root": "gtsdb", "reader": "gtsdb", "label_space": "gtsdb", "val": None}
+        >>> tiny = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+        >>> experiment = Experiment(
+        ...     name="signs",
+        ...     taxonomy="streets-108",
+        ...     datasets={"signs": signs},
+        ...     model={"backbone": "hf:resnet", "backbone_options": tiny, "width": 16},
+        ...     train={"steps": 2, "batch": 2, "crop": (64, 64), "workers": 0, "accelerator": "cpu"},
+        ... )
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     generate(Path(root), train=2, val=0, size=(64, 96))
+        ...     train(experiment, folder=Path(root), out=Path(root, "run"))
+        ...     load(Path(root, "run")).name
+        'signs'
     """
     _prepare_folder(experiment, out, resume)  # before other processes are started, so that a fault is told once
     fabric = _launch(experiment.train)
