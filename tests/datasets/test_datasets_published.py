@@ -286,6 +286,14 @@ def test_huggingface_faults_and_columns(tmp_path):
     assert str(path) in faults_of(list_items, "huggingface", tmp_path, "train")[0]
 
 
+def test_a_shard_that_two_patterns_name_is_read_once(tmp_path):
+    WRITERS["huggingface"](tmp_path, "train", samples(["0", "1"], [0]))
+    (path,) = tmp_path.rglob("*.parquet")
+    (tmp_path / "train").mkdir()
+    path.rename(tmp_path / "train" / path.name)
+    assert len(list_items("huggingface", tmp_path, "train")) == 2
+
+
 def test_huggingface_arrow_files(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason="the extra huggingface is not installed")
     cell = cv2.imencode(".png", np.zeros(SIZE, np.uint8))[1].tobytes()

@@ -9,6 +9,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from heteroseg.datasets import list_items, read_sample
+from heteroseg.datasets.boxes import NO_OUTLINE
 from heteroseg.datasets.coco_json import coco_outline
 from heteroseg.datasets.formats.label_studio import unpack_brush
 from heteroseg.datasets.sample import Item, RunLength, Shape
@@ -144,7 +145,7 @@ def test_runs_that_do_not_fill_their_window(counts):
 
 @pytest.mark.parametrize("counts", [[-1, 5], [2**31], [1.0, 3], "é", None])
 def test_what_are_no_run_lengths(counts):
-    assert coco_outline({"size": [2, 2], "counts": counts}, None) is None
+    assert coco_outline({"size": [2, 2], "counts": counts}, None) == NO_OUTLINE
 
 
 def test_shapes_are_painted_in_order_and_cut_at_the_edge():

@@ -32,27 +32,10 @@ from heteroseg.errors import HeterosegError, nearest
 
 __all__ = ["READERS", "decode_image", "list_items", "read_annotation", "read_image", "read_mask", "read_sample"]
 
-READERS: dict[str, Callable[..., list[Item]]] = {
-    "cityscapes": cityscapes,
-    "vistas": vistas,
-    "gtsdb": gtsdb,
-    "camvid": camvid,
-    "camvid_segnet": camvid_segnet,
-    "idd": idd,
-    "idd_lite": idd_lite,
-    "folder": folder,
-    "a2d2": a2d2,
-    "nuimages": nuimages,
-    "coco_panoptic": coco_panoptic,
-    "open_images": open_images,
-    "mtsd": mtsd,
-    "gtsrb": gtsrb,
-    "yolo": yolo,
-    "cvat": cvat,
-    "label_studio": label_studio,
-    "huggingface": huggingface,
-    "webdataset": webdataset,
-}
+Reader = Callable[..., list[Item]]
+_READERS: list[Reader] = [cityscapes, vistas, gtsdb, camvid, camvid_segnet, idd, idd_lite, folder, a2d2, nuimages]
+_READERS += [coco_panoptic, open_images, mtsd, gtsrb, yolo, cvat, label_studio, huggingface, webdataset]
+READERS = {reader.__name__: reader for reader in _READERS}
 
 
 def list_items(reader: str, root: Path | str, split: str, options: dict[str, Any] | None = None) -> list[Item]:

@@ -36,10 +36,10 @@ class Row(NamedTuple):
     """
 
     where: str
-    image: str
-    corners: tuple[float, ...]
-    label: int | None
-    raw: str
+    image: str = ""
+    corners: tuple[float, ...] = NO_BOX
+    label: int | None = None
+    raw: str = ""
     size: tuple[float, float] | None = None  # width and height of the image, where the file tells; (1, 1): parts of it
     outline: Outline | None = None
     fault: str | None = None
@@ -55,21 +55,16 @@ def outside(corners: Iterable[float], width: float, height: float, slack: float 
 def _fault(row: Row) -> str | None:
     if row.outline == NO_OUTLINE:
         return f"expected a polygon of three corners or more, or a run-length code, found {row.raw}"
-    if row.outline is None and (fault := _box_fault(row)):
-        return fault
+    if row.outline is None:
+        x1, y1, x2, y2 = row.corners
+        if not all(map(math.isfinite, row.corners)):
+            return f"expected a box of four finite numbers, found {row.raw}"
+        if x2 <= x1 or y2 <= y1:
+            return f"expected a box with an area, found {row.raw}"
+        if outside(row.corners, *(row.size or (FAR, FAR)), PART if row.size == UNIT else SLACK):
+            size = f" of {row.size[0]:g}x{row.size[1]:g}" if row.size else ""
+            return f"expected a box inside the image{size}, found {row.raw}"
     return f"expected a whole, non-negative class id, found {row.raw}" if row.label is None else None
-
-
-def _box_fault(row: Row) -> str | None:
-    if not all(math.isfinite(v) for v in row.corners):
-        return f"expected a box of four finite numbers, found {row.raw}"
-    x1, y1, x2, y2 = row.corners
-    if x2 <= x1 or y2 <= y1:
-        return f"expected a box with an area, found {row.raw}"
-    if outside(row.corners, *(row.size or (FAR, FAR)), PART if row.size == UNIT else SLACK):
-        size = f" of {row.size[0]:g}x{row.size[1]:g}" if row.size else ""
-        return f"expected a box inside the image{size}, found {row.raw}"
-    return None
 
 
 def attach(
@@ -105,8 +100,8 @@ def _with(item: Item, rows: list[Row], painted: bool | None) -> Item:
     boxes = np.array([row.corners for row in boxed], np.float32).reshape(-1, 4)
     item = replace(item, boxes=boxes, box_ids=np.array([row.label for row in boxed], np.int64))
     if painted:
-        drawn = [(row.label or 0, *row.outline) for row in rows if row.outline is not None]
-        return replace(item, shapes=tuple(Shape(*shape) for shape in drawn))
+        shapes = tuple(Shape(row.label or 0, *row.outline) for row in rows if row.outline is not None)
+        return replace(item, shapes=shapes)
     return replace(item, mask=None) if painted is False else item
 
 

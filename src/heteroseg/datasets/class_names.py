@@ -10,44 +10,33 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import read_text
 
 
-def parse_id(value: str | None, option: str, default: int) -> int:
-    """An option that is an id, as text; anything but a whole number from 0 raises HeterosegError."""
-    if value is None:
-        return default
-    parsed = integer(value)
+def parse_id(value: str | None, option: str) -> int:
+    """An option that is an id, as text; -1 for None. Anything but a whole number from 0 raises HeterosegError."""
+    parsed = -1 if value is None else integer(value)
     if parsed is None:
         raise HeterosegError(f"{option}: expected an id, a whole number from 0, found {value!r}; correct the option")
     return parsed
 
 
 class ClassNames:
-    """Ids of names: the position in a list, counted from 0; a name that is not in the list has the id `others`."""
+    """Ids of names: the position in a list, counted from 0; a name that is not in the list has the id `others`.
 
-    def __init__(self, names: Iterable[str], others: str | None = None):
-        self.ids = {name: i for i, name in enumerate(names)}
-        self.others = None if others is None else parse_id(others, "others", 0)
+    The list is in `root/file`, a name a line; without a file it is `listed`, as the annotation lists them. A missing
+    file, a name that stands twice, and neither of the two without `others` raise HeterosegError.
+    """
 
-    @classmethod
-    def read(
-        cls, root: Path, file: str | None, others: str | None, listed: Iterable[str] | None = None
-    ) -> "ClassNames":
-        """From `root/file`, a name a line; without a file from `listed`, the order in which the annotation lists them.
-
-        A missing file, a name that stands twice, and neither of the two without `others` raise HeterosegError.
-        """
-        if file is None:
-            if listed is None and others is None:
-                raise HeterosegError(
-                    "classes: expected a text file with the name of a class a line (the first has id 0), found none; "
-                    "write one beside the data and name it"
-                )
-            return cls(listed or (), others)
-        path = require_file(root / file, "list of classes", "write the name of a class a line, the first has id 0")
-        lines = [(f"{path}:{n}", line.strip()) for n, line in enumerate(read_text(path).splitlines(), 1)]
-        while lines and not lines[-1][1]:
-            lines.pop()
-        unique(lines, "class")
-        return cls([name for _, name in lines], others)
+    def __init__(self, root: Path, file: str | None, others: str | None, listed: Iterable[str] | None = None):
+        self.others = None if others is None else parse_id(others, "others")
+        if file is not None:
+            path = require_file(root / file, "list of classes", "write the name of a class a line, the first has id 0")
+            listed = [line.strip() for line in read_text(path).rstrip().splitlines()]
+            unique(((f"{path}:{n}", name) for n, name in enumerate(listed, 1)), "class")
+        elif listed is None and others is None:
+            raise HeterosegError(
+                "classes: expected a text file with the name of a class a line (the first has id 0), found none; "
+                "write one beside the data and name it"
+            )
+        self.ids = {name: i for i, name in enumerate(listed or ())}
 
     def find(self, name: str) -> int | None:
         """The id of a name, None where it has none."""

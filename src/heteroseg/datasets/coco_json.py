@@ -20,45 +20,40 @@ def coco_rows(path: Path, outlines: bool = False) -> list[Row]:
     """
     images, notes = lists_of(path, read_json(path), "images", "annotations")
     known = by_id(path, "images", images)
-    if not outlines:
-        return [_coco_row(path, i, note, known) for i, note in enumerate(notes)]
-    order = sorted(enumerate(notes), key=lambda pair: -number(pair[1].get("area", 0)))
-    return [_with_outline(_coco_row(path, i, note, known), note) for i, note in order]
+    places = list(enumerate(notes))
+    if outlines:
+        places.sort(key=lambda place: -number(place[1].get("area", 0)))
+    return [_row(f"{path}: annotations[{i}]", note, known, outlines) for i, note in places]
 
 
-def _with_outline(row: Row, note: dict) -> Row:
-    raw = f"segmentation {note.get('segmentation')!r:.60}, category_id {note.get('category_id')!r}"
-    return row._replace(raw=raw, outline=coco_outline(note.get("segmentation"), row.size) or NO_OUTLINE)
-
-
-def _coco_row(path: Path, index: int, note: dict, images: dict[str, dict]) -> Row:
-    box = note.get("bbox")
-    x, y, width, height = map(number, box) if isinstance(box, list) and len(box) == 4 else NO_BOX
+def _row(where: str, note: dict, images: dict[str, dict], outlined: bool) -> Row:
+    box, segmentation, category = (note.get(key) for key in ("bbox", "segmentation", "category_id"))
     image = images.get(str(note.get("image_id")), {})
-    name = image.get("file_name", f"(image_id {note.get('image_id')!r})")
-    size = (number(image.get("width")), number(image.get("height")))
-    known = size if all(math.isfinite(s) for s in size) else None
-    raw = f"bbox {box}, category_id {note.get('category_id')!r}"
+    name = str(image.get("file_name", f"(image_id {note.get('image_id')!r})"))
+    width, height = number(image.get("width")), number(image.get("height"))
+    size = (width, height) if math.isfinite(width + height) else None
+    if outlined:
+        raw, outline = f"segmentation {segmentation!r:.60}, category_id {category!r}", coco_outline(segmentation, size)
+        return Row(where, name, NO_BOX, integer(category), raw, size, outline)
+    x, y, width, height = map(number, box) if isinstance(box, list) and len(box) == 4 else NO_BOX
     corners = (x, y, x + width, y + height)
-    return Row(f"{path}: annotations[{index}]", str(name), corners, integer(note.get("category_id")), raw, known)
+    return Row(where, name, corners, integer(category), f"bbox {box}, category_id {category!r}", size)
 
 
-def coco_outline(value: Any, size: tuple[float, float] | None) -> Outline | None:
-    """A COCO `segmentation`: polygons, or an object with size (height, width) and counts; None for anything else."""
+def coco_outline(value: Any, size: tuple[float, float] | None) -> Outline:
+    """A COCO `segmentation`: polygons, or an object with size (height, width) and counts; NO_OUTLINE for others."""
     if isinstance(value, list):
-        rings = [polygon(ring) for ring in value]
-        return (tuple(r for r in rings if r is not None), None) if rings and all(r is not None for r in rings) else None
-    if not isinstance(value, dict):
-        return None
-    extent, counts = value.get("size"), value.get("counts")
+        rings = tuple(ring for ring in map(polygon, value) if ring is not None)
+        return (rings, None) if len(rings) == len(value) else NO_OUTLINE
+    extent, counts = (value.get("size"), value.get("counts")) if isinstance(value, dict) else (None, None)
     if not (isinstance(extent, list) and len(extent) == 2 and all(type(v) is int and v > 0 for v in extent)):
-        return None
+        return NO_OUTLINE
     if size is not None and (extent[1], extent[0]) != size:
-        return None
+        return NO_OUTLINE
     if isinstance(counts, list) and all(type(c) is int and 0 <= c < 2**31 for c in counts):
         counts = coco_mask.frPyObjects({"size": extent, "counts": counts}, *extent)["counts"]
     elif isinstance(counts, str) and counts.isascii():
         counts = counts.encode()
     else:
-        return None
+        return NO_OUTLINE
     return (), RunLength(counts, (0, 0, extent[1], extent[0]))

@@ -1,6 +1,8 @@
 """Decoding: from the files of an item to its pixels, ids and boxes."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,11 +32,8 @@ def read_annotation(item: Item, scoring: bool = False) -> Sample:
     """As `read_sample`, but the photograph is not decoded: only its size is read, and `image` is (H, W, 0)."""
     from PIL import Image
 
-    try:
-        with Image.open(io.BytesIO(_bytes(item.image))) as image:
-            width, height = image.size
-    except (OSError, SyntaxError, ValueError):
-        raise _unreadable(item.image) from None
+    with _readable(item.image):
+        width, height = Image.open(io.BytesIO(_bytes(item.image))).size
     return _annotated(item, np.zeros((height, width, 0), np.uint8), scoring)
 
 
@@ -145,29 +144,30 @@ def _bytes(path: Path) -> bytes:
         raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
 
 
-def _unreadable(path: Path) -> HeterosegError:
-    return HeterosegError(f"{path}: expected an image, found a file that is cut off or damaged; download it again")
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (cv2.error, OSError, SyntaxError, ValueError):
+        fault = f"{path}: expected an image, found a file that is cut off or damaged; download it again"
+        raise HeterosegError(fault) from None
 
 
 def _decoded(path: Path, data: bytes) -> np.ndarray:
     """All channels and bits as they are, BGR (from memory: a cut file is an error, not a grey rest)."""
-    try:
+    with _readable(path):
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        pixels = None
-    if pixels is None:
-        raise _unreadable(path)
-    return pixels
+        if pixels is None:
+            raise ValueError("not decoded")
+        return pixels
 
 
 def _indices(path: Path, data: bytes) -> np.ndarray:
     """A palette PNG's indices; OpenCV would give the colours."""
     from PIL import Image
 
-    try:
+    with _readable(path):
         return np.asarray(Image.open(io.BytesIO(data)))
-    except (OSError, SyntaxError, ValueError):
-        raise _unreadable(path) from None
 
 
 def _bgr(path: Path, pixels: np.ndarray) -> np.ndarray:

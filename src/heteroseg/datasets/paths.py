@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -82,6 +82,12 @@ def check_pattern(pattern: str | None, what: str, known: tuple[str, ...] = ("spl
         raise HeterosegError(f"{what}: expected a path relative to the root, found {pattern!r}; set `root` higher up")
 
 
+def split_file(root: Path, split: str, pattern: str, option: str, kind: str, hint: str) -> Path:
+    """The file that an option names by a pattern with `{split}`; a bad pattern and a missing file raise."""
+    check_pattern(pattern, option, ("split",))
+    return require_file(root / expand(pattern, split), kind, hint)
+
+
 def _walk(base: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(base, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
@@ -108,9 +114,8 @@ def find_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
     files: dict[str, Path] = {}
     faults = []
     for name, path in matching(root, expand(pattern, split)):
-        if name in files:
-            faults.append(f"{path}: expected one file named {name!r}, found {files[name]} too; remove one of them")
-        files[name] = path
+        if (first := files.setdefault(name, path)) != path:
+            faults.append(f"{path}: expected one file named {name!r}, found {first} too; remove one of them")
     raise_faults(faults, SHOWN)
     return dict(sorted(files.items()))
 
@@ -122,9 +127,20 @@ def lines_of(path: Path) -> list[tuple[str, str]]:
     return [(f"{path}:{number}", line.strip()) for number, line in lines if line.strip()]
 
 
-def listed_names(path: Path) -> list[str]:
-    """The sorted names in a list of images, without image suffixes; folders stay."""
-    return unique((where, str(Path(line).parent / stem_of(line))) for where, line in lines_of(path))
+def without_suffix(file: str) -> str:
+    """A path without its image suffix, where it has one; its folders stay."""
+    path = PurePosixPath(file)
+    return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
+
+
+def stem_of(file: str) -> str:
+    """A file's name without its folders and, where it has one, its image suffix."""
+    return PurePosixPath(without_suffix(file)).name
+
+
+def listed_names(path: Path, name_of: Callable[[str], str] = without_suffix) -> list[str]:
+    """The sorted names that `name_of` makes of the lines in a list of images."""
+    return unique((where, name_of(line)) for where, line in lines_of(path))
 
 
 def unique(named: Iterable[tuple[str, str]], kind: str = "image") -> list[str]:
@@ -132,59 +148,48 @@ def unique(named: Iterable[tuple[str, str]], kind: str = "image") -> list[str]:
     first: dict[str, str] = {}
     faults = []
     for where, name in named:
-        if name in first:
+        if first.setdefault(name, where) != where:
             faults.append(f"{where}: expected each {kind} once, found {name!r} again (first {first[name]}); remove one")
-        first.setdefault(name, where)
     raise_faults(faults, SHOWN)
     return sorted(first)
-
-
-def listed_stems(path: Path) -> list[str]:
-    """The sorted stems of the images in a list; folders and suffixes of images in the lines are dropped."""
-    return unique((where, stem_of(line)) for where, line in lines_of(path))
-
-
-def stem_of(file: str) -> str:
-    """A file's name without its folders and, where it has one, its image suffix."""
-    path = Path(file)
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def require(names: Iterable[str], files: dict[str, Path], kind: str, expected: str) -> dict[str, Path]:
     """The files of `names`; each that is missing is told with its path, `expected` being a pattern with `{name}`."""
     names = list(names)
-    _raise_incomplete(kind, [(name, Path(expand(expected, "", name))) for name in names if name not in files])
+    _raise_incomplete(kind, {name: expand(expected, "", name) for name in names if name not in files})
     return {name: files[name] for name in names}
 
 
-def _raise_incomplete(kind: str, missing: list[tuple[str, Path]]) -> None:
+def _raise_incomplete(kind: str, missing: Mapping[str, str | Path]) -> None:
     hint = "complete the download or take the image out of the split"
-    faults = [f"{path}: expected the {kind} of {name!r}, found no such file; {hint}" for name, path in missing]
+    faults = [f"{path}: expected the {kind} of {name!r}, found no such file; {hint}" for name, path in missing.items()]
     raise_faults(faults, SHOWN)
 
 
-def pair(root: Path, split: str, images: str, masks: str, names: list[str] | None = None) -> list[Item]:
-    """Items of the images (all that match, or `names`) with their masks, sorted by name; what is missing raises."""
-    items = items_of(root, split, images, names)
-    mask_of = require(
-        [item.name for item in items], find_files(root, masks, split), "mask", str(root / expand(masks, split))
-    )
-    return [replace(item, mask=mask_of[item.name]) for item in items]
+def items_of(
+    root: Path, split: str, images: str, masks: str | None = None, names: list[str] | None = None, **fields: Any
+) -> list[Item]:
+    """Items of the images (all that match, or `names`) with the masks that match, sorted by name, with `fields`.
 
-
-def items_of(root: Path, split: str, images: str, names: list[str] | None = None, **fields: Any) -> list[Item]:
-    """Items of the images (all that match, or `names`), sorted by name, with `fields`; what is missing raises."""
+    A bad pattern and what is missing raise HeterosegError.
+    """
+    for pattern, option in ((images, "images"), (masks, "masks")):
+        check_pattern(pattern, option)
     files = find_files(root, images, split)
     if names is not None:
         files = require(names, files, "image", str(root / expand(images, split)))
-    return [Item(name, path, **fields) for name, path in files.items()]
+    mask_of: dict[str, Path] = {}
+    if masks is not None:
+        mask_of = require(files, find_files(root, masks, split), "mask", str(root / expand(masks, split)))
+    return [Item(name, path, mask_of.get(name), **fields) for name, path in files.items()]
 
 
 def with_masks(items: list[Item], path_of: Callable[[Item], Path], kind: str) -> list[Item]:
     """Items with the masks that `path_of` names (files that are no images too); what is missing raises."""
-    paired = [replace(item, mask=path_of(item)) for item in items]
-    _raise_incomplete(kind, [(item.name, item.mask) for item in paired if item.mask and not item.mask.is_file()])
-    return paired
+    files = {item.name: path_of(item) for item in items}
+    _raise_incomplete(kind, {name: path for name, path in files.items() if not path.is_file()})
+    return [replace(item, mask=files[item.name]) for item in items]
 
 
 class ImageFinder:
@@ -200,15 +205,17 @@ class ImageFinder:
             for key in tails | {self.names.get(path, path.stem)}:
                 self.paths.setdefault(key, set()).add(path)
 
-    def resolve(self, image: str) -> str | None:
-        """The item's name, None for another split's image; LookupError where no image or several are meant."""
-        asked = PurePosixPath(image)
-        key = str(asked.with_suffix("") if asked.suffix.lower() in IMAGE_SUFFIXES else asked)
-        matches = sorted(self.paths.get(key, ()))
+    def resolve(self, *images: str) -> str | None:
+        """The name of the item that is meant by the first of `images` that means one image.
+
+        None is another split's image. LookupError where no image or several are meant, said of the first.
+        """
+        candidates = [sorted(self.paths.get(without_suffix(image), ())) for image in images]
+        matches = next((paths for paths in candidates if len(paths) == 1), candidates[0])
         if not matches:
-            raise LookupError(f"expected an image under {self.root}, found none like {image!r}")
+            raise LookupError(f"expected an image under {self.root}, found none like {images[0]!r}")
         if len(matches) > 1:
             raise LookupError(
-                f"expected one image, found {matches[0]} and {matches[1]} for {image!r}, so write more of the path"
+                f"expected one image, found {matches[0]} and {matches[1]} for {images[0]!r}, so write more of the path"
             )
         return self.names.get(matches[0])

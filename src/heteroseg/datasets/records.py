@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
 
 
 def lists_of(path: Path, data: Any, *keys: str) -> list[list[dict]]:
-    """The lists of objects under `keys` of a json object; anything else raises HeterosegError."""
+    """The lists of objects under `keys` of what the json at `path` holds; anything else raises HeterosegError."""
     for key in keys:
         entries = data.get(key) if isinstance(data, dict) else None
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):

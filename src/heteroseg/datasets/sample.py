@@ -11,11 +11,6 @@ T = TypeVar("T")
 UNIT = (1, 1)  # the size of an image in parts of it
 
 
-def no_boxes() -> np.ndarray:
-    """(0, 4) float32."""
-    return np.zeros((0, 4), np.float32)
-
-
 def no_ids() -> np.ndarray:
     """(0,) int64."""
     return np.zeros(0, np.int64)
@@ -62,7 +57,7 @@ class Item:
     name: str
     image: Path
     mask: Path | None = None
-    boxes: np.ndarray = field(default_factory=no_boxes)
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     box_ids: np.ndarray = field(default_factory=no_ids)
     palette: np.ndarray | None = None
     scoring_mask: Path | None = None
@@ -84,7 +79,7 @@ class Sample:
     name: str
     image: np.ndarray
     mask: np.ndarray | None = None
-    boxes: np.ndarray = field(default_factory=no_boxes)
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     box_ids: np.ndarray = field(default_factory=no_ids)
     tags: np.ndarray = field(default_factory=no_ids)
     file: Path | None = None

@@ -21,20 +21,24 @@ Record = tuple[str, str, bytes]  # name of the sample, "image" or "mask", conten
 def unpack_once(
     root: Path,
     split: str,
-    shards: list[Path],
-    settings: list[str],
+    patterns: tuple[str, ...],
+    places: dict[str, str],
     cache: str | None,
-    records: Callable[[], Iterator[Record]],
+    records: Callable[[list[Path], dict[str, str]], Iterator[Record]],
 ) -> list[Item]:
     """Items whose files lie in `cache` (default: .heteroseg in the root), written there where they are not yet.
 
-    Other shards, or other `settings` that decide what is read of them, get another folder.
+    `records` reads the shards that match one of the `patterns`; no shard raises HeterosegError. `places` says under
+    which column or ending the "image" and the "mask" lie. Other shards or places get another folder.
     """
+    shards = sorted({path for pattern in patterns for path in root.glob(pattern)})
+    if not shards:
+        raise HeterosegError(f"{root}: expected {' or '.join(patterns)}, found none; check the split")
     stamp = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in shards]
-    key = hashlib.sha256(json.dumps([stamp, *settings]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps([stamp, *places.values()]).encode()).hexdigest()[:12]
     folder = Path(cache or root / CACHE) / f"{split}-{key}"
     if not folder.is_dir():
-        _unpack(folder, records())
+        _unpack(folder, records(shards, places))
     images, masks = find_files(folder, "image/{name}.*"), find_files(folder, "mask/{name}.*")
     return [Item(name, path, masks[name]) for name, path in images.items()]
 

@@ -23,12 +23,11 @@ RGB = np.array([list(bytes.fromhex(color)) for color in COLORS.split()], np.int3
 PALETTE = np.column_stack([RGB, np.repeat(np.arange(38), INSTANCES)])
 
 
-def a2d2(root: Path | str, split: str, camera: str = "*") -> list[Item]:
+def a2d2(root: Path, split: str, camera: str = "*") -> list[Item]:
     """Items named SESSION/CAM/FILE; `camera` takes one of them only, as cam_front_center.
 
     A list or label that is missing, and a line of the list that is neither a session nor an image raise HeterosegError.
     """
-    root = Path(root)
     files = find_files(root, f"*/camera/{camera}/{{name}}.*")
     named = {"/".join((*p.relative_to(root).parts[:-1:2], name)): p for name, p in files.items()}
     items = [Item(name, path, palette=PALETTE) for name, path in sorted(named.items())]

@@ -4,14 +4,21 @@ Cambridge's: 701_StillsRaw_full/NAME.png (or .jpg), LabeledApproved_full/NAME_L.
 `R G B<tab>NAME` a line, and SPLIT.txt with a NAME a line. SegNet's: SPLIT.txt with `IMAGE MASK` paths a line.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.paths import SHOWN, lines_of, listed_stems, pair, raise_faults, require_file, stem_of, unique
+from heteroseg.datasets.paths import (
+    SHOWN,
+    items_of,
+    lines_of,
+    listed_names,
+    raise_faults,
+    require_file,
+    stem_of,
+    unique,
+)
 from heteroseg.datasets.sample import Item
-from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
 
 STILLS, MASKS = "701_StillsRaw_full/{name}.*", "LabeledApproved_full/{name}_L.png"
@@ -19,10 +26,10 @@ STILLS, MASKS = "701_StillsRaw_full/{name}.*", "LabeledApproved_full/{name}_L.pn
 
 def _palette(path: Path) -> np.ndarray:
     """(ids, 3) uint8, a row a line of label_colors.txt; a line that is no colour, or one's double, raises."""
-    require_file(path, "list of colours", "copy it from the dataset")
     rows: list[tuple[int, ...]] = []
     faults = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    text = read_text(require_file(path, "list of colours", "copy it from the dataset"))
+    for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
         if not words:
             continue
@@ -36,44 +43,34 @@ def _palette(path: Path) -> np.ndarray:
     return np.array(rows, np.uint8).reshape(-1, 3)
 
 
-def camvid(root: Path | str, split: str) -> list[Item]:
+def camvid(root: Path, split: str) -> list[Item]:
     """Items named NAME with Cambridge's colour masks; ids are the line numbers in label_colors.txt from 0 (0-31).
 
     A list, image or mask that is missing, and a bad label_colors.txt raise HeterosegError.
     """
-    root = Path(root)
     palette = _palette(root / "label_colors.txt")
-    items = pair(root, split, STILLS, MASKS, listed_stems(root / f"{split}.txt"))
-    return [replace(item, palette=palette) for item in items]
+    return items_of(root, split, STILLS, MASKS, listed_names(root / f"{split}.txt", stem_of), palette=palette)
 
 
-def _resolved(root: Path, where: str, file: str) -> Path:
-    """`file` under `root`, or what its last two parts name there (SegNet's lists say /SegNet/CamVid/train/x.png)."""
-    relative = Path(file.lstrip("/"))
-    given, moved = root / relative, root.joinpath(*relative.parts[-2:])
-    path = next((p for p in (given, moved) if p.is_file()), None)
-    if path is None:
-        raise HeterosegError(f"{where}: expected the file {given} or {moved}, found neither; complete the download")
-    return path
-
-
-def camvid_segnet(root: Path | str, split: str) -> list[Item]:
+def camvid_segnet(root: Path, split: str) -> list[Item]:
     """Items named by the images' stems; masks hold the ids 0-10 and 11 void, 8 bits.
 
     A missing list or file, and a line that is not two paths raise HeterosegError.
     """
-    root = Path(root)
     items, faults = {}, []
     lines = lines_of(root / f"{split}.txt")
     for where, line in lines:
-        words = line.split()
-        if len(words) != 2:
+        files = [Path(word.lstrip("/")) for word in line.split()]
+        # under the root, or what their last two parts name there: SegNet's lists say /SegNet/CamVid/train/x.png
+        places = [(root / file, root.joinpath(*file.parts[-2:])) for file in files]
+        missing = [(given, moved) for given, moved in places if not given.is_file() and not moved.is_file()]
+        if len(files) != 2:
             faults.append(f"{where}: expected 'IMAGE MASK', two paths, found {line!r}; correct the line")
-            continue
-        try:
-            image, mask = (_resolved(root, where, word) for word in words)
-            items[stem_of(words[0])] = Item(stem_of(words[0]), image, mask)
-        except HeterosegError as error:
-            faults.extend(error.faults)
+        elif missing:
+            given, moved = missing[0]
+            faults.append(f"{where}: expected the file {given} or {moved}, found neither; complete the download")
+        else:
+            image, mask = (given if given.is_file() else moved for given, moved in places)
+            items[stem_of(files[0].name)] = Item(stem_of(files[0].name), image, mask)
     raise_faults(faults, SHOWN)
     return [items[name] for name in unique((where, stem_of(line.split()[0])) for where, line in lines)]

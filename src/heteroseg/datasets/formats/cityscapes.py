@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from heteroseg.datasets.paths import pair
+from heteroseg.datasets.paths import items_of
 from heteroseg.datasets.sample import Item
 
 
-def cityscapes(root: Path | str, split: str) -> list[Item]:
+def cityscapes(root: Path, split: str) -> list[Item]:
     """Items named CITY/NAME; masks hold the ids 0-33, 8 bits. Images may be of any format.
 
     A folder, image or mask that is missing raises HeterosegError.
     """
-    return pair(
-        Path(root), split, "leftImg8bit/{split}/{name}_leftImg8bit.*", "gtFine/{split}/{name}_gtFine_labelIds.png"
-    )
+    images, masks = "leftImg8bit/{split}/{name}_leftImg8bit.*", "gtFine/{split}/{name}_gtFine_labelIds.png"
+    return items_of(root, split, images, masks)

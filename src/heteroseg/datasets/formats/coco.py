@@ -6,25 +6,17 @@ annotations/panoptic_train2017.json and annotations/panoptic_train2017/NAME.png.
 are read by `folder`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from heteroseg.datasets.class_names import parse_id
-from heteroseg.datasets.paths import (
-    SHOWN,
-    check_pattern,
-    expand,
-    find_files,
-    listed_names,
-    raise_faults,
-    require_file,
-    stem_of,
-)
+from heteroseg.datasets.paths import SHOWN, expand, items_of, listed_names, raise_faults, split_file, stem_of
 from heteroseg.datasets.records import by_id, integer, lists_of, read_json
 from heteroseg.datasets.sample import Item
 
 
 def coco_panoptic(
-    root: Path | str,
+    root: Path,
     split: str,
     images: str = "{split}/{name}.*",
     segments: str = "annotations/panoptic_{split}.json",
@@ -38,17 +30,13 @@ def coco_panoptic(
     with one of the images a line, where a split is a list. What is missing and a segment without a category raise
     HeterosegError.
     """
-    root = Path(root)
-    check_pattern(images, "images")
-    check_pattern(segments, "segments", ("split",))
     hint = "download it, or set `segments` to its name"
-    path = require_file(root / expand(segments, split), "list of segments", hint)
+    path = split_file(root, split, segments, "segments", "list of segments", hint)
     folder = path.with_suffix("") if masks is None else root / expand(masks, split)
     listed, notes = lists_of(path, read_json(path), "images", "annotations")
     entries = by_id(path, "images", listed)
     wanted = None if names is None else set(listed_names(root / expand(names, split)))
-    files = find_files(root, images, split)
-    ground = parse_id(background, "background", -1)
+    known = {i.name: i for i in items_of(root, split, images, background=parse_id(background, "background"))}
     items, faults = [], []
     for i, note in enumerate(notes):
         entry = entries.get(str(note.get("image_id")), {})
@@ -57,14 +45,14 @@ def coco_panoptic(
             continue
         mask, where = folder / str(note.get("file_name")), f"{path}: annotations[{i}]"
         table = _table(note.get("segments_info"))
-        if name not in files:
+        if name not in known:
             faults.append(f"{where}: expected an image {name!r}, found none under {root}; complete the download")
         elif not mask.is_file():
             faults.append(f"{mask}: expected the segments of {name!r}, found no such file; complete the download")
         elif table is None:
             faults.append(f"{where}: expected segments_info with id and category_id, found others; restore the file")
         else:
-            items.append(Item(name, files[name], mask, segments=table, background=ground))
+            items.append(replace(known[name], mask=mask, segments=table))
     raise_faults(faults, SHOWN)
     return sorted(items, key=lambda item: item.name)
 

@@ -9,16 +9,15 @@ for masks.
 import math
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
 from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, outline_of
-from heteroseg.datasets.class_names import ClassNames, parse_id
+from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.exports import AnnotatedImage, read_export
-from heteroseg.datasets.paths import items_of, require_file
+from heteroseg.datasets.paths import require_file
 from heteroseg.datasets.records import number
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
@@ -29,7 +28,7 @@ SHAPES = ("box", "polygon", "mask", "ellipse")
 
 
 def cvat(
-    root: Path | str,
+    root: Path,
     split: str,
     annotations: str = "annotations.xml",
     images: str = "images/{name}.*",
@@ -44,13 +43,11 @@ def cvat(
     export does not list are left out. Other shapes, bad coordinates, unknown names and missing images raise
     HeterosegError, all of them at once.
     """
-    root = Path(root)
     path = root / annotations
     top = _parsed(path)
     listed = [e.text or "" for e in top.iterfind("meta//labels/label/name")]
-    names = ClassNames.read(root, classes, others, list(dict.fromkeys(listed)))
-    known, ground = items_of(root, split, images), parse_id(background, "background", -1)
-    return read_export(known, root, path, _annotated(path, top, split), partial(_read, names), ground)
+    names = ClassNames(root, classes, others, dict.fromkeys(listed))
+    return read_export(root, split, images, path, _annotated(path, top, split, names), background)
 
 
 def _parsed(path: Path) -> ElementTree.Element:
@@ -66,23 +63,13 @@ def _parsed(path: Path) -> ElementTree.Element:
     return top
 
 
-def _annotated(path: Path, top: ElementTree.Element, split: str) -> Iterator[AnnotatedImage]:
+def _annotated(path: Path, top: ElementTree.Element, split: str, names: ClassNames) -> Iterator[AnnotatedImage]:
     for image in top.iterfind("image"):
         subset, file = image.get("subset"), image.get("name", "")
         if subset is None or subset.lower() == split.lower():
-            size = (number(image.get("width")), number(image.get("height")))
-            marks = [("", shape) for shape in sorted(image, key=_height) if shape.tag != "tag"]
-            yield AnnotatedImage(f"{path}: image {file!r}", (file,), size, marks)
-
-
-def _read(names: ClassNames, row: Row, shape: ElementTree.Element) -> Row:
-    label = shape.get("label", "")
-    if shape.tag not in SHAPES:
-        fault = f"expected {', '.join(SHAPES)}, found a {shape.tag} ({label!r}); convert or remove it"
-        return row._replace(fault=fault)
-    text = ", ".join(f"{key}={value[:30]}" for key, value in shape.attrib.items() if key != "label")
-    row = names.labelled(row._replace(raw=f"{shape.tag} {text}"), label)
-    return _box(shape, row) if shape.tag == "box" else row._replace(outline=READ[shape.tag](shape))
+            where, size = f"{path}: image {file!r}", (number(image.get("width")), number(image.get("height")))
+            shapes = sorted((shape for shape in image if shape.tag != "tag"), key=_height)
+            yield where, (file,), size, [_row(names, where, shape) for shape in shapes]
 
 
 def _height(shape: ElementTree.Element) -> float:
@@ -90,17 +77,24 @@ def _height(shape: ElementTree.Element) -> float:
     return height if math.isfinite(height) else 0.0
 
 
-def _numbers(shape: ElementTree.Element, *keys: str) -> list[float]:
-    return [number(shape.get(key)) for key in keys]
-
-
-def _box(shape: ElementTree.Element, row: Row) -> Row:
-    x1, y1, x2, y2 = _numbers(shape, "xtl", "ytl", "xbr", "ybr")
-    turn = number(shape.get("rotation", 0))
+def _row(names: ClassNames, where: str, shape: ElementTree.Element) -> Row:
+    label = shape.get("label", "")
+    if shape.tag not in SHAPES:
+        return Row(where, fault=f"expected {', '.join(SHAPES)}, found a {shape.tag} ({label!r}); convert or remove it")
+    text = ", ".join(f"{key}={value[:30]}" for key, value in shape.attrib.items() if key != "label")
+    row = names.labelled(Row(where, raw=f"{shape.tag} {text}"), label)
+    if shape.tag != "box":
+        return row._replace(outline=READ[shape.tag](shape))
+    x1, y1, x2, y2, turn = _numbers(shape, "xtl", "ytl", "xbr", "ybr", "rotation")
     if turn == 0 or not math.isfinite(x1 + y1 + x2 + y2 + turn):
         return row._replace(corners=(x1, y1, x2, y2))
     corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
     return row._replace(outline=outline_of(turned(corners, turn, ((x1 + x2) / 2, (y1 + y2) / 2))))
+
+
+def _numbers(shape: ElementTree.Element, *keys: str) -> list[float]:
+    """The numbers under the keys; a rotation that is not told is 0."""
+    return [number(shape.get(key, 0 if key == "rotation" else None)) for key in keys]
 
 
 def _polygon(shape: ElementTree.Element) -> Outline:
@@ -108,8 +102,7 @@ def _polygon(shape: ElementTree.Element) -> Outline:
 
 
 def _ellipse(shape: ElementTree.Element) -> Outline:
-    x, y, rx, ry = _numbers(shape, "cx", "cy", "rx", "ry")
-    turn = number(shape.get("rotation", 0))
+    x, y, rx, ry, turn = _numbers(shape, "cx", "cy", "rx", "ry", "rotation")
     if not math.isfinite(x + y + rx + ry + turn) or min(rx, ry) <= 0:
         return NO_OUTLINE
     return outline_of(turned(ellipse(x, y, rx, ry), turn, (x, y)))

@@ -6,30 +6,20 @@ anything within a folder or file name, `**` any folders. Example: images "images
 docs/datasets.md has their patterns.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from heteroseg.datasets.boxes import attach, csv_rows
 from heteroseg.datasets.class_names import parse_id
 from heteroseg.datasets.coco_json import coco_rows
-from heteroseg.datasets.paths import (
-    ImageFinder,
-    check_pattern,
-    expand,
-    items_of,
-    listed_names,
-    matching,
-    pair,
-    require_file,
-)
+from heteroseg.datasets.paths import ImageFinder, expand, items_of, listed_names, matching, split_file
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.tags import with_tags
 from heteroseg.errors import HeterosegError
 
 
 def folder(
-    root: Path | str,
+    root: Path,
     split: str,
     images: str,
     masks: str | None = None,
@@ -50,39 +40,24 @@ def folder(
     that is not ambiguous; where the path in `boxes` has no `{split}`, boxes of other splits' images are left out.
     A bad pattern, a missing file and bad boxes (all of them at once) raise HeterosegError.
     """
-    root = Path(root)
-    _check(images, masks, boxes, polygons, tags)
+    if masks is not None and polygons is not None:
+        raise HeterosegError("folder: expected masks or polygons, found both; keep the one that is right")
+    if boxes is not None and Path(boxes).suffix not in (".json", ".csv"):
+        raise HeterosegError(f"boxes: expected a .json (COCO) or .csv file, found {boxes!r}; convert the file")
     listed = None if names is None else listed_names(root / expand(names, split))
-    items = items_of(root, split, images, listed) if masks is None else pair(root, split, images, masks, listed)
-    for pattern, kind in ((boxes, "boxes"), (polygons, "polygons"), (tags, "tags")):
+    items = items_of(root, split, images, masks, listed, background=parse_id(background, "background"))
+    for pattern, kind in ((polygons, "polygons"), (boxes, "boxes"), (tags, "tags")):
         if pattern is None:
             continue
-        path = require_file(root / expand(pattern, split), f"file of {kind}", "check the pattern")
+        path = split_file(root, split, pattern, kind, f"file of {kind}", "check the pattern")
         others = []
         if names is not None or "{split}" not in pattern:
             others = [path for _, path in matching(root, expand(images, split if "{split}" in pattern else "*"))]
         resolve = ImageFinder(root, items, others).resolve
         if kind == "polygons":
-            items = _painted(items, path, resolve, parse_id(background, "background", -1))
-        elif kind == "tags":
-            items = with_tags(items, path, ("image", "class_id"), resolve)
-        else:
+            items = attach([replace(item, mask=path) for item in items], coco_rows(path, outlines=True), resolve, True)
+        elif kind == "boxes":
             items = attach(items, csv_rows(path) if path.suffix == ".csv" else coco_rows(path), resolve)
+        else:
+            items = with_tags(items, path, ("image", "class_id"), resolve)
     return items
-
-
-def _painted(items: list[Item], path: Path, resolve: Callable, background: int) -> list[Item]:
-    rows = coco_rows(path, outlines=True)
-    sourced = attach([replace(item, mask=path, background=background) for item in items], rows, resolve, True)
-    return [replace(new, boxes=old.boxes, box_ids=old.box_ids) for new, old in zip(sourced, items, strict=True)]
-
-
-def _check(images: str, masks: str | None, boxes: str | None, polygons: str | None, tags: str | None) -> None:
-    if masks is not None and polygons is not None:
-        raise HeterosegError("folder: expected masks or polygons, found both; keep the one that is right")
-    for pattern, what in ((images, "images"), (masks, "masks")):
-        check_pattern(pattern, what)
-    for pattern, what in ((boxes, "boxes"), (polygons, "polygons"), (tags, "tags")):
-        check_pattern(pattern, what, ("split",))
-    if boxes is not None and Path(boxes).suffix not in (".json", ".csv"):
-        raise HeterosegError(f"boxes: expected a .json (COCO) or .csv file, found {boxes!r}; convert the file")

@@ -9,7 +9,7 @@ Optional: SPLIT.txt with an image a line; gtFine/NNNNN_labelIds.png for scoring 
 from pathlib import Path
 
 from heteroseg.datasets.boxes import NO_BOX, Row, attach
-from heteroseg.datasets.paths import find_files, listed_stems, require, require_file, stem_of
+from heteroseg.datasets.paths import find_files, listed_names, require, require_file, stem_of
 from heteroseg.datasets.records import integer, number
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
@@ -20,9 +20,9 @@ OFFICIAL = {"train": range(600), "val": range(600, 900), "test": range(600, 900)
 
 
 def _rows(path: Path, pixel: float) -> list[Row]:
-    require_file(path, "list of boxes", "copy gt.txt from the download")
     rows = []
-    for line, text in enumerate(read_text(path).splitlines(), 1):
+    file = require_file(path, "list of boxes", "copy gt.txt from the download")
+    for line, text in enumerate(read_text(file).splitlines(), 1):
         if text.strip():
             fields = text.strip().split(";")
             x1, y1, x2, y2 = map(number, fields[1:5]) if len(fields) == 6 else NO_BOX
@@ -35,19 +35,18 @@ def _rows(path: Path, pixel: float) -> list[Row]:
 def _names(root: Path, split: str, images: dict[str, Path], rows: list[Row]) -> list[str]:
     """The split's images: those in SPLIT.txt, or the official ones that are there or have boxes."""
     if (root / f"{split}.txt").is_file() or split not in OFFICIAL:
-        return listed_stems(root / f"{split}.txt")
+        return listed_names(root / f"{split}.txt", stem_of)
     known = {*images, *(row.image for row in rows)}
     return sorted(name for name in known if name.isdecimal() and int(name) in OFFICIAL[split])
 
 
-def gtsdb(root: Path | str, split: str, scale: str = "1") -> list[Item]:
+def gtsdb(root: Path, split: str, scale: str = "1") -> list[Item]:
     """Items named NNNNN, without a mask; an image without signs has no boxes.
 
     `scale` is the factor by which images and gt.txt were scaled (0.6): the last column of a sign is then that wide.
     Splits: SPLIT.txt where there is one, else train 00000-00599 and val or test 00600-00899.
     A missing image or list, and bad lines of gt.txt raise HeterosegError.
     """
-    root = Path(root)
     pattern = "images/{name}.*" if (root / "images").is_dir() else "{name}.*"
     images = {name: path for name, path in find_files(root, pattern).items() if "/" not in name}
     pixel = number(scale)

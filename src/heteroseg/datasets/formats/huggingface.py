@@ -15,20 +15,15 @@ from heteroseg.errors import HeterosegError, nearest
 
 
 def huggingface(
-    root: Path | str, split: str, image: str = "image", mask: str = "mask", cache: str | None = None
+    root: Path, split: str, image: str = "image", mask: str = "mask", cache: str | None = None
 ) -> list[Item]:
     """Items named by their row, 000000, 000001, ...; `image` and `mask` are columns.
 
     `cache` is the folder to unpack to (default: .heteroseg in the root). Files without the columns, cells without bytes
     and a cache that cannot be written raise HeterosegError.
     """
-    root = Path(root)
-    shards = sorted(
-        [*root.rglob(f"{split}-*.parquet"), *root.glob(f"{split}/*.parquet"), *root.glob(f"{split}/*.arrow")]
-    )
-    if not shards:
-        raise HeterosegError(f"{root}: expected {split}-*.parquet or {split}/*.arrow, found none; check the split")
-    return unpack_once(root, split, shards, [image, mask], cache, lambda: _rows(shards, {"image": image, "mask": mask}))
+    patterns = (f"**/{split}-*.parquet", f"{split}/*.parquet", f"{split}/*.arrow")
+    return unpack_once(root, split, patterns, {"image": image, "mask": mask}, cache, _rows)
 
 
 def _rows(shards: list[Path], columns: dict[str, str]) -> Iterator[Record]:
@@ -45,17 +40,17 @@ def _records(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise HeterosegError(
-            "reader huggingface: pyarrow is not installed; pip install 'heteroseg[huggingface]'"
-        ) from None
+        hint = "pip install 'heteroseg[huggingface]'"
+        raise HeterosegError(f"reader huggingface: pyarrow is not installed; {hint}") from None
     try:
         if path.suffix == ".parquet":
             file = pyarrow.parquet.ParquetFile(path)
-            _check(path, columns, file.schema_arrow.names)
-            tables = file.iter_batches(batch_size=16, columns=columns)
+            there, tables = file.schema_arrow.names, file.iter_batches(batch_size=16, columns=columns)
         else:
             tables = pyarrow.ipc.open_stream(path)
-            _check(path, columns, tables.schema.names)
+            there = tables.schema.names
+        fault = f"{path}: expected a column {{!r}}, found {', '.join(there)}; set `image` and `mask`{{}}"
+        raise_faults([fault.format(c, nearest(c, there)) for c in columns if c not in there])
         for table in tables:
             yield from table.select(columns).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
@@ -63,26 +58,12 @@ def _records(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
         raise HeterosegError(f"{path}: cannot be read, {reason}; download it again") from None
 
 
-def _check(path: Path, columns: list[str], there: list[str]) -> None:
-    raise_faults(
-        [
-            f"{path}: expected a column {c!r}, found {', '.join(there)}; set `image` and `mask`{nearest(c, there)}"
-            for c in columns
-            if c not in there
-        ]
-    )
-
-
 def _bytes(cell: Any, where: str, folder: Path) -> bytes:
     """The bytes in a cell, or of the file that it names."""
     data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     if isinstance(data, bytes):
         return data
-    if (
-        isinstance(path, str)
-        and ".." not in Path(path).parts
-        and not path.startswith("/")
-        and (folder / path).is_file()
-    ):
-        return (folder / path).read_bytes()
+    file = folder / path if isinstance(path, str) and ".." not in Path(path).parts else None
+    if file is not None and file.is_relative_to(folder) and file.is_file():
+        return file.read_bytes()
     raise HeterosegError(f"{where}: expected the bytes of an image, found {cell!r:.60}; embed the files in the dataset")

@@ -5,10 +5,9 @@ to make: labelIds, labellevel1Ids to labellevel4Ids, labelcsIds ... The download
 FRAME_gtFine_polygons.json, which are read too. IDD-Lite: FRAME_image.jpg and FRAME_label.png.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
-from heteroseg.datasets.paths import expand, find_files, items_of, pair, with_masks
+from heteroseg.datasets.paths import expand, find_files, items_of, with_masks
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
@@ -24,18 +23,16 @@ vegetation;sky;fallback background;unlabeled;ego vehicle;rectification border;ou
 UNLABELED = NAMES.index("unlabeled")
 
 
-def idd(root: Path | str, split: str, labels: str = "labelIds") -> list[Item]:
+def idd(root: Path, split: str, labels: str = "labelIds") -> list[Item]:
     """Items named DRIVE/FRAME; masks hold the ids that `labels` names, 8 bits, 255 ignored.
 
     `labels` "polygons" paints the polygons of the download to the ids of `labelIds` (0-39, 35 unlabeled).
     Labels that were never made, or a folder, image or mask that is missing raise HeterosegError.
     """
-    root = Path(root)
     if labels == POLYGONS:
-        items = items_of(root, split, FRAMES)
-        items = with_masks(items, lambda i: root / expand(MASKS + "polygons.json", split, i.name), "polygon file")
         ids = {name: i for i, name in enumerate(NAMES)}
-        return [replace(item, polygon_ids=ids, background=UNLABELED) for item in items]
+        items = items_of(root, split, FRAMES, polygon_ids=ids, background=UNLABELED)
+        return with_masks(items, lambda i: root / expand(MASKS + "polygons.json", split, i.name), "polygon file")
     names = find_files(root, "gtFine/{split}/{name}.png", split)
     kinds = sorted({name.rpartition("_gtFine_")[2] for name in names if "_gtFine_" in name})
     if labels not in kinds:
@@ -44,9 +41,9 @@ def idd(root: Path | str, split: str, labels: str = "labelIds") -> list[Item]:
             f"found {', '.join(kinds) or 'no masks of this form'}; set `labels` to a kind that is there or to "
             f"'polygons', or make the masks with IDD's public code{nearest(labels, kinds)}"
         )
-    return pair(root, split, FRAMES, MASKS + labels + ".png")
+    return items_of(root, split, FRAMES, MASKS + labels + ".png")
 
 
-def idd_lite(root: Path | str, split: str) -> list[Item]:
+def idd_lite(root: Path, split: str) -> list[Item]:
     """Items named DRIVE/FRAME; masks hold the ids 0-6, 8 bits, 255 ignored. What is missing raises HeterosegError."""
-    return pair(Path(root), split, "leftImg8bit/{split}/{name}_image.*", "gtFine/{split}/{name}_label.png")
+    return items_of(root, split, "leftImg8bit/{split}/{name}_image.*", "gtFine/{split}/{name}_label.png")

@@ -9,7 +9,6 @@ their own.
 import math
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -17,9 +16,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, outline_of
-from heteroseg.datasets.class_names import ClassNames, parse_id
+from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.exports import AnnotatedImage, read_export
-from heteroseg.datasets.paths import items_of, listed_stems, require_file
+from heteroseg.datasets.paths import listed_names, require_file, stem_of
 from heteroseg.datasets.records import lists_of, number, read_json
 from heteroseg.datasets.sample import UNIT, Item
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
@@ -30,7 +29,7 @@ LEFT_OUT = ("choices", "textarea", "rating", "taxonomy", "number", "datetime", "
 
 
 def label_studio(
-    root: Path | str,
+    root: Path,
     split: str,
     annotations: str = "annotations.json",
     images: str = "images/{name}.*",
@@ -44,31 +43,23 @@ def label_studio(
     `background` is the id where nothing is painted (default: unknown). Tasks without annotations are left out. Other
     kinds of marks, bad coordinates, unknown names and missing images raise HeterosegError, all of them at once.
     """
-    root = Path(root)
     path = require_file(root / annotations, "export", "export as JSON and put it here")
     (tasks,) = lists_of(path, {"tasks": read_json(path)}, "tasks")
-    read = partial(_read, ClassNames.read(root, classes, others))
-    split_list = root / f"{split}.txt"
-    stems = listed_stems(split_list) if split_list.is_file() else None
-    known, ground = items_of(root, split, images), parse_id(background, "background", -1)
-    return read_export(known, root, path, _annotated(path, tasks), read, ground, stems)
+    names, split_list = ClassNames(root, classes, others), root / f"{split}.txt"
+    stems = listed_names(split_list, stem_of) if split_list.is_file() else None
+    return read_export(root, split, images, path, _annotated(path, tasks, names), background, stems)
 
 
-def _annotated(path: Path, tasks: list[dict]) -> Iterator[AnnotatedImage]:
+def _annotated(path: Path, tasks: list[dict], names: ClassNames) -> Iterator[AnnotatedImage]:
     for i, task in enumerate(tasks):
-        result = _result(task)
-        if result is not None:
-            marks = [(f": result[{j}]", m) for j, m in enumerate(result) if m.get("type") not in LEFT_OUT]
-            yield AnnotatedImage(f"{path}: [{i}]", _files(task), UNIT, marks)
-
-
-def _result(task: dict) -> list[dict] | None:
-    """What was drawn, None where the task is not annotated."""
-    given = task.get("annotations") or task.get("completions") or []
-    done = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
-    annotation = next((a for a in done if a.get("ground_truth")), done[0] if done else {})
-    result = annotation.get("result")
-    return [m for m in result if isinstance(m, dict)] if isinstance(result, list) else None
+        given = task.get("annotations") or task.get("completions") or []
+        done = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
+        annotation = next((a for a in done if a.get("ground_truth")), done[0] if done else {})
+        result = annotation.get("result")
+        if isinstance(result, list):
+            marks = enumerate(mark for mark in result if isinstance(mark, dict))
+            wanted = ((f"{path}: [{i}]: result[{j}]", mark) for j, mark in marks if mark.get("type") not in LEFT_OUT)
+            yield f"{path}: [{i}]", _files(task), UNIT, (_row(names, where, mark) for where, mark in wanted)
 
 
 def _files(task: dict) -> tuple[str, str]:
@@ -80,14 +71,14 @@ def _files(task: dict) -> tuple[str, str]:
     return file, UPLOAD.sub("", file, count=1)
 
 
-def _read(names: ClassNames, row: Row, mark: dict) -> Row:
+def _row(names: ClassNames, where: str, mark: dict) -> Row:
     kind, value = str(mark.get("type")), mark.get("value")
     if kind not in KINDS or not isinstance(value, dict):
-        return row._replace(fault=f"expected {', '.join(KINDS)}, found {kind!r}; convert or remove it")
+        return Row(where, fault=f"expected {', '.join(KINDS)}, found {kind!r}; convert or remove it")
     labels = value.get(kind)
     if not isinstance(labels, list) or len(labels) != 1:
-        return row._replace(fault=f"expected one label, found {labels!r}; correct it in Label Studio")
-    row = names.labelled(row._replace(raw=f"{value!r:.60}"), labels[0])
+        return Row(where, fault=f"expected one label, found {labels!r}; correct it in Label Studio")
+    row = names.labelled(Row(where, raw=f"{value!r:.60}"), labels[0])
     size = (number(mark.get("original_width")), number(mark.get("original_height")))
     if kind == "brushlabels":
         return row._replace(outline=_brush(value.get("rle"), size))
@@ -114,16 +105,13 @@ def _rectangle_or_ellipse(row: Row, kind: str, value: dict, size: tuple[float, f
 
 
 def _brush(rle: Any, size: tuple[float, float]) -> Outline:
-    width, height = (int(v) if v > 0 else 0 for v in size)
-    if not isinstance(rle, list) or not all(type(b) is int and 0 <= b < 256 for b in rle) or not width * height:
+    if not isinstance(rle, list) or not min(size) >= 1:
         return NO_OUTLINE
     try:
         values = unpack_brush(bytes(rle))
-    except ValueError:
+        return (), rle_encode(values.reshape(int(size[1]), int(size[0]), 4)[..., 3] > 0)
+    except (TypeError, ValueError, OverflowError):  # bytes that are none, a code that is cut off, or of another size
         return NO_OUTLINE
-    if len(values) != 4 * width * height:
-        return NO_OUTLINE
-    return (), rle_encode(values[3::4].reshape(height, width) > 0)
 
 
 def unpack_brush(data: bytes) -> np.ndarray:

@@ -17,17 +17,16 @@ from heteroseg.datasets.sample import Item
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def mtsd(root: Path | str, split: str, classes: str | None = None, others: str | None = None) -> list[Item]:
+def mtsd(root: Path, split: str, classes: str | None = None, others: str | None = None) -> list[Item]:
     """Items named KEY with boxes, without masks.
 
     Ids are the positions, from 0, in `classes`, a text file with a label a line; `others` is the id of all other labels
     (one of the two is needed). Missing files, bad boxes and unknown labels raise HeterosegError.
     """
-    root = Path(root)
-    names = ClassNames.read(root, classes, others)
+    names = ClassNames(root, classes, others)
     keys = listed_names(root / "splits" / f"{split}.txt")
     pattern = "images/{split}/{name}.*" if (root / "images" / split).is_dir() else "images/{name}.*"
-    items = items_of(root, split, pattern, keys)
+    items = items_of(root, split, pattern, names=keys)
     annotated = with_masks(items, lambda item: root / "annotations" / f"{item.name}.json", "annotation")
     return attach(items, [row for item in annotated for row in _rows(item, names)])
 
@@ -40,8 +39,7 @@ def _rows(item: Item, names: ClassNames) -> Iterator[Row]:
     size = (number(data.get("width")), number(data.get("height")))
     for i, entry in enumerate(objects):
         box = entry.get("bbox")
-        box = box if isinstance(box, dict) else {}
-        halves = box.get("cross_boundary")
+        halves = box.get("cross_boundary") if isinstance(box, dict) else None
         for part in halves.values() if isinstance(halves, dict) else (box,):
             corners = tuple(number(part.get(c)) for c in CORNERS) if isinstance(part, dict) else NO_BOX
             row = Row(f"{path}: objects[{i}]", item.name, corners, None, f"bbox {part}", size)

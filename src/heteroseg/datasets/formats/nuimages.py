@@ -9,7 +9,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, attach
+from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Outline, Row, attach
 from heteroseg.datasets.coco_json import coco_outline
 from heteroseg.datasets.paths import SHOWN, raise_faults, require_file, require_folder
 from heteroseg.datasets.records import by_id, lists_of, read_json
@@ -25,12 +25,11 @@ IDS = {name: i for i, name in enumerate(OBJECTS.replace("\n", "").split(";"), 1)
 TABLES = ("category", "sample", "sample_data", "object_ann", "surface_ann")
 
 
-def nuimages(root: Path | str, split: str) -> list[Item]:
+def nuimages(root: Path, split: str) -> list[Item]:
     """Items named CAM_*/FILE; masks hold the ids of nuScenes' development kit.
 
     A missing table or image, a category that nuImages does not have and damaged masks raise HeterosegError.
     """
-    root = Path(root)
     folder = require_folder(root / f"v1.0-{split}")
     tables = {name: _table(folder / f"{name}.json") for name in TABLES}
     names = {str(c.get("token")): str(c.get("name")) for c in tables["category"]}
@@ -54,13 +53,14 @@ def nuimages(root: Path | str, split: str) -> list[Item]:
             if token in items and note.get("mask") is not None:
                 category = names.get(str(note.get("category_token")), "(none)")
                 where, raw = f"{folder / table}.json: [{i}]", f"category {category!r}, mask {note['mask']!r:.60}"
-                rows.append(Row(where, items[token].name, (), IDS.get(category), raw, outline=_outline(note["mask"])))
+                outline = _outline(note["mask"])
+                rows.append(Row(where, items[token].name, NO_BOX, IDS.get(category), raw, outline=outline))
     return attach(sorted(items.values(), key=lambda item: item.name), rows, painted=True)
 
 
 def _table(path: Path) -> list[dict]:
-    require_file(path, "table", "unpack nuImages' metadata here")
-    (entries,) = lists_of(path, {path.stem: read_json(path)}, path.stem)
+    data = read_json(require_file(path, "table", "unpack nuImages' metadata here"))
+    (entries,) = lists_of(path, {path.stem: data}, path.stem)
     return list(by_id(path, path.stem, [e | {"id": e.get("token")} for e in entries]).values())
 
 
@@ -71,4 +71,4 @@ def _outline(mask: Any) -> Outline:
         counts = base64.b64decode(str(mask.get("counts")), validate=True).decode("ascii")
     except ValueError:
         return NO_OUTLINE
-    return coco_outline({"size": mask.get("size"), "counts": counts}, None) or NO_OUTLINE
+    return coco_outline({"size": mask.get("size"), "counts": counts}, None)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from heteroseg.datasets.boxes import NO_BOX, Row, attach
+from heteroseg.datasets.boxes import Row, attach
 from heteroseg.datasets.class_names import ClassNames
-from heteroseg.datasets.paths import check_pattern, expand, items_of, require_file
+from heteroseg.datasets.paths import items_of, require_file, split_file
 from heteroseg.datasets.records import csv_records, number
 from heteroseg.datasets.sample import UNIT, Item
 from heteroseg.datasets.tags import with_tags
@@ -23,7 +23,7 @@ COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
 
 
 def open_images(
-    root: Path | str,
+    root: Path,
     split: str,
     images: str = "{split}/{name}.*",
     boxes: str = "{split}-annotations-bbox.csv",
@@ -38,18 +38,15 @@ def open_images(
     Ids are the positions, from 0, in the lines of `names`, or in `classes`, a text file with a class name a line;
     `others` is the id of all other classes. Missing files, bad boxes and unknown classes raise HeterosegError.
     """
-    root = Path(root)
-    check_pattern(images, "images")
-    for pattern, what in ((boxes, "boxes"), (tags, "tags")):
-        check_pattern(pattern, what, ("split",))
     described = _described(root / names)
-    ids = ClassNames.read(root, classes, others, described.values())
-    path = require_file(root / expand(boxes, split), "table of boxes", "download it, or set `boxes` to its name")
+    ids = ClassNames(root, classes, others, described.values())
+    path = split_file(root, split, boxes, "boxes", "table of boxes", "download it, or set `boxes` to its name")
     items = items_of(root, split, images, size=UNIT)
     items = attach(items, list(_rows(path, {item.name for item in items}, described, ids)))
     if tags is None:
         return items
-    path = require_file(root / expand(tags, split), "table of image-level labels", "download it, or leave `tags` out")
+    hint = "download it, or leave `tags` out"
+    path = split_file(root, split, tags, "tags", "table of image-level labels", hint)
     columns, unplaced = ("ImageID", "LabelName"), -1  # many image-level labels have no boxes and no place in the list
 
     def id_of(code: str) -> int:
@@ -62,8 +59,8 @@ def open_images(
 
 def _described(path: Path) -> dict[str, str]:
     """Class names by code, in the order of the file; it may have a header (LabelName, DisplayName)."""
-    require_file(path, "list of class names", "download it, or set `names` to its name")
-    rows = [row for row in csv.reader(read_text(path).splitlines()) if row]
+    text = read_text(require_file(path, "list of class names", "download it, or set `names` to its name"))
+    rows = [row for row in csv.reader(text.splitlines()) if row]
     if bad := [row for row in rows if len(row) != 2]:
         raise HeterosegError(f"{path}: expected a code and a name in each line, found {','.join(bad[0])!r}; restore it")
     return dict(row for row in rows if row[0] != "LabelName")
@@ -75,7 +72,7 @@ def _rows(path: Path, images: set[str], described: dict[str, str], ids: ClassNam
         image, code, *corners = (value or "" for value in values)
         if None in values:
             fault = f"expected the fields {', '.join(COLUMNS)}, found fewer; download the file again"
-            yield Row(where, image, NO_BOX, None, "", fault=fault)
+            yield Row(where, image, fault=fault)
         elif image in images:
             x1, x2, y1, y2 = map(number, corners)
             name = described.get(code, code)

@@ -5,26 +5,22 @@ Older downloads have the v1.x labels in SPLIT/labels. The splits are called trai
 
 from pathlib import Path
 
-from heteroseg.datasets.paths import expand, pair
+from heteroseg.datasets.paths import items_of
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
 VERSIONS = ("v1.2", "v2.0")
 
 
-def _masks(root: Path, split: str, version: str) -> str:
-    if version not in VERSIONS:
-        names = ", ".join(VERSIONS)
-        raise HeterosegError(f"version: expected one of {names}, found {version!r}{nearest(version, VERSIONS)}")
-    folder = "{split}/" + version + "/labels"
-    older = version == "v1.2" and not (root / expand(folder, split)).is_dir() and (root / split / "labels").is_dir()
-    return ("{split}/labels" if older else folder) + "/{name}.png"
-
-
-def vistas(root: Path | str, split: str, version: str = "v1.2") -> list[Item]:
+def vistas(root: Path, split: str, version: str = "v1.2") -> list[Item]:
     """Items named NAME; masks hold the ids 0-65 (v1.2) or 0-123 (v2.0) as palette indices.
 
     An unknown version, or a folder, image or mask that is missing raises HeterosegError.
     """
-    root = Path(root)
-    return pair(root, split, "{split}/images/{name}.*", _masks(root, split, version))
+    if version not in VERSIONS:
+        names = ", ".join(VERSIONS)
+        raise HeterosegError(f"version: expected one of {names}, found {version!r}{nearest(version, VERSIONS)}")
+    folder, older = f"{version}/labels", root / split / "labels"
+    if version == "v1.2" and older.is_dir() and not (root / split / folder).is_dir():
+        folder = "labels"
+    return items_of(root, split, "{split}/images/{name}.*", f"{{split}}/{folder}/{{name}}.png")

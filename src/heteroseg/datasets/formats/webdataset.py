@@ -13,27 +13,22 @@ from heteroseg.datasets.shards import Record, unpack_once
 from heteroseg.errors import HeterosegError
 
 
-def webdataset(
-    root: Path | str, split: str, image: str = "jpg", mask: str = "png", cache: str | None = None
-) -> list[Item]:
+def webdataset(root: Path, split: str, image: str = "jpg", mask: str = "png", cache: str | None = None) -> list[Item]:
     """Items named by their keys; `image` and `mask` are the endings of their members, as `jpg` and `seg.png`.
 
     The shards are unpacked once to `cache` (default: .heteroseg in the root). A key twice or without one of the two,
     and a damaged shard raise HeterosegError.
     """
-    root = Path(root)
-    shards = sorted([*root.glob(f"{split}-*.tar"), *root.glob(f"{split}/*.tar")])
-    if not shards:
-        raise HeterosegError(f"{root}: expected {split}-*.tar or {split}/*.tar, found none; check the split")
     if image == mask:
         raise HeterosegError(f"webdataset: image and mask are both {image!r}; set `image` and `mask` to their endings")
-    kinds = {image: "image", mask: "mask"}
-    return unpack_once(root, split, shards, [image, mask], cache, lambda: _records(shards, kinds))
+    places = {"image": image, "mask": mask}
+    return unpack_once(root, split, (f"{split}-*.tar", f"{split}/*.tar"), places, cache, _records)
 
 
-def _records(shards: list[Path], kinds: dict[str, str]) -> Iterator[Record]:
+def _records(shards: list[Path], places: dict[str, str]) -> Iterator[Record]:
     """The images and masks; all keys are checked while they are read."""
-    kinds_of: dict[str, set[str]] = {}
+    kinds = {ending: kind for kind, ending in places.items()}
+    endings_of: dict[str, set[str]] = {}
     endings: set[str] = set()
     for shard in shards:
         for key, ending, data in _members(shard, kinds):
@@ -42,14 +37,14 @@ def _records(shards: list[Path], kinds: dict[str, str]) -> Iterator[Record]:
                 continue
             if ".." in PurePosixPath(key).parts:
                 raise HeterosegError(f"{shard}: the member '{key}.{ending}' points out of the folder")
-            if kinds[ending] in kinds_of.setdefault(key, set()):
+            if ending in endings_of.setdefault(key, set()):
                 raise HeterosegError(f"{shard}: the key {key!r} stands twice; keys must be unique in a split")
-            kinds_of[key].add(kinds[ending])
+            endings_of[key].add(ending)
             yield key, kinds[ending], data
-    if not kinds_of:
+    if not endings_of:
         wanted, there = " and ".join(kinds), ", ".join(sorted(endings)) or "none"
         raise HeterosegError(f"{shards[0]}: expected members ending in {wanted}, found {there}; set `image` and `mask`")
-    missing = ((key, e) for key, have in kinds_of.items() for e, kind in kinds.items() if kind not in have)
+    missing = ((key, e) for key, have in endings_of.items() for e in kinds if e not in have)
     raise_faults([f"{shards[0].parent}: the sample {key!r} has no member ending in {e}" for key, e in missing])
 
 

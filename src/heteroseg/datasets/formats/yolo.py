@@ -5,14 +5,14 @@ SPLIT/labels (set the patterns). A line is `class cx cy width height`, a box, or
 that is painted to a mask. The class is the id. An image without a text file holds no object.
 """
 
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from heteroseg.datasets.boxes import NO_BOX, Row, attach, outline_of
 from heteroseg.datasets.class_names import parse_id
-from heteroseg.datasets.paths import check_pattern, expand, find_files, require_folder
+from heteroseg.datasets.paths import check_pattern, expand, items_of, require_folder
 from heteroseg.datasets.records import integer, number
 from heteroseg.datasets.sample import UNIT, Item
 from heteroseg.datasets.shapes import polygon
@@ -21,7 +21,7 @@ from heteroseg.files import read_text
 
 
 def yolo(
-    root: Path | str,
+    root: Path,
     split: str,
     images: str = "images/{split}/{name}.*",
     labels: str = "labels/{split}/{name}.txt",
@@ -32,18 +32,15 @@ def yolo(
     `background` is an id (default: unknown). Bad lines, all of them at once, and folders that are missing or without
     any text file for the images raise HeterosegError.
     """
-    root = Path(root)
-    for pattern, what in ((images, "images"), (labels, "labels")):
-        check_pattern(pattern, what)
-    files = find_files(root, images, split)
+    check_pattern(labels, "labels")
+    items = items_of(root, split, images, size=UNIT, background=parse_id(background, "background"))
     require_folder(root / expand(labels, split).split("{name}")[0].rpartition("/")[0])
-    texts = {name: root / expand(labels, split, name) for name in files}
-    if files and not any(path.is_file() for path in texts.values()):
-        first = next(iter(texts.values()))
+    texts = {item.name: root / expand(labels, split, item.name) for item in items}
+    if items and not any(path.is_file() for path in texts.values()):
+        first = texts[items[0].name]
         raise HeterosegError(f"{first}: expected label files for the images, found none; check the pattern `labels`")
-    rows = list(chain.from_iterable(_rows(path, name) for name, path in texts.items() if path.is_file()))
-    ground = parse_id(background, "background", -1)
-    items = [Item(name, path, texts[name], size=UNIT, background=ground) for name, path in files.items()]
+    rows = [row for name, path in texts.items() if path.is_file() for row in _rows(path, name)]
+    items = [replace(item, mask=texts[item.name]) for item in items]
     return attach(items, rows, painted=any(row.outline is not None for row in rows))
 
 
@@ -61,12 +58,7 @@ def _rows(path: Path, name: str) -> list[Row]:
             boxes.append(row._replace(corners=(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
         else:
             corners = polygon(values)
-            outlines.append((_area(corners), row._replace(outline=outline_of(corners))))
+            x, y = (0.0, 0.0) if corners is None else corners.T
+            doubled_area = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))
+            outlines.append((doubled_area, row._replace(outline=outline_of(corners))))
     return boxes + [row for _, row in sorted(outlines, key=lambda pair: -pair[0])]
-
-
-def _area(corners: np.ndarray | None) -> float:
-    if corners is None:
-        return 0.0
-    x, y = corners.T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
