@@ -1,16 +1,17 @@
 """Decoding: from the files of an item to its pixels, ids and boxes."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from heteroseg.datasets.boxes import outside
-from heteroseg.datasets.sample import UNIT, Item, Sample, Shape
+from heteroseg.datasets.sample import UNIT, Item, Sample
 from heteroseg.datasets.shapes import draw_polygons, paint, read_polygons
 from heteroseg.errors import HeterosegError
 
@@ -30,10 +31,7 @@ def read_sample(item: Item, scoring: bool = False) -> Sample:
 
 def read_annotation(item: Item, scoring: bool = False) -> Sample:
     """As `read_sample`, but the photograph is not decoded: only its size is read, and `image` is (H, W, 0)."""
-    from PIL import Image
-
-    with _readable(item.image):
-        width, height = Image.open(io.BytesIO(_bytes(item.image))).size
+    width, height = _pillow(item.image, _bytes(item.image), lambda image: image.size)
     return _annotated(item, np.zeros((height, width, 0), np.uint8), scoring)
 
 
@@ -51,43 +49,36 @@ def _mask_of(item: Item, scoring: bool, size: tuple[int, int]) -> tuple[np.ndarr
     if path == item.scoring_mask:
         mask = read_mask(path)
     elif item.shapes is not None:
-        mask = _painted(item, item.shapes, size)
+        _require_size(item, path, size, size if item.size in (None, UNIT) else item.size[::-1])
+        try:
+            mask = paint(item.shapes, size, item.background, size[::-1] if item.size == UNIT else (1, 1))
+        except ValueError as error:
+            raise HeterosegError(f"{path}: {item.image.name}: {error}; export the file again") from None
     elif item.polygon_ids is not None:
         drawn_for, shapes = read_polygons(path, item.polygon_ids)
-        if drawn_for != size[::-1]:
-            raise _sizes_differ(item.image, size[::-1], drawn_for, path)
+        _require_size(item, path, size, drawn_for[::-1])
         mask = draw_polygons(shapes, size, item.background)
     elif item.segments is not None:
         mask = _from_segments(path, item.segments, item.background)
     else:
         mask = read_mask(path, item.palette)
-    if mask.shape != size:
-        raise _sizes_differ(item.image, size[::-1], mask.shape[::-1], path)
+    _require_size(item, path, size, mask.shape)
     return mask, path
 
 
-def _sizes_differ(image: Path, size: tuple, other: tuple, path: Path) -> HeterosegError:
-    sizes = [f"{w:g}x{h:g}" for w, h in (size, other)]
-    return HeterosegError(
-        f"{image}: expected an image and a mask of one size, found {sizes[0]} and {sizes[1]} in {path}; "
-        f"resize the one that was changed"
-    )
-
-
-def _painted(item: Item, shapes: tuple[Shape, ...], size: tuple[int, int]) -> np.ndarray:
-    scale = size[::-1] if item.size == UNIT else (1, 1)
-    if item.size not in (None, UNIT, size[::-1]):
-        raise _sizes_differ(item.image, size[::-1], item.size, item.mask or item.image)
-    try:
-        return paint(shapes, size, item.background, scale)
-    except ValueError as error:
-        raise HeterosegError(f"{item.mask}: {item.image.name}: {error}; export the file again") from None
+def _require_size(item: Item, path: Path, size: tuple[int, int], other: tuple[float, ...]) -> None:
+    if other != size:
+        sizes = " and ".join(f"{width:g}x{height:g}" for height, width in (size, other))
+        raise HeterosegError(
+            f"{item.image}: expected an image and a mask of one size, found {sizes} in {path}; "
+            f"resize the one that was changed"
+        )
 
 
 def _from_segments(path: Path, segments: dict[int, int], background: int) -> np.ndarray:
-    """COCO's panoptic colours (R + 256 G + 65536 B is the number of a segment, 0 is unlabelled) to ids."""
-    pixels = cv2.cvtColor(_bgr(path, _decoded(path, _bytes(path))), cv2.COLOR_BGR2RGB).astype(np.int32)
-    numbers, inverse = np.unique(pixels @ np.array([1, 256, 65536], np.int32), return_inverse=True)
+    """COCO's panoptic colours to ids: a colour is the number of a segment, 0 is unlabelled."""
+    packed = _packed(_rgb(path, _decoded(path, _bytes(path))))
+    numbers, inverse = np.unique(packed, return_inverse=True)
     unknown = [n for n in numbers.tolist() if n and n not in segments]
     if unknown:
         raise HeterosegError(
@@ -95,7 +86,7 @@ def _from_segments(path: Path, segments: dict[int, int], background: int) -> np.
             f"take the json and the images of one release"
         )
     ids = np.array([segments[n] if n else background for n in numbers.tolist()], np.int32)
-    return ids[inverse].reshape(pixels.shape[:2])
+    return ids[inverse].reshape(packed.shape)
 
 
 def read_image(path: Path | str) -> np.ndarray:
@@ -109,7 +100,7 @@ def decode_image(data: bytes, path: Path) -> np.ndarray:
     pixels = _decoded(path, data)
     if pixels.dtype == np.uint16:
         pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
-    return cv2.cvtColor(_bgr(path, pixels), cv2.COLOR_BGR2RGB)
+    return _rgb(path, pixels)
 
 
 def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray:
@@ -124,7 +115,7 @@ def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray
     if palette is not None:
         return _from_colors(path, _decoded(path, data), palette)
     depth, kind = (data[24], data[25]) if data.startswith(PNG) and len(data) > 25 else (8, 0)
-    ids = _indices(path, data) if kind == PALETTE else _decoded(path, data)
+    ids = _decoded(path, data) if kind != PALETTE else _pillow(path, data, np.asarray)
     if ids.ndim != 2 or ids.dtype.kind not in "ui":
         channels = 1 if ids.ndim == 2 else ids.shape[2]
         raise HeterosegError(
@@ -153,6 +144,14 @@ def _readable(path: Path) -> Iterator[None]:
         raise HeterosegError(fault) from None
 
 
+def _pillow(path: Path, data: bytes, read: Callable[[Any], Any]) -> Any:
+    """What `read` takes from Pillow's image: its size before it is decoded, or a palette's indices, which OpenCV hides."""
+    from PIL import Image
+
+    with _readable(path):
+        return read(Image.open(io.BytesIO(data)))
+
+
 def _decoded(path: Path, data: bytes) -> np.ndarray:
     """All channels and bits as they are, BGR (from memory: a cut file is an error, not a grey rest)."""
     with _readable(path):
@@ -162,43 +161,38 @@ def _decoded(path: Path, data: bytes) -> np.ndarray:
         return pixels
 
 
-def _indices(path: Path, data: bytes) -> np.ndarray:
-    """A palette PNG's indices; OpenCV would give the colours."""
-    from PIL import Image
-
-    with _readable(path):
-        return np.asarray(Image.open(io.BytesIO(data)))
-
-
-def _bgr(path: Path, pixels: np.ndarray) -> np.ndarray:
+def _rgb(path: Path, pixels: np.ndarray) -> np.ndarray:
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    if channels not in (1, 3, 4) or pixels.dtype != np.uint8:
+    code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(channels)
+    if code is None or pixels.dtype != np.uint8:
         raise HeterosegError(
             f"{path}: expected 1, 3 or 4 channels of 8 bits, found {channels} of {pixels.dtype}; convert the file"
         )
-    if channels == 1:
-        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
-    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR) if channels == 4 else pixels
+    return cv2.cvtColor(pixels, code)
+
+
+def _packed(rgb: np.ndarray) -> np.ndarray:
+    """(H, W) uint32 R + 256 G + 65536 B."""
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF
 
 
 @lru_cache(maxsize=8)
 def _id_table(palette: bytes) -> np.ndarray:
-    """(2**24,) int32: id + 1 by packed 0xRRGGBB, 0 where no id has the colour. Untouched pages take no memory."""
+    """(2**24,) int32: id + 1 by packed colour, 0 where no id has the colour. Untouched pages take no memory."""
     red, green, blue, ids = np.frombuffer(palette, np.int32).reshape(-1, 4).T
     table = np.zeros(1 << 24, np.int32)
-    table[red << 16 | green << 8 | blue] = ids + 1
+    table[red | green << 8 | blue << 16] = ids + 1
     return table
 
 
 def _from_colors(path: Path, pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    pixels = _bgr(path, pixels)
-    packed = cv2.cvtColor(pixels, cv2.COLOR_BGR2BGRA).view("<u4")[..., 0] & 0xFFFFFF
+    rgb = _rgb(path, pixels)
     if palette.shape[1] == 3:
         palette = np.column_stack([palette, np.arange(len(palette))])
-    ids = _id_table(palette.astype(np.int32).tobytes())[packed] - 1
+    ids = _id_table(palette.astype(np.int32).tobytes())[_packed(rgb)] - 1
     if ids.size and ids.min() < 0:
         y, x = (int(v) for v in np.argwhere(ids < 0)[0])
-        color = tuple(int(v) for v in pixels[y, x, ::-1])
+        color = tuple(rgb[y, x].tolist())
         raise HeterosegError(
             f"{path}: expected only the palette's colours, found {color} at x={x}, y={y}; "
             f"add the colour to the palette or repair the mask"
