@@ -145,7 +145,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _pillow(path: Path, data: bytes, read: Callable[[Any], Any]) -> Any:
-    """What `read` takes from Pillow's image: its size before it is decoded, or a palette's indices, which OpenCV hides."""
+    """What `read` takes from Pillow's image: a size that needs no decoding, indices of a palette that OpenCV hides."""
     from PIL import Image
 
     with _readable(path):

@@ -13,6 +13,7 @@ from heteroseg.files import read_text
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
 SHOWN = 20
+LIST_HINT = "name a split that has a list, or write the list with one image a line"
 
 
 def raise_faults(faults: list[str], most: int | None = None) -> None:
@@ -120,10 +121,9 @@ def find_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def lines_of(path: Path) -> list[tuple[str, str]]:
+def lines_of(path: Path, kind: str = "list of images", hint: str = LIST_HINT) -> list[tuple[str, str]]:
     """(`file:line`, text) of each line that is not blank. A missing file raises HeterosegError."""
-    require_file(path, "list of images", "name a split that has a list, or write the list with one image a line")
-    lines = enumerate(read_text(path).splitlines(), 1)
+    lines = enumerate(read_text(require_file(path, kind, hint)).splitlines(), 1)
     return [(f"{path}:{number}", line.strip()) for number, line in lines if line.strip()]
 
 

@@ -8,18 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.paths import (
-    SHOWN,
-    items_of,
-    lines_of,
-    listed_names,
-    raise_faults,
-    require_file,
-    stem_of,
-    unique,
-)
+from heteroseg.datasets.paths import SHOWN, items_of, lines_of, listed_names, raise_faults, stem_of, unique
 from heteroseg.datasets.sample import Item
-from heteroseg.files import read_text
 
 STILLS, MASKS = "701_StillsRaw_full/{name}.*", "LabeledApproved_full/{name}_L.png"
 
@@ -28,16 +18,12 @@ def _palette(path: Path) -> np.ndarray:
     """(ids, 3) uint8, a row a line of label_colors.txt; a line that is no colour, or one's double, raises."""
     rows: list[tuple[int, ...]] = []
     faults = []
-    text = read_text(require_file(path, "list of colours", "copy it from the dataset"))
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        color = tuple(int(w) for w in words[:3] if w.isdecimal() and int(w) < 256)
+    for where, line in lines_of(path, "list of colours", "copy it from the dataset"):
+        color = tuple(int(w) for w in line.split()[:3] if w.isdecimal() and int(w) < 256)
         if len(color) != 3:
-            faults.append(f"{path}:{number}: expected 'R G B NAME' with R, G, B from 0 to 255, found {line!r}")
+            faults.append(f"{where}: expected 'R G B NAME' with R, G, B from 0 to 255, found {line!r}")
         elif color in rows:
-            faults.append(f"{path}:{number}: expected a colour of its own for each class, found {color} again")
+            faults.append(f"{where}: expected a colour of its own for each class, found {color} again")
         rows.append(color)
     raise_faults(faults)
     return np.array(rows, np.uint8).reshape(-1, 3)

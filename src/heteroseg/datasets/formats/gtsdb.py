@@ -6,38 +6,26 @@ y2 + 1. `file` is matched by its stem, so .ppm may have become .jpg. Box ids are
 Optional: SPLIT.txt with an image a line; gtFine/NNNNN_labelIds.png for scoring (16 bits: 0 unlabelled, 2000 + class).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from heteroseg.datasets.boxes import NO_BOX, Row, attach
-from heteroseg.datasets.paths import find_files, listed_names, require, require_file, stem_of
+from heteroseg.datasets.paths import find_files, lines_of, listed_names, require, stem_of
 from heteroseg.datasets.records import integer, number
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_text
 
 FIRST_ID = 2000
 OFFICIAL = {"train": range(600), "val": range(600, 900), "test": range(600, 900)}
 
 
-def _rows(path: Path, pixel: float) -> list[Row]:
-    rows = []
-    file = require_file(path, "list of boxes", "copy gt.txt from the download")
-    for line, text in enumerate(read_text(file).splitlines(), 1):
-        if text.strip():
-            fields = text.strip().split(";")
-            x1, y1, x2, y2 = map(number, fields[1:5]) if len(fields) == 6 else NO_BOX
-            label = integer(fields[-1])
-            label = None if label is None else FIRST_ID + label
-            rows.append(Row(f"{path}:{line}", stem_of(fields[0]), (x1, y1, x2 + pixel, y2 + pixel), label, repr(text)))
-    return rows
-
-
-def _names(root: Path, split: str, images: dict[str, Path], rows: list[Row]) -> list[str]:
-    """The split's images: those in SPLIT.txt, or the official ones that are there or have boxes."""
-    if (root / f"{split}.txt").is_file() or split not in OFFICIAL:
-        return listed_names(root / f"{split}.txt", stem_of)
-    known = {*images, *(row.image for row in rows)}
-    return sorted(name for name in known if name.isdecimal() and int(name) in OFFICIAL[split])
+def _rows(path: Path, pixel: float) -> Iterator[Row]:
+    for where, line in lines_of(path, "list of boxes", "copy gt.txt from the download"):
+        fields = line.split(";")
+        x1, y1, x2, y2 = map(number, fields[1:5]) if len(fields) == 6 else NO_BOX
+        sign = integer(fields[-1])
+        label = None if sign is None else FIRST_ID + sign
+        yield Row(where, stem_of(fields[0]), (x1, y1, x2 + pixel, y2 + pixel), label, repr(line))
 
 
 def gtsdb(root: Path, split: str, scale: str = "1") -> list[Item]:
@@ -52,9 +40,12 @@ def gtsdb(root: Path, split: str, scale: str = "1") -> list[Item]:
     pixel = number(scale)
     if not 0 < pixel <= 16:
         raise HeterosegError(f"gtsdb: expected the option 'scale' to be a factor such as \"0.6\", found {scale!r}")
-    rows = _rows(root / "gt.txt", pixel)
-    names = _names(root, split, images, rows)
+    rows = list(_rows(root / "gt.txt", pixel))
+    if (root / f"{split}.txt").is_file() or split not in OFFICIAL:
+        names = listed_names(root / f"{split}.txt", stem_of)
+    else:  # the official images that are there or have boxes
+        known = {*images, *(row.image for row in rows)}
+        names = sorted(name for name in known if name.isdecimal() and int(name) in OFFICIAL[split])
     files = require(names, images, "image", str(root / pattern))
     signs = find_files(root, "gtFine/{name}_labelIds.png") if (root / "gtFine").is_dir() else {}
-    items = [Item(name, path, scoring_mask=signs.get(name)) for name, path in files.items()]
-    return attach(items, rows)
+    return attach([Item(name, path, scoring_mask=signs.get(name)) for name, path in files.items()], rows)

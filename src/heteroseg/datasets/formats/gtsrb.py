@@ -11,7 +11,7 @@ from pathlib import Path
 
 from heteroseg.datasets.boxes import Row, attach
 from heteroseg.datasets.formats.gtsdb import FIRST_ID
-from heteroseg.datasets.paths import find_files, listed_names, raise_missing, require, require_file, require_folder
+from heteroseg.datasets.paths import find_files, listed_names, raise_missing, require, require_file
 from heteroseg.datasets.records import csv_records, integer, number
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
@@ -33,34 +33,26 @@ def gtsrb(root: Path, split: str) -> list[Item]:
     tables: dict[str, Path] = {}
     if listed is not None or split == "train":
         files |= find_files(root, TRAINING + "/{name}.*")
-        folders = (f for f in require_folder(root / TRAINING).iterdir() if f.is_dir())
-        tables |= {f"{f.name}/": f / f"GT-{f.name}.csv" for f in sorted(folders)}
+        classes = sorted(f.name for f in (root / TRAINING).iterdir() if f.is_dir())
+        tables |= {f"{c}/": root / TRAINING / c / f"GT-{c}.csv" for c in classes}
     if split != "train" and (listed is None or (root / TEST).is_dir()):
         files |= find_files(root, TEST + "/{name}.*")
-        tables[""] = _test_table(root)
+        folders = (root / TEST, root / "Final_Test", root)
+        table = next((f / TEST_TABLE for f in folders if (f / TEST_TABLE).is_file()), root / TEST / TEST_TABLE)
+        tables[""] = require_file(table, "table of signs", "unpack GTSRB_Final_Test_GT.zip here")
     if listed is not None:
         files = require(listed, files, "image", str(root / "Final_*/Images/{name}.ppm"))
     rows = [row for folder, path in tables.items() for row in _rows(path, folder)]
     with_row = {row.image for row in rows}
     if missing := [name for name in files if name not in with_row]:
         raise HeterosegError(f"{files[missing[0]]}: expected a line in a GT-*.csv, found none; complete the download")
-    items = [Item(name, path) for name, path in files.items()]
-    return attach(items, rows)
-
-
-def _test_table(root: Path) -> Path:
-    folders = (root / TEST, root / "Final_Test", root)
-    path = next((f / TEST_TABLE for f in folders if (f / TEST_TABLE).is_file()), None)
-    if path is None:
-        raise_missing(root / TEST / TEST_TABLE, "table of signs", "unpack GTSRB_Final_Test_GT.zip here")
-    return path
+    return attach([Item(name, path) for name, path in files.items()], rows)
 
 
 def _rows(path: Path, folder: str) -> Iterator[Row]:
     require_file(path, "table of signs", "complete the download")
     for where, values in csv_records(path, COLUMNS, ";"):
         width, height, x1, y1, x2, y2 = map(number, values[1:7])
-        label = integer(values[7])
-        known = None if label is None else FIRST_ID + label
-        raw = ";".join(map(str, values))
-        yield Row(where, folder + Path(values[0] or "").stem, (x1, y1, x2, y2), known, raw, (width, height))
+        sign, raw = integer(values[7]), ";".join(map(str, values))
+        label = None if sign is None else FIRST_ID + sign
+        yield Row(where, folder + Path(values[0] or "").stem, (x1, y1, x2, y2), label, raw, (width, height))

@@ -120,32 +120,21 @@ def unpack_brush(data: bytes) -> np.ndarray:
     A header holds N (32 bits), the bits of a value - 1 (5) and four widths - 1 (4 each). Then come runs and lists: one
     bit (1 for a run), two bits that choose a width, the length - 1 in that width, and the value or the values.
     """
-    bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    at = 0
+    bits, places, at = np.unpackbits(np.frombuffer(data, np.uint8)), 1 << np.arange(31, -1, -1), 0
 
-    def take(count: int) -> int:
+    def take(size: int, count: int = 1) -> np.ndarray:
+        """The next numbers of `size` bits; fewer bits are no (count, size) and raise ValueError."""
         nonlocal at
-        if at + count > len(bits):
-            raise ValueError("cut off")
-        at += count
-        return int(bits[at - count : at] @ (1 << np.arange(count - 1, -1, -1, dtype=np.int64)))
+        at += size * count
+        return bits[at - size * count : at].reshape(count, size).dot(places[-size:])
 
-    total, word = take(32), take(5) + 1
-    widths = [take(4) + 1 for _ in range(4)]
+    total, word, widths = int(take(32)[0]), int(take(5)[0]) + 1, (take(4, 4) + 1).tolist()
     if total > 1 << 30:
         raise ValueError("too long")
     values, done = np.zeros(total, np.int64), 0
-    place = 1 << np.arange(word - 1, -1, -1, dtype=np.int64)
     while done < total:
-        is_run = take(1)
-        length = take(widths[take(2)]) + 1
-        if is_run:
-            values[done : done + length] = take(word)
-        else:
-            end = at + word * length
-            if end > len(bits) or done + length > total:
-                raise ValueError("cut off")
-            values[done : done + length] = bits[at:end].reshape(length, word) @ place
-            at = end
+        is_run = take(1)[0]
+        length = int(take(widths[take(2)[0]])[0]) + 1
+        values[done : done + length] = take(word, 1 if is_run else length)  # a list that is too long does not fit
         done += length
     return values

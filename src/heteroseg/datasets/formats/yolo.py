@@ -12,12 +12,11 @@ import numpy as np
 
 from heteroseg.datasets.boxes import NO_BOX, Row, attach, outline_of
 from heteroseg.datasets.class_names import parse_id
-from heteroseg.datasets.paths import check_pattern, expand, items_of, require_folder
+from heteroseg.datasets.paths import check_pattern, expand, items_of, lines_of, require_folder
 from heteroseg.datasets.records import integer, number
 from heteroseg.datasets.sample import UNIT, Item
 from heteroseg.datasets.shapes import polygon
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_text
 
 
 def yolo(
@@ -47,12 +46,10 @@ def yolo(
 def _rows(path: Path, name: str) -> list[Row]:
     """The boxes of a file and its outlines, the largest first."""
     boxes, outlines = [], []
-    for n, line in enumerate(read_text(path).splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        row = Row(f"{path}:{n}", name, NO_BOX, integer(words[0]), repr(line[:60]), UNIT)
-        values = [number(word) for word in words[1:]]
+    for where, line in lines_of(path):
+        first, *others = line.split()
+        row = Row(where, name, NO_BOX, integer(first), repr(line[:60]), UNIT)
+        values = [number(word) for word in others]
         if len(values) < 5:
             x, y, width, height = values if len(values) == 4 else NO_BOX
             boxes.append(row._replace(corners=(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
