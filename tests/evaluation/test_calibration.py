@@ -64,13 +64,13 @@ def test_calibration_error_equals_the_definition(pairs):
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.4, 0.7, 0.9]), st.booleans()), min_size=1, max_size=30))
 def test_risk_coverage_equals_the_definition(pairs):
     confidence, right = np.array([p for p, _ in pairs]), np.array([r for _, r in pairs])
-    curve = risk_coverage(confidence, right)
+    coverage, risk, aurc = risk_coverage(confidence, right)
     thresholds = sorted(set(confidence.tolist()), reverse=True)
     wanted = [[r for p, r in pairs if p >= t] for t in thresholds]
-    assert curve.coverage.tolist() == pytest.approx([len(w) / len(pairs) for w in wanted])
-    assert curve.risk.tolist() == pytest.approx([1 - np.mean(w) for w in wanted])
+    assert coverage.tolist() == pytest.approx([len(w) / len(pairs) for w in wanted])
+    assert risk.tolist() == pytest.approx([1 - np.mean(w) for w in wanted])
     area = sum((1 - np.mean(w)) * (len(w) - (len(wanted[i - 1]) if i else 0)) for i, w in enumerate(wanted))
-    assert curve.aurc == pytest.approx(area / len(pairs))
+    assert aurc == pytest.approx(area / len(pairs))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))

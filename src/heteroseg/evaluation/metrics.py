@@ -70,15 +70,13 @@ def groups_at_depth(space: LabelSpace, depth: int) -> tuple[np.ndarray, list[str
     A label goes to its ancestor at that depth; one that lies higher, or across several branches, stays by itself.
     """
     tree = space.taxonomy
-    names: list[str] = []
-    groups = np.zeros(len(space.labels), np.int64)
-    for i, label in enumerate(space.labels):
+    names: dict[str, int] = {}
+    groups = []
+    for label in space.labels:
         name = f"{label.name} (label)"
         if label.leaves:
             path = tree.path(tree.common_ancestor([tree.leaves[leaf] for leaf in label.leaves]))
             if len(path) > depth:
                 name = tree.names[path[depth]]
-        if name not in names:
-            names.append(name)
-        groups[i] = names.index(name)
-    return groups, names
+        groups.append(names.setdefault(name, len(names)))
+    return np.array(groups), list(names)

@@ -10,7 +10,7 @@ from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import ancestor_error
-from heteroseg.evaluation.metrics import Scores, confusion, groups_at_depth, merge, scores
+from heteroseg.evaluation.metrics import Scores, confusion, count_pairs, groups_at_depth, merge, scores
 from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import OUTSIDE_NAME, LabelSpace
 from heteroseg.model.model import Model
@@ -91,15 +91,8 @@ def evaluate_source(
         claimed += np.bincount(free[free >= 0], minlength=labels)
         if nodes is not None:
             for part, min_probability in zip(nodes, (0.0, back_off), strict=True):
-                _count_nodes(part, true, prediction.nodes(min_probability))
+                part += count_pairs(true[true >= 0], prediction.nodes(min_probability)[true >= 0], part.shape)
     return Tally(counts, unlabelled, claimed, len(items), per_image, nodes)
-
-
-def _count_nodes(counts: np.ndarray, true: np.ndarray, nodes: np.ndarray) -> None:
-    """Add the labelled pixels of an image to (labels, nodes) counts."""
-    known = true >= 0
-    flat = true[known].astype(np.int64) * counts.shape[1] + nodes[known]
-    counts += np.bincount(flat, minlength=counts.size).reshape(counts.shape)
 
 
 def _image_scores(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
@@ -136,32 +129,30 @@ def hierarchical(counts: np.ndarray, space: LabelSpace) -> dict[str, float | Non
         right += int(row[space.by_node == i].sum())
         consistent += int(row[[leaves <= label or label <= leaves for leaves in under]].sum())
 
-    def share(part: int, whole: int) -> float | None:
-        return part / whole if whole else None
-
-    return {
-        "ancestor_error": share(steps, total),
-        "coverage": share(covered, total),
-        "accuracy": share(right, covered),
-        "consistent": share(consistent, total),
-    }
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    shares = {"ancestor_error": (steps, total), "coverage": (covered, total), "accuracy": (right, covered)}
+    shares["consistent"] = (consistent, total)
+    return {key: part / whole if whole else None for key, (part, whole) in shares.items()}
 
 
 def _table(names: Sequence[str], result: Scores, shown: np.ndarray) -> dict[str, Any]:
-    return {
-        "miou": result.miou,
-        "macc": result.macc,
-        "acc": result.pixel_acc,
-        "per_class": {
-            name: {"iou": _number(result.iou[i]), "acc": _number(result.acc[i]), "pixels": int(result.pixels[i])}
-            for i, name in enumerate(names)
-            if shown[i]
-        },
+    rows = zip(names, result.iou.tolist(), result.acc.tolist(), result.pixels.tolist(), shown, strict=True)
+    per_class = {
+        name: {"iou": iou if pixels else None, "acc": acc if pixels else None, "pixels": pixels}
+        for name, iou, acc, pixels, is_shown in rows
+        if is_shown
     }
+    return {"miou": result.miou, "macc": result.macc, "acc": result.pixel_acc, "per_class": per_class}
+
+
+def _levels(counts: np.ndarray, space: LabelSpace) -> dict[str, dict[str, Any]]:
+    """The scores when the tree is cut at each depth above the deepest."""
+    tree, evaluated, result = space.taxonomy, space.evaluated, {}
+    for depth in range(1, max(map(tree.depth, tree.leaves))):
+        groups, names = groups_at_depth(space, depth)
+        merged = merge(counts * evaluated[:, None], groups, len(names))
+        shown = np.isin(np.arange(len(names)), groups[evaluated])
+        result[str(depth)] = _table(names, scores(merged), shown)
+    return result
 
 
 def summarise(tally: Tally, space: LabelSpace) -> dict[str, Any]:
@@ -174,34 +165,24 @@ def summarise(tally: Tally, space: LabelSpace) -> dict[str, Any]:
     network may score well by seeing that part everywhere, and only the claims show it.
     """
     counts, evaluated = tally.confusion, space.evaluated
-    result = {
+    truths, silence = counts[evaluated], space.file.around_boxes is not None
+    inside, outside, right = (
+        int(truths[:, :-1].sum()),
+        int(truths[:, -1].sum()),
+        int(counts.diagonal()[evaluated].sum()),
+    )
+    share = right / inside if inside else None
+    return {
         "label_space": space.name,
         "images": tally.images,
         **_table([label.name for label in space.labels], scores(counts, evaluated), evaluated),
+        "strict_miou": scores(counts, evaluated, tally.claimed).miou if silence else None,
+        "levels": _levels(counts, space),
+        "decided": {"right": right, "wrong": inside - right, "outside": outside, "right_of_inside": share},
+        "unlabelled": {"pixels": tally.unlabelled, "claimed": int(tally.claimed[evaluated].sum())},
+        "confusion": _taken_for(counts, space),
+        "per_image": tally.per_image,
     }
-    silence = space.file.around_boxes is not None
-    result["strict_miou"] = scores(counts, evaluated, tally.claimed).miou if silence else None
-    levels = {}
-    deepest = max(space.taxonomy.depth(leaf) for leaf in space.taxonomy.leaves)
-    for depth in range(1, deepest):
-        groups, names = groups_at_depth(space, depth)
-        merged = merge(counts * evaluated[:, None], groups, len(names))
-        shown = np.array([evaluated[groups == g].any() for g in range(len(names))])
-        levels[str(depth)] = _table(names, scores(merged), shown)
-    result["levels"] = levels
-    truths = counts[evaluated]
-    total, right, outside = int(truths.sum()), int(counts.diagonal()[evaluated].sum()), int(truths[:, -1].sum())
-    inside = total - outside
-    result["decided"] = {
-        "right": right,
-        "wrong": inside - right,
-        "outside": outside,
-        "right_of_inside": right / inside if inside else None,
-    }
-    result["unlabelled"] = {"pixels": tally.unlabelled, "claimed": int(tally.claimed[evaluated].sum())}
-    result["confusion"] = _taken_for(counts, space)
-    result["per_image"] = tally.per_image
-    return result
 
 
 def evaluate(

@@ -83,37 +83,25 @@ def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, Any]:
     inside = space.by_leaf >= 0
     np.add.at(labels, space.by_leaf[inside], leaf[inside])
     confidence, right = labels.max(0).clip(0, 1), labels.argmax(0) == pixels.labels[judged]
-    curve = risk_coverage(confidence, right)
-    at = np.minimum(np.searchsorted(curve.coverage, np.arange(1, 21) / 20 - 1e-9), len(curve.coverage) - 1)
-    return {
-        "acc": float(right.mean()),
-        "ece": calibration_error(confidence, right),
-        "aurc": curve.aurc,
-        "risk": curve.risk[at].tolist(),
-    }
+    coverage, risk, aurc = risk_coverage(confidence, right)
+    at = np.minimum(np.searchsorted(coverage, np.arange(1, 21) / 20 - 1e-9), len(coverage) - 1)
+    ece = calibration_error(confidence, right)
+    return {"acc": float(right.mean()), "ece": ece, "aurc": aurc, "risk": risk[at].tolist()}
 
 
 def _fit(tree: Taxonomy, parts: Sequence[Pixels]) -> dict[str, dict[str, Any]]:
     result = {}
+    logits, judge, weight = (np.concatenate([vars(p)[key] for p in parts]) for key in ("logits", "judge", "weight"))
     for index, c in enumerate(tree.classifiers):
-        logits, classes, judge, weight = [], [], [], []
-        for part in parts:
-            child = children_of_labels(part.space, index)[part.labels]
-            known = child >= 0
-            logits.append(part.logits[known, c.start : c.stop])
-            classes.append(child[known])
-            judge.append(part.judge[known])
-            weight.append(part.weight[known])
-        z, y, j, w = map(np.concatenate, (logits, classes, judge, weight))
+        classes = np.concatenate([children_of_labels(part.space, index)[part.labels] for part in parts])
+        known = classes >= 0
+        z, y, j, w = logits[known, c.start : c.stop], classes[known], judge[known], weight[known]
         entry: dict[str, Any] = {"temperature": 1.0, "pixels": len(y)}
         wrong = (z[~j].argmax(1) != y[~j]).any()  # where it never errs, ever lower temperatures are ever likelier
         if min((~j).sum(), j.sum()) >= FEWEST and wrong:
             t = fit_temperature(z[~j], y[~j], w[~j])
-            entry |= {
-                "temperature": t,
-                "nll": [nll(z[j], y[j], u, w[j]) for u in (1.0, t)],
-                "ece": [_error(z[j], y[j], u, w[j]) for u in (1.0, t)],
-            }
+            entry["temperature"] = t
+            entry |= {key: [f(z[j], y[j], u, w[j]) for u in (1.0, t)] for key, f in (("nll", nll), ("ece", _error))}
         result[tree.names[c.node]] = entry
     return result
 
@@ -124,21 +112,20 @@ def calibrate(
     """`classifiers` by node name: temperature (1 where there were too few pixels), pixels, and [before, after] of nll
     and ece on the images that judge; `datasets`: [before, after] of the labels' ece, aurc, accuracy and risk.
     """
-    parts, names = [], []
+    parts = {}
     for source in sources:
         if source.val:
             log(source.name)
-            parts.append(sample_pixels(model, source, limit))
-            names.append(source.name)
+            parts[source.name] = sample_pixels(model, source, limit)
     if not parts:
         raise HeterosegError("no dataset of the experiment has a val split; set val: to the split to calibrate on")
     tree = model.taxonomy
-    classifiers = _fit(tree, parts)
+    classifiers = _fit(tree, list(parts.values()))
     temperatures = np.ones(tree.channels, np.float32)
     for c in tree.classifiers:
         temperatures[c.start : c.stop] = classifiers[tree.names[c.node]]["temperature"]
     datasets = {}
-    for name, part in zip(names, parts, strict=True):
+    for name, part in parts.items():
         if part.judge.any():
             before, after = _of_labels(part, np.ones_like(temperatures)), _of_labels(part, temperatures)
             datasets[name] = {key: [before[key], after[key]] for key in before}
