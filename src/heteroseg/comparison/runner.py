@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from heteroseg.comparison.joining import WAYS, Base, Part
 from heteroseg.comparison.table import rarest_third, write_table
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import evaluate_source, summarise
-from heteroseg.experiment.config import Experiment, load_experiment
+from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.files import parse_yaml, read_yaml, require_empty, write_json, write_yaml, yaml_text
 from heteroseg.labels.space import LabelSpace
@@ -68,52 +69,6 @@ def require_same(part: Part, folder: Path) -> None:
             )
 
 
-def train_part(folder: Path, run: Path, seed: int, datasets: Sequence[str], output: Path | None = None) -> None:
-    """Train in a process of its own, from the start or from where it was stopped; scoring is left to us.
-
-    What the process says goes to the file `output`, or to the terminal.
-    """
-    resume = ["--resume"] if (run / "state.pt").exists() else []
-    unscored = [f"datasets.{d}.val=null" for d in datasets]
-    command = [sys.executable, "-m", "heteroseg", "train", str(folder / "experiment.yaml"), "--out", str(run)]
-    command += [*resume, f"train.seed={seed}", *unscored]
-    if output is None:
-        code = subprocess.run(command).returncode
-    else:
-        with output.open("ab") as file:
-            code = subprocess.run(command, stdout=file, stderr=file).returncode
-    if code == 130:
-        raise KeyboardInterrupt
-    if code:
-        where = "above" if output is None else f"in {output}"
-        raise HeterosegError(
-            f"{run}: training ended with exit code {code}, its message stands {where}; mend it and repeat"
-        )
-
-
-def score_part(part: Part, folder: Path, run: Path, spaces: dict[str, LabelSpace]) -> dict[str, Any]:
-    """Scores of a trained part on every dataset that it knows, in the base experiment's label spaces."""
-    model = load(run / "last", "cuda" if torch.cuda.is_available() else "cpu")
-    assert isinstance(model.network, Network)  # a MODEL folder, not an exported file
-    known = json.loads((run / "facts.json").read_text(encoding="utf-8"))
-    result: dict[str, Any] = {
-        "parameters": sum(p.numel() for p in model.network.parameters()),
-        "train_seconds": float(known["training seconds"]),
-        "facts": facts(),
-        "datasets": {},
-    }
-    experiment, _ = load_experiment(folder / "experiment.yaml")
-    for source in open_sources(experiment, folder, splits=("val",)):
-        if source.val:
-            space = spaces[source.name]
-            entry = summarise(evaluate_source(model, source, truths=space), space)
-            entry["rare_miou"] = rarest_third(entry)
-            free = entry["unlabelled"]
-            entry["claimed"] = free["claimed"] / free["pixels"] if free["pixels"] else None
-            result["datasets"][source.name] = entry
-    return result
-
-
 @dataclass(frozen=True)
 class Job:
     """One network to train and score: a part of a way with one seed, in its folder `place`."""
@@ -136,11 +91,51 @@ class Job:
         return self.run.with_suffix(".json")
 
 
+def _train(job: Job, output: Path | None) -> None:
+    """Train in a process of its own, from the start or from where it was stopped; scoring is left to us.
+
+    What the process says goes to the file `output`, or to the terminal.
+    """
+    command = [sys.executable, "-m", "heteroseg", "train", str(job.place / "experiment.yaml"), "--out", str(job.run)]
+    command += ["--resume"] if (job.run / "state.pt").exists() else []
+    command += [f"train.seed={job.seed}", *(f"datasets.{d}.val=null" for d in job.part.spaces)]
+    with output.open("ab") if output else nullcontext() as file:
+        code = subprocess.run(command, stdout=file, stderr=file).returncode
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        where = f"in {output}" if output else "above"
+        raise HeterosegError(
+            f"{job.run}: training ended with exit code {code}, its message stands {where}; mend it and repeat"
+        )
+
+
+def _score(job: Job) -> dict[str, Any]:
+    """Scores of a trained part on every dataset that it knows, in the base experiment's label spaces."""
+    model = load(job.run / "last", "cuda" if torch.cuda.is_available() else "cpu")
+    assert isinstance(model.network, Network)  # a MODEL folder, not an exported file
+    datasets = {}
+    for source in open_sources(job.part.experiment, job.place, splits=("val",)):
+        if source.val:
+            space = job.spaces[source.name]
+            entry = summarise(evaluate_source(model, source, truths=space), space)
+            free = entry["unlabelled"]
+            claimed = free["claimed"] / free["pixels"] if free["pixels"] else None
+            datasets[source.name] = entry | {"rare_miou": rarest_third(entry), "claimed": claimed}
+    known = json.loads((job.run / "facts.json").read_text(encoding="utf-8"))
+    return {
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "train_seconds": float(known["training seconds"]),
+        "facts": facts(),
+        "datasets": datasets,
+    }
+
+
 def do_job(job: Job, output: Path | None = None) -> None:
     """Train where that is not done yet, and write the scores."""
     if not (job.run / "best").exists():  # without scoring it is written at the very end
-        train_part(job.place, job.run, job.seed, list(job.part.spaces), output)
-    write_json(job.scored, score_part(job.part, job.place, job.run, job.spaces))
+        _train(job, output)
+    write_json(job.scored, _score(job))
 
 
 def _use_threads(threads: int) -> None:
@@ -195,9 +190,8 @@ def compare(
     wanted = json.loads(base.experiment.model_dump_json())
     if begun.exists():
         old = json.loads(begun.read_text(encoding="utf-8"))
-        differ = [
-            k for k in wanted if k != "loss" and wanted[k] != old.get(k)
-        ]  # equal for all ways; the loss may not be
+        # all of them are equal for all ways; the loss need not be
+        differ = [k for k in wanted if k != "loss" and wanted[k] != old.get(k)]
         if differ:
             raise HeterosegError(
                 f"{out}: holds a comparison of another experiment ({', '.join(differ)} differ); choose another --out"

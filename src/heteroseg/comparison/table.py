@@ -1,7 +1,6 @@
 """All ways of a comparison in one table: for programs, for people, as a plot."""
 
 import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -129,15 +128,14 @@ def _gain(ours: dict[str, Any], other: dict[str, Any], dataset: str) -> str:
 
 def write_csv(path: Path, table: dict[str, Any]) -> None:
     """One line per way, dataset, metric and seed."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("way", "dataset", "metric", "seed", "value"))
-    for way, row in table.items():
-        for dataset, cell in row["datasets"].items():
-            for metric in METRICS:
-                for seed, value in zip(row["seeds"], cell[metric], strict=True):
-                    writer.writerow((way, dataset, metric, seed, "" if value is None else f"{value:.6f}"))
-    write_text(path, buffer.getvalue())
+    with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("way", "dataset", "metric", "seed", "value"))
+        for way, row in table.items():
+            for dataset, cell in row["datasets"].items():
+                for metric in METRICS:
+                    for seed, value in zip(row["seeds"], cell[metric], strict=True):
+                        writer.writerow((way, dataset, metric, seed, "" if value is None else f"{value:.6f}"))
 
 
 def plot(table: dict[str, Any]) -> "Figure":
