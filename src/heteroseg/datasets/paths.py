@@ -59,20 +59,14 @@ def expand(pattern: str, split: str, name: str | None = None) -> str:
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
-    text, named = "", False
-    for part in re.split(r"(\{name\}|\*\*/|\*\*|\*)", pattern):
-        if part == "{name}":
-            text += "(?P=name)" if named else "(?P<name>.+)"
-            named = True
-        else:
-            text += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}.get(part, re.escape(part))
-    return re.compile(text)
+    wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
+    text = "".join(wild.get(part, re.escape(part)) for part in re.split(r"(\*\*/|\*\*|\*)", pattern))
+    name = re.escape("{name}")
+    return re.compile(text.replace(name, "(?P<name>.+)", 1).replace(name, "(?P=name)"))
 
 
-def check_pattern(pattern: str | None, what: str, known: tuple[str, ...] = ("split", "name")) -> None:
+def check_pattern(pattern: str, what: str, known: tuple[str, ...] = ("split", "name")) -> None:
     """Raise HeterosegError for placeholders other than `known`, or where `{name}` is due and missing."""
-    if pattern is None:
-        return
     for key in re.findall(r"\{(.*?)\}", pattern):
         if key not in known:
             expected = " and ".join(f"{{{k}}}" for k in known)
@@ -100,8 +94,8 @@ def _walk(base: Path) -> Iterator[Path]:
 def matching(root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
     """(name, path) of each image file under `root` that matches, in the order of the folders."""
     pattern = Path(pattern).as_posix()  # without ./ and //
-    fixed, regex = re.match(r"(?:[^*{]*/)?", pattern), _compiled(pattern)
-    for path in _walk(require_folder(root / (fixed.group() if fixed else ""))):
+    regex, fixed = _compiled(pattern), re.split("[*{]", pattern)[0].rpartition("/")[0]
+    for path in _walk(require_folder(root / fixed)):
         if match := regex.fullmatch(path.relative_to(root).as_posix()):
             yield match["name"], path
 
@@ -174,13 +168,13 @@ def items_of(
 
     A bad pattern and what is missing raise HeterosegError.
     """
-    for pattern, option in ((images, "images"), (masks, "masks")):
-        check_pattern(pattern, option)
+    check_pattern(images, "images")
     files = find_files(root, images, split)
     if names is not None:
         files = require(names, files, "image", str(root / expand(images, split)))
     mask_of: dict[str, Path] = {}
     if masks is not None:
+        check_pattern(masks, "masks")
         mask_of = require(files, find_files(root, masks, split), "mask", str(root / expand(masks, split)))
     return [Item(name, path, mask_of.get(name), **fields) for name, path in files.items()]
 

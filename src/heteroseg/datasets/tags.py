@@ -22,8 +22,8 @@ def with_tags(
 ) -> list[Item]:
     """Items with the tags of a CSV whose `columns` name the image and the label; other columns are left alone.
 
-    `resolve` is as in `boxes.attach`, `id_of` gives a label's id, None where it is none. Rows that have 0 in a column
-    of `present` say that the label is not there, and are passed over. All faults are told at once.
+    `resolve` is as in `boxes.attach`; `id_of` gives a label's id, None where it is none, -1 where it is of no use. Rows
+    with 0 in a column of `present` say that the label is not there, and are passed over. All faults are told at once.
     """
     tags: dict[str | None, set[int]] = {item.name: set() for item in items}
     faults = []
@@ -41,4 +41,4 @@ def with_tags(
         elif name in tags and number is not None:
             tags[name].add(number)
     raise_faults(faults, MOST)
-    return [replace(item, tags=np.array(sorted(tags[item.name]), np.int64)) for item in items]
+    return [replace(item, tags=np.array(sorted(tags[item.name] - {-1}), np.int64)) for item in items]

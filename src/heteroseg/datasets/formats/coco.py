@@ -30,8 +30,7 @@ def coco_panoptic(
     with one of the images a line, where a split is a list. What is missing and a segment without a category raise
     HeterosegError.
     """
-    hint = "download it, or set `segments` to its name"
-    path = split_file(root, split, segments, "segments", "list of segments", hint)
+    path = split_file(root, split, segments, "segments", "list of segments", "download it, or set `segments`")
     folder = path.with_suffix("") if masks is None else root / expand(masks, split)
     listed, notes = lists_of(path, read_json(path), "images", "annotations")
     entries = by_id(path, "images", listed)

@@ -8,7 +8,7 @@ for masks.
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -68,13 +68,9 @@ def _annotated(path: Path, top: ElementTree.Element, split: str, names: ClassNam
         subset, file = image.get("subset"), image.get("name", "")
         if subset is None or subset.lower() == split.lower():
             where, size = f"{path}: image {file!r}", (number(image.get("width")), number(image.get("height")))
-            shapes = sorted((shape for shape in image if shape.tag != "tag"), key=_height)
+            heights = [np.nan_to_num(number(shape.get("z_order", 0)), posinf=0, neginf=0) for shape in image]
+            shapes = [image[i] for i in np.argsort(heights, kind="stable") if image[i].tag != "tag"]
             yield where, (file,), size, [_row(names, where, shape) for shape in shapes]
-
-
-def _height(shape: ElementTree.Element) -> float:
-    height = number(shape.get("z_order", 0))
-    return height if math.isfinite(height) else 0.0
 
 
 def _row(names: ClassNames, where: str, shape: ElementTree.Element) -> Row:
@@ -84,7 +80,7 @@ def _row(names: ClassNames, where: str, shape: ElementTree.Element) -> Row:
     text = ", ".join(f"{key}={value[:30]}" for key, value in shape.attrib.items() if key != "label")
     row = names.labelled(Row(where, raw=f"{shape.tag} {text}"), label)
     if shape.tag != "box":
-        return row._replace(outline=READ[shape.tag](shape))
+        return row._replace(outline=_outline(shape))
     x1, y1, x2, y2, turn = _numbers(shape, "xtl", "ytl", "xbr", "ybr", "rotation")
     if turn == 0 or not math.isfinite(x1 + y1 + x2 + y2 + turn):
         return row._replace(corners=(x1, y1, x2, y2))
@@ -97,11 +93,11 @@ def _numbers(shape: ElementTree.Element, *keys: str) -> list[float]:
     return [number(shape.get(key, 0 if key == "rotation" else None)) for key in keys]
 
 
-def _polygon(shape: ElementTree.Element) -> Outline:
-    return outline_of(polygon([pair.split(",") for pair in shape.get("points", "").split(";")]))
-
-
-def _ellipse(shape: ElementTree.Element) -> Outline:
+def _outline(shape: ElementTree.Element) -> Outline:
+    if shape.tag == "polygon":
+        return outline_of(polygon([pair.split(",") for pair in shape.get("points", "").split(";")]))
+    if shape.tag == "mask":
+        return _mask(shape)
     x, y, rx, ry, turn = _numbers(shape, "cx", "cy", "rx", "ry", "rotation")
     if not math.isfinite(x + y + rx + ry + turn) or min(rx, ry) <= 0:
         return NO_OUTLINE
@@ -119,6 +115,3 @@ def _mask(shape: ElementTree.Element) -> Outline:
         return NO_OUTLINE
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
     return (), rle_encode(pixels, x, y)
-
-
-READ: dict[str, Callable[[ElementTree.Element], Outline]] = {"polygon": _polygon, "ellipse": _ellipse, "mask": _mask}

@@ -27,12 +27,10 @@ def huggingface(
 
 
 def _rows(shards: list[Path], columns: dict[str, str]) -> Iterator[Record]:
-    row = 0
-    for path in shards:
-        for record in _records(path, list(columns.values())):
-            for kind, column in columns.items():
-                yield f"{row:06d}", kind, _bytes(record[column], f"{path}: row {row}, column {column!r}", path.parent)
-            row += 1
+    records = ((path, record) for path in shards for record in _records(path, list(columns.values())))
+    for row, (path, record) in enumerate(records):
+        for kind, column in columns.items():
+            yield f"{row:06d}", kind, _bytes(record[column], f"{path}: row {row}, column {column!r}", path.parent)
 
 
 def _records(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
@@ -54,8 +52,7 @@ def _records(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
         for table in tables:
             yield from table.select(columns).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise HeterosegError(f"{path}: cannot be read, {reason}; download it again") from None
+        raise HeterosegError(f"{path}: cannot be read, {str(error).splitlines()[0]}; download it again") from None
 
 
 def _bytes(cell: Any, where: str, folder: Path) -> bytes:

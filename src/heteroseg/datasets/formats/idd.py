@@ -12,15 +12,12 @@ from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError, nearest
 
 FRAMES, MASKS = "leftImg8bit/{split}/{name}_leftImg8bit.*", "gtFine/{split}/{name}_gtFine_"
-POLYGONS = "polygons"
 # the ids of IDD's label table, in its order
-NAMES = """road;parking;drivable fallback;sidewalk;rail track;non-drivable fallback;person;animal;rider;motorcycle;
-bicycle;autorickshaw;car;truck;bus;caravan;trailer;train;vehicle fallback;curb;wall;fence;guard rail;
-billboard;traffic sign;traffic light;pole;polegroup;obs-str-bar-fallback;building;bridge;tunnel;
-vegetation;sky;fallback background;unlabeled;ego vehicle;rectification border;out of roi;license plate""".replace(
-    "\n", ""
-).split(";")
-UNLABELED = NAMES.index("unlabeled")
+_NAMES = """road;parking;drivable fallback;sidewalk;rail track;non-drivable fallback;person;animal;rider;motorcycle;
+bicycle;autorickshaw;car;truck;bus;caravan;trailer;train;vehicle fallback;curb;wall;fence;guard rail;billboard;
+traffic sign;traffic light;pole;polegroup;obs-str-bar-fallback;building;bridge;tunnel;vegetation;sky;
+fallback background;unlabeled;ego vehicle;rectification border;out of roi;license plate"""
+NAMES = _NAMES.replace("\n", "").split(";")
 
 
 def idd(root: Path, split: str, labels: str = "labelIds") -> list[Item]:
@@ -29,9 +26,9 @@ def idd(root: Path, split: str, labels: str = "labelIds") -> list[Item]:
     `labels` "polygons" paints the polygons of the download to the ids of `labelIds` (0-39, 35 unlabeled).
     Labels that were never made, or a folder, image or mask that is missing raise HeterosegError.
     """
-    if labels == POLYGONS:
+    if labels == "polygons":
         ids = {name: i for i, name in enumerate(NAMES)}
-        items = items_of(root, split, FRAMES, polygon_ids=ids, background=UNLABELED)
+        items = items_of(root, split, FRAMES, polygon_ids=ids, background=ids["unlabeled"])
         return with_masks(items, lambda i: root / expand(MASKS + "polygons.json", split, i.name), "polygon file")
     names = find_files(root, "gtFine/{split}/{name}.png", split)
     kinds = sorted({name.rpartition("_gtFine_")[2] for name in names if "_gtFine_" in name})

@@ -27,13 +27,12 @@ def mtsd(root: Path, split: str, classes: str | None = None, others: str | None 
     keys = listed_names(root / "splits" / f"{split}.txt")
     pattern = "images/{split}/{name}.*" if (root / "images" / split).is_dir() else "images/{name}.*"
     items = items_of(root, split, pattern, names=keys)
-    annotated = with_masks(items, lambda item: root / "annotations" / f"{item.name}.json", "annotation")
-    return attach(items, [row for item in annotated for row in _rows(item, names)])
+    files = {item.name: root / "annotations" / f"{item.name}.json" for item in items}
+    with_masks(items, lambda item: files[item.name], "annotation")  # tells which are missing
+    return attach(items, [row for name, path in files.items() for row in _rows(name, path, names)])
 
 
-def _rows(item: Item, names: ClassNames) -> Iterator[Row]:
-    path = item.mask
-    assert path is not None
+def _rows(image: str, path: Path, names: ClassNames) -> Iterator[Row]:
     data = read_json(path)
     (objects,) = lists_of(path, data, "objects")
     size = (number(data.get("width")), number(data.get("height")))
@@ -42,5 +41,5 @@ def _rows(item: Item, names: ClassNames) -> Iterator[Row]:
         halves = box.get("cross_boundary") if isinstance(box, dict) else None
         for part in halves.values() if isinstance(halves, dict) else (box,):
             corners = tuple(number(part.get(c)) for c in CORNERS) if isinstance(part, dict) else NO_BOX
-            row = Row(f"{path}: objects[{i}]", item.name, corners, None, f"bbox {part}", size)
+            row = Row(f"{path}: objects[{i}]", image, corners, None, f"bbox {part}", size)
             yield names.labelled(row, str(entry.get("label")))

@@ -9,7 +9,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Outline, Row, attach
+from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, attach
 from heteroseg.datasets.coco_json import coco_outline
 from heteroseg.datasets.paths import SHOWN, raise_faults, require_file, require_folder
 from heteroseg.datasets.records import by_id, lists_of, read_json
@@ -32,12 +32,10 @@ def nuimages(root: Path, split: str) -> list[Item]:
     """
     folder = require_folder(root / f"v1.0-{split}")
     tables = {name: _table(folder / f"{name}.json") for name in TABLES}
-    names = {str(c.get("token")): str(c.get("name")) for c in tables["category"]}
-    files = {str(d.get("token")): str(d.get("filename")) for d in tables["sample_data"]}
     items, faults = {}, []
-    for i, sample in enumerate(tables["sample"]):
+    for i, sample in enumerate(tables["sample"].values()):
         token = str(sample.get("key_camera_token"))
-        image = root / files.get(token, "")
+        image = root / str(tables["sample_data"].get(token, {}).get("filename", ""))
         if not image.is_file():
             where = f"{folder / 'sample.json'}: [{i}]"
             faults.append(f"{where}: expected the key image {image}, found no such file; complete the download")
@@ -47,21 +45,22 @@ def nuimages(root: Path, split: str) -> list[Item]:
     raise_faults(faults, SHOWN)
     rows = []
     for table in ("surface_ann", "object_ann"):
-        notes = sorted(enumerate(tables[table]), key=lambda pair: str(pair[1].get("token")))
-        for i, note in notes:
+        notes = enumerate(tables[table].items())
+        for i, (_, note) in sorted(notes, key=lambda entry: entry[1][0]):
             token = str(note.get("sample_data_token"))
             if token in items and note.get("mask") is not None:
-                category = names.get(str(note.get("category_token")), "(none)")
+                category = str(tables["category"].get(str(note.get("category_token")), {}).get("name", "(none)"))
                 where, raw = f"{folder / table}.json: [{i}]", f"category {category!r}, mask {note['mask']!r:.60}"
-                outline = _outline(note["mask"])
-                rows.append(Row(where, items[token].name, NO_BOX, IDS.get(category), raw, outline=outline))
+                row = Row(where, items[token].name, label=IDS.get(category), raw=raw, outline=_outline(note["mask"]))
+                rows.append(row)
     return attach(sorted(items.values(), key=lambda item: item.name), rows, painted=True)
 
 
-def _table(path: Path) -> list[dict]:
+def _table(path: Path) -> dict[str, dict]:
+    """The entries by their tokens."""
     data = read_json(require_file(path, "table", "unpack nuImages' metadata here"))
     (entries,) = lists_of(path, {path.stem: data}, path.stem)
-    return list(by_id(path, path.stem, [e | {"id": e.get("token")} for e in entries]).values())
+    return by_id(path, path.stem, [entry | {"id": entry.get("token")} for entry in entries])
 
 
 def _outline(mask: Any) -> Outline:

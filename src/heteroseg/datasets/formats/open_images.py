@@ -7,7 +7,6 @@ beside them. Only images that are there are read, so a part of the dataset is a 
 
 import csv
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from heteroseg.datasets.boxes import Row, attach
@@ -45,16 +44,13 @@ def open_images(
     items = attach(items, list(_rows(path, {item.name for item in items}, described, ids)))
     if tags is None:
         return items
-    hint = "download it, or leave `tags` out"
-    path = split_file(root, split, tags, "tags", "table of image-level labels", hint)
-    columns, unplaced = ("ImageID", "LabelName"), -1  # many image-level labels have no boxes and no place in the list
+    path = split_file(root, split, tags, "tags", "table of image-level labels", "download it, or leave it out")
 
     def id_of(code: str) -> int:
         number = ids.find(described.get(code, code))
-        return unplaced if number is None else number
+        return -1 if number is None else number  # many image-level labels have no boxes and no place in the list
 
-    items = with_tags(items, path, columns, lambda name: name, id_of, present=("Confidence",))
-    return [replace(item, tags=item.tags[item.tags != unplaced]) for item in items]
+    return with_tags(items, path, ("ImageID", "LabelName"), lambda name: name, id_of, present=("Confidence",))
 
 
 def _described(path: Path) -> dict[str, str]:
