@@ -34,15 +34,15 @@ def answers(model: Model, image: np.ndarray) -> np.ndarray:
     """A picture of one image (H, W, 3) uint8 beside the network's answer in each of its label spaces, with legends."""
     prediction = model.predict(image)
     image = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    panels = [image]
+    titled = {"": image}
     for space in model.spaces.values():
         label_map = prediction.label_indices(space).repeat(2, 0).repeat(2, 1)
+        titled[f"in the labels of {space.name}"] = picture(image, label_map, space)
+    panels = []
+    for text, panel in titled.items():
         title = np.full((40, image.shape[1], 3), 255, np.uint8)
-        cv2.putText(
-            title, f"in the labels of {space.name}", (8, 27), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 0, 0), 1, cv2.LINE_AA
-        )
-        panels.append(np.concatenate([title, picture(image, label_map, space)]))
-    panels[0] = np.concatenate([np.full((40, image.shape[1], 3), 255, np.uint8), image])
+        cv2.putText(title, text, (8, 27), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 0, 0), 1, cv2.LINE_AA)
+        panels.append(np.concatenate([title, panel]))
     tallest = max(len(p) for p in panels)
     panels = [cv2.copyMakeBorder(p, 0, tallest - len(p), 0, 12, cv2.BORDER_CONSTANT, value=(255,) * 3) for p in panels]
     return np.concatenate([np.concatenate(panels[:2], 1), np.concatenate(panels[2:], 1)])
@@ -67,12 +67,10 @@ def run_demo(wanted: Path, overrides: Sequence[str], log: Callable[[str], None])
     assert result is not None  # the demo's datasets have val splits
     stage("predicting validation images")
     model = load(out / "run" / "last")
-    sources = open_sources(experiment, folder, splits=("val",))
-    images = [item.image for source in sources for item in source.val[:2]]
-    for name, inputs in zip((s.name for s in sources), (images[i : i + 2] for i in range(0, 6, 2)), strict=True):
-        predict_files(model, inputs, out / "predictions" / name, own_space(model.taxonomy), with_overlay=True)
-
-    for image in images[4:]:
+    for source in open_sources(experiment, folder, splits=("val",)):
+        images = [item.image for item in source.val[:2]]
+        predict_files(model, images, out / "predictions" / source.name, own_space(model.taxonomy), with_overlay=True)
+    for image in images:
         with written(out / "predictions" / f"{image.stem}_answers.jpg") as temporary:
             cv2.imwrite(str(temporary), answers(model, read_image(image))[..., ::-1])
     stage("writing the report")

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,8 @@ def begin(dest: Place, names: Sequence[str], job: dict[str, str]) -> None:
         before = json.loads(dest.files.cat_file("job.json"))
         for key, value in job.items():
             if before.get(key) != value:
-                raise HeterosegError(
-                    f"{dest.url}: holds predictions with {key} {before.get(key)!r}, now {value!r} is asked for; "
-                    "choose another --out"
-                )
+                fault = f"holds predictions with {key} {before.get(key)!r}, now {value!r} is asked for"
+                raise HeterosegError(f"{dest.url}: {fault}; choose another --out")
     elif names:
         raise HeterosegError(f"{dest.url}: expected a new or empty folder, or one of this command; choose another")
     else:
@@ -145,10 +144,9 @@ def begin(dest: Place, names: Sequence[str], job: dict[str, str]) -> None:
 def summarise(rows: Sequence[dict[str, Any]], seconds: float, new: int) -> dict[str, Any]:
     """Totals over all rows, and the images that the network is least sure of."""
     good = [row for row in rows if row["error"] is None]
-    totals: dict[str, int] = {}
+    totals: Counter[str] = Counter()
     for row in good:
-        for name, pixels in row["pixels"]:
-            totals[name] = totals.get(name, 0) + pixels
+        totals.update(dict(row["pixels"]))
     unsure = sorted(good, key=lambda row: row["confidence"])[:LEAST_SURE]
     return {
         "images": len(good),
@@ -156,7 +154,7 @@ def summarise(rows: Sequence[dict[str, Any]], seconds: float, new: int) -> dict[
         "new": new,
         "seconds": round(seconds, 2),
         "images_per_second": round(new / seconds, 2) if seconds else None,
-        "pixels": dict(sorted(totals.items(), key=lambda pair: -pair[1])),
+        "pixels": dict(totals.most_common()),
         "least_sure": {row["source"]: round(row["confidence"], 4) for row in unsure},
     }
 
@@ -213,7 +211,7 @@ def _run(names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, a
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
-    model, labels, source, dest, device = job
+    *_, device = job
     is_local = address is None
     local: Any = {"num_cpus": workers, "include_dashboard": False} if is_local else {}
     ray.init(address="local" if is_local else address, log_to_driver=False, logging_level=logging.ERROR, **local)
@@ -224,7 +222,7 @@ def _run(names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, a
         data = ray.data.from_items([{"source": n} for n in names], override_num_blocks=-(-len(names) // batch))
         done = data.map_batches(
             Labeller, batch_size=batch, compute=ActorPoolStrategy(size=workers), **options,
-            fn_constructor_args=(model, labels, source, dest, device, threads),
+            fn_constructor_args=(*job, threads),
         )  # fmt: skip
         with tqdm(total=len(names), unit="image", dynamic_ncols=True) as bar:
             for part in done.iter_batches(batch_size=None, prefetch_batches=0):

@@ -18,7 +18,6 @@ from heteroseg.inference.video import Video, write_video
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
-from heteroseg.model.prediction import Prediction
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
 
@@ -31,8 +30,8 @@ class Job:
     target: Path
 
 
-def _inputs_of(path: Path, out: Path) -> list[tuple[Path, Path]]:
-    """The images and videos that a name stands for, each with its output path without an ending."""
+def _jobs_of(path: Path, out: Path) -> list[Job]:
+    """The images and videos that a name stands for."""
     if path.is_dir():
         whole = out.resolve()
         if path.resolve() == whole:
@@ -41,12 +40,12 @@ def _inputs_of(path: Path, out: Path) -> list[tuple[Path, Path]]:
         inputs = sorted(p for p in files if whole not in p.resolve().parents)
         if not inputs:
             raise HeterosegError(f"{path}: expected images or videos in this folder, found none")
-        return [(p, out / p.relative_to(path).with_suffix("")) for p in inputs]
+        return [Job(p, out / p.relative_to(path).with_suffix("")) for p in inputs]
     if not path.exists():
         raise HeterosegError(f"{path}: expected an image, a video or a folder, found no such file")
     if path.suffix.lower() not in IMAGE_SUFFIXES | VIDEOS:
         raise HeterosegError(f"{path}: expected an image or a video, found the ending {path.suffix or '(none)'!r}")
-    return [(path, out / path.stem)]
+    return [Job(path, out / path.stem)]
 
 
 def list_jobs(inputs: Sequence[str | Path], out: Path) -> list[Job]:
@@ -57,13 +56,11 @@ def list_jobs(inputs: Sequence[str | Path], out: Path) -> list[Job]:
     if out.exists() and not out.is_dir():
         raise HeterosegError(f"{out}: expected a folder for the predictions, found a file; choose another --out")
     jobs: dict[Path, Job] = {}
-    for source, target in (pair for name in inputs for pair in _inputs_of(Path(name), out)):
-        if target in jobs and jobs[target].source != source:
-            raise HeterosegError(
-                f"{source} and {jobs[target].source} would both be written to {target}.png; give them in two runs "
-                "with another --out"
-            )
-        jobs[target] = Job(source, target)
+    for job in (job for name in inputs for job in _jobs_of(Path(name), out)):
+        other = jobs.setdefault(job.target, job).source
+        if other != job.source:
+            both = f"{job.source} and {other} would both be written to {job.target}.png"
+            raise HeterosegError(f"{both}; give them in two runs with another --out")
     outputs = {_with_ending(t, e).resolve() for t in jobs for e in (".png", "_overlay.jpg", "_overlay.mp4")}
     for job in jobs.values():
         if job.source.resolve() in outputs:
@@ -80,19 +77,10 @@ def count_labels(label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
 def summary(counts: np.ndarray, space: LabelSpace, size: tuple[int, ...], frames: int = 1) -> dict:
     """What was found: pixels and share of every label that occurs, the largest first."""
     order = np.argsort(-counts[:-1], kind="stable")
-    labels = {
-        space.labels[i].name: {
-            "id": space.labels[i].id, "pixels": int(counts[i]), "share": round(float(counts[i] / counts.sum()), 6),
-        }
-        for i in order if counts[i]
-    }  # fmt: skip
-    return {
-        "label_space": space.name,
-        "size": list(size),
-        "frames": frames,
-        "outside": int(counts[-1]),
-        "labels": labels,
-    }
+    lines = [(space.labels[i], int(counts[i]), round(float(counts[i] / counts.sum()), 6)) for i in order if counts[i]]
+    labels = {label.name: {"id": label.id, "pixels": pixels, "share": share} for label, pixels, share in lines}
+    whole = {"label_space": space.name, "size": list(size), "frames": frames, "outside": int(counts[-1])}
+    return whole | {"labels": labels}
 
 
 def write_map(path: Path, pixels: np.ndarray, options: Sequence[int] = ()) -> None:
@@ -138,37 +126,30 @@ def back_off_space(tree: Taxonomy, min_probability: float) -> LabelSpace:
     return node_space(tree, f"nodes of probability {min_probability:g}")
 
 
-def _answer(prediction: Prediction, space: LabelSpace, back_off: float | None) -> np.ndarray:
-    return prediction.label_indices(space) if back_off is None else prediction.nodes(back_off)
+Answer = Callable[[np.ndarray], np.ndarray]  # an image to indices of labels
 
 
-def _one_image(model: Model, job: Job, space: LabelSpace, with_overlay: bool, back_off: float | None) -> None:
-    """Predict and write; the JSON comes last and tells a later run that this one is done."""
-    image = read_image(job.source)
-    label_indices = _answer(model.predict(image), space, back_off)
-    write_ids(_with_ending(job.target, ".png"), label_indices, space)
-    if with_overlay:
+def _label_image(source: Path, ids: Path, painted: Path | None, answer: Answer, space: LabelSpace) -> dict:
+    image = read_image(source)
+    label_indices = answer(image)
+    write_ids(ids, label_indices, space)
+    if painted:
         pixels = np.ascontiguousarray(picture(image, label_indices, space)[..., ::-1])
-        write_map(_with_ending(job.target, "_overlay.jpg"), pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
-    write_json(
-        _with_ending(job.target, ".json"),
-        {"model": model.digest} | summary(count_labels(label_indices, space), space, label_indices.shape),
-    )
+        write_map(painted, pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
+    return summary(count_labels(label_indices, space), space, label_indices.shape)
 
 
-def _one_video(model: Model, job: Job, space: LabelSpace, with_overlay: bool, back_off: float | None) -> None:
-    """Frames to TARGET/000000.png ..., and with an overlay to TARGET_overlay.mp4 at the speed of the source."""
-    video, counts, frames = Video(job.source), np.zeros(len(space.labels) + 1, np.int64), 0
-    path = _with_ending(job.target, "_overlay.mp4")
-    with write_video(path, "mp4v", video) if with_overlay else nullcontext() as write:
+def _label_video(source: Path, ids: Path, painted: Path | None, answer: Answer, space: LabelSpace) -> dict:
+    """Frames to IDS/000000.png ..., and perhaps under their colours to a video at the speed of the source."""
+    video, counts, frames = Video(source), np.zeros(len(space.labels) + 1, np.int64), 0
+    with write_video(painted, "mp4v", video) if painted else nullcontext() as write:
         for frames, frame in enumerate(video, 1):
-            label_indices = _answer(model.predict(frame), space, back_off)
-            write_ids(job.target / f"{frames - 1:06d}.png", label_indices, space)
+            label_indices = answer(frame)
+            write_ids(ids / f"{frames - 1:06d}.png", label_indices, space)
             counts += count_labels(label_indices, space)
             if write:
                 write(overlay(frame, colorise(label_indices, space)))
-    content = {"model": model.digest} | summary(counts, space, video.size, frames)
-    write_json(_with_ending(job.target, ".json"), content)
+    return summary(counts, space, video.size, frames)
 
 
 def _done_in(path: Path, model: Model, space: LabelSpace) -> bool:
@@ -181,10 +162,8 @@ def _done_in(path: Path, model: Model, space: LabelSpace) -> bool:
     except (ValueError, KeyError, TypeError):
         raise HeterosegError(f"{path}: expected a file of an earlier prediction; choose another --out") from None
     if space_name != space.name:
-        raise HeterosegError(
-            f"{path}: was predicted in label space {space_name!r}, now {space.name!r} is asked for; "
-            "choose another --out"
-        )
+        other = f"was predicted in label space {space_name!r}, now {space.name!r} is asked for"
+        raise HeterosegError(f"{path}: {other}; choose another --out")
     if digest != model.digest:
         raise HeterosegError(f"{path}: was predicted by a model with other weights; choose another --out")
     return True
@@ -206,17 +185,20 @@ def predict_files(
 
     What is there from an earlier run of the same model is kept and not worked out again. Returns the number of inputs.
     """
+
+    def answer(image: np.ndarray) -> np.ndarray:
+        prediction = model.predict(image)
+        return prediction.label_indices(space) if back_off is None else prediction.nodes(back_off)
+
     jobs = list_jobs(inputs, out)
     for job in jobs:
         is_video = job.source.suffix.lower() in VIDEOS
-        painted = _with_ending(job.target, "_overlay.mp4" if is_video else "_overlay.jpg")
         ids = job.target if is_video else _with_ending(job.target, ".png")
-        done = (
-            _done_in(_with_ending(job.target, ".json"), model, space)
-            and ids.exists()
-            and (painted.exists() or not with_overlay)
-        )
+        painted = _with_ending(job.target, "_overlay.mp4" if is_video else "_overlay.jpg") if with_overlay else None
+        told = _with_ending(job.target, ".json")  # written last, so that it tells a later run that this input is done
+        done = _done_in(told, model, space) and ids.exists() and (painted is None or painted.exists())
         progress(job, done)
         if not done:
-            (_one_video if is_video else _one_image)(model, job, space, with_overlay, back_off)
+            content = (_label_video if is_video else _label_image)(job.source, ids, painted, answer, space)
+            write_json(told, {"model": model.digest} | content)
     return len(jobs)

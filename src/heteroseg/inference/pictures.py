@@ -13,34 +13,23 @@ from heteroseg.labels.taxonomy import Color, Taxonomy
 
 OUTSIDE_COLOR: Color = (22, 22, 22)
 """A very dark grey for -1: outside the label space in a prediction, not labelled in a truth, void in nodes."""
-RIGHT: Color = (70, 115, 85)
-WRONG: Color = (226, 43, 43)
-MISSED: Color = (255, 165, 0)
-UNLABELLED: Color = (0, 0, 0)
-ERROR_COLORS = {"right": RIGHT, "wrong": WRONG, "outside": MISSED, "unlabelled": UNLABELLED}
+ERROR_COLORS: dict[str, Color] = {
+    "right": (70, 115, 85), "wrong": (226, 43, 43), "outside": (255, 165, 0), "unlabelled": (0, 0, 0),
+}  # fmt: skip
 
 Entry = tuple[str, Color, float]
 """A line of a legend: name, colour, share of the picture from 0 to 1."""
 
 
-def _paint(indices: np.ndarray, colors: Sequence[Color]) -> np.ndarray:
-    """(H, W) int indices into `colors`, -1 for none, to (H, W, 3) uint8."""
-    return np.array([*colors, OUTSIDE_COLOR], np.uint8)[indices]  # -1 is the last row
-
-
 def colorise(label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
     """(H, W) int indices into `space.labels` to (H, W, 3) uint8; -1 is the dark grey OUTSIDE_COLOR."""
-    return _paint(label_indices, [label.color for label in space.labels])
+    colors = [*(label.color for label in space.labels), OUTSIDE_COLOR]
+    return np.array(colors, np.uint8)[label_indices]  # -1 is the last row
 
 
 def overlay(image: np.ndarray, colors: np.ndarray, alpha: float = 0.5) -> np.ndarray:
     """Lay colours (H, W, 3) uint8 over an image of the same shape and type; `alpha` 1 shows the colours alone."""
     return cv2.addWeighted(image, 1 - alpha, colors, alpha, 0)
-
-
-def _errors(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """(H, W) int indices into ERROR_COLORS."""
-    return np.select([truth < 0, truth == predicted, predicted < 0], [3, 0, 2], 1)
 
 
 def _entries(indices: np.ndarray, names: Sequence[str], colors: Sequence[Color]) -> list[Entry]:
@@ -63,7 +52,8 @@ def node_entries(nodes: np.ndarray, taxonomy: Taxonomy) -> list[Entry]:
 
 def error_entries(truth: np.ndarray, predicted: np.ndarray) -> list[Entry]:
     """Legend of an error map, the largest first."""
-    return _entries(_errors(truth, predicted), [*ERROR_COLORS, ""], [*ERROR_COLORS.values(), OUTSIDE_COLOR])
+    errors = np.select([truth < 0, truth == predicted, predicted < 0], [3, 0, 2], 1)  # indices into ERROR_COLORS
+    return _entries(errors, [*ERROR_COLORS, ""], [*ERROR_COLORS.values(), OUTSIDE_COLOR])
 
 
 def share_text(share: float) -> str:

@@ -19,12 +19,10 @@ class Video:
 
     def __init__(self, path: Path):
         self.path, self._capture = path, cv2.VideoCapture(str(path))
-        height, width, rate, total = (
-            self._capture.get(key)
-            for key in (
-                cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT,
-            )
-        )  # fmt: skip
+        height, width, rate, total = map(
+            self._capture.get,
+            (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT),
+        )
         self.size, self.rate, self.total = (int(height), int(width)), rate or 25.0, int(total)
         if not self._capture.isOpened() or not all(self.size):
             raise HeterosegError(f"{path}: expected a video, found a file that cannot be decoded")

@@ -61,17 +61,13 @@ class ExportedNetwork(Geometry):
         self.kind = FORMATS[path.suffix]
         need(self.kind)
         try:
-            text = self._open()
-            self.metadata: dict[str, Any] = json.loads(text)
-        except (RuntimeError, ValueError, KeyError, OSError):
-            raise HeterosegError(
-                f"{path}: expected a network that `heteroseg export` wrote, found another file; export the MODEL again"
-            ) from None
+            self.metadata: dict[str, Any] = json.loads(self._open())
         except Exception as error:  # onnxruntime's own errors share no other base
-            if type(error).__module__.partition(".")[0] != "onnxruntime":
+            known = isinstance(error, RuntimeError | ValueError | KeyError | OSError)
+            if not known and type(error).__module__.partition(".")[0] != "onnxruntime":
                 raise
             raise HeterosegError(
-                f"{path}: expected an ONNX file that `heteroseg export` wrote, found another"
+                f"{path}: expected a network that `heteroseg export` wrote, found another file; export the MODEL again"
             ) from None
         self.multiple = int(self.metadata["multiple"])
         inner, outer = self.metadata.get("shrink", (1, 1))  # older files do it themselves
@@ -118,19 +114,16 @@ class ExportedNetwork(Geometry):
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
     def _request(self, shape: tuple[int, ...]):
-        key: tuple[int, ...] | None = shape
+        key = shape if shape in self._compiled or len(self._compiled) < SIZES else None
         if key not in self._compiled:
-            if len(self._compiled) >= SIZES:
-                key = None
-            if key not in self._compiled:
-                graph = self._graph.clone()
-                if key is not None:
-                    graph.reshape(list(key))
-                hints = {"PERFORMANCE_HINT": "LATENCY"}
-                if self.metadata["precision"] != "int8":  # what is left unquantised runs as the machine likes best
-                    hints["INFERENCE_PRECISION_HINT"] = "bf16" if self.metadata["precision"] == "bf16" else "f32"
-                hints["INFERENCE_NUM_THREADS"] = str(self.threads or torch.get_num_threads())
-                self._compiled[key] = self._core.compile_model(graph, "CPU", hints).create_infer_request()
+            graph = self._graph.clone()
+            if key is not None:
+                graph.reshape(list(key))
+            hints = {"PERFORMANCE_HINT": "LATENCY"}
+            if self.metadata["precision"] != "int8":  # what is left unquantised runs as the machine likes best
+                hints["INFERENCE_PRECISION_HINT"] = "bf16" if self.metadata["precision"] == "bf16" else "f32"
+            hints["INFERENCE_NUM_THREADS"] = str(self.threads or torch.get_num_threads())
+            self._compiled[key] = self._core.compile_model(graph, "CPU", hints).create_infer_request()
         return self._compiled[key]
 
     @cached_property

@@ -45,23 +45,17 @@ def download(name: str, revision: str | None = None, **options: Any) -> Path:
 
     `options` are those of `huggingface_hub.snapshot_download` (token, cache_dir, local_files_only).
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, snapshot_download
 
     repo, at = parse_name(name)
     revision = revision or at
+    unknown = "there is no such model on the hub, or it is private; check the name, or `hf auth login`"
+    alone = "the hub cannot be reached and the model is not in the cache; fetch it once with a network"
     reasons = {
-        GatedRepoError: "access must be asked for on the hub, then `hf auth login`",
-        RepositoryNotFoundError: "there is no such model on the hub, or it is private; "
-        "check the name, or `hf auth login`",
-        RevisionNotFoundError: f"the model has no revision {revision!r}; name a branch, tag or commit",
-        LocalEntryNotFoundError: "the hub cannot be reached and the model is not in the cache; "
-        "fetch it once with a network",
+        errors.GatedRepoError: "access must be asked for on the hub, then `hf auth login`",
+        errors.RepositoryNotFoundError: unknown,
+        errors.RevisionNotFoundError: f"the model has no revision {revision!r}; name a branch, tag or commit",
+        errors.LocalEntryNotFoundError: alone,
     }  # the first that fits counts: a gated repository is one that was not found, too
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(FILES), **options))

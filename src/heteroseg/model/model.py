@@ -242,25 +242,23 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         return _exported(ExportedNetwork(folder))
     if not (folder / "config.json").is_file() and (folder / "best" / "config.json").is_file():
         folder = folder / "best"
-    if not (folder / "config.json").is_file():
+    config_file = folder / "config.json"
+    if not config_file.is_file():
         raise HeterosegError(
             f"{path}: expected a MODEL folder (config.json, model.safetensors, taxonomy.yaml) or a RUN with best/, "
             f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one, "
             "and a model on a hub is named hf://owner/name"
         )
     try:
-        file = ModelFile.model_validate(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        file = ModelFile.model_validate(json.loads(config_file.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, ValidationError) as error:
-        raise HeterosegError(
-            f"{folder / 'config.json'}: not the configuration of a MODEL, {str(error).splitlines()[0]}"
-        ) from None
+        reason = str(error).splitlines()[0]
+        raise HeterosegError(f"{config_file}: not the configuration of a MODEL, {reason}") from None
     if file.format != 1:
-        raise HeterosegError(
-            f"{folder / 'config.json'}: expected format 1, found {file.format}; install a newer heteroseg"
-        )
+        raise HeterosegError(f"{config_file}: expected format 1, found {file.format}; install a newer heteroseg")
     for name in file.label_spaces:
         if Path(name).name != name:
-            raise HeterosegError(f"{folder / 'config.json'}: label_spaces: expected plain names, found {name!r}")
+            raise HeterosegError(f"{config_file}: label_spaces: expected plain names, found {name!r}")
     taxonomy = load_taxonomy("taxonomy.yaml", folder, void=file.model.void)
     spaces = {n: load_label_space(f"{n}.yaml", taxonomy, folder / "label_spaces") for n in file.label_spaces}
     config = file.model.model_copy(update={"pretrained": False})  # the weights are here, whatever the file says
