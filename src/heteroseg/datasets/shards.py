@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from heteroseg.datasets.decoding import JPEG, PNG
-from heteroseg.datasets.paths import find_files
+from heteroseg.datasets.paths import items_of
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 
@@ -39,8 +39,7 @@ def unpack_once(
     folder = Path(cache or root / CACHE) / f"{split}-{key}"
     if not folder.is_dir():
         _unpack(folder, records(shards, places))
-    images, masks = find_files(folder, "image/{name}.*"), find_files(folder, "mask/{name}.*")
-    return [Item(name, path, masks[name]) for name, path in images.items()]
+    return items_of(folder, split, "image/{name}.*", "mask/{name}.*")
 
 
 def _unpack(folder: Path, records: Iterator[Record]) -> None:
