@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.constructor import ConstructorError
 
 from heteroseg.errors import HeterosegError, nearest
 
@@ -60,25 +61,21 @@ class Document:
 
 def _known_keys(model: type[BaseModel], loc: tuple) -> list[str]:
     """The keys allowed where `loc` points, as far as nested models can be followed."""
-    current: Any = model
+    fields = model.model_fields
     for key in loc:
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            return []
-        info = current.model_fields.get(str(key))
-        if info is None:
-            continue  # a dict key or list index of the model found just before
-        nested = [info.annotation, *getattr(info.annotation, "__args__", ())]
-        current = next((n for n in nested if isinstance(n, type) and issubclass(n, BaseModel)), None)
-    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+        if key in fields:  # other keys are those of a dict or list of models, which lead no deeper
+            annotation = fields[key].annotation
+            types = [t for t in (annotation, *get_args(annotation)) if isinstance(t, type)]
+            fields = next((t.model_fields for t in types if issubclass(t, BaseModel)), {})
+    return list(fields)
 
 
 class _LineLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # in C: seven times faster
-    """Constructs plain data and keeps the line of every key and item. Merge keys (`<<`) work; equal keys raise."""
+    """Constructs plain data and tells the line of every key and item. Merge keys (`<<`) work; equal keys raise."""
 
     def __init__(self, text: str, path: Path):
         super().__init__(text)
         self.path = path
-        self.lines: dict[int, dict[Any, int]] = {}  # id of a dict or list -> the line of each of its keys or items
 
     def fault(self, node: yaml.Node, text: str) -> HeterosegError:
         return HeterosegError(f"{self.path}:{_line(node)}: {text}")
@@ -89,65 +86,49 @@ class _LineLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
         except ValueError as error:  # such as a date with month 13
             raise self.fault(node, f"expected a plain value, {error}") from None
 
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Resolve merge keys: a mapping's own keys come before merged ones, the first merged block before the next."""
-        own: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
-        blocks: list[yaml.Node] = []
-        for key_node, value_node in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                blocks += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
-                continue
-            key = self.construct_key(key_node)
-            if key in own:
-                first = _line(own[key][0])
-                raise self.fault(key_node, f"the key {key!r} stands twice (first on line {first}); keep one")
-            own[key] = (key_node, value_node)
-        node.value = list(own.values())  # a block that merges itself ends here
-        merged: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
-        for block in blocks:
-            if not isinstance(block, yaml.MappingNode):
-                raise self.fault(block, "'<<' merges blocks of keys and values, found something else")
-            self.flatten_mapping(block)
-            merged = {self.construct_key(pair[0]): pair for pair in block.value} | merged
-        node.value = list((merged | own).values())
-
     def construct_key(self, node: yaml.Node) -> Any:
         key = self.construct_object(node) if isinstance(node, yaml.ScalarNode) else node
         if not isinstance(key, str | int | float | bool | None):
             raise self.fault(node, "a key must be a plain name")
         return key
 
-    def construct_yaml_map(self, node: yaml.MappingNode) -> Iterator[dict]:
-        result: dict = {}
-        yield result  # still empty, because an alias inside it may mean itself
-        result.update(self.construct_mapping(node))
-        self.lines[id(result)] = {self.construct_key(key): _line(key) for key, _ in node.value}
-
-    def construct_yaml_seq(self, node: yaml.SequenceNode) -> Iterator[list]:
-        result: list = []
-        yield result
-        result.extend(self.construct_sequence(node))
-        self.lines[id(result)] = {i: _line(item) for i, item in enumerate(node.value)}
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Check the keys, then resolve merge keys and keep one pair for each key."""
+        lines: dict[Any, int] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                for block in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
+                    if not isinstance(block, yaml.MappingNode):
+                        raise self.fault(block, "'<<' merges blocks of keys and values, found something else")
+                continue
+            key = self.construct_key(key_node)
+            if key in lines:
+                raise self.fault(key_node, f"the key {key!r} stands twice (first on line {lines[key]}); keep one")
+            lines[key] = _line(key_node)
+        super().flatten_mapping(node)
+        node.value = list({self.construct_key(pair[0]): pair for pair in node.value}.values())
 
     def read(self) -> Document:
         """The document with its lines by path. A block that contains itself raises HeterosegError."""
-        node = self.get_single_node()
-        data = {} if node is None else self.construct_document(node)
-        lines: dict[tuple, int | str] = {} if node is None else {(): _line(node)}
-        waiting: list[tuple[tuple, Any, tuple[int, ...]]] = [((), data, ())]
+        root = self.get_single_node()
+        if root is None:
+            return Document(self.path, {})
+        data, lines = self.construct_document(root), {(): _line(root)}
+        waiting: list[tuple[tuple, yaml.Node, tuple[yaml.Node, ...]]] = [((), root, ())]
         while waiting:
-            loc, block, outer = waiting.pop()
-            if id(block) in outer:
+            loc, node, outer = waiting.pop()
+            if node in outer:
                 told = "an alias refers to the block that contains it; write the block out"
                 raise HeterosegError(f"{self.path}:{lines[loc]}: {told}")
-            for key, line in self.lines.get(id(block), {}).items():
-                lines[(*loc, key)] = line
-                waiting.append(((*loc, key), block[key], (*outer, id(block))))
+            parts: list[tuple[Any, yaml.Node, yaml.Node]] = []  # key, where it stands, value
+            if isinstance(node, yaml.MappingNode):
+                parts = [(self.construct_key(key), key, value) for key, value in node.value]
+            elif isinstance(node, yaml.SequenceNode):
+                parts = [(i, item, item) for i, item in enumerate(node.value)]
+            for key, place, value in parts:
+                lines[*loc, key] = _line(place)
+                waiting.append(((*loc, key), value, (*outer, node)))
         return Document(self.path, data, lines)
-
-
-for _kind in ("map", "seq"):
-    _LineLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", getattr(_LineLoader, f"construct_yaml_{_kind}"))
 
 
 def _line(node: yaml.Node) -> int:
@@ -167,12 +148,11 @@ def parse_yaml(text: str, path: Path) -> Document:
     except RecursionError:
         raise HeterosegError(f"{path}: not valid YAML, blocks are nested too deeply") from None
     except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        expected = (
-            "expected a plain value" if isinstance(error, yaml.constructor.ConstructorError) else "not valid YAML"
-        )
-        line = f":{mark.line + 1}" if mark else ""
-        raise HeterosegError(f"{path}{line}: {expected}, {problem or getattr(error, 'reason', error)}") from None
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else path
+        told = "expected a plain value" if isinstance(error, ConstructorError) else "not valid YAML"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", error)
+        raise HeterosegError(f"{place}: {told}, {problem}") from None
 
 
 def read_text(path: Path) -> str:
