@@ -116,7 +116,7 @@ def measure(path: Path, size: tuple[int, int], seconds: float, threads: int) -> 
     assert isinstance(model.network, ExportedNetwork)
     return {
         "classes": len(model.taxonomy.leaves),
-        "depth": max(map(model.taxonomy.depth, model.taxonomy.leaves)),
+        "depth": max(model.taxonomy.depths),
         "head": "lazy" if model.network.lazy else "dense",
         "size": list(size),
         "frames": len(frames),

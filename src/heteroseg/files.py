@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -19,6 +19,8 @@ from yaml.constructor import ConstructorError
 from heteroseg.errors import HeterosegError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
+Fault = tuple[tuple[str | int, ...], str]
+"""Keys and indices into a file, and what is wrong there."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class Document:
                 line = self.lines[loc[:end]]
                 return line if isinstance(line, str) else f"{self.path}:{line}"
         return str(self.path)
+
+    def raise_faults(self, faults: Iterable[Fault]) -> None:
+        """Raise one HeterosegError that tells each fault with file and line, if there are any."""
+        told = [f"{self.where(*loc)}: {text}" for loc, text in faults]
+        if told:
+            raise HeterosegError(*told)
 
     def parse(self, model: type[Model]) -> Model:
         """Validate the document; every fault becomes one sentence with file and line."""
@@ -113,7 +121,8 @@ class _LineLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
         root = self.get_single_node()
         if root is None:
             return Document(self.path, {})
-        data, lines = self.construct_document(root), {(): _line(root)}
+        data = self.construct_document(root)
+        lines: dict[tuple, int | str] = {(): _line(root)}
         waiting: list[tuple[tuple, yaml.Node, tuple[yaml.Node, ...]]] = [((), root, ())]
         while waiting:
             loc, node, outer = waiting.pop()

@@ -325,7 +325,7 @@ def test_a_probability_is_the_sum_over_its_children(tiny_model, prediction):
     tree = tiny_model.taxonomy
     assert np.abs(prediction.probs("root") - 1).max() < 1e-5
     inner = [n for n in range(len(tree)) if tree.children[n]]
-    for node in (inner[1], inner[-1], max(inner, key=tree.depth)):
+    for node in (inner[1], inner[-1], max(inner, key=tree.depths.__getitem__)):
         parts = sum(prediction.probs(tree.names[c]) for c in tree.children[node])
         whole = prediction.probs(tree.names[node])
         assert whole.shape == ODD

@@ -98,7 +98,7 @@ def open_image(path: Path, limits: Limits) -> np.ndarray:
 
 def cut(nodes: np.ndarray, tree: Taxonomy, depth: int) -> np.ndarray:
     """(H, W) int64 decided nodes, each replaced by the one above it at `depth` (0 is the root); -1 stays."""
-    table = [tree.path(n)[min(depth, tree.depth(n))] for n in range(len(tree))]
+    table = [tree.path(n)[min(depth, tree.depths[n])] for n in range(len(tree))]
     return np.array([*table, -1])[nodes]
 
 

@@ -311,7 +311,7 @@ def build_service(models: Mapping[str, Model], turns: Turns) -> FastAPI:
             ModelInfo(
                 name=name,
                 digest=model.digest,
-                depth=max(map(model.taxonomy.depth, model.taxonomy.leaves)),
+                depth=max(model.taxonomy.depths),
                 label_spaces={s: label_infos(space_named(model, s)) for s in spaces(model)},
             )
             for name, model in models.items()

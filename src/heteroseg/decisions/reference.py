@@ -148,7 +148,7 @@ def decide(
     node = torch.zeros(batch, height, width, dtype=torch.long, device=logits.device)
     stop = [not kids for kids in tree.children] if stops is None else stops.tolist()
     assumed = assumed or {}
-    for n in sorted(range(len(tree)), key=tree.depth):
+    for n in sorted(range(len(tree)), key=tree.depths.__getitem__):
         if stop[n] or not tree.children[n]:
             continue
         reached = node == n

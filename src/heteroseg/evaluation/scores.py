@@ -147,7 +147,7 @@ def _table(names: Sequence[str], result: Scores, shown: np.ndarray) -> dict[str,
 def _levels(counts: np.ndarray, space: LabelSpace) -> dict[str, dict[str, Any]]:
     """The scores when the tree is cut at each depth above the deepest."""
     tree, evaluated, result = space.taxonomy, space.evaluated, {}
-    for depth in range(1, max(map(tree.depth, tree.leaves))):
+    for depth in range(1, max(tree.depths)):
         groups, names = groups_at_depth(space, depth)
         merged = merge(counts * evaluated[:, None], groups, len(names))
         shown = np.isin(np.arange(len(names)), groups[evaluated])

@@ -1,24 +1,15 @@
 """What a taxonomy or a label space holds, as plain text: checked, and shown whole."""
 
-import numpy as np
-
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace, load_label_space
-from heteroseg.labels.taxonomy import Taxonomy, find_spec, load_taxonomy
+from heteroseg.labels.taxonomy import Taxonomy, find_spec, load_taxonomy, shipped_specs
 
 
 def _load_spec(name: str) -> Taxonomy | LabelSpace:
     """A taxonomy or a label space, by what the file holds; for a plain name, whichever is shipped."""
-    if not name.endswith((".yaml", ".yml")):
-        try:
-            return load_taxonomy(name)
-        except HeterosegError as error:
-            try:
-                return load_label_space(name)
-            except HeterosegError as second:
-                raise HeterosegError(*(error.faults if "no shipped file" in str(second) else second.faults)) from None
-    document = find_spec("taxonomies", name)
-    keys = set(document.data) if isinstance(document.data, dict) else set()
+    kind = "label_spaces" if name in shipped_specs("label_spaces") else "taxonomies"
+    data = find_spec(kind, name).data
+    keys = set(data) if isinstance(data, dict) else set()
     if "labels" in keys:
         return load_label_space(name)
     if "tree" in keys:
@@ -43,22 +34,17 @@ def check_spec_file(name: str) -> str:
 
 def _undeclared(space: LabelSpace) -> list[str]:
     """A note for each label that may also be what others say, where the space does not tell if these are complete."""
-    evaluated = np.flatnonzero(space.evaluated)
-    sizes = space.meaning_table.sum(1)[evaluated]
-    first_leaves = space.meaning_table[evaluated].argmax(1)
-    nodes = {i: [space.taxonomy.names[n] for n in space.taxonomy.cover(space.labels[i].leaves)] for i in evaluated}
+    evaluated = [label for label, counts in zip(space.labels, space.evaluated, strict=True) if counts]
     notes = []
-    for i, size in zip(evaluated, sizes, strict=True):
-        narrower = evaluated[space.meaning_table[i, first_leaves] & (sizes < size)]  # labels are disjoint or nested
-        told_apart = space.meaning_table[i] & ~space.training_table[i]
-        if told_apart.any():
-            narrower = narrower[~(space.meaning_table[narrower] & told_apart).any(1)]
-        names = [node for b in narrower for node in nodes[b]]
-        if names and not any(name in space.file.coverage for name in names):
+    for i, label in enumerate(space.labels):
+        told_apart = label.leaves - space.training_leaves(i)
+        narrower = [b for b in evaluated if b.leaves < label.leaves and b.leaves.isdisjoint(told_apart)]
+        names = [space.taxonomy.names[n] for b in narrower for n in space.taxonomy.cover(b.leaves)]
+        if space.evaluated[i] and names and space.file.coverage.keys().isdisjoint(names):
             coverage = ", ".join(f"{name}: complete" for name in names[:3]) + (", ..." if names[3:] else "")
             notes.append(
-                f"  note: training takes {space.labels[i].name!r} for all that may also be "
-                f"{space.labels[narrower[0]].name!r}{' and others' if len(narrower) > 1 else ''}; "
+                f"  note: training takes {label.name!r} for all that may also be "
+                f"{narrower[0].name!r}{' and others' if len(narrower) > 1 else ''}; "
                 f"if these are labelled wherever they occur, add 'coverage: {{{coverage}}}'"
             )
     return notes
@@ -73,7 +59,7 @@ def show_spec_file(name: str) -> str:
             owns = spec.classifier_of[n]
             logit = f"  [{spec.channel_of[n]}]" if spec.channel_of[n] >= 0 else ""
             count = f"  classifier {owns}: {len(spec.children[n])} classes" if owns >= 0 else ""
-            lines.append(f"{'  ' * spec.depth(n)}{node}{logit}{count}")
+            lines.append(f"{'  ' * spec.depths[n]}{node}{logit}{count}")
         return "\n".join(lines)
     width = max(len(label.name) for label in spec.labels)
     for label in spec.labels:

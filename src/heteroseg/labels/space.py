@@ -4,7 +4,7 @@ Each label names one node, several nodes (a union, also across the tree) or is i
 the leaves that a label covers are all that training, decisions and evaluation need to know about it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +13,16 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from heteroseg.errors import HeterosegError
-from heteroseg.files import Document
-from heteroseg.labels.space_faults import faults_of_file, faults_of_space
-from heteroseg.labels.taxonomy import Color, Taxonomy, distinct_colors, find_spec, load_taxonomy
+from heteroseg.errors import nearest
+from heteroseg.files import Document, Fault
+from heteroseg.labels.taxonomy import ROOT, Color, Taxonomy, distinct_colors, find_spec, load_taxonomy
 
 Coverage = Literal["positives", "complete", "none"]
 OUTSIDE = -1
 """The label index of what is none of the labels of a space."""
 OUTSIDE_NAME = "(outside)"
 """Stands for OUTSIDE where labels are named: in confusions, in counts of pixels."""
+MOST_HINTS = 20  # a hint is a search through all names, so a file for another taxonomy gets only some
 BoxShape = Literal["rectangle", "disc", "triangle_up", "triangle_down", "diamond", "octagon"]
 
 
@@ -126,16 +126,15 @@ class LabelSpace:
 
         `label_indices` (int) are positions in `labels`; all below 0 get the id `outside`.
         """
-        ids: np.ndarray = self._stored[np.maximum(label_indices, OUTSIDE)]  # OUTSIDE is the last entry
-        return ids
+        return np.asarray(self._stored[np.maximum(label_indices, OUTSIDE)])  # OUTSIDE is the last entry
 
     @cached_property
     def _index_tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids in rising order, what `indices_of` answers for each, and its answers for -2, -1, 0, ... up to 2**16."""
+        """-1 and the ids in rising order, what `indices_of` answers for each, and its answers for -2 ... 2**16."""
         order = np.argsort(self.ids)
-        ids, indices = self.ids[order], np.where(self.ignored, -1, np.arange(len(self.ids))).astype(np.int16)[order]
+        ids = np.append(-1, self.ids[order])
+        indices = np.append(-1, np.where(self.ignored, -1, np.arange(len(order)))[order]).astype(np.int16)
         table = np.full(min(ids[-1], 2**16) + 4, -2, np.int16)
-        table[1] = -1
         table[ids[ids <= 2**16] + 2] = indices[ids <= 2**16]
         return ids, indices, table
 
@@ -148,8 +147,7 @@ class LabelSpace:
         if known[-1] <= 2**16:
             return table.take(ids.astype(np.int64) + 2, mode="clip")
         nearest_known = np.searchsorted(known, ids).clip(max=len(known) - 1)
-        listed = known[nearest_known] == ids
-        return np.where(listed, indices[nearest_known], np.where(ids == -1, -1, -2)).astype(np.int16)
+        return np.where(known[nearest_known] == ids, indices[nearest_known], np.int16(-2))
 
     @cached_property
     def ignored(self) -> np.ndarray:
@@ -206,8 +204,7 @@ class LabelSpace:
     def stops(self) -> np.ndarray:
         """(nodes,) bool: nodes under which every leaf has the same label, so a decision need not go deeper."""
         lowest, highest = self._label_range
-        same: np.ndarray = lowest == highest
-        return same
+        return np.asarray(lowest == highest)
 
     @cached_property
     def _label_range(self) -> tuple[np.ndarray, np.ndarray]:
@@ -225,15 +222,13 @@ class LabelSpace:
     def training_table(self) -> np.ndarray:
         """(targets, leaves) bool: the leaves that a pixel with this target can be, as `training_leaves` says."""
         tree, meanings = self.taxonomy, self.meaning_table
-        nodes: dict[str, list[int]] = {"complete": [], "none": [], "positives": []}
-        for name, kind in self.file.coverage.items():
-            nodes[kind].append(tree.index(name))
-        result = meanings.copy()
-        sizes = meanings.sum(1)
-        for start, stop in (tree.spans[node] for node in nodes["complete"]):
+        coverage = [(tree.index(name), kind) for name, kind in self.file.coverage.items()]
+        result, sizes = meanings.copy(), meanings.sum(1)
+        for start, stop in (tree.spans[node] for node, kind in coverage if kind == "complete"):
             wider = meanings[:, start:stop].all(1) & (sizes > stop - start)
             result[wider, start:stop] = False
-        for node in sorted(nodes["none"], key=tree.depth, reverse=True):
+        unmarked = [node for node, kind in coverage if kind == "none"]
+        for node in sorted(unmarked, key=tree.depths.__getitem__, reverse=True):
             touched = result[:, slice(*tree.spans[node])].any(1)
             result[touched, slice(*tree.spans[tree.parents[node]])] = True
         if self.file.around_boxes is not None:
@@ -252,20 +247,20 @@ class LabelSpace:
 
 def own_space(taxonomy: Taxonomy) -> LabelSpace:
     """A taxonomy's leaves as a label space of its own: ids 1, 2, ... in tree order, 0 where nothing is decided."""
-    entries = [
-        LabelEntry(id=i + 1, name=taxonomy.names[leaf], nodes=taxonomy.names[leaf], color=taxonomy.colors[leaf])
-        for i, leaf in enumerate(taxonomy.leaves)
-    ]
-    return build_label_space(LabelSpaceFile(name="leaves", taxonomy=taxonomy.name, outside=0, labels=entries), taxonomy)
+    return _space_of(taxonomy, "leaves", taxonomy.leaves)
 
 
 def node_space(taxonomy: Taxonomy, name: str) -> LabelSpace:
     """Every node as a label, in the tree's order: ids 1, 2, ... (the root is 1), 0 where nothing is decided."""
-    entries = [
-        LabelEntry(id=n + 1, name=node, nodes=node, color=taxonomy.colors[n], evaluate=not taxonomy.children[n])
-        for n, node in enumerate(taxonomy.names)
-    ]
-    return build_label_space(LabelSpaceFile(name=name, taxonomy=taxonomy.name, outside=0, labels=entries), taxonomy)
+    return _space_of(taxonomy, name, range(len(taxonomy)))
+
+
+def _space_of(taxonomy: Taxonomy, name: str, nodes: Iterable[int]) -> LabelSpace:
+    labels = []
+    for i, n in enumerate(nodes, 1):
+        node, color, evaluate = taxonomy.names[n], taxonomy.colors[n], not taxonomy.children[n]
+        labels.append(LabelEntry(id=i, name=node, nodes=node, color=color, evaluate=evaluate))
+    return build_label_space(LabelSpaceFile(name=name, taxonomy=taxonomy.name, outside=0, labels=labels), taxonomy)
 
 
 def build_label_space(file: LabelSpaceFile, taxonomy: Taxonomy, document: Document | None = None) -> LabelSpace:
@@ -273,22 +268,93 @@ def build_label_space(file: LabelSpaceFile, taxonomy: Taxonomy, document: Docume
 
     `document` is what the label space was read from: faults then name file and line.
     """
-
-    def place(*loc: str | int) -> str:
-        return document.where(*loc) if document else f"label space {file.name!r}"
-
-    faults = faults_of_file(file, taxonomy, place)
-    palette = distinct_colors(len(file.labels))
+    document = document or Document(Path(), None, {(): f"label space {file.name!r}"})
+    document.raise_faults(_faults_of_file(file, taxonomy))
     labels = []
-    for entry, color in zip(file.labels, palette, strict=True):
-        spans = [taxonomy.spans[taxonomy.index(node)] for node in entry.node_names if node in taxonomy]
-        leaves = frozenset(leaf for span in spans for leaf in range(*span))
+    for entry, color in zip(file.labels, distinct_colors(len(file.labels)), strict=True):
+        leaves = frozenset[int]().union(*(taxonomy.leaves_of(taxonomy.index(node)) for node in entry.node_names))
         labels.append(Label(entry.id, entry.name, leaves, entry.color or color, entry.evaluate, entry.shape))
     space = LabelSpace(file.name, taxonomy, tuple(labels), file)
-    faults = faults or faults_of_space(space, place)
-    if faults:
-        raise HeterosegError(*faults)
+    document.raise_faults(_faults_of_space(space))
     return space
+
+
+def _faults_of_file(file: LabelSpaceFile, taxonomy: Taxonomy) -> Iterator[Fault]:
+    """What is wrong with the entries of a file, each by itself and in their names of nodes."""
+    left = iter(range(MOST_HINTS))
+    by_id: dict[int, LabelEntry] = {}
+    by_name: dict[str, LabelEntry] = {}
+
+    def hint(name: str) -> str:
+        return "" if next(left, None) is None else nearest(name, taxonomy.names)
+
+    for loc, node in _named_nodes(file):
+        if node not in taxonomy:
+            yield loc, f"{node!r} is no node of taxonomy {taxonomy.name!r}{hint(node)}"
+        elif node == ROOT and loc[0] in ("coverage", "assume", "around_boxes"):
+            yield loc, f"'{loc[0]}' must name a node below the root"
+        elif loc[0] == "around_boxes" and taxonomy.spans[taxonomy.index(node)] == taxonomy.spans[0]:
+            yield loc, f"{node!r} holds every leaf, so nothing is left around boxes; name a node below"
+    for i, entry in enumerate(file.labels):
+        name, loc = entry.name, ("labels", i)
+        if entry.id in by_id:
+            yield loc, f"id {entry.id} of {name!r} is already the id of {by_id[entry.id].name!r}; ids are unique"
+        if name in by_name:
+            yield loc, f"the name {name!r} stands twice (also line of id {by_name[name].id}); names are unique"
+        by_id.setdefault(entry.id, entry)
+        by_name.setdefault(name, entry)
+        if entry.ignore and entry.node_names:
+            yield loc, f"label {name!r} names nodes and says 'ignore: true'; keep one of the two"
+        if not entry.ignore and not entry.node_names:
+            yield loc, f"label {name!r} (id {entry.id}) is not mapped; give 'nodes:' or 'ignore: true'{hint(name)}"
+        if entry.color and not all(0 <= c <= 255 for c in entry.color):
+            yield loc, f"the colour of {name!r} must be three numbers from 0 to 255, found {list(entry.color)}"
+        if entry.id == file.outside and any(node in taxonomy for node in entry.node_names):
+            yield ("outside",), f"'outside' must be an id of no label or of an ignored one, found {entry.id} ({name!r})"
+        yield from ((loc, f"the union {name!r} covers {told}") for told in _covered_twice(entry, taxonomy))
+
+
+def _named_nodes(file: LabelSpaceFile) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Each name of a node with its place in the file."""
+    for i, entry in enumerate(file.labels):
+        yield from ((("labels", i, "nodes"), node) for node in entry.node_names)
+    around, gate = [file.around_boxes.excludes] if file.around_boxes else [], [file.gate] if file.gate else []
+    for key, nodes in ("coverage", file.coverage), ("assume", file.assume), ("around_boxes", around), ("gate", gate):
+        yield from (((key, node), node) for node in nodes)
+
+
+def _covered_twice(entry: LabelEntry, taxonomy: Taxonomy) -> Iterator[str]:
+    """For each node of a union that covers a leaf again: which leaf, and the two nodes."""
+    owner: dict[int, str] = {}  # of each leaf, the node of the union that covers it
+    for node in entry.node_names if len(entry.node_names) > 1 else []:
+        leaves = taxonomy.leaves_of(taxonomy.index(node)) if node in taxonomy else frozenset()
+        shared = min(leaves & owner.keys(), default=None)
+        if shared is not None:
+            leaf = taxonomy.names[taxonomy.leaves[shared]]
+            yield f"{leaf!r} twice, by {owner[shared]!r} and by {node!r}; drop one of them"
+        owner.update(dict.fromkeys(leaves, node))
+
+
+def _faults_of_space(space: LabelSpace) -> Iterator[Fault]:
+    """What is wrong with what the labels mean together."""
+    labels, owner, crossing = space.labels, np.full(len(space.taxonomy.leaves), -1), False
+    for i in space.widest_first:
+        owners = owner[space.meaning_table[i]]
+        crossing = crossing or bool((owners != owners[:1]).any())  # a narrower label is partly in a wider one
+        owner[space.meaning_table[i]] = i
+    pairs = ((k, a, b) for k, a in enumerate(labels) for b in labels[:k])
+    for k, a, b in pairs if crossing else ():
+        if a.leaves & b.leaves and not (a.leaves <= b.leaves or b.leaves <= a.leaves):
+            told = "overlap without one containing the other; split the shared node in the taxonomy so that each label"
+            yield ("labels", k), f"labels {a.name!r} and {b.name!r} {told} names its own part"
+    trained, shown = np.count_nonzero(space.training_table, axis=1), set(owner.tolist())
+    for i, label in enumerate(labels):
+        if label.leaves and not trained[i]:
+            told = f"coverage 'complete' for all that {label.name!r} covers leaves no meaning for it"
+            yield ("coverage",), f"{told}; take one of these nodes out, or drop the label"
+        if space.evaluated[i] and i not in shown:
+            told = "is evaluated, but no leaf can express it, because other labels take all of its leaves"
+            yield ("labels", i), f"label {label.name!r} {told}; add a leaf for it or say 'evaluate: false'"
 
 
 def hold_out(space: LabelSpace, nodes: Sequence[str]) -> LabelSpace:
@@ -314,7 +380,4 @@ def load_label_space(name: str, taxonomy: Taxonomy | None = None, beside: Path |
     """
     document = find_spec("label_spaces", name, beside)
     file = document.parse(LabelSpaceFile)
-    if taxonomy is None:
-        folder = document.path.parent if name.endswith((".yaml", ".yml")) else None
-        taxonomy = load_taxonomy(file.taxonomy, folder)
-    return build_label_space(file, taxonomy, document)
+    return build_label_space(file, taxonomy or load_taxonomy(file.taxonomy, document.path.parent), document)

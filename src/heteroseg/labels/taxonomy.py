@@ -12,16 +12,17 @@ owns one softmax over them (Meletis & Dubbelman, IV 2018, section III).
 """
 
 import colorsys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files as package_files
+from itertools import accumulate
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.files import Document, parse_yaml, read_yaml
+from heteroseg.files import Document, Fault, parse_yaml, read_yaml
 
 ROOT = "root"
 Color = tuple[int, int, int]
@@ -76,10 +77,10 @@ class Taxonomy:
     colors: tuple[Color, ...]
     description: str = ""
     void: bool = False
-    _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_index", {name: i for i, name in enumerate(self.names)})
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.names)}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -102,9 +103,8 @@ class Taxonomy:
     def children(self) -> tuple[tuple[int, ...], ...]:
         """The children of each node, in the order of the file."""
         result: list[list[int]] = [[] for _ in self.names]
-        for node, parent in enumerate(self.parents):
-            if parent >= 0:
-                result[parent].append(node)
+        for node in range(1, len(self)):
+            result[self.parents[node]].append(node)
         return tuple(map(tuple, result))
 
     @cached_property
@@ -115,13 +115,11 @@ class Taxonomy:
     @cached_property
     def spans(self) -> tuple[tuple[int, int], ...]:
         """For each node the half-open range of its leaves in `leaves`."""
-        starts, stops = [0] * len(self), [0] * len(self)
-        for position, leaf in enumerate(self.leaves):
-            starts[leaf], stops[leaf] = position, position + 1
-        for node in reversed(range(len(self))):
-            if self.children[node]:
-                starts[node], stops[node] = starts[self.children[node][0]], stops[self.children[node][-1]]
-        return tuple(zip(starts, stops, strict=True))
+        starts = [0, *accumulate(not children for children in self.children)]  # how many leaves come before each node
+        stops = starts[1:]
+        for node in reversed(range(1, len(self))):
+            stops[self.parents[node]] = max(stops[self.parents[node]], stops[node])
+        return tuple(zip(starts, stops, strict=False))
 
     def leaves_of(self, node: int) -> frozenset[int]:
         """Positions in `leaves` of the leaves at or under a node."""
@@ -135,33 +133,18 @@ class Taxonomy:
         return tuple(reversed(result))
 
     @cached_property
-    def _depths(self) -> tuple[int, ...]:
-        depths: list[int] = []
-        for parent in self.parents:
-            depths.append(depths[parent] + 1 if parent >= 0 else 0)
+    def depths(self) -> tuple[int, ...]:
+        """For each node how many steps it lies below the root."""
+        depths = [0]
+        for parent in self.parents[1:]:
+            depths.append(depths[parent] + 1)
         return tuple(depths)
-
-    def depth(self, node: int) -> int:
-        """How many steps the node lies below the root."""
-        return self._depths[node]
-
-    @cached_property
-    def _stops(self) -> tuple[int, ...]:
-        """For each node the number after the last node under it."""
-        stops = list(range(1, len(self) + 1))
-        for node in reversed(range(1, len(self))):
-            stops[self.parents[node]] = max(stops[self.parents[node]], stops[node])
-        return tuple(stops)
-
-    def is_under(self, node: int, above: int) -> bool:
-        """Whether `node` is `above` or lies under it."""
-        return above <= node < self._stops[above]
 
     def common_ancestor(self, nodes: Iterable[int]) -> int:
         """The deepest node on the paths of all `nodes` (may be one of them)."""
         numbers = list(nodes)
         result, last = min(numbers), max(numbers)  # in depth-first order the others lie between these two
-        while not self.is_under(last, result):
+        while self.spans[result][1] < self.spans[last][1]:
             result = self.parents[result]
         return result
 
@@ -169,19 +152,18 @@ class Taxonomy:
         """The fewest disjoint nodes, in tree order, whose leaves are exactly `leaves` (positions in `leaves`)."""
         inside = sorted(leaves)
         nodes: list[int] = []
-        taken = 0
+        end = 0
         for i, leaf in enumerate(inside):
-            if leaf < taken:
+            if leaf < end:
                 continue
-            node = self.leaves[leaf]
-            while node:  # climb as long as all leaves of the parent are inside
-                start, stop = self.spans[self.parents[node]]
+            nodes.append(self.leaves[leaf])
+            while nodes[-1]:  # climb as long as all leaves of the parent are inside
+                start, stop = self.spans[self.parents[nodes[-1]]]
                 last = i + stop - start - 1
-                if start != leaf or last >= len(inside) or inside[last] != stop - 1:
+                if start != leaf or inside[last : last + 1] != [stop - 1]:
                     break
-                node = self.parents[node]
-            nodes.append(node)
-            taken = self.spans[node][1]
+                nodes[-1] = self.parents[nodes[-1]]
+            end = self.spans[nodes[-1]][1]
         return tuple(nodes)
 
     @cached_property
@@ -189,7 +171,7 @@ class Taxonomy:
         """All classifiers, top down; their slices partition the fused logits."""
         result: list[Classifier] = []
         start = 0
-        for node in sorted(range(len(self)), key=self.depth):
+        for node in sorted(range(len(self)), key=self.depths.__getitem__):
             if len(self.children[node]) >= 2:
                 result.append(Classifier(node, self.children[node], start, self.void))
                 start = result[-1].stop
@@ -203,19 +185,14 @@ class Taxonomy:
     @cached_property
     def channel_of(self) -> tuple[int, ...]:
         """Each node's channel in the fused logits; -1 for the root and for only children."""
-        result = [-1] * len(self)
-        for classifier in self.classifiers:
-            for i, child in enumerate(classifier.children):
-                result[child] = classifier.start + i
-        return tuple(result)
+        channels = {child: c.start + i for c in self.classifiers for i, child in enumerate(c.children)}
+        return tuple(channels.get(node, -1) for node in range(len(self)))
 
     @cached_property
     def classifier_of(self) -> tuple[int, ...]:
         """For each node the classifier that it owns, -1 where it owns none."""
-        result = [-1] * len(self)
-        for i, classifier in enumerate(self.classifiers):
-            result[classifier.node] = i
-        return tuple(result)
+        owned = {classifier.node: i for i, classifier in enumerate(self.classifiers)}
+        return tuple(owned.get(node, -1) for node in range(len(self)))
 
     def to_file(self) -> TaxonomyFile:
         """The tree as a file holds it."""
@@ -239,53 +216,51 @@ def build_taxonomy(file: TaxonomyFile, document: Document | None = None, void: b
     `document` is what the tree was read from: faults then name file and line.
     """
 
-    def place(*loc: str | int) -> str:
-        return document.where(*loc) if document else f"taxonomy {file.name!r}"
-
-    listed_at, faults = _list_children(file.tree, place)
+    document = document or Document(Path(), None, {(): f"taxonomy {file.name!r}"})
     names, parents = _number_nodes(file.tree)
     known = set(names)
-    faults += _unreached(file.tree, known, listed_at, place)
+    faults = list(_faults_of_tree(file.tree, known, document))
     if not faults and all(len(children) < 2 for children in file.tree.values()):
-        faults.append(f"{place('tree')}: the tree has no node with two or more children, so there is nothing to decide")
-    for name in file.colors:
-        if name not in known:
-            hint = nearest(name, names)
-            faults.append(f"{place('colors', name)}: a colour is given for {name!r}, which is no node{hint}")
+        faults.append((("tree",), "the tree has no node with two or more children, so there is nothing to decide"))
     for name, color in file.colors.items():
+        if name not in known:
+            faults.append((("colors", name), f"a colour is given for {name!r}, which is no node{nearest(name, names)}"))
         if not all(0 <= c <= 255 for c in color):
             told = f"the colour of {name!r} must be three numbers from 0 to 255, found {list(color)}"
-            faults.append(f"{place('colors', name)}: {told}")
-    if faults:
-        raise HeterosegError(*faults)
+            faults.append((("colors", name), told))
+    document.raise_faults(faults)
     palette = distinct_colors(len(names))
-    colors = tuple(file.colors.get(name, palette[i]) for i, name in enumerate(names))
+    colors = tuple(file.colors.get(name, color) for name, color in zip(names, palette, strict=True))
     return Taxonomy(file.name, tuple(names), tuple(parents), colors, file.description, void)
 
 
-def _list_children(
-    tree: dict[str, list[str]], place: Callable[..., str]
-) -> tuple[dict[str, tuple[str, int]], list[str]]:
-    """Where each node is listed as a child, as (parent, position), and what is wrong with the lists."""
+def _faults_of_tree(tree: dict[str, list[str]], known: set[str], document: Document) -> Iterator[Fault]:
+    """What is wrong with the lists of children; `known` are the nodes below the root."""
     listed_at: dict[str, tuple[str, int]] = {}
-    faults = []
     for parent, children in tree.items():
         if not children:
-            told = f"node {parent!r} lists no children; name some, or drop the line to make it a leaf"
-            faults.append(f"{place('tree', parent)}: {told}")
+            yield ("tree", parent), f"node {parent!r} lists no children; name some, or drop the line to make it a leaf"
         for i, child in enumerate(children):
-            where = place("tree", parent, i)
             if child == ROOT:
-                faults.append(f"{where}: 'root' is the top of the tree and cannot be a child of {parent!r}")
+                yield ("tree", parent, i), f"'root' is the top of the tree and cannot be a child of {parent!r}"
             elif child in listed_at:
-                first = place("tree", *listed_at[child])
+                first = document.where("tree", *listed_at[child])
                 told = f"node {child!r} stands twice in the tree (first at {first}); every name must be unique"
-                faults.append(f"{where}: {told}")
+                yield ("tree", parent, i), told
             else:
                 listed_at[child] = (parent, i)
     if ROOT not in tree:
-        faults.append(f"{place('tree')}: the tree has no 'root' entry; add 'root: [...]' with the topmost classes")
-    return listed_at, faults
+        yield ("tree",), "the tree has no 'root' entry; add 'root: [...]' with the topmost classes"
+    for name in (name for name in tree if name not in known):
+        steps: dict[str, None] = {}  # a dict keeps the order
+        above: str | None = name
+        while above is not None and above not in steps:
+            steps[above] = None
+            above = listed_at[above][0] if above in listed_at else None
+        if above is None:
+            yield ("tree", name), f"node {name!r} is an orphan, no other node lists it as a child{nearest(name, known)}"
+        else:
+            yield ("tree", name), f"node {name!r} is on or under a cycle ({' < '.join([*steps, above])})"
 
 
 def _number_nodes(tree: dict[str, list[str]]) -> tuple[list[str], list[int]]:
@@ -302,46 +277,27 @@ def _number_nodes(tree: dict[str, list[str]]) -> tuple[list[str], list[int]]:
     return list(numbers), parents
 
 
-def _unreached(
-    tree: dict[str, list[str]], known: set[str], listed_at: dict[str, tuple[str, int]], place: Callable[..., str]
-) -> list[str]:
-    """A fault for each line of the tree that is not below the root: an orphan, or on or under a cycle."""
-    faults = []
-    for name in tree:
-        if name in known:
-            continue
-        steps = {name: None}  # a dict keeps the order
-        above = name
-        while above in listed_at and listed_at[above][0] not in steps:
-            above = listed_at[above][0]
-            steps[above] = None
-        if above in listed_at:
-            cycle = " < ".join([*steps, listed_at[above][0]])
-            told = f"node {name!r} is on or under a cycle ({cycle})"
-        else:
-            told = f"node {name!r} is an orphan, no other node lists it as a child{nearest(name, known)}"
-        faults.append(f"{place('tree', name)}: {told}")
-    return faults
+def shipped_specs(kind: str) -> list[str]:
+    """The names of the specs that ship; `kind` is 'taxonomies' or 'label_spaces'."""
+    folder = package_files("heteroseg") / "specs" / kind
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
 def find_spec(kind: str, name: str, beside: Path | None = None) -> Document:
     """Read a shipped spec by its name or a user's file by its path.
 
-    `kind` is 'taxonomies' or 'label_spaces'; a path is tried relative to the folder `beside` first.
+    `kind` is as for `shipped_specs`; a path is tried relative to the folder `beside` first.
     """
     if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if beside is not None and not path.is_absolute():
-            path = beside / path
-        return read_yaml(path)
-    folder = package_files("heteroseg") / "specs" / kind
-    shipped = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+        return read_yaml((beside or Path()) / name)
+    shipped = shipped_specs(kind)
     if name not in shipped:
         raise HeterosegError(
             f"there is no shipped file {name!r} in {kind}{nearest(name, shipped)}; "
             f"shipped are {', '.join(shipped)}; a file of your own is named with its ending .yaml"
         )
-    return parse_yaml((folder / f"{name}.yaml").read_text(encoding="utf-8"), Path(f"{name}.yaml"))
+    text = (package_files("heteroseg") / "specs" / kind / f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_yaml(text, Path(f"{name}.yaml"))
 
 
 def load_taxonomy(name: str, beside: Path | None = None, void: bool = False) -> Taxonomy:

@@ -106,7 +106,7 @@ def decisions(counts: np.ndarray, space: LabelSpace) -> list[dict[str, Any]]:
         pixels = int(counts[true, predicted])
         node = junction(space, true, predicted)[0]
         passed = tree.path(_owner(space, true))[:-1]  # nodes at which this truth has to be decided further
-        steps = {*passed[: tree.depth(node) + 1]}
+        steps = {*passed[: tree.depths[node] + 1]}
         if true != predicted:
             wrong[node] += pixels
             steps.add(node)
@@ -115,7 +115,7 @@ def decisions(counts: np.ndarray, space: LabelSpace) -> list[dict[str, Any]]:
     return [
         {
             "node": tree.names[n],
-            "depth": tree.depth(n),
+            "depth": tree.depths[n],
             "came": came[n],
             "wrong": wrong[n],
             "rate": wrong[n] / came[n],
