@@ -71,24 +71,19 @@ def require_same(part: Part, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train and score: a part of a way with one seed, in its folder `place`."""
+    """One network to train and score: a part of a way with one seed. Its RUN lies in the folder of the part."""
 
     part: Part
-    place: Path
+    run: Path
     seed: int
     spaces: dict[str, LabelSpace]
 
     @property
-    def name(self) -> str:
-        return f"{self.part.name}, seed {self.seed}"
-
-    @property
-    def run(self) -> Path:
-        return self.place / f"seed-{self.seed}"
-
-    @property
     def scored(self) -> Path:
         return self.run.with_suffix(".json")
+
+    def __str__(self) -> str:
+        return f"{self.part.name}, seed {self.seed}"
 
 
 def _train(job: Job, output: Path | None) -> None:
@@ -96,8 +91,8 @@ def _train(job: Job, output: Path | None) -> None:
 
     What the process says goes to the file `output`, or to the terminal.
     """
-    command = [sys.executable, "-m", "heteroseg", "train", str(job.place / "experiment.yaml"), "--out", str(job.run)]
-    command += ["--resume"] if (job.run / "state.pt").exists() else []
+    command = [sys.executable, "-m", "heteroseg", "train", str(job.run.parent / "experiment.yaml")]
+    command += ["--out", str(job.run), *(["--resume"] if (job.run / "state.pt").exists() else [])]
     command += [f"train.seed={job.seed}", *(f"datasets.{d}.val=null" for d in job.part.spaces)]
     with output.open("ab") if output else nullcontext() as file:
         code = subprocess.run(command, stdout=file, stderr=file).returncode
@@ -115,7 +110,7 @@ def _score(job: Job) -> dict[str, Any]:
     model = load(job.run / "last", "cuda" if torch.cuda.is_available() else "cpu")
     assert isinstance(model.network, Network)  # a MODEL folder, not an exported file
     datasets = {}
-    for source in open_sources(job.part.experiment, job.place, splits=("val",)):
+    for source in open_sources(job.part.experiment, job.run.parent, splits=("val",)):
         if source.val:
             space = job.spaces[source.name]
             entry = summarise(evaluate_source(model, source, truths=space), space)
@@ -152,7 +147,7 @@ def do_jobs(todo: Sequence[Job], processes: int, log: Callable[[str], None]) -> 
     """
     if processes == 1:
         for job in todo:
-            log(job.name)
+            log(str(job))
             do_job(job)
             yield job
         return
@@ -163,7 +158,7 @@ def do_jobs(todo: Sequence[Job], processes: int, log: Callable[[str], None]) -> 
         try:
             for future in as_completed(futures):
                 future.result()
-                log(f"{futures[future].name}: done")
+                log(f"{futures[future]}: done")
                 yield futures[future]
         except BaseException:
             pool.shutdown(cancel_futures=True)  # what runs is finished and kept
@@ -203,7 +198,7 @@ def compare(
     write_json(begun, wanted)
     for place, part in parts.items():
         write_part(part, place)
-    jobs = [Job(part, place, seed, base.spaces) for seed in seeds for place, part in parts.items()]
+    jobs = [Job(part, place / f"seed-{seed}", seed, base.spaces) for seed in seeds for place, part in parts.items()]
     for _ in do_jobs([job for job in jobs if not job.scored.exists()], processes, log):
         write_table(out, experiment, ways, seeds)
     return write_table(out, experiment, ways, seeds)

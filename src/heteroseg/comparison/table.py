@@ -4,16 +4,14 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from heteroseg.experiment.config import Experiment
 from heteroseg.files import write_json, write_text, written
 from heteroseg.provenance import facts
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 METRICS = {
     "miou": "mIoU",
@@ -138,10 +136,8 @@ def write_csv(path: Path, table: dict[str, Any]) -> None:
                         writer.writerow((way, dataset, metric, seed, "" if value is None else f"{value:.6f}"))
 
 
-def plot(table: dict[str, Any]) -> "Figure":
+def plot(table: dict[str, Any]) -> Figure:
     """Mean pixel accuracy and mIoU of every way on every dataset: a bar is the mean over seeds, a dot one seed."""
-    from matplotlib.figure import Figure
-
     datasets = dataset_names(table)
     figure = Figure(figsize=(3.2 * max(len(datasets), 2), 6), layout="constrained")
     grid = figure.subplots(2, len(datasets), squeeze=False, sharey="row")

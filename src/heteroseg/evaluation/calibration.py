@@ -76,9 +76,8 @@ def ancestor_error(tree: Taxonomy, true: np.ndarray, decided: np.ndarray) -> np.
     """(N,) int64 steps from the true node up to their lowest common ancestor: 0 where `decided` is the true
     node or under it, 1 where it is the parent or in another branch of it. `true` and `decided` (N,) nodes.
     """
-    paths = [tree.path(n) for n in range(len(tree))]
     pairs, back = np.unique(np.stack([true, decided], 1), axis=0, return_inverse=True)
-    heights = [len(paths[t]) - sum(a == b for a, b in zip(paths[t], paths[d], strict=False)) for t, d in pairs.tolist()]
+    heights = [tree.depth(pair[0]) - tree.depth(tree.common_ancestor(pair)) for pair in pairs.tolist()]
     return np.array(heights, np.int64)[back.ravel()]
 
 

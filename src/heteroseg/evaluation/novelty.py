@@ -12,23 +12,10 @@ from heteroseg.evaluation.calibration import detection
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.evaluation.temperatures import Pixels, sample_pixels
 from heteroseg.experiment.sources import Source
-from heteroseg.labels.space import Label
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 
 PER_IMAGE = 4000  # labelled pixels that are looked at in an image: what is held out is rare
-
-
-def _seen_as_parent(leaf_probabilities: np.ndarray, label: Label, tree: Taxonomy) -> dict[str, Any] | None:
-    """The parent of a held-out label and the share of its pixels that are decided as it; None where it has no parent.
-
-    `leaf_probabilities` (leaves, N) of the label's pixels.
-    """
-    parent = tree.parents[tree.common_ancestor(tree.cover(label.leaves))]
-    if parent <= 0 or not leaf_probabilities.size:
-        return None
-    start, stop = tree.spans[parent]
-    return {"parent": tree.names[parent], "share": float((leaf_probabilities[start:stop].sum(0) > 0.5).mean())}
 
 
 def _judge(pixels: Pixels, held: frozenset[int], tree: Taxonomy) -> dict[str, Any] | None:
@@ -49,8 +36,12 @@ def _judge(pixels: Pixels, held: frozenset[int], tree: Taxonomy) -> dict[str, An
         by_label = {b.name: detection(values[own | known], own[own | known])[0] for b, own in of_label.items()}
         rows[score] = {"auroc": auroc, "fpr95": fpr95, "labels": by_label}
     leaf = leaf_probs(logits, tree)[0, :, 0].numpy()
-    parents = {b.name: _seen_as_parent(leaf[:, own], b, tree) for b, own in of_label.items()}
-    parents = {name: entry for name, entry in parents.items() if entry}
+    parents = {}
+    for label, own in of_label.items():
+        parent = tree.parents[tree.common_ancestor(tree.cover(label.leaves))]
+        if parent > 0:
+            share = float((leaf[slice(*tree.spans[parent]), own].sum(0) > 0.5).mean())
+            parents[label.name] = {"parent": tree.names[parent], "share": share}
     return {"novel": int(novel.sum()), "known": int(known.sum()), "scores": rows, "parent": parents}
 
 

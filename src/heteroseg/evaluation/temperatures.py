@@ -44,21 +44,21 @@ def sample_pixels(model: Model, source: Source, limit: int | None, per_image: in
     """Up to `per_image` evaluated pixels of each val image, chosen at random."""
     space, rng = in_taxonomy_of(model, source.space), np.random.default_rng(seed)
     evaluated = np.append(space.evaluated, False)
-    logits, labels, judge, weight = [], [], [], []
+    parts = []
     for number, (_, true, prediction) in enumerate(predict_labelled(model, source.val[:limit], space)):
         places = np.flatnonzero(evaluated[true].ravel())
         share = len(places) / true.size
         places = np.sort(rng.permutation(places)[:per_image])
         rows, columns = np.divmod(places, true.shape[1])
         at = [torch.from_numpy(a).to(prediction.logits.device) for a in (rows, columns)]
-        logits.append(upsample_at(prediction.logits, prediction.covers, *at)[0, :, 0].T.cpu().numpy())
-        labels.append(true.ravel()[places].astype(np.int64))
-        judge.append(np.full(len(places), number % 2 == 1))
-        weight.append(np.full(len(places), share / max(len(places), 1)))
-    if not sum(map(len, labels)):
+        logits = upsample_at(prediction.logits, prediction.covers, *at)[0, :, 0].T.cpu().numpy()
+        judge = np.full(len(places), number % 2 == 1)
+        weight = np.full(len(places), share / max(len(places), 1))
+        parts.append((logits, true.ravel()[places].astype(np.int64), judge, weight))
+    logits, labels, judge, weight = map(np.concatenate, zip(*parts, strict=True))
+    if not len(labels):
         raise HeterosegError(f"datasets.{source.name}: its val images have no labelled pixel")
-    weights = np.concatenate(weight) / len(weight)
-    return Pixels(space, np.concatenate(logits), np.concatenate(labels), np.concatenate(judge), weights)
+    return Pixels(space, logits, labels, judge, weight / len(parts))
 
 
 def children_of_labels(space: LabelSpace, classifier: int) -> np.ndarray:

@@ -60,15 +60,8 @@ def write_page(path: Path, template: str, **values: Any) -> None:
     """Fill a template of the package in; texts are escaped, and a value that is missing raises."""
     loader = PackageLoader("heteroseg")
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"percent": percent, "rgb": _rgb, "share": pictures.share_text}
+    pages.filters |= {"percent": percent, "rgb": _rgb, "share": pictures.share_text, "yaml": yaml_text}
     write_text(path, pages.get_template(template).render(values))
-
-
-def _spec_texts(contents: Contents) -> dict[str, str]:
-    """The taxonomy and the label spaces as the YAML files that they can be written to, by title."""
-    files: dict[str, Any] = {f"taxonomy {contents.taxonomy.name}": contents.taxonomy.to_file()}
-    files |= {f"label space {space.name}": space.file for space in contents.spaces.values()}
-    return {title: yaml_text(file) for title, file in files.items()}
 
 
 def _matrix(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
@@ -185,6 +178,5 @@ def write_report(path: Path, contents: Contents) -> None:
             name: {n for b in space.labels for n in tree.cover(b.leaves)} for name, space in contents.spaces.items()
         },
         charts=_training_charts(contents),
-        settings=contents.settings | _spec_texts(contents),
         world=_world(contents, scores),
     )

@@ -13,20 +13,12 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import in_taxonomy_of
 from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.experiment.sources import Source, open_sources
-from heteroseg.files import yaml_text
+from heteroseg.files import read_text, yaml_text
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts as facts_now
 from heteroseg.report.examples import collect_examples
-from heteroseg.report.page import Contents, Row, write_report
+from heteroseg.report.page import Contents, write_report
 from heteroseg.report.statistics import count
-
-
-def _read_log(path: Path) -> list[Row]:
-    """Rows (step, name, value) of a run's log.csv; none where there is no such file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [(int(r["step"]), r["name"], float(r["value"])) for r in csv.DictReader(file)]
 
 
 def _read_json(path: Path, missing: Any = None) -> Any:
@@ -35,18 +27,6 @@ def _read_json(path: Path, missing: Any = None) -> Any:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else missing
     except json.JSONDecodeError as error:
         raise HeterosegError(f"{path}: expected JSON, found a file that is cut off or damaged ({error})") from None
-
-
-def _read_experiment(run: Path, data: Path | None, facts: dict[str, str]) -> tuple[Experiment, Path]:
-    """The experiment of a run and the folder that its relative paths start from; `data` names another file of it."""
-    begun = run / "experiment.json"
-    if not begun.is_file():
-        raise HeterosegError(
-            f"{run}: expected a RUN folder with experiment.json, found {'none' if run.is_dir() else 'no such folder'}; "
-            "`heteroseg train` writes one"
-        )
-    experiment, folder = load_experiment(data or begun)
-    return experiment, folder if data else Path(facts.get("paths start at") or run.resolve())
 
 
 def evaluation_contents(
@@ -66,9 +46,18 @@ def evaluation_contents(
 
 def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, title: str = "") -> list[str]:
     """Write the page about a finished RUN to `out`; about `images` pictures of each dataset, or twice as many where
-    labels are rare. Returns sentences about what could not be shown, such as images that have moved."""
-    facts = _read_json(run / "facts.json", {})
-    experiment, folder = _read_experiment(run, data, facts)
+    labels are rare. Returns sentences about what could not be shown, such as images that have moved.
+
+    `data` is the experiment file where the data lie elsewhere now.
+    """
+    begun, log, facts = run / "experiment.json", run / "log.csv", _read_json(run / "facts.json", {})
+    if not begun.is_file():
+        raise HeterosegError(
+            f"{run}: expected a RUN folder with experiment.json, found {'none' if run.is_dir() else 'no such folder'}; "
+            "`heteroseg train` writes one"
+        )
+    experiment, folder = load_experiment(data or begun)
+    folder = folder if data else Path(facts.get("paths start at") or run.resolve())
     model = load(run / "last", "cuda" if torch.cuda.is_available() else "cpu")
     scored = run / "evaluation.json"
     evaluation = _read_json(scored, {"datasets": {}})
@@ -89,7 +78,9 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
     contents = replace(
         contents,
         title=title or f"Run {experiment.name}",
-        log=_read_log(run / "log.csv"),
+        log=[(r["step"], r["name"], r["value"]) for r in csv.DictReader(read_text(log).splitlines())]
+        if log.exists()
+        else [],
         history=[(int(file.stem), _read_json(file)) for file in sorted((run / "evaluation").glob("*.json"))],
         settings={"experiment.yaml": yaml_text(json.loads(experiment.model_dump_json()))},
         facts=facts | {"weights": model.digest},
