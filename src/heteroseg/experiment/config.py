@@ -156,12 +156,7 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
     whole = model.backbone.startswith("hf-seg:")
     network = f"{model.backbone!r} is a whole network"
     rules = (
-        (
-            "model",
-            "backbone_options",
-            model.backbone in ("lite0", "paper"),
-            f"{model.backbone!r} has none",
-        ),
+        ("model", "backbone_options", model.backbone in ("lite0", "paper"), f"{model.backbone!r} has none"),
         *(("model", key, whole, network) for key in ("scale", "decoder", "width", "stride")),
         ("optimiser", "backbone_lr", whole, network),
         ("optimiser", "momentum", optimiser.name != "sgd", "only optimiser.name sgd has a momentum"),

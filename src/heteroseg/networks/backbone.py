@@ -65,14 +65,10 @@ def as_backbone(body: nn.Module, mean: Sequence[float] = IMAGENET[0], std: Seque
     with torch.no_grad():
         maps = _feature_maps(body(torch.zeros(1, 3, size, size)))
     body.train(training)
-    maps_info = Maps(
-        tuple(m.shape[1] for m in maps), tuple(round(size / m.shape[2]) for m in maps), tuple(mean), tuple(std)
-    )
-    if list(maps_info.strides) != sorted(maps_info.strides):
-        raise HeterosegError(
-            f"the backbone's feature maps must go from fine to coarse, found strides {maps_info.strides}"
-        )
-    return Backbone(body, maps_info)
+    channels, strides = tuple(m.shape[1] for m in maps), tuple(round(size / m.shape[2]) for m in maps)
+    if list(strides) != sorted(strides):
+        raise HeterosegError(f"the backbone's feature maps must go from fine to coarse, found strides {strides}")
+    return Backbone(body, Maps(channels, strides, tuple(mean), tuple(std)))
 
 
 class Lite0(nn.Module):
@@ -131,13 +127,8 @@ def dilate(stage: nn.Module, rate: int) -> None:
 
 def _paper_resnet50(pretrained: bool) -> Backbone:
     """ResNet-50 at output stride 8, last map only; pixels in [-1, 1] (IV 2018; facts in the project's reference)."""
-    from transformers import AutoBackbone, AutoConfig
-
-    kind = {"out_features": ["stage4"]}
-    if pretrained:
-        body = AutoBackbone.from_pretrained("microsoft/resnet-50", **kind)
-    else:
-        body = AutoBackbone.from_config(AutoConfig.for_model("resnet", **kind))
+    name = "microsoft/resnet-50" if pretrained else "resnet"
+    body: Any = _transformers(name, pretrained, {"out_features": ["stage4"]}).body
     dilate(body.encoder.stages[2], 2)
     dilate(body.encoder.stages[3], 4)
     return as_backbone(body, *MINUS_ONE_TO_ONE)
@@ -147,17 +138,14 @@ def _transformers(name: str, pretrained: bool, options: dict) -> Backbone:
     """Any AutoBackbone: a model type with options ('resnet'), or a hub name or local folder ('microsoft/resnet-50')."""
     from transformers import AutoBackbone, AutoConfig
 
-    options = dict(options)
-    if "/" in name:
-        config = AutoConfig.from_pretrained(name, **options)
-    else:
-        config = AutoConfig.for_model(name, **options)
+    configure = AutoConfig.from_pretrained if "/" in name else AutoConfig.for_model
+    config = configure(name, **options)
     stages = [s for s in getattr(config, "stage_names", []) if s != "stem"]
     if not stages:
         raise HeterosegError(
             f"model.backbone: transformers' {name!r} does not name its stages, so it is no AutoBackbone"
         )
-    options.setdefault("out_features", stages)
+    options = {"out_features": stages} | options
     if pretrained:
         return as_backbone(AutoBackbone.from_pretrained(name, **options))
     config.out_features = options["out_features"]
@@ -190,16 +178,12 @@ def build_backbone(name: str, pretrained: bool = False, options: dict | None = N
     'lite0' (small, ImageNet weights from a package), 'paper' (the paper's ResNet-50), 'hf:NAME' (any AutoBackbone
     of transformers), 'timm:NAME'. `pretrained` loads weights, from the network for the hubs.
     """
+    own, families = {"lite0": _lite0, "paper": _paper_resnet50}, {"hf": _transformers, "timm": _timm}
     family, _, rest = name.partition(":")
-    options = options or {}
     with build_errors(name):
-        if family == "lite0" and not rest:
-            return _lite0(pretrained)
-        if family == "paper" and not rest:
-            return _paper_resnet50(pretrained)
-        if family == "hf" and rest:
-            return _transformers(rest, pretrained, options)
-        if family == "timm" and rest:
-            return _timm(rest, pretrained, options)
+        if name in own:
+            return own[name](pretrained)
+        if rest and family in families:
+            return families[family](rest, pretrained, options or {})
     known = ["lite0", "paper", "hf:NAME", "timm:NAME"]
     raise HeterosegError(f"model.backbone: expected one of {', '.join(known)}, found {name!r}{nearest(name, known)}")

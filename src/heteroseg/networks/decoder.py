@@ -10,11 +10,8 @@ from heteroseg.errors import HeterosegError
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 1, groups: int = 1, relu: bool = True) -> nn.Sequential:
-    layers = [
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-    ]
-    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
+    convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), *([nn.ReLU(inplace=True)] if relu else []))
 
 
 class Reduction(nn.Module):
@@ -40,7 +37,7 @@ class LightFPN(nn.Module):
         super().__init__()
         if stride not in strides:
             raise HeterosegError(
-                f"model.stride: the backbone has feature maps at strides {list(strides)}, found {stride}"
+                f"model.stride: expected one of the backbone's strides {list(strides)}, found {stride}"
             )
         self.first = list(strides).index(stride)
         used, steps = channels[self.first :], strides[self.first :]

@@ -56,9 +56,7 @@ class Network(Geometry, nn.Module):
         shrink: tuple[int, int] = (1, 1),
     ):
         super().__init__()
-        self.body = body
-        self.multiple = multiple
-        self.shrink = shrink
+        self.body, self.multiple, self.shrink = body, multiple, shrink
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1), persistent=False)
 

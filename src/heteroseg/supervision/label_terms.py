@@ -35,9 +35,6 @@ class LabelTerms:
     gate: Tensor
     gate_of: Tensor
 
-    def to(self, device: torch.device) -> "LabelTerms":
-        return LabelTerms(**{name: tensor.to(device) for name, tensor in vars(self).items()})
-
 
 def pad_ragged(rows: Sequence[Any], levels: int = 2, fill: int = -1) -> Tensor:
     """Nested lists of ints of any lengths, `levels` deep, to an int64 tensor; every level is padded at its end.
@@ -61,22 +58,14 @@ def pad_ragged(rows: Sequence[Any], levels: int = 2, fill: int = -1) -> Tensor:
     return torch.from_numpy(result)
 
 
-@dataclass(frozen=True)
-class _Steps:
-    """The decisions on the way from the root to one node: the channels, and the classifiers that own them."""
-
-    channels: tuple[int, ...] = ()
-    owners: tuple[int, ...] = ()
-
-
-def _steps_to_nodes(tree: Taxonomy) -> list[_Steps]:
-    """The steps to every node; only children take none."""
-    result: list[_Steps] = []
+def _steps_to_nodes(tree: Taxonomy) -> list[tuple[list[int], list[int]]]:
+    """The decisions on the way to every node: channels, and the classifiers that own them. Only children take none."""
+    result: list[tuple[list[int], list[int]]] = []
     for node, parent in enumerate(tree.parents):  # parents come before their children
-        steps, channel = result[parent] if parent >= 0 else _Steps(), tree.channel_of[node]
-        if channel >= 0:
-            steps = _Steps((*steps.channels, channel), (*steps.owners, tree.classifier_of[parent]))
-        result.append(steps)
+        channels, owners = result[parent] if parent >= 0 else ([], [])
+        if (channel := tree.channel_of[node]) >= 0:
+            channels, owners = [*channels, channel], [*owners, tree.classifier_of[parent]]
+        result.append((channels, owners))
     return result
 
 
@@ -97,25 +86,25 @@ def build_terms(spaces: Sequence[LabelSpace]) -> LabelTerms:
         ['root', 'traffic sign', 'traffic sign (front)']
     """
     tree = spaces[0].taxonomy
-    steps = _steps_to_nodes(tree)
+    channels, owners = zip(*_steps_to_nodes(tree), strict=True)
     targets = [(space, index) for space in spaces for index in range(space.targets)]
     covers = [_cover(space, index) for space, index in targets]
     tops = [tree.common_ancestor(cover) for cover in covers]
     gates = [label_gate(space, index) for space, index in targets]
-    owners = [[tree.classifiers[owner].node for owner in steps[top].owners] for top in tops]
+    deciders = [[tree.classifiers[owner].node for owner in owners[top]] for top in tops]
     unions = [(cover, top) for cover, top in zip(covers, tops, strict=True) if len(cover) > 1]
-    parts = [[steps[n].channels[len(steps[top].channels) :] for n in cover] for cover, top in unions]
+    parts = [[channels[n][len(channels[top]) :] for n in cover] for cover, top in unions]
     is_union = torch.tensor([len(cover) > 1 for cover in covers])
     return LabelTerms(
-        path=pad_ragged([steps[top].channels for top in tops]),
-        path_of=pad_ragged([steps[top].owners for top in tops]),
+        path=pad_ragged([channels[top] for top in tops]),
+        path_of=pad_ragged([owners[top] for top in tops]),
         union=torch.where(is_union, is_union.cumsum(0) - 1, -1),
         parts=pad_ragged(parts, levels=3),
         parts_of=torch.tensor([tree.classifier_of[top] for _, top in unions], dtype=torch.long),
         # numbers grow downwards on a path, and a gate lies on it
-        below_gate=pad_ragged([[n >= gate for n in o] for o, gate in zip(owners, gates, strict=True)], fill=0).bool(),
+        below_gate=pad_ragged([[n >= gate for n in d] for d, gate in zip(deciders, gates, strict=True)], fill=0).bool(),
         union_below_gate=torch.tensor([gate in tree.path(top) for gate, top in zip(gates, tops, strict=True)]),
-        gate=pad_ragged([steps[gate].channels for gate in gates]),
+        gate=pad_ragged([channels[gate] for gate in gates]),
         gate_of=torch.tensor([_first_classifier(tree, gate) for gate in gates]),
     )
 

@@ -6,7 +6,7 @@ term (Bevandic & Segvic, NLL+) at its nodes' common ancestor; a tree of depth on
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,9 +45,8 @@ def gate_weight(logits: Tensor, logp: Tensor, gate: Tensor, tree: Taxonomy, kind
     if kind == "open":
         return logp.new_ones(len(logp))
     on_path = gate >= 0
-    steps = logp.detach().gather(1, gate.clamp(min=0))
     if kind == "soft":
-        return torch.where(on_path, steps, 0).sum(1).exp()
+        return _log_of_steps(logp.detach(), gate).exp()
     best = logits.detach().new_empty(logits.shape)
     for c in tree.classifiers:
         best[:, c.start : c.stop] = logits[:, c.start : c.stop].detach().amax(1, keepdim=True)
@@ -80,31 +79,31 @@ def nll_sums(
         factor = gate_weight(logits, logp, terms.gate[labels], tree, gate)
         pixel, opened = pixel * (factor > 0), pixel * factor
     path = terms.path[labels]
-    used = path >= 0
+    used, in_union = path >= 0, terms.union[labels] >= 0
     if kind == WEAK:
-        used = used & terms.below_gate[labels]
-    nll = -logp.gather(1, path.clamp(min=0))
-    group = terms.path_of[labels].clamp(min=0)[used]
-    size = (len(tree.classifiers),)
-    total = logp.new_zeros(size).index_add(0, group, (nll * opened[:, None])[used])
-    count = logp.new_zeros(size).index_add(0, group, pixel[:, None].expand_as(nll)[used])
-    in_union = terms.union[labels] >= 0
-    if kind == WEAK:
-        in_union = in_union & terms.union_below_gate[labels]
-    if in_union.any():
-        row = terms.union[labels[in_union]]
-        parts = terms.parts[row]  # (U, K, E)
-        real = parts >= 0
-        steps = logp[in_union].gather(1, parts.clamp(min=0).flatten(1)).view(parts.shape)
-        log_p = torch.where(real, steps, 0).sum(2).masked_fill(~real.any(2), -torch.inf).logsumexp(1)
-        total = total.index_add(0, terms.parts_of[row], -log_p * opened[in_union])
-        count = count.index_add(0, terms.parts_of[row], pixel[in_union])
-    return Sums(_of_kind(total, kind), _of_kind(count, kind))
+        used, in_union = used & terms.below_gate[labels], in_union & terms.union_below_gate[labels]
+    row = terms.union[labels[in_union]]
+    nll = torch.cat([-logp.gather(1, path.clamp(min=0))[used], -_log_of_unions(logp[in_union], terms.parts[row])])
+    pixels = torch.cat([used.nonzero()[:, 0], in_union.nonzero()[:, 0]])
+    owners = torch.cat([terms.path_of[labels][used], terms.parts_of[row]])
+    return _sums_of(kind, owners, nll * opened[pixels], pixel[pixels], tree)
 
 
-def _of_kind(values: Tensor, kind: int) -> Tensor:
-    """(classifiers,) to (classifiers, 2): in the column of `kind`, beside zeros."""
-    return torch.stack([values if column == kind else torch.zeros_like(values) for column in (STRONG, WEAK)], 1)
+def _log_of_steps(logp: Tensor, channels: Tensor) -> Tensor:
+    """Log-probabilities (N, C) at channels (N, ...), added up over the last side; padding adds nothing."""
+    steps = logp.gather(1, channels.clamp(min=0).flatten(1)).view(channels.shape)
+    return torch.where(channels >= 0, steps, 0).sum(-1)
+
+
+def _log_of_unions(logp: Tensor, parts: Tensor) -> Tensor:
+    """(U,) log of the summed probabilities of the nodes of unions, given their common ancestor; `parts` (U, K, E)."""
+    return _log_of_steps(logp, parts).masked_fill(~(parts >= 0).any(2), -torch.inf).logsumexp(1)
+
+
+def _sums_of(kind: int, owners: Tensor, nll: Tensor, weights: Tensor, tree: Taxonomy) -> Sums:
+    """Terms (N,) added up by their classifier `owners`, in the column of `kind` beside zeros."""
+    zero = nll.new_zeros(2 * len(tree.classifiers))
+    return Sums(*(zero.index_add(0, 2 * owners + kind, values).view(-1, 2) for values in (nll, weights)))
 
 
 def mixture_sums(
@@ -120,24 +119,14 @@ def mixture_sums(
     factor = gate_weight(logits, logp, terms.gate[first], tree, "hard" if gate == "open" else gate)
     real = members >= 0
     label = members.clamp(min=0)
-    path = terms.path[label]
-    steps = logp.gather(1, path.clamp(min=0).flatten(1)).view(path.shape)
-    log_p = torch.where((path >= 0) & terms.below_gate[label], steps, 0).sum(2)
+    log_p = _log_of_steps(logp, terms.path[label].masked_fill(~terms.below_gate[label], -1))
     row = terms.union[label]
     in_union = (row >= 0) & terms.union_below_gate[label] & real
-    if in_union.any():
-        parts = terms.parts[row[in_union]]  # (U, P, E)
-        pixel = in_union.nonzero()[:, 0]
-        steps = logp[pixel].gather(1, parts.clamp(min=0).flatten(1)).view(parts.shape)
-        share = torch.where(parts >= 0, steps, 0).sum(2).masked_fill(~(parts >= 0).any(2), -torch.inf).logsumexp(1)
-        log_p = log_p.index_put(in_union.nonzero(as_tuple=True), share, accumulate=True)
+    share = _log_of_unions(logp[in_union.nonzero()[:, 0]], terms.parts[row[in_union]])
+    log_p = log_p.index_put(in_union.nonzero(as_tuple=True), share, accumulate=True)
     nll = -log_p.masked_fill(~real, -torch.inf).logsumexp(1)
-    owner = terms.gate_of[first]
     weights = weights.to(logp.dtype)
-    zero = logp.new_zeros(len(tree.classifiers))
-    total = zero.index_add(0, owner, nll * factor * weights)
-    count = zero.index_add(0, owner, (factor > 0) * weights)
-    return Sums(_of_kind(total, WEAK), _of_kind(count, WEAK))
+    return _sums_of(WEAK, terms.gate_of[first], nll * factor * weights, (factor > 0) * weights, tree)
 
 
 def reduce_sums(sums: Sums, weights: Tensor, normalise: Normalise, pixels: Tensor) -> Tensor:
@@ -149,13 +138,11 @@ def reduce_sums(sums: Sums, weights: Tensor, normalise: Normalise, pixels: Tenso
     weighted = sums.nll * weights.to(sums.nll)
     if normalise == "pixel":
         return weighted.sum() / pixels.clamp(min=1)
-    return (
-        (weighted / sums.weight.clamp(min=torch.finfo(sums.weight.dtype).tiny)).masked_fill(sums.weight == 0, 0).sum()
-    )
+    known = sums.weight != 0
+    return torch.where(known, weighted / torch.where(known, sums.weight, 1), 0).sum()
 
 
-@dataclass(frozen=True)
-class Points:
+class Points(NamedTuple):
     """Sampled pixels of a batch: image (N,), row (N,), column (N,), all int64."""
 
     image: Tensor
@@ -177,9 +164,9 @@ def sample_points(labelled: Tensor, cell: int, generator: torch.Generator | None
     column = torch.arange(columns, device=labelled.device)[None, None, :] * cell + jitter[1]
     image = torch.arange(batch, device=labelled.device)[:, None, None].expand_as(row)
     inside = (row < height) & (column < width)
-    image, row, column = image[inside], row[inside], column[inside]
-    hit = labelled[image, row, column]
-    return Points(image[hit], row[hit], column[hit])
+    points = image[inside], row[inside], column[inside]
+    hit = labelled[points]
+    return Points(*(axis[hit] for axis in points))
 
 
 def logits_at(logits: Tensor, points: Points, size: tuple[int, int]) -> Tensor:
@@ -213,12 +200,10 @@ def pixel_weights(labels: Tensor, balance: float, label_weights: Tensor | None) 
     if balance == 0 and label_weights is None:
         return None
     known = labels >= 0
-    weights = torch.zeros(len(labels), device=labels.device)
+    weights = known.float()
     if balance and known.any():
         weights[known] = torch.bincount(labels[known])[labels[known]].float() ** -balance
         weights = weights / weights[known].mean()
-    else:
-        weights[known] = 1.0
     if label_weights is not None:
         weights[known] = weights[known] * label_weights[labels[known]]
     return weights
@@ -259,7 +244,7 @@ def hierarchical_loss(
     at = logits_at(logits, points, (mask.shape[1], mask.shape[2]))
     result = []
     for kind, labels in ((STRONG, mask), (WEAK, boxes)):
-        chosen = labels[points.image, points.row, points.column].long()
+        chosen = labels[points].long()
         result.append(nll_sums(at, chosen, kind, terms, tree, pixel_weights(chosen, balance, label_weights), gate))
     if mixtures is not None and mixtures.labels.numel():
         mixed = chosen <= MIXED

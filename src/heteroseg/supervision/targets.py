@@ -7,6 +7,7 @@ such numbers and nothing in it is positional. -1 means: nothing is known here.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -172,9 +173,7 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
     what lies inside the rectangle of an ignored box stays unknown. Tags speak for pixels of which no more is known.
     """
     size, where = sample.image.shape[:2], str(sample.file or sample.name)
-    mask = np.full(size, NOTHING, np.int16)
-    if sample.mask is not None:
-        mask = to_label_indices(sample.mask, space, where)
+    mask = np.full(size, NOTHING, np.int16) if sample.mask is None else to_label_indices(sample.mask, space, where)
     boxes = np.full(size, NOTHING, np.int16)
     mixtures: list[Mixture] = []
     if len(sample.boxes):
@@ -197,15 +196,11 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
     return Target(mask, boxes, tuple(running))
 
 
-@dataclass
-class Mixtures:
+class Mixtures(NamedTuple):
     """Mixtures of a batch: `labels` (B, S, G, K) int64 running numbers, padded with -1, and `weights` (B, S, G)."""
 
     labels: Tensor
     weights: Tensor
-
-    def to(self, device: torch.device) -> "Mixtures":
-        return Mixtures(self.labels.to(device), self.weights.to(device))
 
 
 def pad_mixtures(images: Sequence[Sequence[Mixture]]) -> Mixtures:

@@ -16,13 +16,17 @@ def point_of(sample: Sample, native_id: int, rng: np.random.Generator) -> Point 
     """A random x, y of an id in a sample: the centre of one of its boxes, else one of its pixels; None if absent."""
     boxes = sample.boxes[sample.box_ids == native_id]
     if len(boxes):
-        box = boxes[rng.integers(len(boxes))]
-        return float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2
+        return _centre_of_one(boxes, rng)
     places = np.flatnonzero(sample.mask == native_id) if sample.mask is not None else no_ids()
     if not len(places):
         return None
     y, x = divmod(int(places[rng.integers(len(places))]), sample.image.shape[1])
     return x + 0.5, y + 0.5
+
+
+def _centre_of_one(boxes: np.ndarray, rng: np.random.Generator) -> Point:
+    x1, y1, x2, y2 = boxes[rng.integers(len(boxes))]
+    return float(x1 + x2) / 2, float(y1 + y2) / 2
 
 
 def _window(
@@ -33,8 +37,7 @@ def _window(
     h, w = crop[0] / zoom, crop[1] / zoom
     centre = near  # stays inside the crop, anywhere
     if centre is None and len(sample.boxes) and rng.random() < focus:
-        box = sample.boxes[rng.integers(len(sample.boxes))]
-        centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        centre = _centre_of_one(sample.boxes, rng)
 
     def place(full: float, part: float, at: float | None) -> float:
         if part >= full:
@@ -44,9 +47,7 @@ def _window(
         low, high = max(0.0, at - 0.95 * part), min(full - part, at - 0.05 * part)
         return rng.uniform(low, high) if low < high else min(max(at - part / 2, 0.0), full - part)
 
-    x = place(width, w, centre and centre[0])
-    y = place(height, h, centre and centre[1])
-    return x, y, w, h
+    return place(width, w, centre and centre[0]), place(height, h, centre and centre[1]), w, h
 
 
 def crop_resize(

@@ -6,7 +6,7 @@ cropped and coloured, follows from the seed and i alone.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,8 +23,7 @@ from heteroseg.supervision.targets import Mixture, Mixtures, encode, offsets, pa
 from heteroseg.training.augment import augment, point_of
 
 
-@dataclass
-class Batch:
+class Batch(NamedTuple):
     """`images` (B, 3, H, W) uint8; `mask` and `boxes` (B, H, W) int16 running label numbers, -1 unknown; file names.
 
     Values from MIXED down in `boxes` stand for `mixtures`.
@@ -35,20 +34,6 @@ class Batch:
     boxes: Tensor
     names: list[str]
     mixtures: Mixtures
-
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(
-            self.images.to(device, non_blocking=True),
-            self.mask.to(device, non_blocking=True),
-            self.boxes.to(device, non_blocking=True),
-            self.names,
-            self.mixtures.to(device),
-        )
-
-    def pin_memory(self) -> "Batch":
-        return Batch(
-            self.images.pin_memory(), self.mask.pin_memory(), self.boxes.pin_memory(), self.names, self.mixtures
-        )
 
 
 def images_per_dataset(sources: Sequence[Source], batch: int) -> list[int]:
@@ -120,28 +105,24 @@ class TrainingDraws(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, str, tuple[Mixture, ...]] | HeterosegError:
         """One augmented image and its label maps; a fault is returned, so that a worker can hand it on as it is."""
         try:
-            return self._draw(index)
+            owner, item, label = self.item(index)
+            source = self.sources[owner]
+            rng = np.random.default_rng([self.seed, 1_000_003, index])
+            sample = read_sample(item)
+            near = None if label is None else point_of(sample, label, rng)
+            options = source.config.model_dump(include={"scale", "flip", "focus"})
+            view = augment(sample, self.crop, rng, color=self.color, near=near, **options)
+            target = encode(view, source.space, self.offsets[owner])
         except HeterosegError as error:
             return error
-
-    def _draw(self, index: int) -> tuple[Tensor, Tensor, Tensor, str, tuple[Mixture, ...]]:
-        owner, item, label = self.item(index)
-        source = self.sources[owner]
-        rng = np.random.default_rng([self.seed, 1_000_003, index])
-        sample = read_sample(item)
-        c = source.config
-        near = None if label is None else point_of(sample, label, rng)
-        view = augment(sample, self.crop, rng, scale=c.scale, flip=c.flip, focus=c.focus, color=self.color, near=near)
-        target = encode(view, source.space, self.offsets[owner])
         image = torch.from_numpy(view.image.transpose(2, 0, 1).copy())
         return image, torch.from_numpy(target.mask), torch.from_numpy(target.boxes), str(item.image), target.mixtures
 
 
 def collate(samples: list) -> Batch | HeterosegError:
     """Stack draws to a batch; the first fault among them takes its place."""
-    for sample in samples:
-        if isinstance(sample, HeterosegError):
-            return sample
+    if faults := [s for s in samples if isinstance(s, HeterosegError)]:
+        return faults[0]
     images, masks, boxes, names, mixtures = zip(*samples, strict=True)
     return Batch(torch.stack(images), torch.stack(masks), torch.stack(boxes), list(names), pad_mixtures(mixtures))
 
@@ -152,20 +133,6 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
         if isinstance(batch, HeterosegError):
             raise batch
         yield batch
-
-
-class StepSampler:
-    """Batch sampler: the draws of each remaining step that belong to this process."""
-
-    def __init__(self, first: int, last: int, batch: int, rank: int, world: int):
-        self.first, self.last, self.batch, self.rank, self.world = first, last, batch, rank, world
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.first, self.last):
-            yield list(range(step * self.batch + self.rank, (step + 1) * self.batch, self.world))
 
 
 def _require_effect(draws: TrainingDraws) -> None:
@@ -201,7 +168,8 @@ def training_loader(
         _require_effect(draws)
     return DataLoader(
         draws,
-        batch_sampler=StepSampler(first, t.steps, t.batch, rank, world),
+        t.batch // world,
+        sampler=range(first * t.batch + rank, t.steps * t.batch, world),
         collate_fn=collate,
         num_workers=t.workers,
         worker_init_fn=_one_thread,

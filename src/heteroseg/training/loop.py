@@ -38,6 +38,7 @@ class Run:
 
     def __init__(self, experiment: Experiment, folder: Path, out: Path, fabric: Fabric):
         self.experiment, self.out, self.fabric = experiment, out, fabric
+        self.state_file = out / "state.pt"
         self.sources = open_sources(experiment, folder)
         if not any(s.train for s in self.sources):
             raise HeterosegError("no dataset of the experiment has a train split; set train: to the split to train on")
@@ -56,14 +57,10 @@ class Run:
         optimiser = build_optimiser(network, experiment.optimiser)
         self.rates = [g["lr"] for g in optimiser.param_groups]
         self.network, self.optimiser = fabric.setup(network, optimiser)
-        self.objective = Objective(experiment, self.sources, fabric.device, layout)
+        self.objective = Objective(experiment, self.sources, fabric, layout)
         self.step = 0
         self.best = -1.0
         self.seconds = 0.0  # spent in training steps, over all resumed parts
-
-    @property
-    def state_file(self) -> Path:
-        return self.out / "state.pt"
 
     def model(self) -> Model:
         """The network as it would be used: averaged if the run averages."""
@@ -130,7 +127,7 @@ class Run:
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * learning_rate(e.optimiser, self.step, e.train.steps)
         torch.manual_seed(e.train.seed * 7_368_787 + self.step * 1013 + self.fabric.global_rank)  # dropout
-        loss, sums = self.objective(self.network, batch.to(self.fabric.device), self.step, self.fabric)
+        loss, sums = self.objective(self.network, self.fabric.to_device(batch), self.step)
         if not torch.isfinite(loss):
             raise HeterosegError(
                 f"step {self.step}: the loss is {loss.item()}, expected a finite number; the batch was "
@@ -163,13 +160,12 @@ class Log:
 
     def __init__(self, out: Path, step: int):
         self.board = TensorBoardLogger(out, name="tensorboard", version="")
-        path = out / "log.csv"
+        self.path = out / "log.csv"
         rows = []
-        if path.exists() and step:  # a resumed run goes on after its last saved step
-            with path.open(newline="") as file:
+        if self.path.exists() and step:  # a resumed run goes on after its last saved step
+            with self.path.open(newline="") as file:
                 rows = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= step]
-        write_text(path, "step,name,value\n" + "".join(f"{','.join(r)}\n" for r in rows))
-        self.path = path
+        write_text(self.path, "step,name,value\n" + "".join(f"{','.join(r)}\n" for r in rows))
 
     def write(self, row: dict[str, float]) -> None:
         step = int(row["step"])
@@ -180,19 +176,19 @@ class Log:
 
 def _prepare_folder(experiment: Experiment, out: Path, resume: bool) -> None:
     """Refuse to write over another run, and to resume something else than what began here."""
-    begun = out / "experiment.json"
-    if resume:
-        if not (out / "state.pt").exists():
-            raise HeterosegError(f"{out}: there is nothing to resume (no state.pt); start it without --resume")
-        known = Experiment.model_validate_json(begun.read_text())  # keys that are younger than the run have defaults
-        changed = [key for key in Experiment.model_fields if getattr(known, key) != getattr(experiment, key)]
-        if changed:
-            raise HeterosegError(
-                f"{out}: this run began with another experiment ({', '.join(changed)} differ); resume with the same "
-                "one, or start a new run in another folder"
-            )
-    else:
+    if not resume:
         require_empty(out, "continue it with --resume or choose another --out")
+        return
+    if not (out / "state.pt").exists():
+        raise HeterosegError(f"{out}: there is nothing to resume (no state.pt); start it without --resume")
+    begun = (out / "experiment.json").read_text()
+    known = Experiment.model_validate_json(begun)  # keys that are younger than the run have defaults
+    changed = [key for key in Experiment.model_fields if getattr(known, key) != getattr(experiment, key)]
+    if changed:
+        raise HeterosegError(
+            f"{out}: this run began with another experiment ({', '.join(changed)} differ); resume with the same "
+            "one, or start a new run in another folder"
+        )
 
 
 def _launch(config: TrainConfig) -> Fabric:
@@ -214,20 +210,18 @@ def _take_steps(run: Run, loader: DataLoader, log: Log | None) -> None:
     """Train on every batch of the loader; save and evaluate in between, as the experiment says."""
     config = run.experiment.train
     run.training_mode()
-    with tqdm(
-        total=config.steps, initial=run.step, unit="step", disable=not run.fabric.is_global_zero, dynamic_ncols=True
-    ) as bar:
+    silent = not run.fabric.is_global_zero
+    bar = tqdm(batches(loader), total=config.steps, initial=run.step, unit="step", disable=silent, dynamic_ncols=True)
+    begin = time.perf_counter()
+    for batch in bar:
+        row = run.train_step(batch)
+        run.seconds += time.perf_counter() - begin
+        if row and log:
+            log.write(row)
+            bar.set_postfix(loss=f"{row['loss']:.3f}")
+        if run.step < config.steps:  # what follows the last step comes after the loop
+            _between_steps(run, log)
         begin = time.perf_counter()
-        for batch in batches(loader):
-            row = run.train_step(batch)
-            run.seconds += time.perf_counter() - begin
-            bar.update()
-            if row and log:
-                log.write(row)
-                bar.set_postfix(loss=f"{row['loss']:.3f}")
-            if run.step < config.steps:  # what follows the last step comes after the loop
-                _between_steps(run, log)
-            begin = time.perf_counter()
 
 
 def _between_steps(run: Run, log: Log | None) -> None:

@@ -31,36 +31,24 @@ def label_weights(sources: Sequence[Source], weights: dict[str, float]) -> Tenso
 class Objective:
     """The loss of a batch, the same for one process and for many."""
 
-    def __init__(
-        self, experiment: Experiment, sources: Sequence[Source], device: torch.device, layout: torch.memory_format
-    ):
-        self.layout = layout
+    def __init__(self, experiment: Experiment, sources: Sequence[Source], fabric: Fabric, layout: torch.memory_format):
         self.config, self.seed = experiment.loss, experiment.train.seed
+        self.fabric, self.layout = fabric, layout
         self.tree = sources[0].space.taxonomy
-        self.terms: LabelTerms = build_terms([s.space for s in sources]).to(device)
-        self.weights = classifier_weights(self.tree, experiment.loss.weights, experiment.loss.box_weights).to(device)
-        by_label = label_weights(sources, experiment.loss.class_weights)
-        self.label_weights = None if by_label is None else by_label.to(device)
+        self.terms: LabelTerms = fabric.to_device(build_terms([s.space for s in sources]))
+        weights = classifier_weights(self.tree, experiment.loss.weights, experiment.loss.box_weights)
+        self.weights: Tensor = fabric.to_device(weights)
+        self.options = self.config.model_dump(include={"cell", "gate", "balance"})
+        self.options["label_weights"] = fabric.to_device(label_weights(sources, self.config.class_weights))
 
-    def __call__(self, network: nn.Module, batch: Batch, step: int, fabric: Fabric) -> tuple[Tensor, Sums]:
+    def __call__(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, Sums]:
+        fabric = self.fabric
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step * 1009 + fabric.global_rank)
-        c = self.config
         logits = network(batch.images.contiguous(memory_format=self.layout))
-        sums, pixels = hierarchical_loss(
-            logits,
-            batch.mask,
-            batch.boxes,
-            self.terms,
-            self.tree,
-            cell=c.cell,
-            gate=c.gate,
-            balance=c.balance,
-            label_weights=self.label_weights,
-            mixtures=batch.mixtures,
-            generator=generator,
-        )
+        options = self.options | {"mixtures": batch.mixtures, "generator": generator}
+        sums, pixels = hierarchical_loss(logits, batch.mask, batch.boxes, self.terms, self.tree, **options)
         if fabric.world_size > 1:
             # processes average their gradients, so each divides by the mean of all denominators
             sums = Sums(sums.nll, fabric.all_reduce(sums.weight.detach(), reduce_op="mean"))  # type: ignore[arg-type]
             pixels = fabric.all_reduce(pixels, reduce_op="mean")  # type: ignore[assignment]
-        return reduce_sums(sums, self.weights, c.normalise, pixels), sums
+        return reduce_sums(sums, self.weights, self.config.normalise, pixels), sums
