@@ -8,7 +8,7 @@ def example_model():
     from heteroseg.experiment.config import ModelConfig
     from heteroseg.labels.space import load_label_space
     from heteroseg.model.model import Model
-    from heteroseg.networks import build_network
+    from heteroseg.networks.network import build_network
 
     size = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
     config, space = ModelConfig(backbone="hf:resnet", backbone_options=size, width=16), load_label_space("gtsdb")

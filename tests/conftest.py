@@ -11,7 +11,7 @@ from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import Model, load, save_model
-from heteroseg.networks import build_network
+from heteroseg.networks.network import build_network
 from heteroseg.scenes import draw_scene, generate
 
 DATASETS = ("cityscapes", "vistas", "gtsdb")

@@ -21,7 +21,7 @@ from heteroseg.export.random_model import scenes
 from heteroseg.labels.space import own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.model import Model
-from heteroseg.networks import build_network
+from heteroseg.networks.network import build_network
 from tests.decisions.test_exact import KINDS, logits_of, reference, spaces, trees
 
 

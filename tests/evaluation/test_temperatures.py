@@ -15,7 +15,7 @@ from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import load
-from heteroseg.networks import HierarchicalHead
+from heteroseg.networks.heads import HierarchicalHead
 
 
 def test_children_of_labels():

@@ -20,7 +20,7 @@ from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.model.model import Model
-from heteroseg.networks import build_network
+from heteroseg.networks.network import build_network
 from heteroseg.report.comparison import write_comparison
 from heteroseg.report.examples import SURE, Example, choose, close_up, collect_examples, pack, photo_uri, widest
 from heteroseg.report.page import Contents, percent, write_report

@@ -28,7 +28,7 @@ from heteroseg.experiment.sources import open_sources
 from heteroseg.files import parse_yaml, read_yaml, require_empty, write_json, write_yaml, yaml_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
-from heteroseg.networks import Network
+from heteroseg.networks.network import Network
 from heteroseg.provenance import facts
 from heteroseg.training.batches import images_per_dataset
 

@@ -21,7 +21,8 @@ from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
-from heteroseg.networks import HierarchicalHead, Network
+from heteroseg.networks.heads import HierarchicalHead
+from heteroseg.networks.network import Network
 
 PER_IMAGE = 400  # labelled pixels that are looked at in an image
 FEWEST = 50  # pixels that a classifier needs, in each half, to get a temperature of its own

@@ -24,7 +24,8 @@ from heteroseg.files import written
 from heteroseg.inference.files import list_jobs
 from heteroseg.model.exported import FORMATS, METADATA, need, prepare
 from heteroseg.model.model import Model, model_file
-from heteroseg.networks import Network, fused_head
+from heteroseg.networks.heads import fused_head
+from heteroseg.networks.network import Network
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]

@@ -10,7 +10,7 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import PRESETS, ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
-from heteroseg.networks import Network, build_network
+from heteroseg.networks.network import Network, build_network
 from heteroseg.scenes import draw_scene
 
 MIXED = 0.3  # share of cells whose corners differ; of networks trained for 400 steps 17 to 31 %, of better ones fewer

@@ -31,8 +31,7 @@ from heteroseg.model.card import model_card
 from heteroseg.model.exported import FORMATS, ExportedNetwork
 from heteroseg.model.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.model.prediction import Prediction
-from heteroseg.networks import Network, build_network
-from heteroseg.networks.network import portable_config
+from heteroseg.networks.network import Network, build_network, portable_config
 
 
 class ModelFile(Strict):
@@ -56,7 +55,7 @@ class Model:
     Example:
         >>> from heteroseg import Model, load_label_space
         >>> from heteroseg.experiment.config import ModelConfig
-        >>> from heteroseg.networks import build_network
+        >>> from heteroseg.networks.network import build_network
         >>> size = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
         >>> config = ModelConfig(backbone="hf:resnet", backbone_options=size, width=16)
         >>> space = load_label_space("camvid11")

@@ -44,16 +44,14 @@ def gate_weight(logits: Tensor, logp: Tensor, gate: Tensor, tree: Taxonomy, kind
     """
     if kind == "open":
         return logp.new_ones(len(logp))
-    on_path = gate >= 0
     if kind == "soft":
         return _log_of_steps(logp.detach(), gate).exp()
-    best = logits.detach().new_empty(logits.shape)
-    for c in tree.classifiers:
-        best[:, c.start : c.stop] = logits[:, c.start : c.stop].detach().amax(1, keepdim=True)
-    decided = logits.detach().gather(1, gate.clamp(min=0)) == best.gather(1, gate.clamp(min=0))
-    last = on_path.sum(1) - 1  # the paper asks the parent's classifier only, not those above it
-    asked = decided.gather(1, last.clamp(min=0)[:, None])[:, 0]
-    return torch.where(last >= 0, asked, True).to(logp.dtype)
+    logits, last = logits.detach(), (gate >= 0).sum(1) - 1
+    asked = gate.gather(1, last.clamp(min=0)[:, None]).clamp(min=0)  # by the paper only the last of the path
+    slices = [logits[:, c.start : c.stop] for c in tree.classifiers]
+    largest = torch.cat([part.amax(1, keepdim=True).expand_as(part) for part in slices], dim=1)
+    decided = logits.gather(1, asked) == largest.gather(1, asked)
+    return ((last < 0) | decided[:, 0]).to(logp.dtype)
 
 
 def nll_sums(

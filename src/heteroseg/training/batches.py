@@ -139,11 +139,11 @@ def _require_effect(draws: TrainingDraws) -> None:
     """Raise HeterosegError where a dataset cannot give the crops that its `rare` or `focus` asks for."""
     faults = []
     for source, images in zip(draws.sources, draws.images_of, strict=True):
-        place = f"datasets.{source.name}"
-        if source.config.rare and source.train and not images:
-            faults.append(f"{place}.rare has no effect, no training image holds a label that is trained; leave it out")
-        if source.config.focus and source.train and not any(len(item.boxes) for item in source.train):
-            faults.append(f"{place}.focus has no effect, no training image has boxes; leave it out")
+        boxed = any(len(item.boxes) for item in source.train)
+        for option, given, lack in (("rare", images, "holds a label that is trained"), ("focus", boxed, "has boxes")):
+            if getattr(source.config, option) and source.train and not given:
+                place = f"datasets.{source.name}.{option}"
+                faults.append(f"{place} has no effect, no training image {lack}; leave it out")
     if faults:
         raise HeterosegError(*faults)
 

@@ -19,7 +19,7 @@ from heteroseg.experiment.config import Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources
 from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.model.model import Model, save_model
-from heteroseg.networks import build_network
+from heteroseg.networks.network import build_network
 from heteroseg.provenance import facts
 from heteroseg.supervision.loss import Sums
 from heteroseg.training.batches import Batch, batches, training_loader
@@ -134,10 +134,8 @@ class Run:
                 f"{', '.join(batch.names)}; look at these images, lower optimiser.lr or set optimiser.clip"
             )
         self.fabric.backward(loss)
-        if e.optimiser.clip:
-            self.fabric.clip_gradients(
-                self.network, self.optimiser, max_norm=e.optimiser.clip, error_if_nonfinite=False
-            )
+        if clip := e.optimiser.clip:
+            self.fabric.clip_gradients(self.network, self.optimiser, max_norm=clip, error_if_nonfinite=False)
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.step += 1

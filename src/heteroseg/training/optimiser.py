@@ -24,12 +24,9 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
     for name, parameter in network.named_parameters():
         key = (name.startswith("body.0."), parameter.ndim > 1)  # body.0 is the backbone of our own networks
         groups.setdefault(key, []).append(parameter)
+    rates, decays = (config.lr, config.lr * config.backbone_lr), (0.0, config.weight_decay)
     parameters = [
-        {
-            "params": params,
-            "lr": config.lr * (config.backbone_lr if backbone else 1.0),
-            "weight_decay": config.weight_decay if decay else 0.0,
-        }
+        {"params": params, "lr": rates[backbone], "weight_decay": decays[decay]}
         for (backbone, decay), params in groups.items()
     ]
     if config.name == "sgd":
