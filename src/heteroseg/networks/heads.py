@@ -43,9 +43,7 @@ class HierarchicalHead(nn.Module):
         self.ups = nn.ModuleList(nn.ConvTranspose2d(n, n, 4, 2, 1) for n in sizes) if upsample else None
         self.sizes = sizes
         for module in self.modules():
-            if (
-                isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None
-            ):  # adapters have no biases
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:  # adapters have none
                 transposed = isinstance(module, nn.ConvTranspose2d)
                 (nn.init.kaiming_normal_ if transposed else nn.init.xavier_uniform_)(module.weight)
                 nn.init.zeros_(module.bias)
