@@ -32,13 +32,6 @@ fraction = number(float, 0, 1, "a number from 0 to 1")
 count = number(int, 1, inf, "a whole number from 1")
 
 
-def size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 520x706, found {text!r}")
-    return int(height), int(width)
-
-
 def pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -117,11 +110,3 @@ def tell(table: str, figures: Any, file: Path | None) -> None:
         from heteroseg.files import write_json
 
         write_json(file, figures)
-
-
-def write_run_report(run: Path, out: Path, images: int = 9, data: Path | None = None) -> None:
-    from heteroseg.report.run import report_run
-
-    for note in report_run(run, out, images, data):
-        log(f"heteroseg: {note}")
-    print(f"report: {out}")

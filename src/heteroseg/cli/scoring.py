@@ -4,19 +4,8 @@ import argparse
 from pathlib import Path
 
 import heteroseg
-from heteroseg.cli.options import (
-    Action,
-    add_command,
-    count,
-    fraction,
-    log,
-    new_file,
-    open_experiment,
-    option,
-    size,
-    tell,
-    write_run_report,
-)
+from heteroseg.cli.options import Action, add_command, count, fraction, log, new_file, open_experiment, option, tell
+from heteroseg.cli.training import write_run_report
 from heteroseg.errors import HeterosegError
 
 
@@ -94,6 +83,13 @@ def bench(args: argparse.Namespace) -> None:
         model = in_runtime(model, args.runtime, args.precision, images, args.threads, Path(folder))
         result = run(model, args.labels, settings)
     tell(table(result), result, args.json)
+
+
+def size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 520x706, found {text!r}")
+    return int(height), int(width)
 
 
 def add(commands: Action) -> None:

@@ -4,7 +4,15 @@ import argparse
 from pathlib import Path
 
 import heteroseg
-from heteroseg.cli.options import Action, add_command, count, log, option, write_run_report
+from heteroseg.cli.options import Action, add_command, count, log, option
+
+
+def write_run_report(run: Path, out: Path, images: int = 9, data: Path | None = None) -> None:
+    from heteroseg.report.run import report_run
+
+    for note in report_run(run, out, images, data):
+        log(f"heteroseg: {note}")
+    print(f"report: {out}")
 
 
 def train(args: argparse.Namespace) -> None:

@@ -6,24 +6,25 @@ A finding is a question to a person, not a verdict.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 from typing import Literal
 
 import cv2
 import numpy as np
 
 from heteroseg.curation.check import Counts, count_split
+from heteroseg.curation.new_dataset import Log, items_by_path
 from heteroseg.curation.region_review import components
 from heteroseg.datasets import read_sample
-from heteroseg.datasets.sample import Item, Sample, spread_evenly
+from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.evaluation.scores import in_taxonomy_of, require_tree_of, truth
 from heteroseg.experiment.sources import Source
 from heteroseg.inference.pictures import cut_out
-from heteroseg.labels.space import Label, LabelSpace
+from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 from heteroseg.supervision.targets import paint_boxes, surroundings, to_label_indices
@@ -41,7 +42,7 @@ class Relation:
 
     first: str
     second: str
-    kind: Literal["one name, two meanings", "overlapping"]
+    kind: str  # "one name, two meanings" or "overlapping"
     shared: tuple[str, ...]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
@@ -128,19 +129,17 @@ class Audit:
 
 def relations(sources: Sequence[Source]) -> list[Relation]:
     """Labels with equal names and different leaves, and labels that overlap with neither inside the other."""
-    pairs = [(a, p, b, q) for a, b in combinations(sources, 2) for p in a.space.labels for q in b.space.labels]
-    return [relation for pair in pairs if (relation := _relation(*pair)) is not None]
-
-
-def _relation(first: Source, p: Label, second: Source, q: Label) -> Relation | None:
-    parts = (p.leaves & q.leaves, p.leaves - q.leaves, q.leaves - p.leaves)
-    same_name = p.name.casefold() == q.name.casefold() and p.leaves != q.leaves
-    if not (p.leaves and q.leaves and (same_name or all(parts))):
-        return None
-    tree = first.space.taxonomy
-    names = (tuple(tree.names[node] for node in tree.cover(leaves)) for leaves in parts)
-    kind: Literal["one name, two meanings", "overlapping"] = "one name, two meanings" if same_name else "overlapping"
-    return Relation(f"{first.name}/{p.name}", f"{second.name}/{q.name}", kind, *names)
+    result = []
+    for first, second in combinations(sources, 2):
+        for p, q in product(first.space.labels, second.space.labels):
+            parts = (p.leaves & q.leaves, p.leaves - q.leaves, q.leaves - p.leaves)
+            same_name = p.name.casefold() == q.name.casefold() and p.leaves != q.leaves
+            if p.leaves and q.leaves and (same_name or all(parts)):
+                tree = first.space.taxonomy
+                names = (tuple(tree.names[node] for node in tree.cover(leaves)) for leaves in parts)
+                kind = "one name, two meanings" if same_name else "overlapping"
+                result.append(Relation(f"{first.name}/{p.name}", f"{second.name}/{q.name}", kind, *names))
+    return result
 
 
 def _regions(differs: np.ndarray, pairs: np.ndarray, min_pixels: int) -> np.ndarray:
@@ -178,28 +177,21 @@ class _Image:
         """
         if not numbers.any():
             return []
-        means, result = self.prediction.mean_probs(numbers), []
+        means, space, result = self.prediction.mean_probs(numbers), self.space, []
+        names = [label.name for label in space.labels]
         for number in np.unique(numbers[numbers > 0]).tolist():
-            mask = numbers == number
+            mask, probs, leaf = numbers == number, space.meaning_table @ means[number], means[number].argmax()
+            called, sure = names[probs.argmax()], float(probs.max())
+            if not space.meaning_table[:, leaf].any():
+                called = f"{space.taxonomy.names[space.taxonomy.leaves[leaf]]} (no label of it)"
+                sure = float(means[number, leaf])
             label = int(annotated[mask][0])
-            name, fit = ("", 0.0) if label < 0 else (self.space.labels[label].name, self._probs(means[number])[label])
+            name, fit = ("", 0.0) if label < 0 else (names[label], float(probs[label]))
             window = cv2.boundingRect(mask.astype(np.uint8))
             picture = cut_out(self.sample.image, mask, window, PICTURE, PICTURE)
             place = (self.dataset, self.name, tuple(window), int(mask.sum()))
-            called, sure = self._called(means[number])
             result.append(Finding(kind, *place, name, called, fit, sure, picture))
         return result
-
-    def _probs(self, means: np.ndarray) -> list[float]:
-        return [float(means[sorted(label.leaves)].sum()) for label in self.space.labels]
-
-    def _called(self, means: np.ndarray) -> tuple[str, float]:
-        """The likeliest label for mean probabilities (leaves,) and its own; a leaf where that lies in no label."""
-        leaf, tree = int(means.argmax()), self.space.taxonomy
-        if all(leaf not in label.leaves for label in self.space.labels):
-            return f"{tree.names[tree.leaves[leaf]]} (no label of it)", float(means[leaf])
-        probs = self._probs(means)
-        return self.space.labels[int(np.argmax(probs))].name, max(probs)
 
 
 def _disputed(image: _Image, min_confidence: float, min_pixels: int) -> list[Finding]:
@@ -239,12 +231,6 @@ def _missing_boxes(image: _Image, min_confidence: float, min_pixels: int) -> lis
     return image.findings("no box", _regions(free, answers, min_pixels), np.full(answers.shape, -1))
 
 
-def _spread(source: Source, images: int) -> list[tuple[str, Item]]:
-    """`SPLIT/NAME` and item of `images` images of each split, spread evenly."""
-    splits = ((source.config.train, source.train), (source.config.val, source.val))
-    return [(f"{split}/{item.name}", item) for split, items in splits for item in spread_evenly(items, images)]
-
-
 def _look_at(
     model: Model, source: Source, spaces: dict[str, LabelSpace], images: int, min_confidence: float, min_pixels: int
 ) -> tuple[DatasetFindings, dict[str, np.ndarray]]:
@@ -256,7 +242,7 @@ def _look_at(
     space, result, boxes = spaces[source.name], DatasetFindings(), []
     sizes = {name: (len(space.labels), len(other.labels) + 1) for name, other in spaces.items() if name != source.name}
     taken_for = {name: np.zeros(size, np.int64) for name, size in sizes.items()}
-    for name, item in _spread(source, images):
+    for name, item in items_by_path(source, images):
         try:
             sample = read_sample(item)
             true = truth(sample, space)
@@ -276,26 +262,19 @@ def _look_at(
     return result, taken_for
 
 
-def _conflicts(
-    dataset: str, space: LabelSpace, other_name: str, other: LabelSpace, counts: np.ndarray
-) -> list[Conflict]:
+def _conflicts(spaces: dict[str, LabelSpace], dataset: str, other: str, counts: np.ndarray) -> list[Conflict]:
     """Where sure answers in another dataset's labels exclude the own label; `counts` as `_look_at` returns them."""
     result = []
     for i, j in np.argwhere(counts[:, 1:]).tolist():
-        label, called, pixels = space.labels[i], other.labels[j], int(counts[i, j + 1])
+        label, called, pixels = spaces[dataset].labels[i], spaces[other].labels[j], int(counts[i, j + 1])
         share = float(pixels / counts[i].sum())
         if share >= MIN_SHARE and not label.leaves & called.leaves:
-            result.append(Conflict(dataset, label.name, other_name, called.name, share, pixels))
+            result.append(Conflict(dataset, label.name, other, called.name, share, pixels))
     return result
 
 
 def audit(
-    sources: Sequence[Source],
-    model: Model | None,
-    images: int,
-    min_confidence: float,
-    min_pixels: int,
-    log: Callable[[str], None],
+    sources: Sequence[Source], model: Model | None, images: int, min_confidence: float, min_pixels: int, log: Log
 ) -> Audit:
     """Count every label of every dataset, compare the label spaces, and let a model look at the annotation.
 
@@ -314,10 +293,10 @@ def audit(
     spaces = {source.name: in_taxonomy_of(model, source.space) for source in sources}
     for source in sources:
         log(f"looking at {source.name}")
-        findings, taken_for = _look_at(model, source, spaces, images, min_confidence, min_pixels)
-        result.findings[source.name] = findings
+        looked_at = _look_at(model, source, spaces, images, min_confidence, min_pixels)
+        result.findings[source.name], taken_for = looked_at
         for other, counts in taken_for.items():
-            result.conflicts += _conflicts(source.name, spaces[source.name], other, spaces[other], counts)
+            result.conflicts += _conflicts(spaces, source.name, other, counts)
     result.conflicts.sort(key=lambda conflict: -conflict.share)
     return result
 

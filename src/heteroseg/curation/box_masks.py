@@ -3,12 +3,12 @@
 The format is that of GTSDB's released per-pixel masks: NAME_labelIds.png, 0 unlabelled, 2000 + class.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from heteroseg.curation.new_dataset import write_mask
+from heteroseg.curation.new_dataset import Log, write_mask
 from heteroseg.datasets import read_mask, read_sample
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
@@ -30,7 +30,7 @@ def box_masks(item: Item, space: LabelSpace) -> dict[str, np.ndarray]:
     return {kind: space.native_ids(paint_boxes(sample.boxes, s, labels, size)) for kind, s in shapes.items()}
 
 
-def write_box_masks(source: Source, out: Path, log: Callable[[str], None]) -> None:
+def write_box_masks(source: Source, out: Path, log: Log) -> None:
     """Write OUT/gtCoarse and OUT/gtFine/NAME_labelIds.png for every image of the dataset; nothing is overwritten."""
     items = [*source.train, *source.val]
     if not any(len(item.boxes) for item in items):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heteroseg.datasets import read_sample
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, no_ids
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import LabelSpace
@@ -44,16 +44,12 @@ def count_split(source: Source, split: str) -> Counts:
     items = source.train if split == "train" else source.val
     with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
         results = list(pool.map(lambda item: _count(item, source.space, split == "val"), items))
-    counts = [r for r in results if not isinstance(r, list)]
-    none = np.zeros(len(source.space.labels), np.int64)
-    ids = np.concatenate([item.box_ids for item in items] or [np.zeros(0, np.int64)])
-    return Counts(
-        len(items),
-        np.sum(counts, 0) if counts else none,
-        np.sum([c > 0 for c in counts], 0) if counts else none,
-        np.array([int((ids == label.id).sum()) for label in source.space.labels]),
-        tuple(fault for r in results if isinstance(r, list) for fault in r),
-    )
+    labels = source.space.labels
+    pixels = np.array([r for r in results if not isinstance(r, list)], np.int64).reshape(-1, len(labels))
+    ids = np.concatenate([no_ids(), *(item.box_ids for item in items)])
+    boxes = np.array([int((ids == label.id).sum()) for label in labels])
+    faults = tuple(fault for r in results if isinstance(r, list) for fault in r)
+    return Counts(len(items), pixels.sum(0), (pixels > 0).sum(0), boxes, faults)
 
 
 def _check_split(source: Source, split: str, log: Callable[[str], None]) -> list[str]:

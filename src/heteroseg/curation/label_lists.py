@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heteroseg.curation.spec_text import checked_space, space_yaml, taxonomy_yaml
+from heteroseg.curation.spec_text import space_yaml, taxonomy_yaml
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.files import parse_yaml, read_text, write_text
-from heteroseg.labels.space import LabelEntry, LabelSpaceFile
+from heteroseg.files import parse_yaml, read_text, require_absent, write_text
+from heteroseg.labels.space import LabelEntry, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import ROOT, Color, TaxonomyFile, build_taxonomy
 
 FORMS = "a .py, .json, .csv, .txt or .yaml list of labels"
@@ -123,9 +123,8 @@ def _color(path: Path, position: int, row: dict[str, Any]) -> Color | None:
     parts = value.replace(",", " ").split() if isinstance(value, str) else list(value)
     if len(parts) == 3 and all(str(p).strip().isdecimal() and int(p) < 256 for p in parts):
         return (int(parts[0]), int(parts[1]), int(parts[2]))
-    raise HeterosegError(
-        f"{path}: label {position + 1}: expected a colour of three numbers to 255, found {value!r:.40}"
-    )
+    where = f"{path}: label {position + 1}"
+    raise HeterosegError(f"{where}: expected a colour of three numbers to 255, found {value!r:.40}")
 
 
 def _rows(path: Path, text: str, table: str | None) -> list[dict[str, Any]]:
@@ -207,22 +206,19 @@ def _python_rows(path: Path, text: str) -> list[dict[str, Any]]:
         raise HeterosegError(f"{path}: not valid Python, {error}") from None
     calls = [n for n in ast.walk(module) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
     fields, rows = CITYSCAPES, []
+    calls.sort(key=lambda call: (call.func.id == "Label", call.lineno))  # type: ignore[attr-defined]
     for call in calls:
-        if call.func.id == "namedtuple" and len(call.args) == 2:  # type: ignore[attr-defined]
-            names = _plain(path, call.args[1])
-            fields = names.replace(",", " ").split() if isinstance(names, str) else [str(name) for name in names]
-    for call in sorted((c for c in calls if c.func.id == "Label"), key=lambda c: c.lineno):  # type: ignore[attr-defined]
-        row = dict(zip(fields, (_plain(path, a) for a in call.args), strict=False))
-        rows.append(row | {k.arg: _plain(path, k.value) for k in call.keywords if k.arg})
+        try:
+            if call.func.id == "namedtuple" and len(call.args) == 2:  # type: ignore[attr-defined]
+                names = ast.literal_eval(call.args[1])
+                fields = names.replace(",", " ").split() if isinstance(names, str) else [str(name) for name in names]
+            elif call.func.id == "Label":  # type: ignore[attr-defined]
+                row = dict(zip(fields, map(ast.literal_eval, call.args), strict=False))
+                rows.append(row | {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg})
+        except (ValueError, TypeError, SyntaxError):
+            told = "expected a plain value, found an expression; write it out"
+            raise HeterosegError(f"{path}:{call.lineno}: {told}") from None
     return rows
-
-
-def _plain(path: Path, node: ast.expr) -> Any:
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError):
-        where = f"{path}:{node.lineno}"
-        raise HeterosegError(f"{where}: expected a plain value, found an expression; write it out") from None
 
 
 def grouped_tree(paths: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
@@ -230,33 +226,20 @@ def grouped_tree(paths: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
 
     A group of one child is left out. A group that shares its name with a label is called `NAME (group)`.
     """
-    members: dict[tuple[str, ...], list[str]] = {}
-    for name, path in paths.items():
-        members.setdefault(path, []).append(name)
-    groups = sorted({path[:i] for path in members for i in range(len(path) + 1)})
-    used = set(paths) | {ROOT}
+    children: dict[tuple[str, ...], list[str]] = {(): []}
+    for label, path in paths.items():
+        children.setdefault(path, []).append(label)
+    groups = {path[:i] for path in children for i in range(1, len(path) + 1)}
     tree: dict[str, list[str]] = {}
-
-    def build(path: tuple[str, ...]) -> list[str]:
-        children = list(members.get(path, []))
-        for group in groups:
-            if len(group) == len(path) + 1 and group[:-1] == path:
-                below = build(group)
-                if len(below) > 1:
-                    name = _unused(group[-1], used)
-                    tree[name], below = below, [name]
-                children += below
-        return children
-
-    return {ROOT: build(()), **tree}
-
-
-def _unused(name: str, used: set[str]) -> str:
-    """`name`, or `name (group)`, `name (group 2)`... where that is taken; it is taken from now on."""
-    tries = (name, f"{name} (group)", *(f"{name} (group {i})" for i in range(2, len(used) + 3)))
-    result = next(t for t in tries if t not in used)
-    used.add(result)
-    return result
+    for group in sorted(groups, key=lambda group: (*group, "\U0010ffff")):  # a group after those in it
+        below = children[group]
+        if len(below) > 1:
+            used, plain = {ROOT, *paths, *tree}, group[-1]
+            tries = (plain, f"{plain} (group)", *(f"{plain} (group {i})" for i in range(2, len(used) + 3)))
+            name = next(name for name in tries if name not in used)
+            tree[name], below = below, [name]
+        children.setdefault(group[:-1], []).extend(below)
+    return {ROOT: children[()], **tree}
 
 
 def _slug(name: str) -> str:
@@ -291,14 +274,10 @@ def import_file(
         for b in labels
     ]
     paths = [Path(out) / f"{_slug(name)}-tree.yaml", Path(out) / f"{_slug(name)}.yaml"]
-    texts = [
-        taxonomy_yaml(file, [f"The {len(mapped)} labels of {path.name}."]),
-        space_yaml(LabelSpaceFile(name=name, taxonomy=paths[0].name, labels=entries), [f"Labels as in {path.name}."]),
-    ]
+    space = LabelSpaceFile(name=name, taxonomy=paths[0].name, labels=entries)
     for target in paths:
-        if target.exists():
-            raise HeterosegError(f"{target}: stands there already; choose another --out or --name, or take it away")
-    checked_space(texts[1], paths[1], build_taxonomy(file))
-    for target, text in zip(paths, texts, strict=True):
-        write_text(target, text)
+        require_absent(target, "choose another --out or --name")
+    build_label_space(space, build_taxonomy(file))
+    write_text(paths[0], taxonomy_yaml(file, [f"The {len(mapped)} labels of {path.name}."]))
+    write_text(paths[1], space_yaml(space, [f"Labels as in {path.name}."]))
     return paths

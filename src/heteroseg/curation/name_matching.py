@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
-from importlib.resources import files as package_files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from heteroseg.files import parse_yaml
+from heteroseg.files import read_yaml
 
 SAME, KIND, PART, RELATED, SPELLING, MEANING = 1.0, 0.75, 0.6, 0.4, 0.6, 0.4
 FARTHER = 0.9  # factor for each further step of `broader`
@@ -27,23 +26,18 @@ Phrase = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Words:
-    """The table of words.
+    """The table of words."""
 
-    `same`: the phrase that stands for a phrase; `broader`: what a phrase is a kind of; `fillers`: words that say
-    nothing; `short`: what abbreviations stand for.
-    """
-
-    same: dict[Phrase, Phrase]
-    broader: dict[Phrase, tuple[Phrase, ...]]
-    fillers: frozenset[str]
-    short: dict[str, str]
+    same: dict[Phrase, Phrase]  # the phrase that stands for a phrase
+    broader: dict[Phrase, tuple[Phrase, ...]]  # what a phrase is a kind of
+    fillers: frozenset[str]  # words that say nothing
+    short: dict[str, str]  # what abbreviations stand for
 
 
 @cache
 def words() -> Words:
     """The shipped table, specs/words.yaml."""
-    text = (package_files("heteroseg") / "specs" / "words.yaml").read_text(encoding="utf-8")
-    data = parse_yaml(text, Path("words.yaml")).data
+    data = read_yaml(Path(__file__).parents[1] / "specs" / "words.yaml").data
     same = {tuple(word.split()): tuple(line[0].split()) for line in data["same"] for word in line}
     broader = {tuple(k.split()): tuple(tuple(w.split()) for w in v) for k, v in data["broader"].items()}
     return Words(same, broader, frozenset(data["fillers"]), data["short"])
@@ -121,14 +115,11 @@ def _compared(a: tuple[Phrase, ...], b: tuple[Phrase, ...]) -> tuple[float, str]
     if any(len(p[0]) == 1 for p in (*a, *b)):
         return 0.0, ""  # a code such as d_uneven_road: a sign, no road
     up_a, up_b = _above(a), _above(b)
-    if set(a) < set(b):
-        return KIND, "kind"
-    if len(a) == 1 and a[0] in up_b:
-        return KIND * FARTHER ** (up_b[a[0]] - 1), "kind"
-    if set(b) < set(a):
-        return PART, "part"
-    if len(b) == 1 and b[0] in up_a:
-        return PART * FARTHER ** (up_a[b[0]] - 1), "part"
+    for score, kind, wide, narrow, up in ((KIND, "kind", a, b, up_b), (PART, "part", b, a, up_a)):
+        if set(wide) < set(narrow):
+            return score, kind
+        if len(wide) == 1 and wide[0] in up:
+            return score * FARTHER ** (up[wide[0]] - 1), kind
     shared = [max(up_a[p], up_b[p]) for p in up_a.keys() & up_b.keys()]
     if shared:
         return RELATED * FARTHER ** max(min(shared) - 1, 0), "related"

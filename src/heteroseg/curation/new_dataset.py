@@ -5,25 +5,30 @@ their ids mean.
 """
 
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from heteroseg.curation.spec_text import space_yaml, taxonomy_reference, write_taxonomy
+from heteroseg.curation.spec_text import is_shipped, space_yaml, taxonomy_yaml
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.encoding import write_ids
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, spread_evenly
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
 from heteroseg.files import write_text, written
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 
+Log = Callable[[str], None]
+"""What tells the user how far the work is, a line at a time."""
 
-def items_by_path(source: Source) -> list[tuple[str, Item]]:
-    """Every image of both splits with its path in the new dataset, `SPLIT/NAME`."""
+
+def items_by_path(source: Source, most: int = sys.maxsize) -> list[tuple[str, Item]]:
+    """Images of both splits, `most` of each and spread evenly, with their path in a new dataset, `SPLIT/NAME`."""
     splits = ((source.config.train, source.train), (source.config.val, source.val))
-    return [(f"{split}/{item.name}", item) for split, items in splits for item in items]
+    return [(f"{split}/{item.name}", item) for split, items in splits for item in spread_evenly(items, most)]
 
 
 def read_masked(item: Item) -> tuple[np.ndarray, np.ndarray]:
@@ -56,9 +61,9 @@ def write_item(out: Path, path: str, item: Item, ids: np.ndarray) -> None:
 
 def write_label_space(out: Path, space: LabelSpace) -> None:
     """Write OUT/label_space.yaml, and OUT/taxonomy.yaml if the package does not ship the tree of the space."""
-    taxonomy = taxonomy_reference(space.taxonomy)
+    taxonomy = space.taxonomy.name if is_shipped(space.taxonomy) else "taxonomy.yaml"
     if taxonomy == "taxonomy.yaml":
-        write_taxonomy(space.taxonomy, out / taxonomy)
+        write_text(out / taxonomy, taxonomy_yaml(space.taxonomy.to_file()))
     write_text(out / "label_space.yaml", space_yaml(space.file.model_copy(update={"taxonomy": taxonomy})))
 
 

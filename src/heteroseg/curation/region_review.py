@@ -7,7 +7,7 @@ So the authors of IV 2018 gave Cityscapes 43 types of signs. A region is an 8-co
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel
 
-from heteroseg.curation.new_dataset import entry_of, items_by_path, read_masked, write_item, write_label_space
+from heteroseg.curation.new_dataset import Log, entry_of, items_by_path, read_masked, write_item, write_label_space
 from heteroseg.datasets.encoding import write_image
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import require_tree_of
@@ -88,22 +88,16 @@ def _label_named(source: Source, name: str) -> Label:
     return source.space.labels[names.index(name)]
 
 
-def _tile(picture: np.ndarray, text: str) -> np.ndarray:
-    """(TILE, TILE, 3) uint8: a cut-out with a line of text under it."""
-    tile = np.full((TILE, TILE, 3), 250, np.uint8)
-    tile[: picture.shape[0], : picture.shape[1]] = picture
-    plain = text.encode("ascii", "replace").decode()
-    cv2.putText(tile, plain[:27], (3, TILE - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (20, 20, 20), 1, cv2.LINE_AA)
-    return tile
-
-
-def _write_sheet(path: Path, tiles: Sequence[np.ndarray]) -> None:
-    """Write up to ACROSS * DOWN tiles as one picture, row by row."""
-    page = np.full((DOWN * ACROSS, TILE, TILE, 3), 250, np.uint8)
-    page[: len(tiles)] = tiles
-    rows = page.reshape(DOWN, ACROSS, TILE, TILE, 3).swapaxes(1, 2)
+def _write_sheet(path: Path, tiles: Sequence[tuple[np.ndarray, str]]) -> None:
+    """Write up to ACROSS * DOWN cut-outs with a line of text under each as one picture, row by row."""
+    page = np.full((DOWN * TILE, ACROSS * TILE, 3), 250, np.uint8)
+    for i, (picture, text) in enumerate(tiles):
+        tile = page[i // ACROSS * TILE :, i % ACROSS * TILE :][:TILE, :TILE]
+        tile[: picture.shape[0], : picture.shape[1]] = picture
+        plain = text.encode("ascii", "replace").decode()[:27]
+        cv2.putText(tile, plain, (3, TILE - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (20, 20, 20), 1, cv2.LINE_AA)
     with written(path) as temporary:
-        write_image(temporary, rows.reshape(DOWN * TILE, ACROSS * TILE, 3))
+        write_image(temporary, page)
 
 
 def _subclass_entries(space: LabelSpace, fine: LabelSpace, choices: Sequence[Label]) -> list[LabelEntry]:
@@ -118,8 +112,8 @@ def _subclass_entries(space: LabelSpace, fine: LabelSpace, choices: Sequence[Lab
 
 def _proposed(
     model: Model, source: Source, label: Label, choices: Sequence[Label], min_pixels: int
-) -> Iterator[tuple[list, np.ndarray]]:
-    """The line of blobs.csv and the tile of every region."""
+) -> Iterator[tuple[list, tuple[np.ndarray, str]]]:
+    """The line of blobs.csv of every region, and its cut-out with what stands under it."""
     lines = count(1)
     for path, item in items_by_path(source):
         image, mask = read_masked(item)
@@ -129,14 +123,14 @@ def _proposed(
         for i, place in regions.items():
             line, proposal = next(lines), choices[best[i]].name
             picture = cut_out(image, numbers == i, place[:4], TILE, TILE - 22)
-            tile = _tile(picture, f"{line} {proposal} {probs[i]:.0%}")
+            tile = (picture, f"{line} {proposal} {probs[i]:.0%}")
             yield [line, path, *place, proposal, f"{probs[i]:.4f}", ""], tile
 
 
 def find_regions(
-    model: Model, source: Source, name: str, fine: LabelSpace, out: Path, min_pixels: int, log: Callable[[str], None]
-) -> int:
-    """List the regions of the label `name` with a proposal among the labels of `fine`. Returns how many there are.
+    model: Model, source: Source, name: str, fine: LabelSpace, out: Path, min_pixels: int, log: Log
+) -> None:
+    """List the regions of the label `name` with a proposal among the labels of `fine`.
 
     Writes OUT/blobs.csv, one line a region, OUT/blobs.json, which `apply_regions` needs, and the contact sheets
     OUT/sheet-NNN.jpg with the numbers of the lines. A folder that is not empty raises HeterosegError.
@@ -146,11 +140,10 @@ def find_regions(
     choices = subclasses(label, fine)
     require_empty(out)
     rows: list[list] = []
-    sheets = 0
-    proposed = _proposed(model, source, label, choices, min_pixels)
+    proposed, sheets = _proposed(model, source, label, choices, min_pixels), 0
     while part := list(islice(proposed, ACROSS * DOWN)):
-        rows += [row for row, _ in part]
         sheets += 1
+        rows += [row for row, _ in part]
         _write_sheet(out / f"sheet-{sheets:03d}.jpg", [tile for _, tile in part])
     if not rows:
         raise HeterosegError(
@@ -158,14 +151,13 @@ def find_regions(
             "--least, or choose another --label"
         )
     entries = _subclass_entries(source.space, fine, choices)
-    facts = {"dataset": source.name, "label": name, "least": min_pixels, "subclasses": entries}
-    file = ReviewFile(**facts, model=model.name, model_digest=model.digest)
-    write_json(out / "blobs.json", file.model_dump())
+    about = {"dataset": source.name, "label": name, "least": min_pixels, "subclasses": entries}
+    review = ReviewFile(**about, model=model.name, model_digest=model.digest)
+    write_json(out / "blobs.json", review.model_dump())
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     write_text(out / "blobs.csv", text.getvalue())
     log(f"{len(rows)} regions of {name!r} in {out}/blobs.csv and {sheets} sheets")
-    return len(rows)
 
 
 def _read_confirmed(path: Path, names: Sequence[str]) -> dict[tuple[str, Place], tuple[str, int]]:
@@ -195,7 +187,7 @@ def _read_confirmed(path: Path, names: Sequence[str]) -> dict[tuple[str, Place],
     return confirmed
 
 
-def apply_regions(sources: Sequence[Source], folder: Path, out: Path, log: Callable[[str], None]) -> Source:
+def apply_regions(sources: Sequence[Source], folder: Path, out: Path, log: Log) -> Source:
     """Write a dataset for the reader `folder` whose masks hold the confirmed subclasses. Returns the old dataset.
 
     `folder` is what `find_regions` wrote. A line of blobs.csv that is no region of the masks any more raises

@@ -5,13 +5,12 @@ p(fine and coarse) / p(coarse). If the best fine label is not probable enough, t
 is a label of the new label space too. So nothing is guessed and nothing is lost.
 """
 
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from heteroseg.curation.new_dataset import entry_of, items_by_path, read_masked, write_item, write_label_space
+from heteroseg.curation.new_dataset import Log, entry_of, items_by_path, read_masked, write_item, write_label_space
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.metrics import count_pairs
@@ -132,13 +131,7 @@ def combined_space(coarse: LabelSpace, fine: LabelSpace, name: str) -> tuple[Lab
 
 
 def relabel(
-    model: Model,
-    source: Source,
-    fine: LabelSpace,
-    min_confidence: float,
-    out: Path,
-    truth: Source | None,
-    log: Callable[[str], None],
+    model: Model, source: Source, fine: LabelSpace, min_confidence: float, out: Path, truth: Source | None, log: Log
 ) -> Curve | None:
     """Write a dataset for the reader `folder`, with relabel.json: how many pixels of each label were refined.
 
@@ -166,8 +159,7 @@ def relabel(
         labels, confidence = refined(model.predict(image), given, coarse, fine)
         accepted = (labels >= 0) & (confidence >= min_confidence)
         write_item(out, path, item, np.where(accepted, fine.ids[labels], kept[given]))
-        for row, part in zip(counts, (~accepted, accepted), strict=True):
-            row += np.bincount(given[part] + 1, minlength=len(row))
+        counts += count_pairs(accepted.ravel(), given.ravel() + 1, counts.shape)
         if curve is not None and item.name in true_items:
             true = _true_labels(true_items[item.name], fine, item, given.shape)
             curve.add(labels, confidence, np.where(given >= 0, true, -1), choice[given])

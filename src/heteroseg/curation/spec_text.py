@@ -1,7 +1,6 @@
 """Taxonomies and label spaces as YAML text that a person goes on editing: one line a label, with comments."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -9,8 +8,8 @@ from pydantic import BaseModel
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from heteroseg.errors import HeterosegError
-from heteroseg.files import parse_yaml, write_text, yaml_text
-from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.files import yaml_text
+from heteroseg.labels.space import LabelSpaceFile
 from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 
 
@@ -54,19 +53,3 @@ def is_shipped(tree: Taxonomy) -> bool:
         return load_taxonomy(tree.name).same_tree(tree)
     except HeterosegError:
         return False
-
-
-def taxonomy_reference(tree: Taxonomy) -> str:
-    """How a label space file names the tree: as it ships, else as `taxonomy.yaml` beside it."""
-    return tree.name if is_shipped(tree) else "taxonomy.yaml"
-
-
-def write_taxonomy(tree: Taxonomy, path: Path) -> None:
-    """Write a tree with its colours to a YAML file."""
-    write_text(path, taxonomy_yaml(tree.to_file()))
-
-
-def checked_space(text: str, path: Path, taxonomy: Taxonomy) -> LabelSpace:
-    """The label space of a text; HeterosegError if `heteroseg taxonomy check` would refuse it."""
-    document = parse_yaml(text, path)
-    return build_label_space(document.parse(LabelSpaceFile), taxonomy, document)

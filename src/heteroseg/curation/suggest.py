@@ -13,13 +13,13 @@ import numpy as np
 
 from heteroseg.curation.label_lists import Listed
 from heteroseg.curation.name_matching import meanings, relation
-from heteroseg.curation.spec_text import checked_space, space_yaml
+from heteroseg.curation.spec_text import space_yaml
 from heteroseg.datasets import list_items, read_sample
 from heteroseg.datasets.sample import Sample, spread_evenly
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.metrics import count_pairs
-from heteroseg.files import write_text
-from heteroseg.labels.space import LabelEntry, LabelSpaceFile
+from heteroseg.files import require_absent, write_text
+from heteroseg.labels.space import LabelEntry, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 from heteroseg.supervision.targets import paint_boxes
@@ -183,14 +183,15 @@ def _describe(tree: Taxonomy, proposal: Proposal) -> str:
 
 
 def draft(
-    labels: Sequence[Listed], tree: Taxonomy, proposals: list[list[Proposal]], name: str, taxonomy: str, source: str
-) -> str:
-    """The text of a label space of the first proposals; the others stand above each label as comments."""
+    labels: Sequence[Listed], tree: Taxonomy, proposals: list[list[Proposal]]
+) -> tuple[list[LabelEntry], dict[int, list[str]]]:
+    """The lines of a label space of the first proposals, and all proposals as comments on each label, by its id."""
     entries, notes, remaining = [], {}, iter(proposals)
     taken = {leaf for ranked in proposals if ranked and ranked[0].claimed for leaf in ranked[0].leaves}
     for label in labels:
+        about = {"id": label.id, "name": label.name, "color": label.color}
         if label.ignore:
-            entries.append(LabelEntry(id=label.id, name=label.name, ignore=True, color=label.color))
+            entries.append(LabelEntry(**about, ignore=True))
             continue
         ranked = next(remaining)
         first = ranked[0].leaves if ranked else frozenset()
@@ -201,33 +202,27 @@ def draft(
                 first = frozenset()
             taken |= first
         nodes = [tree.names[n] for n in tree.cover(first)]
-        evaluate = label.evaluate or not nodes
-        entries.append(
-            LabelEntry(
-                id=label.id, name=label.name, nodes=nodes, ignore=not nodes, evaluate=evaluate, color=label.color
-            )
-        )
+        entries.append(LabelEntry(**about, nodes=nodes, ignore=not nodes, evaluate=label.evaluate or not nodes))
         notes[label.id] = told
-    head = [f"A draft from {source}.", "Read every line, change what is wrong, delete the comments."]
-    return space_yaml(LabelSpaceFile(name=name, taxonomy=taxonomy, labels=entries), head, notes)
-
-
-def write_draft(path: Path, text: str, tree: Taxonomy) -> None:
-    """Write a draft that passes the check; an existing file is left alone."""
-    if path.suffix not in (".yaml", ".yml"):
-        raise HeterosegError(f"{path}: expected a label space file to write, ending .yaml; choose another --out")
-    if path.exists():
-        raise HeterosegError(f"{path}: stands there already; choose another --out, or take it away")
-    checked_space(text, path, tree)
-    write_text(path, text)
+    return entries, notes
 
 
 def suggest(
     labels: Sequence[Listed], tree: Taxonomy, evidence: Evidence | None, out: Path, taxonomy: str, source: str
 ) -> str:
-    """Propose, write the draft to `out`, and return the first proposals as a table of text."""
+    """Propose, write the draft to `out`, and return the first proposals as a table of text.
+
+    `taxonomy` is how the draft names the tree, `source` where it says that it comes from. No file is replaced.
+    """
     proposals = propose(labels, tree, evidence)
-    write_draft(out, draft(labels, tree, proposals, out.stem, taxonomy, source), tree)
+    if out.suffix not in (".yaml", ".yml"):
+        raise HeterosegError(f"{out}: expected a label space file to write, ending .yaml; choose another --out")
+    require_absent(out)
+    entries, notes = draft(labels, tree, proposals)
+    space = LabelSpaceFile(name=out.stem, taxonomy=taxonomy, labels=entries)
+    build_label_space(space, tree)
+    head = [f"A draft from {source}.", "Read every line, change what is wrong, delete the comments."]
+    write_text(out, space_yaml(space, head, notes))
     mapped = [label for label in labels if not label.ignore]
     width = max(len(label.name) for label in mapped)
     return "\n".join(
