@@ -139,7 +139,7 @@ def _add_taxonomy(actions: Action) -> None:
     option(p, "file", "FILE", "a YAML file, or the name of a shipped one")
 
     p = add_command(actions, "import", taxonomy_import, "turn published lists of labels into YAML", "--id", "--table")
-    option(p, "file", "FILE", "labels.py, config.json, .csv, label_colors.txt")
+    option(p, "file", "FILE", "labels.py, config.json, .csv, label_colors.txt", Path)
     option(p, "--out", "DIR", "folder for the taxonomy and label space files", Path, required=True)
     p.add_argument("--name", help="name of the taxonomy or label space (default: from FILE)")
     p.add_argument("--flat", action="store_true", help="one classifier for all instead of a tree by groups")

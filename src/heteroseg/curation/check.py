@@ -31,10 +31,9 @@ def _count(item: Item, space: LabelSpace, scoring: bool) -> np.ndarray | list[st
     """Labelled pixels of one image by label position, or its faults; `scoring` reads its mask for scoring."""
     try:
         target = encode(read_sample(item, scoring), space, 0)
-        if scoring and item.scoring_mask is not None:
-            return np.bincount(target.mask[target.mask >= 0], minlength=len(space.labels))
-        known = np.concatenate([target.mask.ravel(), target.boxes.ravel()])
-        return np.bincount(known[known >= 0], minlength=space.targets)[: len(space.labels)]
+        maps = [target.mask] if scoring and item.scoring_mask is not None else [target.mask, target.boxes]
+        known = np.concatenate([m[m >= 0] for m in maps])
+        return np.bincount(known, minlength=space.targets)[: len(space.labels)]
     except HeterosegError as error:
         return list(error.faults)
 

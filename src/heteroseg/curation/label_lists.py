@@ -6,7 +6,6 @@ A list is Cityscapes' labels.py (parsed, never run), Mapillary's config.json, CO
 
 import ast
 import csv
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -137,32 +136,24 @@ def _rows(path: Path, text: str, table: str | None) -> list[dict[str, Any]]:
     if suffix == ".py":
         return _python_rows(path, text)
     if suffix in (".yaml", ".yml"):
-        data = parse_yaml(text, path).data
-        return _dicts(data.get("labels") if isinstance(data, dict) else data) or []
+        return _table_rows(parse_yaml(text, path).data) or []
     if suffix == ".csv":
-        rows = [{(k or "").strip().lower(): v for k, v in r.items()} for r in csv.DictReader(io.StringIO(text))]
+        rows = [{(k or "").strip().lower(): v for k, v in r.items()} for r in csv.DictReader(text.splitlines(True))]
         return [{("id" if k == "class_id" else k): v for k, v in row.items()} for row in rows]
     if suffix == ".txt":
         return _text_rows(text)
     raise HeterosegError(f"{path}: expected {FORMS}, found the suffix {suffix or '(none)'!r}; convert or rename it")
 
 
-def _dicts(value: Any) -> list[dict[str, Any]] | None:
-    return value if isinstance(value, list) and value and all(isinstance(v, dict) for v in value) else None
-
-
 def _table_rows(data: Any) -> list[dict[str, Any]] | None:
-    """The rows of one list in JSON, None if it is none: dicts, or lists under the names in `fields`."""
-    if rows := _dicts(data):
-        return rows
-    if not isinstance(data, dict):
-        return None
-    for key in ("labels", "categories"):
-        if rows := _dicts(data.get(key)):
+    """The rows of one list in JSON or YAML, None if it is none: dicts, or lists under the names in `fields`."""
+    lists = [data.get("labels"), data.get("categories")] if isinstance(data, dict) else [data]
+    for rows in lists:
+        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
             return rows
-    fields, rows = data.get("fields"), data.get("labels")
-    if isinstance(fields, list) and isinstance(rows, list) and all(isinstance(r, list) for r in rows):
-        return [dict(zip(map(str, fields), row, strict=False)) for row in rows]
+    fields = data.get("fields") if isinstance(data, dict) else None
+    if isinstance(fields, list) and isinstance(lists[0], list) and all(isinstance(row, list) for row in lists[0]):
+        return [dict(zip(map(str, fields), row, strict=False)) for row in lists[0]]
     return None
 
 
@@ -179,11 +170,9 @@ def _json_rows(path: Path, text: str, table: str | None) -> list[dict[str, Any]]
         return lists[table]
     if rows := _table_rows(data):
         return rows
-    if len(lists) == 1:
-        return next(iter(lists.values()))
-    if lists:
+    if len(lists) > 1:
         raise HeterosegError(f"{path}: expected one list of labels, found {', '.join(lists)}; choose with --table")
-    return []
+    return next(iter(lists.values()), [])
 
 
 def _text_rows(text: str) -> list[dict[str, Any]]:
@@ -247,19 +236,13 @@ def _slug(name: str) -> str:
 
 
 def import_file(
-    path: Path | str,
-    out: Path | str,
-    name: str | None = None,
-    id_field: str = "id",
-    table: str | None = None,
-    flat: bool = False,
+    path: Path, out: Path, name: str | None = None, id_field: str = "id", table: str | None = None, flat: bool = False
 ) -> list[Path]:
     """Turn a list of labels into OUT/NAME-tree.yaml, a taxonomy by groups, and OUT/NAME.yaml, a label space.
 
     `id_field` and `table` are as for `read_label_list`; `flat` makes one classifier of all labels. Returns both paths.
     No file is replaced; faults raise HeterosegError before anything is written.
     """
-    path = Path(path)
     labels = read_label_list(path, id_field, table)
     mapped = [label for label in labels if not label.ignore]
     if len(mapped) < 2:
@@ -273,7 +256,7 @@ def import_file(
         LabelEntry(id=b.id, name=b.name, nodes=nodes.get(b.id), ignore=b.ignore, evaluate=b.evaluate, color=b.color)
         for b in labels
     ]
-    paths = [Path(out) / f"{_slug(name)}-tree.yaml", Path(out) / f"{_slug(name)}.yaml"]
+    paths = [out / f"{_slug(name)}-tree.yaml", out / f"{_slug(name)}.yaml"]
     space = LabelSpaceFile(name=name, taxonomy=paths[0].name, labels=entries)
     for target in paths:
         require_absent(target, "choose another --out or --name")

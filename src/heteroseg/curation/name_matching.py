@@ -85,8 +85,7 @@ def _above(meaning: tuple[Phrase, ...]) -> dict[Phrase, int]:
     """All broader phrases of the noun, the last phrase, with the steps to each; the noun itself is 0 steps away."""
     noun = next((p for p in reversed(meaning) if not p[0].startswith("non-")), meaning[-1])
     steps, waiting = {noun: 0}, [noun]
-    while waiting:
-        phrase = waiting.pop(0)
+    for phrase in waiting:  # grows while it is walked
         for wider in words().broader.get(phrase, ()):
             if wider not in steps:
                 steps[wider] = steps[phrase] + 1
@@ -101,10 +100,7 @@ def relation(label: str, node: str) -> tuple[float, str]:
     The word is `same`, `kind` (the node is a kind or part of the label), `part` (the label is one of the node),
     `related` (both are kinds of one thing), `spelling`, `meaning` (near as word vectors), or empty if the score is 0.
     """
-    best = (0.0, "")
-    for a in meanings(label):
-        for b in meanings(node):
-            best = max(best, _compared(a, b))
+    best = max((_compared(a, b) for a in meanings(label) for b in meanings(node)), default=(0.0, ""))
     several = len(meanings(label)) > 1 or len(meanings(node)) > 1
     return (0.9, "same") if best[1] == "same" and several and meanings(label) != meanings(node) else best
 

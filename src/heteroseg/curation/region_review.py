@@ -6,7 +6,6 @@ So the authors of IV 2018 gave Cityscapes 43 types of signs. A region is an 8-co
 """
 
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
@@ -20,7 +19,7 @@ from heteroseg.datasets.encoding import write_image
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source, source_named
-from heteroseg.files import read_text, read_yaml, require_empty, write_json, write_text, written
+from heteroseg.files import read_text, read_yaml, require_empty, write_json, written
 from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.model.model import Model
@@ -102,12 +101,10 @@ def _write_sheet(path: Path, tiles: Sequence[tuple[np.ndarray, str]]) -> None:
 
 def _subclass_entries(space: LabelSpace, fine: LabelSpace, choices: Sequence[Label]) -> list[LabelEntry]:
     """The subclasses as lines of a label space file; an id that `space` uses already is replaced by a free one."""
-    taken, entries = {label.id for label in space.labels}, []
-    for label in choices:
-        number = label.id if label.id not in taken else max(taken | {other.id for other in fine.labels}) + 1
-        taken.add(number)
-        entries.append(entry_of(label, space.taxonomy, id=number, evaluate=True))
-    return entries
+    taken = set(space.ids.tolist())
+    free = count(max(taken | set(fine.ids.tolist())) + 1)
+    ids = [next(free) if label.id in taken else label.id for label in choices]
+    return [entry_of(label, space.taxonomy, id=i, evaluate=True) for label, i in zip(choices, ids, strict=True)]
 
 
 def _proposed(
@@ -154,15 +151,14 @@ def find_regions(
     about = {"dataset": source.name, "label": name, "least": min_pixels, "subclasses": entries}
     review = ReviewFile(**about, model=model.name, model_digest=model.digest)
     write_json(out / "blobs.json", review.model_dump())
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
-    write_text(out / "blobs.csv", text.getvalue())
+    with written(out / "blobs.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
     log(f"{len(rows)} regions of {name!r} in {out}/blobs.csv and {sheets} sheets")
 
 
 def _read_confirmed(path: Path, names: Sequence[str]) -> dict[tuple[str, Place], tuple[str, int]]:
     """The confirmed regions by image and place: the subclass and the line. All faults are raised at once."""
-    reader = csv.DictReader(io.StringIO(read_text(path)))
+    reader = csv.DictReader(read_text(path).splitlines(True))
     missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
     if missing:
         raise HeterosegError(f"{path}:1: expected the columns {', '.join(COLUMNS)}, {', '.join(missing)} is missing")

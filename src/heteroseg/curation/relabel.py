@@ -164,11 +164,8 @@ def relabel(
             true = _true_labels(true_items[item.name], fine, item, given.shape)
             curve.add(labels, confidence, np.where(given >= 0, true, -1), choice[given])
     log(f"{source.name}: {len(items)} images")
-    pixels = {
-        label.name: {"kept": int(counts[0, i]), "refined": int(counts[1, i])}
-        for i, label in enumerate(coarse.labels, 1)
-        if label.leaves
-    }
+    by_label = zip(coarse.labels, counts.T[1:].tolist(), strict=True)
+    pixels = {label.name: {"kept": n, "refined": m} for label, (n, m) in by_label if label.leaves}
     facts = {"dataset": source.name, "labels": fine.name, "confidence": min_confidence}
     write_json(out / "relabel.json", facts | {"model": model.name, "model_digest": model.digest, "pixels": pixels})
     return curve
@@ -178,9 +175,8 @@ def _items_by_name(truth: Source | None, fine: LabelSpace) -> dict[str, Item]:
     if truth is None:
         return {}
     if truth.space.file.labels != fine.file.labels:
-        raise HeterosegError(
-            f"--truth {truth.name}: its labels are those of {truth.space.name!r}, expected those of {fine.name!r}"
-        )
+        told = f"its labels are those of {truth.space.name!r}, expected those of {fine.name!r}"
+        raise HeterosegError(f"--truth {truth.name}: {told}")
     return {item.name: item for item in [*truth.train, *truth.val]}
 
 
@@ -188,7 +184,6 @@ def _true_labels(item: Item, fine: LabelSpace, other: Item, size: tuple[int, ...
     """(H, W) int16 fine label indices of the true mask of `other`, which has this size."""
     _, ids = read_masked(item)
     if ids.shape != size:
-        raise HeterosegError(
-            f"{item.mask}: expected the size of {other.mask}, {size}, found {ids.shape}; --truth needs the same images"
-        )
+        told = f"expected the size of {other.mask}, {size}, found {ids.shape}; --truth needs the same images"
+        raise HeterosegError(f"{item.mask}: {told}")
     return to_label_indices(ids, fine, str(item.mask))

@@ -1,7 +1,6 @@
 """Taxonomies and label spaces as YAML text that a person goes on editing: one line a label, with comments."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -31,7 +30,7 @@ def taxonomy_yaml(file: TaxonomyFile, comments: Sequence[str] = ()) -> str:
 
 
 def space_yaml(
-    file: LabelSpaceFile, comments: Sequence[str] = (), notes: Mapping[int, Sequence[str]] = MappingProxyType({})
+    file: LabelSpaceFile, comments: Sequence[str] = (), notes: Mapping[int, Sequence[str]] | None = None
 ) -> str:
     """The text of a label space file, one line a label; `notes` by label id stand as comments above the label."""
     lines = CommentedSeq()
@@ -42,7 +41,7 @@ def space_yaml(
             line.insert(2, "nodes", label.node_names if len(label.node_names) > 1 else label.node_names[0])
         line.fa.set_flow_style()
         lines.append(line)
-        if notes.get(label.id):
+        if notes and notes.get(label.id):
             lines.yaml_set_comment_before_after_key(i, before="\n".join(notes[label.id]), indent=2)
     return _text(file, {"labels": lines}, comments)
 

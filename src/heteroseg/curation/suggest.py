@@ -196,11 +196,10 @@ def draft(
         ranked = next(remaining)
         first = ranked[0].leaves if ranked else frozenset()
         told = [f"{i}. {_describe(tree, p)}" for i, p in enumerate(ranked, 1)] or ["nothing found: name its nodes"]
-        if ranked and not ranked[0].claimed:
-            if first & taken:
-                told.insert(0, "ignored for now: other labels have better claims on all that it might be")
-                first = frozenset()
-            taken |= first
+        if ranked and not ranked[0].claimed and first & taken:
+            told.insert(0, "ignored for now: other labels have better claims on all that it might be")
+            first = frozenset()
+        taken |= first
         nodes = [tree.names[n] for n in tree.cover(first)]
         entries.append(LabelEntry(**about, nodes=nodes, ignore=not nodes, evaluate=label.evaluate or not nodes))
         notes[label.id] = told
