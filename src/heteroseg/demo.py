@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 
 from heteroseg.datasets import read_image
+from heteroseg.datasets.encoding import write_image
 from heteroseg.evaluation.table import score_table
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import write_text, written
+from heteroseg.files import write_text
 from heteroseg.inference.files import picture, predict_files
 from heteroseg.labels.space import own_space
 from heteroseg.model.model import Model, load
@@ -71,8 +72,7 @@ def run_demo(wanted: Path, overrides: Sequence[str], log: Callable[[str], None])
         images = [item.image for item in source.val[:2]]
         predict_files(model, images, out / "predictions" / source.name, own_space(model.taxonomy), with_overlay=True)
     for image in images:
-        with written(out / "predictions" / f"{image.stem}_answers.jpg") as temporary:
-            cv2.imwrite(str(temporary), answers(model, read_image(image))[..., ::-1])
+        write_image(out / "predictions" / f"{image.stem}_answers.jpg", answers(model, read_image(image)))
     stage("writing the report")
     page = out / "report.html"
     report_run(out / "run", page, title="heteroseg demo")

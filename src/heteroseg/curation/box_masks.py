@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.curation.new_dataset import Log, write_mask
+from heteroseg.curation.new_dataset import Log
 from heteroseg.datasets import read_mask, read_sample
+from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
@@ -40,7 +41,7 @@ def write_box_masks(source: Source, out: Path, log: Log) -> None:
         require_absent(folder)
     for item in items:
         for kind, mask in box_masks(item, source.space).items():
-            write_mask(folders[kind] / f"{item.name}_labelIds.png", mask)
+            write_ids(folders[kind] / f"{item.name}_labelIds.png", mask, bits=16)
     log(f"{len(items)} images, {sum(len(item.boxes) for item in items)} boxes: {folders['coarse']}, {folders['fine']}")
 
 

@@ -46,15 +46,9 @@ def entry_of(label: Label, tree: Taxonomy, **changes) -> LabelEntry:
     return LabelEntry(**fields | {"evaluate": label.evaluate} | changes)
 
 
-def write_mask(path: Path, ids: np.ndarray) -> None:
-    """Write (H, W) native ids from 0 to 65535 as a 16-bit grey PNG."""
-    with written(path) as temporary:
-        write_ids(temporary, ids, bits=16)
-
-
 def write_item(out: Path, path: str, item: Item, ids: np.ndarray) -> None:
     """Write the new mask (H, W) of the image `path`, and copy the photo."""
-    write_mask(out / "masks" / f"{path}.png", ids)
+    write_ids(out / "masks" / f"{path}.png", ids, bits=16)
     with written(out / "images" / f"{path}{item.image.suffix}") as temporary:
         shutil.copyfile(item.image, temporary)
 

@@ -95,8 +95,7 @@ def _write_sheet(path: Path, tiles: Sequence[tuple[np.ndarray, str]]) -> None:
         tile[: picture.shape[0], : picture.shape[1]] = picture
         plain = text.encode("ascii", "replace").decode()[:27]
         cv2.putText(tile, plain, (3, TILE - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (20, 20, 20), 1, cv2.LINE_AA)
-    with written(path) as temporary:
-        write_image(temporary, page)
+    write_image(path, page)
 
 
 def _subclass_entries(space: LabelSpace, fine: LabelSpace, choices: Sequence[Label]) -> list[LabelEntry]:

@@ -1,22 +1,24 @@
 """Encoding: images and masks into files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from heteroseg.errors import HeterosegError
+from heteroseg.files import written
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB; the suffix decides the format (JPEG at quality 95)."""
-    _write(path, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    write_pixels(path, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
 def write_ids(path: Path, mask: np.ndarray, bits: int = 8) -> None:
     """Write (H, W) integer ids as a grey PNG of at least `bits` bits, 16 where an id needs it."""
     highest = highest_id(path, mask, 65535)
-    _write(path, mask.astype(np.uint8 if highest < 256 and bits == 8 else np.uint16))
+    write_pixels(path, mask.astype(np.uint8 if highest < 256 and bits == 8 else np.uint16))
 
 
 def highest_id(path: Path, mask: np.ndarray, most: int) -> int:
@@ -27,12 +29,12 @@ def highest_id(path: Path, mask: np.ndarray, most: int) -> int:
     return top
 
 
-def _write(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parameters = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    try:
-        done = cv2.imwrite(str(path), pixels, parameters)
-    except cv2.error:
-        done = False
-    if not done:
-        raise HeterosegError(f"{path}: cannot be written as an image; check the suffix and the free space")
+def write_pixels(path: Path, pixels: np.ndarray, options: Sequence[int] = ()) -> None:
+    """Write (H, W) or (H, W, 3) BGR pixels, uint8 or uint16, as OpenCV does by the suffix; never half a file."""
+    with written(path) as temporary:
+        try:
+            done = cv2.imwrite(str(temporary), pixels, options)
+        except cv2.error:
+            done = False
+        if not done:
+            raise HeterosegError(f"{path}: cannot be written as an image; check the suffix and the free space")

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heteroseg.datasets import read_image
+from heteroseg.datasets.encoding import write_pixels
 from heteroseg.decisions.exact import decode, dense
 from heteroseg.decisions.lazy_head import LazyLogits
 from heteroseg.decisions.plan import Plan
@@ -27,7 +28,6 @@ from heteroseg.decisions.reference import label_map
 from heteroseg.errors import HeterosegError
 from heteroseg.export.export import Format, Precision, export
 from heteroseg.export.random_model import mixed_cells, scenes
-from heteroseg.inference.files import write_map
 from heteroseg.model.exported import FORMATS, ExportedNetwork
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts
@@ -153,7 +153,7 @@ def bench(model: Model, labels: str, settings: Settings) -> dict[str, Any]:
             for _ in range(settings.repeats):
                 stages, logits, ids = frame(model, picture, plan)
                 frames.append(stages)
-            writes, _ = timed(lambda: write_map(target, ids), settings.repeats)
+            writes, _ = timed(lambda: write_pixels(target, ids), settings.repeats)
         covers = model.network.covers(*settings.size)
         result = _report(model, frames, reads, writes, settings)
         result |= {"classes": len(model.taxonomy.leaves), "logits": list(logits.shape), "label_space": labels}

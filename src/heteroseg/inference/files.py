@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from heteroseg.datasets import read_image
+from heteroseg.datasets.encoding import write_pixels
 from heteroseg.datasets.paths import IMAGE_SUFFIXES
 from heteroseg.errors import HeterosegError
-from heteroseg.files import write_json, written
+from heteroseg.files import write_json
 from heteroseg.inference.pictures import colorise, entries, legend, overlay
 from heteroseg.inference.video import Video, write_video
 from heteroseg.labels.space import LabelSpace, node_space
@@ -83,13 +84,6 @@ def summary(counts: np.ndarray, space: LabelSpace, size: tuple[int, ...], frames
     return whole | {"labels": labels}
 
 
-def write_map(path: Path, pixels: np.ndarray, options: Sequence[int] = ()) -> None:
-    """(H, W) uint8 or uint16 ids as a grey PNG of 8 or 16 bits, or what else OpenCV writes by the ending of `path`."""
-    with written(path) as temporary:
-        if not cv2.imwrite(str(temporary), pixels, options):
-            raise HeterosegError(f"{path}: could not be written; is the disk full?")
-
-
 def native_ids(label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
     """(H, W) native ids of a label map: uint8 where all ids of the space fit, else uint16."""
     ids = space.native_ids(label_indices)
@@ -103,7 +97,7 @@ def native_ids(label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
 
 def write_ids(path: Path, label_indices: np.ndarray, space: LabelSpace) -> None:
     """Native ids of a label map as a grey PNG: 8 bits where all ids of the space fit, else 16."""
-    write_map(path, native_ids(label_indices, space))
+    write_pixels(path, native_ids(label_indices, space))
 
 
 def encode_ids(label_indices: np.ndarray, space: LabelSpace) -> bytes:
@@ -135,7 +129,7 @@ def _label_image(source: Path, ids: Path, painted: Path | None, answer: Answer, 
     write_ids(ids, label_indices, space)
     if painted:
         pixels = np.ascontiguousarray(picture(image, label_indices, space)[..., ::-1])
-        write_map(painted, pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
+        write_pixels(painted, pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
     return summary(count_labels(label_indices, space), space, label_indices.shape)
 
 
