@@ -15,16 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
+from heteroseg.datasets import read_image
 from heteroseg.decisions.reference import Rule
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import PRESETS, ModelConfig, load_experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.export.bench import Settings, bench
+from heteroseg.export.bench import bench
 from heteroseg.export.export import calibration_images, export
 from heteroseg.files import write_json, write_text, written
-from heteroseg.model.exported import ExportedNetwork
 from heteroseg.model.model import load
 from heteroseg.provenance import facts
 from heteroseg.training.loop import train
@@ -78,12 +79,10 @@ def prepare(out: Path, name: str, overrides: Sequence[str]) -> None:
 def measure(out: Path, name: str, repeats: int, image: Path) -> dict[str, Any]:
     folder = folder_of(out, name)
     model = load(folder / "int8.xml")
-    assert isinstance(model.network, ExportedNetwork)
-    model.network.threads = 2
-    timing = {}
+    picture, timing = cv2.resize(read_image(image), (706, 520), interpolation=cv2.INTER_AREA), {}
     for rule in RULES:
         model.decision = rule
-        timing[rule] = bench(model, "leaves", Settings((520, 706), 2, repeats, naive=False, image=image))
+        timing[rule] = bench(model, picture, "leaves", 2, repeats)
     return {"network": name, "timing": timing} | json.loads((folder / "scores.json").read_text(encoding="utf-8"))
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import torch
 
+from heteroseg.experiment.config import PRESETS
 from heteroseg.export.bench import COUNTED, frame, spread
 from heteroseg.export.export import Head, Precision, export
-from heteroseg.export.random_model import preset_config, random_model, scenes
+from heteroseg.export.random_model import random_model, scenes
 from heteroseg.files import write_json, written
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
 from heteroseg.model.exported import ExportedNetwork
@@ -63,7 +64,7 @@ def prepare(folder: Path, precision: Precision) -> None:
         for classes in CLASSES[::-1]:
             missing = [h for h in heads(depth) if not network_file(folder, classes, depth, h, precision).exists()]
             if missing:
-                model = random_model(preset_config("fast"), grown(classes, depth), FRAME)
+                model = random_model(PRESETS["fast"], grown(classes, depth), FRAME)
             for head in missing:
                 path = network_file(folder, classes, depth, head, precision)
                 export(model, path, "openvino", precision, images, head)

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from naive import compare
 
-from heteroseg.experiment.config import ModelConfig
-from heteroseg.export.bench import Runtime, Settings, bench, spread, timed
+from heteroseg.experiment.config import PRESETS, ModelConfig
+from heteroseg.export.bench import Runtime, bench, spread, timed
 from heteroseg.export.export import ENDINGS, Precision, export
-from heteroseg.export.random_model import preset_config, random_model, scenes
+from heteroseg.export.random_model import random_model, scenes
 from heteroseg.files import write_json
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.exported import ExportedNetwork
@@ -30,8 +31,8 @@ from heteroseg.provenance import facts
 
 RESNET18 = {"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"}
 NETWORKS = {
-    "fast (Lite0, image x 2/5)": preset_config("fast"),
-    "fast-hgnet (HGNetV2-B0)": preset_config("fast-hgnet"),
+    "fast (Lite0, image x 2/5)": PRESETS["fast"],
+    "fast-hgnet (HGNetV2-B0)": PRESETS["fast-hgnet"],
     "Lite0": ModelConfig(backbone="lite0", width=128, stride=4),
     "ResNet-18": ModelConfig(backbone="hf:resnet", backbone_options=RESNET18, width=64, stride=8),
     "SegFormer-B0": ModelConfig(backbone="hf-seg:segformer"),
@@ -67,23 +68,37 @@ def prepare(folder: Path, size: tuple[int, int]) -> None:
                 print(path, flush=True)
 
 
-def as_people_run_it(settings: Settings) -> dict[str, Any]:
+def as_people_run_it(size: tuple[int, int], repeats: int) -> dict[str, Any]:
     """SegFormer-B0 of transformers in torch, from a uint8 image to a label map of its size."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     torch.manual_seed(0)
     network = SegformerForSemanticSegmentation(SegformerConfig(num_labels=107)).eval()
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in IMAGENET)
-    image = scenes(1, settings.size)[0]
+    image = scenes(1, size)[0]
 
     def frame() -> np.ndarray:
         pixels = (torch.from_numpy(image)[None].permute(0, 3, 1, 2).float() - mean) / std
-        logits = F.interpolate(network(pixel_values=pixels).logits, settings.size, mode="bilinear", align_corners=False)
+        logits = F.interpolate(network(pixel_values=pixels).logits, size, mode="bilinear", align_corners=False)
         return logits.argmax(1)[0].to(torch.uint8).numpy()
 
     with torch.inference_mode():
-        times, _ = timed(frame, settings.repeats)
+        times = timed(frame, repeats)
     return {"network": "SegFormer-B0 as people run it", "ms": statistics.median(times), "frame_ms": spread(times)}
+
+
+def batches(model: Model, image: np.ndarray, count: int, repeats: int) -> dict[str, float]:
+    """Images a second of the network alone on whole batches."""
+    network = model.network
+    if isinstance(network, ExportedNetwork):
+        ready = np.repeat(network.prepare(image), count, axis=0)
+        times = timed(lambda: network.run(ready), repeats)
+    else:
+        pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).repeat(count, 1, 1, 1)
+        with torch.inference_mode():
+            times = timed(lambda: network(pixels), repeats)
+    middle = statistics.median(times)
+    return {"images": count, "network_ms": middle, "images_per_second": 1e3 * count / middle}
 
 
 def row(result: dict[str, Any]) -> str:
@@ -94,6 +109,7 @@ def row(result: dict[str, Any]) -> str:
         f"| {result['network']} | {result['runtime']} {result['precision']} | {result['fps']:.1f} | {result['ms']:.1f} "
         f"({times['p10']:.1f} to {times['p90']:.1f}) | {result['stages_ms']['network']:.1f} | "
         f"{result['stages_ms']['decode']:.1f} | {naive:.0f} | {1e3 / naive:.1f} |"
+        + (f" {result['batch']['images_per_second']:.1f} |" if "batch" in result else "")
     )
 
 
@@ -105,27 +121,41 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=706)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--batch", type=int, default=1, help="also time the network on batches of this many images")
     parser.add_argument("--json", type=Path, help="write all figures there")
     args = parser.parse_args()
-    settings = Settings((args.height, args.width), args.threads, args.repeats)
-    prepare(args.networks, settings.size)
+    size = (args.height, args.width)
+    image = scenes(1, size)[0]
+    prepare(args.networks, size)
     if args.prepare:
         return
     torch.set_num_threads(args.threads)
-    print("| network | runtime | frames a second | frame, ms (10 to 90 %) | network | decode | naive frame | its fps |")
-    print("|---|---|---|---|---|---|---|---|")
+    heads = [
+        "network",
+        "runtime",
+        "frames a second",
+        "frame, ms (10 to 90 %)",
+        "network",
+        "decode",
+        "naive frame",
+        "its fps",
+    ]
+    heads += [f"images a second in batches of {args.batch}"] if args.batch > 1 else []
+    print(f"| {' | '.join(heads)} |")
+    print("|" + "---|" * len(heads))
     rows = []
     for name in NETWORKS:
         for runtime, precision in WAYS:
             if runtime == "torch":
-                model = fresh(name, settings.size)
+                model = fresh(name, size)
             else:
                 model = load(network_file(args.networks, name, runtime, precision))
-            if isinstance(model.network, ExportedNetwork):
-                model.network.threads = args.threads
-            rows.append({"network": name} | bench(model, "leaves", settings))
+            result = bench(model, image, "leaves", args.threads, args.repeats)
+            rows.append({"network": name} | result | compare(model, image, "leaves", args.threads))
+            if args.batch > 1:
+                rows[-1]["batch"] = batches(model, image, args.batch, args.repeats)
             print(row(rows[-1]), flush=True)
-    people = as_people_run_it(settings)
+    people = as_people_run_it(size, args.repeats)
     times = people["frame_ms"]
     print(
         f"| {people['network']} | torch fp32 | | | | | {people['ms']:.0f} ({times['p10']:.0f} to {times['p90']:.0f}) | "

@@ -6,7 +6,7 @@ from pathlib import Path
 import heteroseg
 from heteroseg.cli.options import Action, add_command, count, fraction, log, new_file, open_experiment, option, tell
 from heteroseg.cli.training import write_run_report
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, nearest
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -64,24 +64,29 @@ def novelty(args: argparse.Namespace) -> None:
 def bench(args: argparse.Namespace) -> None:
     import tempfile
 
-    from heteroseg.export.bench import Settings, in_runtime, table
-    from heteroseg.export.bench import bench as run
-    from heteroseg.export.random_model import preset_config, random_model, scenes
+    import cv2
 
-    if bool(args.model) == bool(args.preset):
+    from heteroseg.datasets import read_image
+    from heteroseg.experiment.config import PRESETS
+    from heteroseg.export.bench import bench as run
+    from heteroseg.export.bench import in_runtime, table
+    from heteroseg.export.random_model import random_model, scenes
+
+    preset, size = args.preset, args.size
+    if bool(args.model) == bool(preset):
         raise HeterosegError("bench measures a MODEL or a --preset; name one of the two")
-    settings = Settings(args.size, args.threads, args.repeats, args.batch, image=args.image)
-    args.precision = args.precision or ("int8" if args.preset and args.runtime == "openvino" else "fp32")
+    if preset and preset not in PRESETS:
+        raise HeterosegError(f"there is no preset {preset!r}{nearest(preset, PRESETS)}; there are {', '.join(PRESETS)}")
     if args.model:
         model = heteroseg.load(args.model)
     else:
-        model = random_model(preset_config(args.preset), heteroseg.load_taxonomy(args.taxonomy), args.size)
-    if args.decision:
-        model.decision = args.decision
+        model = random_model(PRESETS[preset], heteroseg.load_taxonomy(args.taxonomy), size)
+    model.decision = args.decision or model.decision
+    args.precision = args.precision or ("int8" if preset and args.runtime == "openvino" else "fp32")
+    image = cv2.resize(read_image(args.image), size[::-1], interpolation=cv2.INTER_AREA) if args.image else None
     with tempfile.TemporaryDirectory() as folder:
-        images = scenes(16, args.size) if args.precision == "int8" and args.runtime != "torch" else []
-        model = in_runtime(model, args.runtime, args.precision, images, args.threads, Path(folder))
-        result = run(model, args.labels, settings)
+        model = in_runtime(model, args.runtime, args.precision, size, Path(folder))
+        result = run(model, scenes(1, size)[0] if image is None else image, args.labels, args.threads, args.repeats)
     tell(table(result), result, args.json)
 
 
@@ -124,4 +129,3 @@ def add(commands: Action) -> None:
     option(p, "--labels", "SPACE", "label space of the answer (default: leaves)", default="leaves")
     p.add_argument("--threads", type=count, default=2, metavar="N")
     p.add_argument("--repeats", type=count, default=50, metavar="N")
-    option(p, "--batch", "N", "also time the network on batches of N", count, default=1)

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from heteroseg.decisions.exact import decode
 from heteroseg.decisions.lazy_head import LazyLogits
-from heteroseg.errors import HeterosegError, nearest
-from heteroseg.experiment.config import PRESETS, ModelConfig
+from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 from heteroseg.networks.network import Network, build_network
@@ -19,13 +18,6 @@ MIXED = 0.3  # share of cells whose corners differ; of networks trained for 400 
 def scenes(count: int, size: tuple[int, int]) -> list[np.ndarray]:
     """Drawn street scenes (H, W, 3) uint8, the same in every run."""
     return [np.ascontiguousarray(draw_scene(np.random.default_rng(i), size).image) for i in range(count)]
-
-
-def preset_config(preset: str) -> ModelConfig:
-    """The configuration of a preset by its name."""
-    if preset not in PRESETS:
-        raise HeterosegError(f"there is no preset {preset!r}{nearest(preset, PRESETS)}; there are {', '.join(PRESETS)}")
-    return PRESETS[preset]
 
 
 def random_model(config: ModelConfig, tree: Taxonomy, size: tuple[int, int]) -> Model:
@@ -43,13 +35,17 @@ def random_model(config: ModelConfig, tree: Taxonomy, size: tuple[int, int]) -> 
     with torch.inference_mode():
         _normalise(network, image)
         logits = network.eval()(image)
-        last = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)][-1]
         mean, factor = logits.mean((0, 2, 3)), 4 / logits.std((0, 2, 3)).clamp(min=1e-6)
-        constants = torch.randn(len(factor))
-        constants *= _deviation((logits - mean[:, None, None]) * factor[:, None, None], constants, model)
+        scaled, constants = (logits - mean[:, None, None]) * factor[:, None, None], torch.randn(len(factor))
+        low, high = 0.0, 64.0
+        for _ in range(8):
+            middle = (low + high) / 2
+            mixed = mixed_cells(scaled + middle * constants[:, None, None], model)
+            low, high = (middle, high) if mixed > MIXED else (low, middle)
+        last = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)][-1]
         last.weight.mul_(factor[:, None, None, None])
         assert last.bias is not None
-        last.bias.copy_((last.bias - mean) * factor + constants)
+        last.bias.copy_((last.bias - mean) * factor + high * constants)
     return model
 
 
@@ -63,16 +59,6 @@ def _normalise(network: Network, image: Tensor) -> None:
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = None  # the mean of all passes, of which there is one
     network.train()(image.repeat(2, 1, 1, 1))
-
-
-def _deviation(logits: Tensor, constants: Tensor, model: Model) -> float:
-    """How much of the constants (C,) must be added to (1, C, h, w) logits until only MIXED of the cells are mixed."""
-    low, high = 0.0, 64.0
-    for _ in range(8):
-        middle = (low + high) / 2
-        mixed = mixed_cells(logits + middle * constants[:, None, None], model)
-        low, high = (middle, high) if mixed > MIXED else (low, middle)
-    return high
 
 
 def mixed_cells(logits: Tensor | LazyLogits, model: Model) -> float:
