@@ -50,24 +50,29 @@ def decode(logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan) ->
     order; the first call ever compiles for some seconds and keeps the result on disk), elsewhere `decode_torch`.
     Lazy logits stay so with the path rule; the marginal rule needs all of them.
     """
-    if isinstance(logits, LazyLogits):
-        if plan.rule == "path":
-            return _lazy_path(logits, covers, size, plan)
-        logits = dense(logits)
-    if logits.device.type == "cpu":
-        return _compiled(logits, covers, size, plan, False)[0]
-    return _numpy(decode_torch(logits, covers, size, plan)[0])
+    return _decode(logits, covers, size, plan, False)[0]
 
 
 def decode_confident(logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan) -> tuple[IntArray, FloatArray]:
     """`decode`, and (H, W) float32: the probability of the decided node (the product along its path; for void, of the
     void answer where it was given), by the marginal rule that of the label (outside: of all that is no label)."""
-    if isinstance(logits, LazyLogits):
+    return _decode(logits, covers, size, plan, True)
+
+
+def _decode(
+    logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan, confident: bool
+) -> tuple[IntArray, FloatArray]:
+    if isinstance(logits, LazyLogits) and (confident or plan.rule == "marginal"):
         logits = dense(logits)
-    if logits.device.type == "cpu":
-        return _compiled(logits, covers, size, plan, True)
-    answers, probs = decode_torch(logits, covers, size, plan, True)
-    return _numpy(answers), _numpy(probs)
+    if isinstance(logits, Tensor) and logits.device.type != "cpu":
+        answers, probs = decode_torch(logits, covers, size, plan, confident)
+        return _numpy(answers), _numpy(probs)
+    out, probs = np.empty(size, plan.answer.dtype), np.empty(size if confident else (0, 0), np.float32)
+    if isinstance(logits, LazyLogits) or plan.rule == "path":
+        _path(logits, covers, plan, out, probs)
+    else:
+        _marginal(logits, covers, plan, out, probs)
+    return out, probs
 
 
 def _numpy(values: Tensor) -> np.ndarray[Any, Any]:
@@ -81,13 +86,8 @@ def dense(lazy: LazyLogits) -> Tensor:
 
     features, head = _rows_first(lazy.features), lazy.head
     out = np.empty((*features.shape[:2], lazy.shape[1]), np.float32)
-    largest = TILE * np.diff(head.tiles).max()
-
-    def band(start: int, stop: int) -> None:
-        row, odd = np.empty(largest, np.float32), np.empty(TILE, np.float32)
-        linear_band(features, start, stop, head, row, odd, out)
-
-    _in_bands(len(out), band)
+    row = TILE * (int(np.diff(head.tiles).max()) + 1)
+    _in_bands(len(out), lambda i, stop: linear_band(features, i, stop, head, np.empty(row, np.float32), out))
     return torch.from_numpy(out).permute(2, 0, 1)[None]
 
 
@@ -133,67 +133,47 @@ def _grid(h: int, w: int, covers: Size, size: Size) -> Grid:
     return Grid(rows, columns, down, across)
 
 
-def _lazy_path(lazy: LazyLogits, covers: Size, size: Size, plan: Plan) -> IntArray:
-    from heteroseg.decisions import kernels_path
+def _path(logits: Tensor | LazyLogits, covers: Size, plan: Plan, out: IntArray, probs: FloatArray) -> None:
+    from heteroseg.decisions.kernels_path import lazy_band, path_band, path_work
+    from heteroseg.decisions.kernels_probability import confident_band
 
-    features, head = _rows_first(lazy.features), lazy.head
-    h, w = features.shape[:2]
-    grid = _grid(h, w, covers, size)
-    tile, number = np.full((2, len(plan.walk.begin)), -1, np.int64)
-    tile[[c.node for c in plan.tree.classifiers]] = head.tiles[:-1]
-    number[plan.order] = np.arange(len(plan.order))
-    out = np.empty(size, plan.answer.dtype)
+    z, walk = _rows_first(logits.features if isinstance(logits, LazyLogits) else logits), plan.walk
+    (h, w), owner = z.shape[:2], np.array(plan.tree.classifier_of)
+    grid = _grid(h, w, covers, out.shape)
 
     def band(start: int, stop: int) -> None:
+        if probs.size:
+            sides = np.empty((3, z.shape[2]), np.float32)
+            confident_band(z, start, stop, grid, walk, sides, plan.answer, out.reshape(-1), probs.reshape(-1))
+            return
         rows = min(stop, h - 1) - start + 1
-        where = np.full((rows, w, len(plan.order)), -1, np.int64)
-        pool, used = np.empty(rows * w * head.bias.size, np.float32), np.zeros(1, np.int64)
-        odd = np.empty(TILE, np.float32)
-        known = kernels_path.LazyBand(head.weight, head.bias, tile, number, start, where, pool, used, odd)
-        kernels_path.path_band(features, known, start, stop, grid, plan.walk, plan.answer, out)
+        lazy = lazy_band(logits.head, owner, start, rows, w) if isinstance(logits, LazyLogits) else None
+        work = path_work(walk, grid, rows, w)
+        path_band(z, lazy, start, stop, grid, walk, work, plan.answer, out.reshape(-1))
 
     _in_bands(h, band)
-    return out
 
 
-def _compiled(logits: Tensor, covers: Size, size: Size, plan: Plan, confident: bool) -> tuple[IntArray, FloatArray]:
-    from heteroseg.decisions import kernels_path, kernels_probability
-
-    z, walk = _rows_first(logits), plan.walk
-    grid = _grid(z.shape[0], z.shape[1], covers, size)
-    probs = np.empty(size if confident else (0, 0), np.float32)
-    if plan.rule == "marginal":
-        return _marginal(z, logits, covers, size, plan, grid, probs), probs
-    table = np.arange(len(walk.label)) if confident else plan.answer
-    out = np.empty(size, table.dtype)
-    _in_bands(len(z), lambda start, stop: kernels_path.path_band(z, None, start, stop, grid, walk, table, out))
-    if not confident:
-        return out, probs
-    _in_bands(len(z), lambda start, stop: kernels_probability.probability_band(z, start, stop, grid, walk, out, probs))
-    return plan.answer[out], probs
-
-
-def _marginal(
-    z: FloatArray, logits: Tensor, covers: Size, size: Size, plan: Plan, grid: Grid, probs: FloatArray
-) -> IntArray:
-    from heteroseg.decisions import kernels_marginal
+def _marginal(logits: Tensor, covers: Size, plan: Plan, out: IntArray, probs: FloatArray) -> None:
+    from heteroseg.decisions.kernels_marginal import Answers, cell_work, marginal_band
+    from heteroseg.decisions.kernels_pixel import pixel_work
 
     assert plan.space is not None
-    out, near = np.empty(size, plan.answer.dtype), []
+    z, flat, near = _rows_first(logits), out.reshape(-1), []
+    (h, w), labels = z.shape[:2], len(plan.answer) - 1
+    grid = _grid(h, w, covers, out.shape)
 
     def band(start: int, stop: int) -> None:
-        unsure, count = np.empty((grid.rows[stop] - grid.rows[start]) * size[1], np.int64), np.zeros(1, np.int64)
-        answers = kernels_marginal.Answers(plan.answer, out, probs, unsure, count)
-        kernels_marginal.marginal_band(z, start, stop, grid, plan.walk, answers)
-        near.append(unsure[: count[0]].copy())
+        unsure = np.empty((grid.rows[stop] - grid.rows[start]) * out.shape[1], np.int64)
+        work = cell_work(plan.walk, grid, labels, min(stop, h - 1) - start + 1, w), pixel_work(plan.walk, labels)
+        answers = Answers(plan.answer, flat, probs.reshape(-1), unsure)
+        near.append(unsure[: marginal_band(z, start, stop, grid, plan.walk, *work, answers)].copy())
 
-    _in_bands(len(z), band)
+    _in_bands(h, band)
     pixels = torch.from_numpy(np.concatenate(near))
     for part in torch.split(pixels, max(1, CHUNK // z.shape[2])) if len(pixels) else ():
-        at = upsample_at(logits, covers, part // size[1], part % size[1])
-        labels, _ = best_label(at, plan.space)
-        out.reshape(-1)[part] = plan.answer[labels[0, 0]]
-    return out
+        at = upsample_at(logits, covers, part // out.shape[1], part % out.shape[1])
+        flat[part] = plan.answer[best_label(at, plan.space)[0][0, 0]]
 
 
 def _walk(z: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:

@@ -25,13 +25,13 @@ Scalar: TypeAlias = Any
 """A float32 or bool of a compiled loop; its type is numba's affair."""
 
 
-def kernel(allocates: bool = False, **options: Any) -> Callable[[F], F]:
+def kernel(**options: Any) -> Callable[[F], F]:
     """Compile a function with `numba.njit` and these options.
 
-    One that allocates nothing, which is the rule, is compiled without numba's reference counts: to count the arrays of
-    `walk`, `grid` and work spaces took a third of the time of all loops. It must return no array.
+    Callers allocate, so it goes without numba's reference counts: to count the arrays of `walk`, `grid` and work spaces
+    took a third of the time of all loops. It must return no array.
     """
-    decorator: Callable[[F], F] = njit(cache=True, nogil=True, _nrt=allocates, **options)
+    decorator: Callable[[F], F] = njit(cache=True, nogil=True, _nrt=False, **options)
     return decorator
 
 
@@ -58,6 +58,15 @@ def winner(logits: FloatArray) -> tuple[int, Scalar]:
     return at, clear
 
 
+@kernel(fastmath={"nnan", "nsz"})
+def largest(v: FloatArray) -> Scalar:
+    """The largest of finite numbers, as vector instructions; no order of comparisons changes it."""
+    top = v[0]
+    for k in range(v.size):
+        top = v[k] if v[k] > top else top
+    return top
+
+
 @kernel(inline="always")
 def between(a: Scalar, b: Scalar, c: Scalar, d: Scalar, y: Scalar, x: Scalar) -> Scalar:
     """A pixel's value between corners, of the weights of its lower and right ones: two products and a sum, twice."""
@@ -73,21 +82,26 @@ def agreed(codes: IntArray, above: int, below: int, left: int, right: int) -> Sc
 
 @kernel()
 def fill(out: FloatArray | IntArray, value: Scalar, i: int, j: int, grid: Grid) -> None:
-    """Set the pixels of a cell in `out` (H, W) to `value`."""
+    """Set the pixels of a cell in `out` (H * W,) to `value`."""
     for y in range(grid.rows[i], grid.rows[i + 1]):
-        for x in range(grid.columns[j], grid.columns[j + 1]):
-            out[y, x] = value
+        row = y * len(grid.across)
+        out[row + grid.columns[j] : row + grid.columns[j + 1]] = value
 
 
 @kernel()
-def pixel_weights(i: int, j: int, grid: Grid, down: FloatArray, across: FloatArray) -> int:
-    """The weights of a cell's pixels, one row after the other, into `down` and `across`; returns how many there are."""
+def cell_pixels(i: int, j: int, grid: Grid, down: FloatArray, across: FloatArray, place: IntArray) -> int:
+    """The weights of a cell's pixels and their places in (H * W,), one row after the other; returns how many."""
     count = 0
     for y in range(grid.rows[i], grid.rows[i + 1]):
         for x in range(grid.columns[j], grid.columns[j + 1]):
-            down[count], across[count] = grid.down[y], grid.across[x]
+            down[count], across[count], place[count] = grid.down[y], grid.across[x], y * len(grid.across) + x
             count += 1
     return count
+
+
+def largest_cell(grid: Grid) -> int:
+    """Pixels of the largest cell."""
+    return int(np.diff(grid.rows).max() * np.diff(grid.columns).max())
 
 
 @kernel()

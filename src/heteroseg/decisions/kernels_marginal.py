@@ -11,31 +11,36 @@ from heteroseg.decisions.kernels_cell import (
     Scalar,
     agreed,
     between,
+    cell_pixels,
     fill,
     finite,
     kernel,
-    pixel_weights,
+    largest_cell,
 )
-from heteroseg.decisions.kernels_pixel import NEAR, PixelWork, majority, pixel, pixel_work
-from heteroseg.decisions.kernels_probability import blend_finite, exp
+from heteroseg.decisions.kernels_pixel import NEAR, PixelWork, pixel
+from heteroseg.decisions.kernels_probability import ask, blend_finite, exp
 from heteroseg.decisions.plan import FloatArray, Grid, IntArray, Walk
 from heteroseg.labels.space import OUTSIDE
 
+MAJORITY = np.float32(0.5001)
 RARE = np.float32(2.0**-10)  # smallest probability that is looked into
 RAREST = np.float32(2.0**-26)  # the same where probabilities are asked for
-Corners = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 FLOOR = np.float32(0.9)  # share of the best below which a label needs no probability
+NODES, LABELS = 0, 1  # in `CellWork.used`
+Corners = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 
 
 class CellWork(NamedTuple):
-    """Work space of `_share_cell`: rows of pixels by node, channel and label, single rows of pixels, and lists.
+    """Work space: what decides each corner (rows, w), then pixels of a cell by node, channel and label, single rows of
+    pixels, and lists.
 
-    `row` (labels,) is a label's row in `mass`, -1 for none, and `named` the label of each row. `stack`, `slot` and
-    `most` list what is still to be asked: a code, its row in `node`, and the most that it can reach at any pixel.
-    `kept` and `reach` list the channels of one classifier that are looked into. `used` (3,) counts the entries of
-    `stack`, and the rows taken of `node` and of `mass`.
+    `code` and `most` list the nodes that were reached, in the order of the rows of `node`: a code, and the most that it
+    can reach at any pixel, -1 when it was asked. `kept` and `reach` list the channels of one classifier that are looked
+    into, and `named` the labels that have a row in `mass`; `known` (labels,) is 1 for these. `used` (2,) counts the
+    nodes and these labels.
     """
 
+    corner: IntArray
     node: FloatArray
     value: FloatArray
     mass: FloatArray
@@ -48,65 +53,72 @@ class CellWork(NamedTuple):
     best: FloatArray
     second: FloatArray
     arg: IntArray
-    row: IntArray
+    place: IntArray
+    known: IntArray
     named: IntArray
-    stack: IntArray
-    slot: IntArray
+    code: IntArray
     most: FloatArray
     kept: IntArray
     reach: FloatArray
     used: IntArray
 
 
-STACK, NODES, ROWS = 0, 1, 2  # in `CellWork.used`
+def cell_work(walk: Walk, grid: Grid, labels: int, rows: int, width: int) -> CellWork:
+    """`CellWork` for (rows, width) corners and the largest cell."""
+    nodes, channels = int(np.sum(walk.begin >= 0)) + 1, max(int(np.max(walk.end - walk.begin)), 1)
+    pixels = largest_cell(grid)
+    return CellWork(
+        np.full((rows, width), -1, np.int32),
+        *(np.empty((count, pixels), np.float32) for count in (nodes, channels, labels)),
+        *np.empty((8, pixels), np.float32),
+        *np.empty((2, pixels), np.int64),
+        *np.zeros((2, labels), np.int32),
+        np.empty(nodes, np.int32),
+        np.empty(nodes, np.float32),
+        np.empty(channels, np.int32),
+        np.empty(channels, np.float32),
+        np.zeros(2, np.int64),
+    )
 
 
 class Answers(NamedTuple):
     """What a band is written to.
 
-    `out` (H, W) receives table[label], the last entry of `table` for outside. `probs` (H, W) float32, or empty,
-    receives the label's probability. `unsure` (pixels,) int64 receives row * W + column of the pixels that rounding
-    could turn round, and `unsure_count` (1,) int64 how many there are.
+    `out` (H * W,) receives table[label], the last entry of `table` for outside. `probs` (H * W,) float32, or empty,
+    receives the label's probability. `unsure` (pixels,) int64 receives the places of the pixels that rounding could
+    turn round.
     """
 
     table: IntArray
     out: IntArray
     probs: FloatArray
     unsure: IntArray
-    unsure_count: IntArray
-
-
-@kernel(allocates=True)
-def _cell_work(pixels: int, walk: Walk, labels: int) -> CellWork:
-    nodes, channels = np.sum(walk.begin >= 0) + 1, max(np.max(walk.end - walk.begin), 1)
-    by_pixel = np.empty((8, pixels), np.float32)
-    return CellWork(
-        np.empty((nodes, pixels), np.float32),
-        np.empty((channels, pixels), np.float32),
-        np.empty((labels, pixels), np.float32),
-        by_pixel[0], by_pixel[1], by_pixel[2], by_pixel[3], by_pixel[4], by_pixel[5], by_pixel[6], by_pixel[7],
-        np.empty(pixels, np.int32),
-        np.full(labels, -1, np.int32),
-        np.empty(labels, np.int32),
-        np.empty(nodes, np.int32),
-        np.empty(nodes, np.int32),
-        np.empty(nodes, np.float32),
-        np.empty(channels, np.int32),
-        np.empty(channels, np.float32),
-        np.zeros(3, np.int64),
-    )  # fmt: skip
 
 
 @kernel()
-def _interpolate(
-    a: Scalar, b: Scalar, c: Scalar, d: Scalar, down: FloatArray, across: FloatArray, v: FloatArray, top: FloatArray
-) -> None:
-    """`v` (pixels,) receives one channel between its corners, `top` the largest of itself and of that."""
+def _majority(row: FloatArray, walk: Walk, work: CellWork) -> int:
+    """The code with more than half of the probability at a corner, -1 if there is none."""
+    node, share = walk.first, ONE
+    while walk.begin[node] >= 0:
+        logits = row[walk.begin[node] : walk.end[node]]
+        value = work.reach[: logits.size]
+        blend_finite(logits, logits, np.float32(0), value)
+        k, p = ask(value)
+        share *= p
+        if not share > MAJORITY:
+            return -1
+        node = walk.after[walk.begin[node] + k]
+    return node
+
+
+@kernel()
+def _interpolate(a: Scalar, b: Scalar, c: Scalar, d: Scalar, v: FloatArray, work: CellWork) -> None:
+    """`v` (pixels,) receives one channel between its corners, `work.top` the largest of itself and of that."""
     for p in range(v.size):
-        y, x, high = down[p], across[p], top[p]
+        y, x, high = work.down[p], work.across[p], work.top[p]
         u = between(a, b, c, d, y, x)
         v[p] = u
-        top[p] = u if u > high else high
+        work.top[p] = u if u > high else high
 
 
 @kernel()
@@ -120,19 +132,19 @@ def _exps(v: FloatArray, top: FloatArray, total: FloatArray) -> None:
 
 @kernel()
 def _add_products(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
-    for p in range(out.size):
+    for p in range(a.size):
         out[p] += a[p] * b[p]
 
 
 @kernel()
-def _rank(share: FloatArray, scale: FloatArray, at: int, best: FloatArray, second: FloatArray, arg: IntArray) -> None:
-    """Enter label `at` with the probabilities `share` times `scale` into the ranking of every pixel."""
+def _rank(share: FloatArray, at: int, work: CellWork) -> None:
+    """Enter label `at` with the probabilities `share` (pixels,) times `work.scale` into the ranking of every pixel."""
     for p in range(share.size):
-        m, high, low, was = share[p] * scale[p], best[p], second[p], arg[p]
+        m, high, low, was = share[p] * work.scale[p], work.best[p], work.second[p], work.arg[p]
         less = high if m > high else m
-        best[p] = m if m > high else high
-        arg[p] = at if m > high else was
-        second[p] = less if less > low else low
+        work.best[p] = m if m > high else high
+        work.arg[p] = at if m > high else was
+        work.second[p] = less if less > low else low
 
 
 @kernel(inline="always")
@@ -153,48 +165,36 @@ def _smallest(v: FloatArray) -> Scalar:
 @kernel()
 def _push(node: int, share: FloatArray, most: Scalar, work: CellWork) -> None:
     """List a node that is still to be asked; its probabilities are `share` (pixels,) times `work.scale`."""
-    count, slot = work.used[STACK], work.used[NODES]
-    work.stack[count], work.slot[count], work.most[count] = node, slot, most
-    work.node[slot] = 0
+    slot = work.used[NODES]
+    work.code[slot], work.most[slot], work.node[slot] = node, most, 0
     _add_products(share, work.scale, work.node[slot])
-    work.used[STACK], work.used[NODES] = count + 1, slot + 1
+    work.used[NODES] = slot + 1
 
 
 @kernel()
-def _pop(work: CellWork) -> tuple[int, int, Scalar]:
-    """The node of the list that can reach most, its row in `work.node`, and that most."""
-    last = work.used[STACK] - 1
-    at = 0
-    for q in range(last + 1):
-        if work.most[q] > work.most[at]:
-            at = q
-    node, slot, most = work.stack[at], work.slot[at], work.most[at]
-    work.stack[at], work.slot[at], work.most[at] = work.stack[last], work.slot[last], work.most[last]
-    work.used[STACK] = last
-    return node, slot, most
+def _likeliest(work: CellWork) -> int:
+    """The place in the list of the node that can reach most."""
+    slot = 0
+    for q in range(1, work.used[NODES]):
+        if work.most[q] > work.most[slot]:
+            slot = q
+    return slot
 
 
 @kernel()
 def _add_to_label(label: int, share: FloatArray, work: CellWork) -> None:
     """Add `share` (pixels,) times `work.scale` to the probabilities of a label."""
-    if work.row[label] < 0:
-        row = work.used[ROWS]
-        work.row[label], work.named[row] = row, label
-        work.mass[row] = 0
-        work.used[ROWS] = row + 1
-    _add_products(share, work.scale, work.mass[work.row[label]])
+    if not work.known[label]:
+        work.named[work.used[LABELS]], work.known[label], work.mass[label] = label, 1, 0
+        work.used[LABELS] += 1
+    _add_products(share, work.scale, work.mass[label])
 
 
 @kernel()
 def _keep_channels(
-    corners: Corners,
-    node: int,
-    most: Scalar,
-    min_probability: Scalar,
-    walk: Walk,
-    work: CellWork,
+    corners: Corners, node: int, pixels: int, most: Scalar, rare: Scalar, walk: Walk, work: CellWork
 ) -> tuple[int, Scalar]:
-    """Interpolate the channels of a classifier that can reach `min_probability` of `most` at some pixel.
+    """Interpolate the channels of a classifier that can reach more than `rare` of `most` at some pixel.
 
     They go into `work.value`, `work.kept` and `work.reach`. Returns how many they are, and the most that all others
     have together.
@@ -211,9 +211,9 @@ def _keep_channels(
     for k in range(begin, end):
         ahead = max(max(_lead(a[k], a[m]), _lead(b[k], b[m])), max(_lead(c[k], c[m]), _lead(d[k], d[m])))
         reach = most * exp(min(ahead, np.float32(0)))
-        if k == m or reach > min_probability:
-            corner = (finite(a[k]), finite(b[k]), finite(c[k]), finite(d[k]))
-            _interpolate(*corner, work.down, work.across, work.value[channels], work.top)
+        if k == m or reach > rare:
+            value = work.value[channels, :pixels]
+            _interpolate(finite(a[k]), finite(b[k]), finite(c[k]), finite(d[k]), value, work)
             work.kept[channels], work.reach[channels] = walk.after[k], reach
             channels += 1
         else:
@@ -222,14 +222,15 @@ def _keep_channels(
 
 
 @kernel()
-def _hand_on(channels: int, early: bool, floor: Scalar, walk: Walk, work: CellWork) -> Scalar:
+def _hand_on(channels: int, pixels: int, floor: Scalar, walk: Walk, work: CellWork) -> Scalar:
     """Give the probabilities of a classifier's channels to their nodes and labels; the most that was passed over.
 
-    With `early` labels are ranked at once, but for those that reach less than `floor`.
+    Where labels are single nodes and nothing lies outside, they are ranked at once, but for those that reach less than
+    `floor`.
     """
-    rival = np.float32(0)
+    rival, early = np.float32(0), walk.single and walk.closed
     for q in range(channels):
-        child, reach, share = work.kept[q], work.reach[q], work.value[q]
+        child, reach, share = work.kept[q], work.reach[q], work.value[q, :pixels]
         label = walk.label[child]
         if walk.begin[child] >= 0:
             _push(child, share, reach, work)
@@ -240,47 +241,47 @@ def _hand_on(channels: int, early: bool, floor: Scalar, walk: Walk, work: CellWo
         elif label >= 0 and reach < floor:
             rival = max(rival, reach)
         elif label >= 0:
-            _rank(share, work.scale, label, work.best, work.second, work.arg)
+            _rank(share, label, work)
         elif label == OUTSIDE:
             _add_products(share, work.scale, work.outside)
     return rival
 
 
 @kernel()
-def _share_cell(corners: Corners, min_probability: Scalar, walk: Walk, work: CellWork) -> Scalar:
+def _share_cell(corners: Corners, pixels: int, rare: Scalar, walk: Walk, work: CellWork) -> Scalar:
     """Probabilities of labels at the pixels of a cell, with weights `work.down` and `work.across`: in `work` those
     `inside` and `outside` the space, the `best`, the `second` and which is best (`arg`). Returns how wrong they are at
     most.
 
     The ratio of two channels of a classifier is largest at a corner, so a channel that is far behind another one at all
-    four is so everywhere: what cannot reach `min_probability` is left out, with all below it. Where labels are single
-    nodes and nothing lies outside, so is what comes nowhere near the best.
+    four is so everywhere: what cannot reach `rare` is left out, with all below it. Where labels are single nodes and
+    nothing lies outside, so is what comes nowhere near the best.
     """
-    early = walk.single and walk.closed
     work.inside[:], work.outside[:], work.best[:], work.second[:], work.arg[:] = 0, 0, 0, 0, OUTSIDE
-    work.node[0], work.stack[0], work.slot[0], work.most[0] = 1, walk.first, 0, 1
-    work.used[STACK], work.used[NODES], work.used[ROWS] = 1, 1, 0
-    lost, floor, rival = np.float32(0), np.float32(0), np.float32(0)
-    while work.used[STACK]:
-        node, slot, most = _pop(work)
-        if most < floor:
-            rival = max(rival, most)
-            break
-        channels, rare = _keep_channels(corners, node, most, min_probability, walk, work)
-        lost += rare
+    work.node[0], work.code[0], work.most[0] = 1, walk.first, 1
+    work.used[NODES], work.used[LABELS] = 1, 0
+    lost, floor, rival, slot = np.float32(0), np.float32(0), np.float32(0), 0
+    while work.most[slot] >= floor:
+        node, most = work.code[slot], work.most[slot]
+        work.most[slot] = -1
+        channels, left_out = _keep_channels(corners, node, pixels, most, rare, walk, work)
+        lost += left_out
         work.scale[:] = 0
         for q in range(channels):
-            _exps(work.value[q], work.top, work.scale)
-        for p in range(work.scale.size):
+            _exps(work.value[q, :pixels], work.top, work.scale)
+        for p in range(pixels):
             work.scale[p] = work.node[slot, p] / work.scale[p]
-        rival = max(rival, _hand_on(channels, early, floor, walk, work))
-        if early:
-            floor = FLOOR * _smallest(work.best)
+        rival = max(rival, _hand_on(channels, pixels, floor, walk, work))
+        if walk.single and walk.closed:
+            floor = FLOOR * _smallest(work.best[:pixels])
+        slot = _likeliest(work)
+    rival = max(rival, work.most[slot])
     work.scale[:] = 1
-    for q in range(work.used[ROWS]):
-        _rank(work.mass[q], work.scale, work.named[q], work.best, work.second, work.arg)
-        work.row[work.named[q]] = -1
-    for p in range(work.second.size):
+    for q in range(work.used[LABELS]):
+        label = work.named[q]
+        _rank(work.mass[label, :pixels], label, work)
+        work.known[label] = 0
+    for p in range(pixels):
         low = work.second[p]
         work.second[p] = low if low > rival else rival
     return lost
@@ -289,70 +290,62 @@ def _share_cell(corners: Corners, min_probability: Scalar, walk: Walk, work: Cel
 @kernel()
 def _answer_cell(
     corners: Corners,
-    i: int,
-    j: int,
+    pixels: int,
     near: Scalar,
-    grid: Grid,
+    unsure: int,
     walk: Walk,
-    cell: CellWork,
-    work: PixelWork,
+    work: CellWork,
+    point: PixelWork,
     answers: Answers,
-) -> None:
+) -> int:
     """Write the labels of a cell that `_share_cell` has shared out; a pixel nearer to a draw than `near` gets all its
-    probabilities."""
-    every, q = answers.probs.size > 0, 0
-    for y in range(grid.rows[i], grid.rows[i + 1]):
-        ready = False
-        for x in range(grid.columns[j], grid.columns[j + 1]):
-            apart = cell.outside[q] - cell.inside[q]
-            label, prob = (OUTSIDE, cell.outside[q]) if apart > 0 else (cell.arg[q], cell.best[q])
-            close = cell.best[q] - cell.second[q] <= near and apart <= near
-            close = close or not (walk.closed or abs(apart) > near)
-            if close and not ready:
-                blend_finite(corners[0], corners[2], cell.down[q], work.left)
-                blend_finite(corners[1], corners[3], cell.down[q], work.right)
-                ready = True
-            if close:
-                label, prob, close = pixel(cell.across[q], every, walk, work)
-            answers.out[y, x] = answers.table[label]
-            if every:
-                answers.probs[y, x] = prob
-            if close:
-                answers.unsure[answers.unsure_count[0]] = y * answers.out.shape[1] + x
-                answers.unsure_count[0] += 1
-            q += 1
+    probabilities. Adds to the `unsure` pixels, and returns how many these are then."""
+    every, ready = answers.probs.size > 0, -ONE
+    for q in range(pixels):
+        apart, down = work.outside[q] - work.inside[q], work.down[q]
+        label, prob = (OUTSIDE, work.outside[q]) if apart > 0 else (work.arg[q], work.best[q])
+        close = work.best[q] - work.second[q] <= near and apart <= near
+        if close or not (walk.closed or abs(apart) > near):
+            if down != ready:
+                blend_finite(corners[0], corners[2], down, point.left)
+                blend_finite(corners[1], corners[3], down, point.right)
+                ready = down
+            label, prob, close = pixel(work.across[q], every, walk, point)
+        answers.out[work.place[q]] = answers.table[label]
+        if every:
+            answers.probs[work.place[q]] = prob
+        if close:
+            answers.unsure[unsure] = work.place[q]
+            unsure += 1
+    return unsure
 
 
-@kernel(allocates=True)
-def marginal_band(z: FloatArray, start: int, stop: int, grid: Grid, walk: Walk, answers: Answers) -> None:
-    """The marginal rule for the pixels of cell rows start to stop; see `Answers`.
+@kernel()
+def marginal_band(
+    z: FloatArray, start: int, stop: int, grid: Grid, walk: Walk, work: CellWork, point: PixelWork, answers: Answers
+) -> int:
+    """The marginal rule for the pixels of cell rows start to stop; see `Answers`. Returns how many are unsure.
 
     A cell whose corners agree by majority is filled. Of the others all pixels are shared out together, and those that
     are nearly drawn are worked out one by one.
     """
-    (h, w), labels, every = z.shape[:2], len(answers.table) - 1, answers.probs.size > 0
-    work, last = pixel_work(walk, labels), min(stop, h - 1)
-    codes = np.full((last - start + 1, w), -1, np.int32)
+    h, w, every, unsure = z.shape[0], z.shape[1], answers.probs.size > 0, 0
     if not every or walk.begin[walk.first] < 0:
-        for i in range(start, last + 1):
+        for i in range(start, min(stop, h - 1) + 1):
             for j in range(w):
-                codes[i - start, j] = majority(z[i, j], walk, work)
-    min_probability, size = RAREST if every else RARE, -1
+                work.corner[i - start, j] = _majority(z[i, j], walk, work)
     for i in range(start, stop):
         below = min(i + 1, h - 1)
         for j in range(w):
-            right, code = min(j + 1, w - 1), codes[i - start, j]
-            if agreed(codes, i - start, below - start, j, right) and walk.label[code] >= OUTSIDE:
+            right, code = min(j + 1, w - 1), work.corner[i - start, j]
+            if agreed(work.corner, i - start, below - start, j, right) and walk.label[code] >= OUTSIDE:
                 fill(answers.out, answers.table[walk.label[code]], i, j, grid)
                 if every:
                     fill(answers.probs, ONE, i, j, grid)
                 continue
-            pixels = (grid.rows[i + 1] - grid.rows[i]) * (grid.columns[j + 1] - grid.columns[j])
-            if pixels == 0:
-                continue
-            if pixels != size:
-                size, cell = pixels, _cell_work(pixels, walk, labels)
-            pixel_weights(i, j, grid, cell.down, cell.across)
-            corners = (z[i, j], z[i, right], z[below, j], z[below, right])
-            near = NEAR + 2 * _share_cell(corners, min_probability, walk, cell)
-            _answer_cell(corners, i, j, near, grid, walk, cell, work, answers)
+            pixels = cell_pixels(i, j, grid, work.down, work.across, work.place)
+            if pixels:
+                corners = (z[i, j], z[i, right], z[below, j], z[below, right])
+                near = NEAR + 2 * _share_cell(corners, pixels, RAREST if every else RARE, walk, work)
+                unsure = _answer_cell(corners, pixels, near, unsure, walk, work, point, answers)
+    return unsure

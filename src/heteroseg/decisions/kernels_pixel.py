@@ -1,58 +1,33 @@
-"""Single corners and pixels by the marginal rule; see `kernels_cell`."""
+"""Single pixels by the marginal rule; see `kernels_cell`."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from heteroseg.decisions.kernels_cell import ONE, Scalar, kernel, winner
-from heteroseg.decisions.kernels_probability import blend, blend_finite, softmax
+from heteroseg.decisions.kernels_cell import ONE, Scalar, kernel, largest
+from heteroseg.decisions.kernels_probability import blend, exps
 from heteroseg.decisions.plan import FloatArray, IntArray, Walk
 from heteroseg.labels.space import OUTSIDE
 
-MAJORITY = np.float32(0.5001)
 NEAR = np.float32(1e-5)  # relative distance of two probabilities that rounding could turn round
 
 
 class PixelWork(NamedTuple):
-    """Work space of `pixel`: four by channel, one by label, two by code."""
+    """Work space of `pixel`: three by channel, one by label, two by code."""
 
     left: FloatArray
     right: FloatArray
     value: FloatArray
-    part: FloatArray
     mass: FloatArray
     share: FloatArray
     frontier: IntArray
 
 
-@kernel(allocates=True)
 def pixel_work(walk: Walk, labels: int) -> PixelWork:
+    """`PixelWork` for any pixel."""
     codes, channels = len(walk.begin), len(walk.after)
-    return PixelWork(
-        np.empty(channels, np.float32),
-        np.empty(channels, np.float32),
-        np.empty(channels, np.float32),
-        np.empty(channels, np.float32),
-        np.empty(labels, np.float32),
-        np.empty(codes, np.float32),
-        np.empty(codes, np.int32),
-    )
-
-
-@kernel()
-def majority(row: FloatArray, walk: Walk, work: PixelWork) -> int:
-    """The code with more than half of the probability at a corner, -1 if there is none."""
-    node, share = walk.first, ONE
-    while walk.begin[node] >= 0:
-        begin, end = walk.begin[node], walk.end[node]
-        value = work.value[begin:end]
-        blend_finite(row[begin:end], row[begin:end], np.float32(0), value)
-        k, _ = winner(value)
-        share /= softmax(value, work.part[begin:end])  # e ** 0 for the largest
-        if not share > MAJORITY:
-            return -1
-        node = walk.after[begin + k]
-    return node
+    by_channel, by_label = np.empty((3, channels), np.float32), np.empty(labels, np.float32)
+    return PixelWork(*by_channel, by_label, np.empty(codes, np.float32), np.empty(codes, np.int32))
 
 
 @kernel()
@@ -110,9 +85,9 @@ def pixel(across: Scalar, every: bool, walk: Walk, work: PixelWork) -> tuple[int
         begin, end = walk.begin[node], walk.end[node]
         value = work.value[begin:end]
         blend(work.left[begin:end], work.right[begin:end], across, value)
-        scale = work.share[node] / softmax(value, work.part[begin:end])
+        scale = work.share[node] / exps(value, largest(value))
         for k in range(begin, end):
-            child, part = walk.after[k], work.part[k] * scale
+            child, part = walk.after[k], work.value[k] * scale
             label = walk.label[child]
             if walk.begin[child] >= 0:
                 work.share[child] = part

@@ -1,8 +1,8 @@
-"""Probabilities in the compiled loops, and those of decisions by the path rule; see `kernels_cell`."""
+"""Probabilities in the compiled loops, and the path rule with them; see `kernels_cell`."""
 
 import numpy as np
 
-from heteroseg.decisions.kernels_cell import HALF, ONE, Scalar, finite, kernel
+from heteroseg.decisions.kernels_cell import HALF, ONE, Scalar, finite, kernel, largest
 from heteroseg.decisions.plan import FloatArray, Grid, IntArray, Walk
 
 LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
@@ -22,15 +22,12 @@ def exp(x: Scalar) -> Scalar:
 
 
 @kernel(fastmath={"nnan", "nsz", "reassoc"})
-def softmax(v: FloatArray, p: FloatArray) -> Scalar:
-    """`p` receives e ** (v - max); returns their sum. Loops over slices from 0 become vector instructions."""
-    top = v[0]
-    for k in range(v.size):
-        top = max(top, v[k])
+def exps(v: FloatArray, top: Scalar) -> Scalar:
+    """`v` becomes e ** (v - top); returns their sum. Loops over slices from 0 become vector instructions."""
     total = np.float32(0)
     for k in range(v.size):
-        p[k] = exp(v[k] - top)
-        total += p[k]
+        v[k] = exp(v[k] - top)
+        total += v[k]
     return total
 
 
@@ -49,37 +46,55 @@ def blend_finite(a: FloatArray, b: FloatArray, weight: Scalar, out: FloatArray) 
 
 
 @kernel()
-def _path_probability(
-    left: FloatArray, right: FloatArray, across: Scalar, code: int, walk: Walk, value: FloatArray, part: FloatArray
-) -> Scalar:
-    """The probability of a decided code: the product along its path, at weight `across` between two sides (C,)."""
-    share = ONE
-    while walk.above[code] >= 0:
-        channel, code = walk.channel[code], walk.above[code]
-        if channel >= 0:
-            begin, end = walk.begin[code], walk.end[code]
-            blend(left[begin:end], right[begin:end], across, value[begin:end])
-            total = softmax(value[begin:end], part[begin:end])
-            share *= part[channel] / total
-    return share
+def ask(logits: FloatArray) -> tuple[int, Scalar]:
+    """The first largest of a classifier's finite logits, which are spent, and its probability."""
+    top, k = largest(logits), 0
+    while logits[k] != top:
+        k += 1
+    return k, ONE / exps(logits, top)
 
 
-@kernel(allocates=True)
-def probability_band(
-    z: FloatArray, start: int, stop: int, grid: Grid, walk: Walk, codes: IntArray, probs: FloatArray
+@kernel()
+def _walk_between(
+    left: FloatArray, right: FloatArray, across: Scalar, walk: Walk, value: FloatArray
+) -> tuple[int, Scalar]:
+    """The code where the walk of a pixel between two sides (C,) ends, and the probability of all its steps."""
+    node, share = walk.first, ONE
+    while walk.begin[node] >= 0:
+        begin, end = walk.begin[node], walk.end[node]
+        logits = value[: end - begin]
+        blend(left[begin:end], right[begin:end], across, logits)
+        k, p = ask(logits)
+        node, share = walk.after[begin + k], share * p
+    return node, share
+
+
+@kernel()
+def confident_band(
+    z: FloatArray,
+    start: int,
+    stop: int,
+    grid: Grid,
+    walk: Walk,
+    sides: FloatArray,
+    table: IntArray,
+    out: IntArray,
+    probs: FloatArray,
 ) -> None:
-    """`probs` (H, W) float32 receives the probability of the decided `codes` (H, W) of cell rows start to stop."""
-    h, w, channels = z.shape
-    left, right = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    value, part = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    """The path rule, every pixel by itself, for cell rows start to stop; `sides` (3, C) is work space.
+
+    `out` (H * W,) receives table[code], `probs` (H * W,) float32 the product of the probabilities along the path.
+    """
+    h, w, width = z.shape[0], z.shape[1], len(grid.across)
+    left, right, value = sides[0], sides[1], sides[2]
     for i in range(start, stop):
         below = min(i + 1, h - 1)
         for y in range(grid.rows[i], grid.rows[i + 1]):
             for j in range(w):
-                if grid.columns[j + 1] == grid.columns[j]:
-                    continue
-                k = min(j + 1, w - 1)
-                blend_finite(z[i, j], z[below, j], grid.down[y], left)
-                blend_finite(z[i, k], z[below, k], grid.down[y], right)
-                for x in range(grid.columns[j], grid.columns[j + 1]):
-                    probs[y, x] = _path_probability(left, right, grid.across[x], codes[y, x], walk, value, part)
+                first, last, k = grid.columns[j], grid.columns[j + 1], min(j + 1, w - 1)
+                if first < last:
+                    blend_finite(z[i, j], z[below, j], grid.down[y], left)
+                    blend_finite(z[i, k], z[below, k], grid.down[y], right)
+                for x in range(first, last):
+                    code, share = _walk_between(left, right, grid.across[x], walk, value)
+                    out[y * width + x], probs[y * width + x] = table[code], share

@@ -9,14 +9,14 @@ from heteroseg.decisions.plan import FloatArray
 
 
 @kernel()
-def linear(x: FloatArray, weight: FloatArray, bias: FloatArray, out: FloatArray, odd: FloatArray) -> None:
-    """Logits `out` (tiles * TILE,) of features `x` (width,), all float32.
+def linear(x: FloatArray, weight: FloatArray, bias: FloatArray, out: FloatArray) -> None:
+    """Logits `out` (tiles * TILE,) of features `x` (width,), all float32; the next TILE of `out` are work space.
 
-    `weight` (tiles, width, TILE), `bias` (tiles, TILE); `odd` (TILE,) is work space. The sum of a logit is in this
-    order: bias + x[0] * weight[0] + x[2] * weight[2] + ..., and the sum of the odd features added in the end. Every
-    product and sum is rounded, none is fused or moved.
+    `weight` (tiles, width, TILE), `bias` (tiles, TILE). The sum of a logit is in this order: bias + x[0] * weight[0] +
+    x[2] * weight[2] + ..., and the sum of the odd features added in the end. Every product and sum is rounded, none is
+    fused or moved.
     """
-    fours = x.size // 4 * 4
+    fours, odd = x.size // 4 * 4, out[len(weight) * TILE : (len(weight) + 1) * TILE]
     for tile in range(len(weight)):
         rows, even = weight[tile], out[tile * TILE : (tile + 1) * TILE]
         for k in range(TILE):
@@ -38,24 +38,17 @@ def linear(x: FloatArray, weight: FloatArray, bias: FloatArray, out: FloatArray,
             even[k] += odd[k]
 
 
-@kernel(allocates=True)
-def linear_band(
-    features: FloatArray,
-    start: int,
-    stop: int,
-    head: LazyHead,
-    row: FloatArray,
-    odd: FloatArray,
-    out: FloatArray,
-) -> None:
+@kernel()
+def linear_band(features: FloatArray, start: int, stop: int, head: LazyHead, row: FloatArray, out: FloatArray) -> None:
     """All logits of the cell rows start to stop: `features` (h, w, width) to `out` (h, w, C).
 
-    `row` (channels of the largest classifier in whole tiles,) and `odd` (TILE,) are work space.
+    `row` is work space: the channels of the largest classifier in whole tiles, and one tile.
     """
     weight, bias, cuts, tiles = head
     for i in range(start, stop):
         for j in range(features.shape[1]):
             for q in range(len(cuts) - 1):
                 first, last = tiles[q], tiles[q + 1]
-                linear(features[i, j], weight[first:last], bias[first:last], row, odd)
-                out[i, j, cuts[q] : cuts[q + 1]] = row[: cuts[q + 1] - cuts[q]]
+                linear(features[i, j], weight[first:last], bias[first:last], row)
+                for k in range(cuts[q], cuts[q + 1]):
+                    out[i, j, k] = row[k - cuts[q]]

@@ -19,8 +19,7 @@ class Walk(NamedTuple):
 
     A *code* is a node of the tree, or len(tree) + j for the void answer of classifier j. The walk starts at the code
     `first`. `begin` and `end` (codes,) int32 are the channels of a code's classifier, begin -1 where the walk ends.
-    `after` (C,) int32 is the code that a channel leads to. `above` and `channel` (codes,) int32 lead back: the code
-    above and the channel between, -1 where there is none.
+    `after` (C,) int32 is the code that a channel leads to.
 
     `label` (codes,) int64 is what a code means: a node, or a label index (OUTSIDE where it is none, -2 void).
     `single`: every label is one node. `closed`: nothing lies outside the space.
@@ -30,8 +29,6 @@ class Walk(NamedTuple):
     begin: IntArray
     end: IntArray
     after: IntArray
-    above: IntArray
-    channel: IntArray
     label: IntArray
     single: bool
     closed: bool
@@ -81,8 +78,7 @@ def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = F
     else:
         ends = space.stops
     codes = len(tree) + len(tree.classifiers)
-    begin, end, above, channel = np.full((4, codes), -1, np.int32)
-    above[: len(tree)] = tree.parents
+    begin, end = np.full((2, codes), -1, np.int32)
     after = np.full(tree.channels, -1, np.int32)
 
     def down(node: int) -> int:
@@ -91,12 +87,9 @@ def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = F
         return node
 
     for j, c in enumerate(tree.classifiers):
-        if c.node not in assumed:
-            channel[list(c.children)] = range(c.start, c.start + len(c.children))
-            if not ends[c.node]:
-                begin[c.node], end[c.node] = c.start, c.stop
+        if c.node not in assumed and not ends[c.node]:
+            begin[c.node], end[c.node] = c.start, c.stop
         after[c.start : c.stop] = [*map(down, c.children), *([len(tree) + j] if c.void else [])]
-        above[len(tree) + j], channel[len(tree) + j] = c.node, c.stop - 1
     label = np.full(codes, VOID_LABEL, np.int64)
     label[: len(tree)] = np.arange(len(tree)) if space is None else space.by_node
     last = label[after[begin[after] < 0]]  # the labels of all channels that end a walk
@@ -108,5 +101,5 @@ def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = F
         answer = np.append(np.arange(len(space.labels)), OUTSIDE)
     if ids and space is not None:
         answer = space.native_ids(answer)
-    walk = Walk(down(0), begin, end, after, above, channel, label, single, closed)
+    walk = Walk(down(0), begin, end, after, label, single, closed)
     return Plan(tree, space, rule, walk, order, answer)
