@@ -65,8 +65,8 @@ def _decode(
     if isinstance(logits, LazyLogits) and (confident or plan.rule == "marginal"):
         logits = dense(logits)
     if isinstance(logits, Tensor) and logits.device.type != "cpu":
-        answers, probs = decode_torch(logits, covers, size, plan, confident)
-        return _numpy(answers), _numpy(probs)
+        answers, shares = decode_torch(logits, covers, size, plan, confident)
+        return _numpy(answers), _numpy(shares)
     out, probs = np.empty(size, plan.answer.dtype), np.empty(size if confident else (0, 0), np.float32)
     if isinstance(logits, LazyLogits) or plan.rule == "path":
         _path(logits, covers, plan, out, probs)

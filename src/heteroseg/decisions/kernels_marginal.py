@@ -67,7 +67,7 @@ def cell_work(walk: Walk, grid: Grid, labels: int, rows: int, width: int) -> Cel
     """`CellWork` for (rows, width) corners and the largest cell."""
     nodes, channels = int(np.sum(walk.begin >= 0)) + 1, max(int(np.max(walk.end - walk.begin)), 1)
     pixels = largest_cell(grid)
-    return CellWork(
+    fields = (
         np.full((rows, width), -1, np.int32),
         *(np.empty((count, pixels), np.float32) for count in (nodes, channels, labels)),
         *np.empty((8, pixels), np.float32),
@@ -79,6 +79,7 @@ def cell_work(walk: Walk, grid: Grid, labels: int, rows: int, width: int) -> Cel
         np.empty(channels, np.float32),
         np.zeros(2, np.int64),
     )
+    return CellWork._make(fields)
 
 
 class Answers(NamedTuple):

@@ -66,7 +66,7 @@ class PathWork(NamedTuple):
 def path_work(walk: Walk, grid: Grid, rows: int, width: int) -> PathWork:
     """`PathWork` for (rows, width) corners and the largest cell."""
     channels, pixels = len(walk.after), largest_cell(grid)
-    return PathWork(
+    fields = (
         np.empty((rows, width), np.int32),
         np.empty(len(walk.begin), np.int32),
         np.empty(channels, np.int32),
@@ -75,6 +75,7 @@ def path_work(walk: Walk, grid: Grid, rows: int, width: int) -> PathWork:
         *np.empty((2, pixels), np.int32),
         np.empty(pixels, np.int64),
     )
+    return PathWork._make(fields)
 
 
 @kernel(inline="always")
