@@ -31,7 +31,7 @@ from heteroseg.model.card import model_card
 from heteroseg.model.exported import FORMATS, ExportedNetwork
 from heteroseg.model.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.model.prediction import Prediction
-from heteroseg.networks.network import Network, build_network, portable_config
+from heteroseg.networks.network import Network, build_network, portable_config, require_portable
 
 
 class ModelFile(Strict):
@@ -260,6 +260,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
             raise HeterosegError(f"{config_file}: label_spaces: expected plain names, found {name!r}")
     taxonomy = load_taxonomy("taxonomy.yaml", folder, void=file.model.void)
     spaces = {n: load_label_space(f"{n}.yaml", taxonomy, folder / "label_spaces") for n in file.label_spaces}
+    require_portable(file.model, str(config_file))
     config = file.model.model_copy(update={"pretrained": False})  # the weights are here, whatever the file says
     network = build_network(config, taxonomy)
     try:

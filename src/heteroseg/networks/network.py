@@ -143,3 +143,30 @@ def portable_config(config: ModelConfig, network: Network) -> ModelConfig:
             options.pop(key, None)
         update |= {"backbone": f"{config.backbone.partition(':')[0]}:{kind}", "backbone_options": options}
     return config.model_copy(update=update)
+
+
+NAMES_A_FILE = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "use_pretrained_backbone")
+
+
+def require_portable(config: ModelConfig, where: str) -> None:
+    """Check the configuration of a MODEL from elsewhere: it names no file, address or hub, which a library might load.
+
+    Anything else raises HeterosegError, which begins with `where`.
+    """
+    name = config.backbone.partition(":")[2]
+    if any(sign in name for sign in ":/\\"):
+        raise HeterosegError(f"{where}: model.backbone: expected a plain name, found {config.backbone!r:.80}")
+    waiting = [("backbone_options", config.backbone_options)]
+    while waiting:
+        place, value = waiting.pop()
+        key = place.rpartition(".")[2]
+        if isinstance(value, dict):
+            waiting += [(f"{place}.{k}", v) for k, v in value.items()]
+        elif isinstance(value, list):
+            waiting += [(place, v) for v in value]
+        is_address = isinstance(value, str) and any(sign in value for sign in "/\\") and key != "_name_or_path"
+        if is_address or (key in NAMES_A_FILE and value):
+            raise HeterosegError(
+                f"{where}: model.{place}: a MODEL must not name files or addresses, found {value!r:.80}; "
+                "do not trust this MODEL"
+            )
