@@ -77,7 +77,7 @@ def ancestor_error(tree: Taxonomy, true: np.ndarray, decided: np.ndarray) -> np.
     node or under it, 1 where it is the parent or in another branch of it. `true` and `decided` (N,) nodes.
     """
     pairs, back = np.unique(np.stack([true, decided], 1), axis=0, return_inverse=True)
-    heights = [tree.depth(pair[0]) - tree.depth(tree.common_ancestor(pair)) for pair in pairs.tolist()]
+    heights = [tree.depths[pair[0]] - tree.depths[tree.common_ancestor(pair)] for pair in pairs.tolist()]
     return np.array(heights, np.int64)[back.ravel()]
 
 
