@@ -1,5 +1,6 @@
 """Image, mask and boxes stay together under every zoom, crop and flip."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,9 +56,9 @@ def test_image_mask_and_box_stay_together(seed, size, crop, zoom):
     bright = view.image[..., 0] > 130
     assert np.abs(extent(bright) - extent(found)).max() <= 1
     assert (bright != found).mean() < 0.12
-    inner = found.copy()
-    for shift, axis in ((2, 0), (-2, 0), (2, 1), (-2, 1)):
-        inner &= np.roll(found, shift, axis)
+    # two pixels from the rim; outside of the crop counts as rim (a shift by numpy would come in again on the other side)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (5, 5))
+    inner = cv2.erode(found.astype(np.uint8), cross, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
     assert (view.image[inner][:, 0] > 130).all()
 
 
