@@ -56,7 +56,7 @@ def test_image_mask_and_box_stay_together(seed, size, crop, zoom):
     bright = view.image[..., 0] > 130
     assert np.abs(extent(bright) - extent(found)).max() <= 1
     assert (bright != found).mean() < 0.12
-    # two pixels from the rim; outside of the crop counts as rim (a shift by numpy would come in again on the other side)
+    # two pixels from the rim, and what lies outside of the crop is rim: np.roll would come in on the other side
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (5, 5))
     inner = cv2.erode(found.astype(np.uint8), cross, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
     assert (view.image[inner][:, 0] > 130).all()
