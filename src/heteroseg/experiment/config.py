@@ -53,26 +53,8 @@ class ModelConfig(Strict):
     void: bool = Field(False, description="the paper's void logit in every classifier")
 
 
-PRESETS = {
-    "fast": ModelConfig(backbone="lite0", scale=0.4, width=128, stride=10),
-    "fast-hgnet": ModelConfig(  # HGNetV2-B0
-        backbone="hf:hgnet_v2",
-        backbone_options={
-            "embedding_size": 16,
-            "hidden_sizes": [64, 256, 512, 1024],
-            "depths": [1, 1, 2, 1],
-            "stem_channels": [3, 16, 16],
-            "stage_in_channels": [16, 64, 256, 512],
-            "stage_mid_channels": [16, 32, 64, 128],
-            "stage_out_channels": [64, 256, 512, 1024],
-            "stage_num_blocks": [1, 1, 2, 1],
-            "stage_numb_of_layers": [3, 3, 3, 3],
-            "use_learnable_affine_block": True,
-        },
-        width=64,
-        stride=8,
-    ),
-}  # small networks at output stride 8, for `heteroseg bench --preset` and as a start for experiments; see docs/speed.md
+_PRESETS = read_yaml(Path(__file__).parents[1] / "specs" / "presets.yaml").data
+PRESETS = {name: ModelConfig(**options) for name, options in _PRESETS.items()}
 
 
 class LossConfig(Strict):

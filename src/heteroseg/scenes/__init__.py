@@ -11,8 +11,9 @@ import numpy as np
 
 from heteroseg.datasets.sample import Sample
 from heteroseg.labels.space import LabelSpace, load_label_space
-from heteroseg.scenes.canvas import CONCEPTS, INDEX, OTHER_SIGN, SIGNS, Scene
+from heteroseg.scenes.canvas import Scene
 from heteroseg.scenes.layouts import write_cityscapes, write_gtsdb, write_vistas
+from heteroseg.scenes.look import CONCEPTS, INDEX, OTHER_SIGN, SIGNS
 from heteroseg.scenes.street import draw_scene
 
 __all__ = ["CONCEPTS", "INDEX", "OTHER_SIGN", "SIGNS", "Scene", "concept_ids", "draw_scene", "generate", "to_sample"]

@@ -1,79 +1,15 @@
-"""What scenes are drawn with: colours, signs, shapes and concepts, and the canvas that takes metres."""
+"""The canvas that scenes are drawn on: it takes metres, and draws the picture and its concepts together."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from heteroseg.scenes.look import CIRCLE, INDEX, Color, Light
+
 Rng = np.random.Generator
-Color = Sequence[float] | np.ndarray
-BLACK, WHITE, GREY, STEEL = (25, 25, 28), (240, 240, 238), (90, 92, 95), (150, 154, 158)
-RED, BLUE, YELLOW, GLASS, SKIN = (205, 25, 35), (25, 75, 175), (250, 200, 20), (52, 66, 80), (215, 165, 135)
-PAINTS = ((190, 30, 35), (30, 70, 150), (225, 225, 225), (45, 48, 52), (150, 155, 160), (35, 105, 75), (220, 150, 30),
-          (110, 30, 45), (90, 140, 180))  # fmt: skip
-WALLS = ((196, 164, 132), (176, 106, 84), (214, 200, 170), (150, 152, 160), (205, 180, 120), (168, 130, 120),
-         (188, 196, 200), (140, 90, 75))  # fmt: skip
-
-
-class Sign(NamedTuple):
-    """A sign's face: `rings` from the rim inwards (relative size, colour), and `text` in glyphs of `inks`."""
-
-    shape: str
-    rings: tuple[tuple[float, Color], ...]
-    text: str = ""
-    inks: tuple[Color, ...] = (BLACK,)
-    size: tuple[float, float] = (0.34, 0.8)  # a glyph's width and height, in half sign widths
-    stroke: float = 0.16
-
-
-LIMIT, WARNING, ORDER = ((1.0, RED), (0.74, WHITE)), ((1.0, RED), (0.66, WHITE)), ((1.0, WHITE), (0.94, BLUE))
-SIGNS = {
-    "p_limit_30": Sign("disc", LIMIT, "30"),
-    "p_limit_50": Sign("disc", LIMIT, "50"),
-    "p_limit_80": Sign("disc", LIMIT, "80"),
-    "p_no_overtaking": Sign("disc", LIMIT, "cc", (RED, BLACK), (0.4, 0.6)),
-    "o_stop": Sign("octagon", ((1.0, WHITE), (0.92, RED)), "STOP", (WHITE,), (0.27, 0.62), 0.11),
-    "o_give_away": Sign("triangle_down", WARNING),
-    "o_priority_road": Sign("diamond", ((1.0, WHITE), (0.72, YELLOW))),
-    "o_no_entry": Sign("disc", ((1.0, RED),), "-", (WHITE,), (1.1, 0.5), 0.32),
-    "d_danger": Sign("triangle_up", WARNING, "!", stroke=0.2),
-    "d_pedestrian_crossing": Sign("triangle_up", WARNING, "k", size=(0.5, 0.75)),
-    "m_go_straight": Sign("disc", ORDER, "^", (WHITE,), (0.7, 1.1), 0.22),
-    "m_keep_right": Sign("disc", ORDER, ">", (WHITE,), (0.9, 0.9), 0.22),
-}
-OTHER_SIGN = "traffic sign (front)"  # an inner node: a front sign that is none of the annotated types
-OTHER_SIGNS = (
-    Sign("square", ((1.0, WHITE), (0.92, BLUE)), "P", (WHITE,), (0.7, 1.2), 0.24),
-    Sign("square", ((1.0, BLACK), (0.9, YELLOW)), "==", (BLACK,), (0.55, 0.5), 0.2),
-    Sign("square", ((1.0, WHITE), (0.94, (30, 120, 70))), "^", (WHITE,), (0.8, 1.2), 0.2),
-)
-# Strokes on a grid of 5 x 7 points, "xy" each, so that no font and no OpenCV version changes a picture.
-GLYPHS = {
-    "0": "10 30 41 45 36 16 05 01 10", "O": "10 30 41 45 36 16 05 01 10", "3": "05 16 36 45 44 33 13 33 42 41 30 10 01",
-    "5": "46 06 03 33 42 41 30 10 01", "8": "13 04 05 16 36 45 44 33 13 02 01 10 30 41 42 33",
-    "S": "45 36 16 05 04 13 33 42 41 30 10 01", "T": "06 46 26 20", "P": "00 06 36 45 44 33 03",
-    "-": "03 43", "=": "05 45/03 43/01 41", "!": "26 22/20 20", "^": "20 26 04 26 44", ">": "06 40 43 40 10",
-    "c": "01 03 43 41 01/03 15 35 43/02 42", "k": "26 25/25 22 00/22 40/04 24 44",
-}  # fmt: skip
-SHAPES = {
-    "triangle_up": ((-1, -0.87), (1, -0.87), (0, 0.87)), "triangle_down": ((-1, 0.87), (1, 0.87), (0, -0.87)),
-    "diamond": ((0, 1), (1, 0), (0, -1), (-1, 0)), "square": ((-1, -1), (1, -1), (1, 1), (-1, 1)),
-    "octagon": tuple((np.cos(a) * 1.082, np.sin(a) * 1.082) for a in np.pi / 8 + np.arange(8) * np.pi / 4),
-    "disc": tuple((np.cos(a), np.sin(a)) for a in np.arange(28) * np.pi / 14),
-}  # fmt: skip
-CIRCLE = np.pad(np.array(SHAPES["disc"]), ((0, 0), (0, 1)))  # in the plane of x and y
-BODIES = {"car": (0.9, 0.92, 1.46, 4.2), "bus": (1.25, 1.2, 3.1, 11.0), "truck": (1.25, 1.1, 3.4, 8.0)}
-CONCEPTS = (
-    "sky", "terrain", "vegetation", "building", "sidewalk", "curb", "road", "parking", "manhole",
-    "lane marking - general", "lane marking - crosswalk", "car", "truck", "bus", "person", "bicyclist", "motorcyclist",
-    "bicycle", "motorcycle", "pole", "street light", "traffic light", "traffic sign (back)", OTHER_SIGN, *SIGNS,
-)  # fmt: skip
-INDEX = {name: i for i, name in enumerate(CONCEPTS)}
-ROUGH = {"vegetation": 0.16, "terrain": 0.1, "road": 0.032, "sidewalk": 0.035, "building": 0.025, "sky": 0.008}
-TEXTURE = np.array([ROUGH.get(name, 0.02) for name in CONCEPTS], np.float32)
 
 
 @dataclass
@@ -85,25 +21,6 @@ class Scene:
     concepts: np.ndarray
     boxes: np.ndarray
     box_names: list[str]
-
-
-class Light(NamedTuple):
-    """The light of a scene: colours of the sky above and at the horizon, and what they do to all others."""
-
-    top: Color
-    low: Color
-    gain: Color
-    clouds: Color
-    shadow: float
-    lit: float  # share of windows with light
-    sight: float  # metres after which haze has taken 63 % of a colour
-
-
-LIGHTS = (
-    Light((70, 130, 210), (190, 215, 235), (1.05, 1.02, 0.97), (250, 250, 252), 0.6, 0.02, 260),
-    Light((150, 158, 168), (205, 208, 210), (0.9, 0.93, 0.97), (190, 194, 200), 0.9, 0.1, 140),
-    Light((70, 84, 140), (244, 188, 140), (0.9, 0.79, 0.8), (236, 160, 145), 0.8, 0.45, 180),
-)
 
 
 class Canvas:

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 
 from heteroseg.scenes import things
-from heteroseg.scenes.canvas import CIRCLE, INDEX, LIGHTS, OTHER_SIGN, SIGNS, TEXTURE, Canvas, Rng, Scene, jitter, pick
+from heteroseg.scenes.canvas import Canvas, Rng, Scene, jitter, pick
+from heteroseg.scenes.look import CIRCLE, INDEX, LIGHTS, OTHER_SIGN, SIGNS, TEXTURE
+from heteroseg.scenes.signs import draw_signs
 
 
 @dataclass
@@ -150,10 +152,10 @@ def plan_signs(c: Canvas, rng: Rng, s: Street, many: bool) -> list[Job]:
         stack = [pick(rng, names) for _ in range(1 + (rng.random() < 0.3))]
         if rng.random() < 0.2:
             stack[0] = OTHER_SIGN
-        jobs.append((z, partial(things.draw_signs, c, rng, s.edge(side, rng.uniform(0.4, 0.9)), z, stack)))
+        jobs.append((z, partial(draw_signs, c, rng, s.edge(side, rng.uniform(0.4, 0.9)), z, stack)))
     for _ in range(rng.integers(0, 3)):
         z = rng.uniform(9, 20)
-        jobs.append((z, partial(things.draw_signs, c, rng, s.edge(-1, 0.5), z, ["traffic sign (back)"])))
+        jobs.append((z, partial(draw_signs, c, rng, s.edge(-1, 0.5), z, ["traffic sign (back)"])))
     return jobs
 
 
