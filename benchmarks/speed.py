@@ -24,7 +24,7 @@ from heteroseg.export.export import ENDINGS, Precision, export
 from heteroseg.export.random_model import random_model, scenes
 from heteroseg.files import write_json
 from heteroseg.labels.taxonomy import load_taxonomy
-from heteroseg.model.exported import ExportedNetwork
+from heteroseg.model import exported
 from heteroseg.model.model import Model, load
 from heteroseg.networks.backbone import IMAGENET
 from heteroseg.provenance import facts
@@ -90,8 +90,8 @@ def as_people_run_it(size: tuple[int, int], repeats: int) -> dict[str, Any]:
 def batches(model: Model, image: np.ndarray, count: int, repeats: int) -> dict[str, float]:
     """Images a second of the network alone on whole batches."""
     network = model.network
-    if isinstance(network, ExportedNetwork):
-        ready = np.repeat(network.prepare(image), count, axis=0)
+    if isinstance(network, exported.ExportedNetwork):
+        ready = np.repeat(exported.prepare(image, network), count, axis=0)
         times = timed(lambda: network.run(ready), repeats)
     else:
         pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).repeat(count, 1, 1, 1)

@@ -4,18 +4,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from heteroseg.decisions.reference import label_map
-    from heteroseg.errors import HeterosegError
-    from heteroseg.evaluation.scores import evaluate
-    from heteroseg.experiment.config import Experiment, load_experiment
-    from heteroseg.labels.space import LabelSpace, load_label_space
-    from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
-    from heteroseg.model.model import Model, load
-    from heteroseg.model.prediction import Prediction
-    from heteroseg.networks.heads import HierarchicalHead, replace_classifier
-    from heteroseg.supervision.label_terms import build_terms
-    from heteroseg.supervision.loss import hierarchical_loss
-    from heteroseg.training.loop import train
+    from heteroseg.decisions.reference import label_map as label_map
+    from heteroseg.errors import HeterosegError as HeterosegError
+    from heteroseg.evaluation.scores import evaluate as evaluate
+    from heteroseg.experiment.config import Experiment as Experiment
+    from heteroseg.experiment.config import load_experiment as load_experiment
+    from heteroseg.labels.space import LabelSpace as LabelSpace
+    from heteroseg.labels.space import load_label_space as load_label_space
+    from heteroseg.labels.taxonomy import Taxonomy as Taxonomy
+    from heteroseg.labels.taxonomy import load_taxonomy as load_taxonomy
+    from heteroseg.model.model import Model as Model
+    from heteroseg.model.model import load as load
+    from heteroseg.model.prediction import Prediction as Prediction
+    from heteroseg.networks.heads import HierarchicalHead as HierarchicalHead
+    from heteroseg.networks.heads import replace_classifier as replace_classifier
+    from heteroseg.supervision.label_terms import build_terms as build_terms
+    from heteroseg.supervision.loss import hierarchical_loss as hierarchical_loss
+    from heteroseg.training.loop import train as train
 
 __version__ = "0.1.0"
 
@@ -39,25 +44,7 @@ _HOMES = {
     "label_map": "decisions.reference",
     "HeterosegError": "errors",
 }
-__all__ = [
-    "Experiment",
-    "HeterosegError",
-    "HierarchicalHead",
-    "LabelSpace",
-    "Model",
-    "Prediction",
-    "Taxonomy",
-    "build_terms",
-    "evaluate",
-    "hierarchical_loss",
-    "label_map",
-    "load",
-    "load_experiment",
-    "load_label_space",
-    "load_taxonomy",
-    "replace_classifier",
-    "train",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

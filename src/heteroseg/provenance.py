@@ -13,17 +13,11 @@ PACKAGES = ("heteroseg", "torch", "transformers", "lightning", "numpy", "opencv-
 
 def _commit() -> str:
     """Commit of the source tree that runs, with a mark where it was changed; empty outside a checkout."""
+    command, place = ["git", "describe", "--always", "--dirty", "--abbrev=12"], Path(__file__).resolve().parent
     try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).resolve().parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
+        return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return run.stdout.strip() if run.returncode == 0 else ""
 
 
 def _processor() -> str:

@@ -135,7 +135,8 @@ def space_named(model: Model, name: str) -> LabelSpace:
 
 def recolored(space: LabelSpace, colors: Mapping[str, Color]) -> LabelSpace:
     """The space with the given colours, by name: of two models beside each other, equal names have equal colours."""
-    return replace(space, labels=tuple(replace(b, color=colors.get(b.name, b.color)) for b in space.labels))
+    labels = (b.model_copy(update={"color": colors.get(b.name, b.color)}) for b in space.labels)
+    return replace(space, labels=tuple(labels))
 
 
 class Step(BaseModel):

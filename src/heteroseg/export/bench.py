@@ -24,7 +24,7 @@ from heteroseg.decisions.plan import Plan
 from heteroseg.errors import HeterosegError
 from heteroseg.export.export import ENDINGS, Precision, export
 from heteroseg.export.random_model import mixed_cells, scenes
-from heteroseg.model.exported import ExportedNetwork
+from heteroseg.model.exported import ExportedNetwork, prepare
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts
 
@@ -67,7 +67,7 @@ def frame(model: Model, image: np.ndarray, plan: Plan) -> tuple[dict[str, float]
     marks = [time.perf_counter()]
     size = (image.shape[0], image.shape[1])
     if isinstance(model.network, ExportedNetwork):
-        ready = model.network.prepare(image)  # the graph does the rest
+        ready = prepare(image, model.network)  # the graph does the rest
         marks.append(time.perf_counter())
         logits = model.network.logits(ready)
     else:

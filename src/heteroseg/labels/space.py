@@ -68,16 +68,11 @@ class LabelSpaceFile(BaseModel):
     coverage: dict[str, Coverage] = {}
 
 
-@dataclass(frozen=True)
-class Label:
-    """One label: `leaves` are positions in `Taxonomy.leaves`; an ignored label has none."""
+class Label(LabelEntry):
+    """A label with its meaning: `leaves` are positions in `Taxonomy.leaves`; an ignored label has none."""
 
-    id: int
-    name: str
     leaves: frozenset[int]
     color: Color
-    evaluate: bool = True
-    shape: BoxShape = "rectangle"
 
 
 @dataclass(frozen=True)
@@ -273,7 +268,7 @@ def build_label_space(file: LabelSpaceFile, taxonomy: Taxonomy, document: Docume
     labels = []
     for entry, color in zip(file.labels, distinct_colors(len(file.labels)), strict=True):
         leaves = frozenset[int]().union(*(taxonomy.leaves_of(taxonomy.index(node)) for node in entry.node_names))
-        labels.append(Label(entry.id, entry.name, leaves, entry.color or color, entry.evaluate, entry.shape))
+        labels.append(Label(**vars(entry) | {"leaves": leaves, "color": entry.color or color}))
     space = LabelSpace(file.name, taxonomy, tuple(labels), file)
     document.raise_faults(_faults_of_space(space))
     return space

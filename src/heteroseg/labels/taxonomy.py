@@ -150,20 +150,14 @@ class Taxonomy:
 
     def cover(self, leaves: Iterable[int]) -> tuple[int, ...]:
         """The fewest disjoint nodes, in tree order, whose leaves are exactly `leaves` (positions in `leaves`)."""
-        inside = sorted(leaves)
-        nodes: list[int] = []
-        end = 0
-        for i, leaf in enumerate(inside):
-            if leaf < end:
-                continue
-            nodes.append(self.leaves[leaf])
-            while nodes[-1]:  # climb as long as all leaves of the parent are inside
-                start, stop = self.spans[self.parents[nodes[-1]]]
-                last = i + stop - start - 1
-                if start != leaf or inside[last : last + 1] != [stop - 1]:
-                    break
-                nodes[-1] = self.parents[nodes[-1]]
-            end = self.spans[nodes[-1]][1]
+        inside, nodes, end = frozenset(leaves), [], 0
+        for leaf in sorted(inside):
+            if leaf >= end:
+                node = self.leaves[leaf]
+                while node and inside.issuperset(range(*self.spans[self.parents[node]])):
+                    node = self.parents[node]
+                nodes.append(node)
+                end = self.spans[node][1]
         return tuple(nodes)
 
     @cached_property

@@ -91,10 +91,6 @@ class ExportedNetwork(Geometry):
         self._graph = self._core.read_model(self.path)
         return self._graph.get_rt_info(METADATA).value
 
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 to what the graph takes, as `prepare` does."""
-        return prepare(image, self)
-
     @property
     def lazy(self) -> bool:
         """Whether the graph ends at the features, so that `logits` leaves them lazy."""

@@ -28,7 +28,7 @@ from heteroseg.files import require_empty, write_text, write_yaml
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.card import model_card
-from heteroseg.model.exported import FORMATS, ExportedNetwork
+from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare
 from heteroseg.model.hub import PREFIX, download, is_hub_name, parse_name, upload
 from heteroseg.model.prediction import Prediction
 from heteroseg.networks.network import Network, build_network, portable_config, require_portable
@@ -179,7 +179,7 @@ class Model:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise HeterosegError(f"expected an RGB image (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
         if isinstance(self.network, ExportedNetwork):
-            output = self.network.logits(self.network.prepare(image))
+            output = self.network.logits(prepare(image, self.network))
         else:
             pixels = torch.from_numpy(np.ascontiguousarray(image))[None].permute(0, 3, 1, 2)
             output = self.network.eval()(pixels.to(self.network.mean.device)).float()
@@ -276,10 +276,8 @@ def _exported(network: ExportedNetwork) -> Model:
     data = network.metadata
     file = ModelFile.model_validate(data["file"])
     taxonomy = build_taxonomy(TaxonomyFile.model_validate(data["taxonomy"]), void=file.model.void)
-    spaces = {
-        name: build_label_space(LabelSpaceFile.model_validate(entry), taxonomy)
-        for name, entry in data["label_spaces"].items()
-    }
+    files = {name: LabelSpaceFile.model_validate(entry) for name, entry in data["label_spaces"].items()}
+    spaces = {name: build_label_space(file, taxonomy) for name, file in files.items()}
     return Model(file.name, network, taxonomy, spaces, file.model, file.decision, temperatures=file.temperatures)
 
 

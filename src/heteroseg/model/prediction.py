@@ -12,7 +12,6 @@ from torch import Tensor
 from heteroseg.decisions import reference
 from heteroseg.decisions.exact import decode, decode_confident, dense
 from heteroseg.decisions.lazy_head import LazyLogits
-from heteroseg.decisions.plan import Plan
 from heteroseg.decisions.reference import leaf_probs, upsample
 from heteroseg.labels.space import LabelSpace
 
@@ -82,16 +81,13 @@ class Prediction:
         """The padded image size that the logits stand for."""
         return self.model.network.covers(*self.size)
 
-    def _decoded(self, plan: Plan) -> np.ndarray:
-        return decode(self.output, self.covers, self.size, plan)
-
     def label_indices(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 indices into `space.labels`, -1 outside the space."""
-        return self._decoded(self.model.plan(space))
+        return decode(self.output, self.covers, self.size, self.model.plan(space))
 
     def labels(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 native ids of a label space (a name in `model.spaces`, or a LabelSpace of the same taxonomy)."""
-        return self._decoded(self.model.plan(space, ids=True)).astype(np.int64)
+        return decode(self.output, self.covers, self.size, self.model.plan(space, ids=True)).astype(np.int64)
 
     def confidence(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) float32 probability of each pixel's answer in a label space, as `decode_confident` has it."""
@@ -107,7 +103,7 @@ class Prediction:
         With `back_off` the decision stops at the deepest node whose probability is at least that, the root at worst.
         """
         if back_off is None:
-            return self._decoded(self.model.plan(None))
+            return decode(self.output, self.covers, self.size, self.model.plan(None))
         return self._by_bands(lambda logits: reference.back_off(logits, self.model.taxonomy, back_off))
 
     def novelty(self, score: reference.Score = "probability") -> np.ndarray:
