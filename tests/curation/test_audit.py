@@ -98,8 +98,8 @@ def test_boxes_are_judged_one_by_one(tiny_experiment, tiny_model):
     sources = [s for s in open_sources(*load_experiment(tiny_experiment)) if s.name == "gtsdb"]
     view = audit(sources, tiny_model, 10, 0.9, 20, quiet).findings["gtsdb"]
     items = [*sources[0].train, *sources[0].val]
-    assert sum(t.boxes for t in view.boxes) == sum(len(i.boxes) for i in items) > 0
-    assert view.totals["box"] == sum(t.boxes - t.agreed for t in view.boxes)
+    assert sum(t["boxes"] for t in view.boxes) == sum(len(i.boxes) for i in items) > 0
+    assert view.totals["box"] == sum(t["boxes"] - t["agreed"] for t in view.boxes)
     for finding in view.findings:
         if finding.kind == "box":
             item = next(i for i in items if finding.image.endswith(i.name))
@@ -141,15 +141,15 @@ def test_counts_without_a_network(tiny_experiment, tmp_path, capsys):
 
 def test_names_at_odds(tiny_experiment):
     sources = open_sources(*load_experiment(tiny_experiment))
-    found = {(r.first, r.second): r for r in relations(sources)}
+    found = {(r["first"], r["second"]): r for r in relations(sources)}
     spaces = {s.name: {b.name: b.leaves for b in s.space.labels} for s in sources}
     for (first, second), r in found.items():
         (d, p), (e, q) = first.split("/", 1), second.split("/", 1)
         a, b = spaces[d][p], spaces[e][q]
         assert a != b
-        assert (p.casefold() == q.casefold()) == (r.kind == "one name, two meanings")
-        assert bool(r.only_first) == bool(a - b)
-        assert bool(r.only_second) == bool(b - a)
+        assert (p.casefold() == q.casefold()) == (r["kind"] == "one name, two meanings")
+        assert bool(r["only_first"]) == bool(a - b)
+        assert bool(r["only_second"]) == bool(b - a)
 
 
 def test_a_broken_file_is_told_on_the_page(agreed, tmp_path, capsys):

@@ -9,11 +9,11 @@ import pytest
 
 from heteroseg.cli.main import main
 from heteroseg.curation import name_matching
-from heteroseg.curation.label_lists import Listed, read_label_list
+from heteroseg.curation.label_lists import read_label_list
 from heteroseg.curation.name_matching import MEANING, NEAR, RELATED, relation
 from heteroseg.curation.spec_text import is_shipped
 from heteroseg.curation.suggest import Evidence, claims, collect, divide, name_scores, propose
-from heteroseg.labels.space import load_label_space
+from heteroseg.labels.space import LabelEntry, load_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
 
 TREE = build_taxonomy(
@@ -66,12 +66,12 @@ def test_word_vectors_relate_names_that_the_table_does_not_know(monkeypatch):
 
 def test_names_alone():
     labels = [
-        Listed(0, "Road"),
-        Listed(1, "human"),
-        Listed(2, "automobile"),
-        Listed(3, "void", ignore=True),
-        Listed(4, "vehicle"),
-        Listed(5, "xyzzy"),
+        LabelEntry(id=0, name="Road"),
+        LabelEntry(id=1, name="human"),
+        LabelEntry(id=2, name="automobile"),
+        LabelEntry(id=3, name="void", ignore=True),
+        LabelEntry(id=4, name="vehicle"),
+        LabelEntry(id=5, name="xyzzy"),
     ]
     found = propose(labels, TREE)
     assert [p[0].leaves if p else None for p in found] == [
@@ -94,7 +94,7 @@ def seen(rows, void=None):
 def test_sight_alone_finds_unions_and_parts():
     """Names without a meaning; leaves in tree order: road, pedestrian, rider, car, truck, bicycle, sky."""
     rows = [[0.9, 0.1, 0, 0, 0, 0, 0], [0, 0, 0.5, 0, 0, 0.5, 0], [0, 0, 0, 0.8, 0.2, 0, 0], [0, 0, 0, 0, 0, 0, 0.4]]
-    labels = [Listed(i, f"q{i}") for i in range(4)]
+    labels = [LabelEntry(id=i, name=f"q{i}") for i in range(4)]
     found = propose(labels, TREE, seen(rows, [0, 0.6, 0, 0, 0, 0, 0]))
     assert [p[0].leaves for p in found] == [
         leaves("road"),
@@ -116,7 +116,7 @@ def test_small_labels_are_not_swallowed_by_large_ones():
 
 
 def test_what_the_dataset_ignores_discounts_a_name():
-    names = name_scores([Listed(0, "person")], TREE)
+    names = name_scores([LabelEntry(id=0, name="person")], TREE)
     rate = np.zeros((1, len(TREE.leaves)))
     assert divide(claims(names, None), 0.5) == [leaves("person")]
     named_kind = np.where(names > 0, 0.75, 0)
@@ -172,7 +172,7 @@ def test_sight_from_the_command_line(tiny_data, tiny_model_folder, tmp_path, cap
 
 
 def test_boxes_are_looked_at_too(tiny_data, tiny_model):
-    labels = [Listed(b.id, b.name, ignore=not b.leaves) for b in load_label_space("gtsdb").labels]
+    labels = [LabelEntry(id=b.id, name=b.name, ignore=not b.leaves) for b in load_label_space("gtsdb").labels]
     evidence = collect(tiny_model, labels, "gtsdb", tiny_data / "gtsdb", "train", {}, 4)
     assert evidence.pixels.sum() > 0
     assert np.array_equal(evidence.hits.sum(1), evidence.pixels)
@@ -191,12 +191,13 @@ def test_hidden_labels_are_placed_by_name():
     tree, right = load_taxonomy("streets-real"), 0
     space = load_label_space("camvid11")
     listed = [
-        b if b.name != "Void" else Listed(b.id, b.name, ignore=True) for b in read_label_list(source, table="camvid11")
+        b if b.name != "Void" else LabelEntry(id=b.id, name=b.name, ignore=True)
+        for b in read_label_list(source, table="camvid11")
     ]
     truth = {b.id: b.leaves for b in space.labels}
     found = propose(listed, tree)
     right += sum(p[0].leaves == truth[b.id] for b, p in zip([b for b in listed if not b.ignore], found, strict=True))
     coarse = load_label_space("idd-lite")
-    listed = [Listed(b.id, b.name) for b in coarse.labels if b.leaves]
+    listed = [LabelEntry(id=b.id, name=b.name) for b in coarse.labels if b.leaves]
     right += sum(p[0].leaves == coarse.labels[i].leaves for i, p in enumerate(propose(listed, tree)))
     assert right >= 13

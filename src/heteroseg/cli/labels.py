@@ -76,8 +76,8 @@ def data_audit(args: argparse.Namespace) -> None:
     model = heteroseg.load(args.model, args.device) if args.model else None
     result = audit(sources, model, args.images, args.min_confidence, args.min_pixels, log)
     told = facts() | ({"model": f"{model.name}, weights {model.digest}"} if model else {})
-    title = f"Annotation of {experiment.name}"
-    write_audit(args.out, title, sources, result, args.min_confidence, args.min_pixels, told)
+    limits = {"min_confidence": args.min_confidence, "min_pixels": args.min_pixels}
+    write_audit(args.out, result, told, title=f"Annotation of {experiment.name}", sources=sources, **limits)
     print(audit_table(result))
     print(f"page: {args.out / 'audit.html'}")
 

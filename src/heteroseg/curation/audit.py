@@ -6,10 +6,10 @@ A finding is a question to a person, not a verdict.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -37,30 +37,6 @@ Kind = Literal["region", "box", "no box"]
 
 
 @dataclass(frozen=True)
-class Relation:
-    """Two labels of different datasets that invite confusion; `only` are the leaves that one has and not the other."""
-
-    first: str
-    second: str
-    kind: str  # "one name, two meanings" or "overlapping"
-    shared: tuple[str, ...]
-    only_first: tuple[str, ...]
-    only_second: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """`share` of the pixels that `dataset` labels `label` are surely something that `other` labels `called`."""
-
-    dataset: str
-    label: str
-    other: str
-    called: str
-    share: float
-    pixels: int
-
-
-@dataclass(frozen=True)
 class Finding:
     """One place where the network surely disagrees.
 
@@ -85,24 +61,18 @@ class Finding:
         return (self.sure - self.fit) * (1 if self.kind == "box" else self.pixels)
 
 
-@dataclass(frozen=True)
-class BoxCounts:
-    """Boxes of one label: how many, in how many the label is the likeliest, and its mean probability."""
-
-    label: str
-    boxes: int
-    agreed: int
-    fit: float
-
-
 @dataclass
 class DatasetFindings:
-    """What the network says of `images` images: the weightiest findings, and how many of each kind there were."""
+    """What the network says of `images` images: the weightiest findings, and how many of each kind there were.
+
+    `boxes` are rows by label: how many `boxes`, in how many the label is the likeliest (`agreed`), and its mean
+    probability (`fit`).
+    """
 
     images: int = 0
     findings: list[Finding] = field(default_factory=list)
     totals: Counter[Kind] = field(default_factory=Counter)
-    boxes: list[BoxCounts] = field(default_factory=list)
+    boxes: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, new: Sequence[Finding]) -> None:
         """Count the new findings, and keep the weightiest of all, not too many alike."""
@@ -119,26 +89,34 @@ class DatasetFindings:
 
 @dataclass
 class Audit:
-    """Everything by dataset name, `counts` also by split. Without a network `conflicts` and `findings` are empty."""
+    """Everything by dataset name, `counts` also by split. Without a network `conflicts` and `findings` are empty.
+
+    A conflict: `share` of the pixels that `dataset` labels `label`, and their number `pixels`, are surely something
+    that `other` labels `called`.
+    """
 
     counts: dict[str, dict[str, Counts]]
-    relations: list[Relation]
-    conflicts: list[Conflict]
+    relations: list[dict[str, Any]]
+    conflicts: list[dict[str, Any]]
     findings: dict[str, DatasetFindings]
 
 
-def relations(sources: Sequence[Source]) -> list[Relation]:
-    """Labels with equal names and different leaves, and labels that overlap with neither inside the other."""
+def relations(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """Labels with equal names and different leaves, and labels that overlap with neither inside the other.
+
+    `first` and `second` are DATASET/LABEL, `kind` says which of the two it is, `shared`, `only_first` and `only_second`
+    are the names of the nodes that both or only one of them has.
+    """
     result = []
     for first, second in combinations(sources, 2):
         for p, q in product(first.space.labels, second.space.labels):
-            parts = (p.leaves & q.leaves, p.leaves - q.leaves, q.leaves - p.leaves)
+            only = {"only_first": p.leaves - q.leaves, "only_second": q.leaves - p.leaves}
+            parts = {"shared": p.leaves & q.leaves} | only
             same_name = p.name.casefold() == q.name.casefold() and p.leaves != q.leaves
-            if p.leaves and q.leaves and (same_name or all(parts)):
-                tree = first.space.taxonomy
-                names = (tuple(tree.names[node] for node in tree.cover(leaves)) for leaves in parts)
-                kind = "one name, two meanings" if same_name else "overlapping"
-                result.append(Relation(f"{first.name}/{p.name}", f"{second.name}/{q.name}", kind, *names))
+            if p.leaves and q.leaves and (same_name or all(parts.values())):
+                tree, kind = first.space.taxonomy, "one name, two meanings" if same_name else "overlapping"
+                row = {"first": f"{first.name}/{p.name}", "second": f"{second.name}/{q.name}", "kind": kind}
+                result.append(row | {k: [tree.names[n] for n in tree.cover(leaves)] for k, leaves in parts.items()})
     return result
 
 
@@ -212,14 +190,14 @@ def _boxes(image: _Image) -> list[Finding]:
     return image.findings("box", numbers, np.append(labels, -1)[numbers - 1])
 
 
-def _box_counts(boxes: Sequence[Finding], space: LabelSpace) -> list[BoxCounts]:
+def _box_counts(boxes: Sequence[Finding], space: LabelSpace) -> list[dict[str, Any]]:
     """The judged boxes of each label, in the order of the labels."""
     result = []
-    for label in space.labels:
-        fits = [box.fit for box in boxes if box.label == label.name]
-        agreed = sum(box.label == box.called == label.name for box in boxes)
+    for name in (label.name for label in space.labels):
+        fits = [box.fit for box in boxes if box.label == name]
+        agreed = sum(box.label == box.called == name for box in boxes)
         if fits:
-            result.append(BoxCounts(label.name, len(fits), agreed, float(np.mean(fits))))
+            result.append({"label": name, "boxes": len(fits), "agreed": agreed, "fit": float(np.mean(fits))})
     return result
 
 
@@ -262,15 +240,14 @@ def _look_at(
     return result, taken_for
 
 
-def _conflicts(spaces: dict[str, LabelSpace], dataset: str, other: str, counts: np.ndarray) -> list[Conflict]:
+def _conflicts(spaces: dict[str, LabelSpace], dataset: str, other: str, counts: np.ndarray) -> Iterator[dict[str, Any]]:
     """Where sure answers in another dataset's labels exclude the own label; `counts` as `_look_at` returns them."""
-    result = []
     for i, j in np.argwhere(counts[:, 1:]).tolist():
         label, called, pixels = spaces[dataset].labels[i], spaces[other].labels[j], int(counts[i, j + 1])
         share = float(pixels / counts[i].sum())
         if share >= MIN_SHARE and not label.leaves & called.leaves:
-            result.append(Conflict(dataset, label.name, other, called.name, share, pixels))
-    return result
+            whose = {"dataset": dataset, "label": label.name, "other": other, "called": called.name}
+            yield whose | {"share": share, "pixels": pixels}
 
 
 def audit(
@@ -297,7 +274,7 @@ def audit(
         result.findings[source.name], taken_for = looked_at
         for other, counts in taken_for.items():
             result.conflicts += _conflicts(spaces, source.name, other, counts)
-    result.conflicts.sort(key=lambda conflict: -conflict.share)
+    result.conflicts.sort(key=lambda conflict: -conflict["share"])
     return result
 
 

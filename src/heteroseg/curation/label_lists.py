@@ -9,9 +9,10 @@ import csv
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from heteroseg.curation.spec_text import space_yaml, taxonomy_yaml
 from heteroseg.errors import HeterosegError, nearest
@@ -24,16 +25,11 @@ CITYSCAPES = ["name", "id", "trainId", "category", "catId", "hasInstances", "ign
 VOID = {"void", "unlabeled", "unlabelled", "unlabel", "ignore", "ignored", "unknown", "invalid", "unannotated"}
 
 
-@dataclass(frozen=True)
-class Listed:
-    """One label of a list. `groups` names what it belongs to, the widest first. An ignored label means nothing."""
+class Listed(LabelEntry):
+    """One label of a list. `groups` names what it belongs to, the widest first."""
 
-    id: int
-    name: str
-    color: Color | None = None
-    groups: tuple[str, ...] = ()
-    ignore: bool = False
-    evaluate: bool = True
+    id: int  # below 0 in lists that name what is in no file
+    groups: tuple[str, ...] = Field((), exclude=True)
 
 
 def read_label_list(path: Path | str, id_field: str = "id", table: str | None = None) -> list[Listed]:
@@ -70,7 +66,7 @@ def _join(path: Path, labels: Sequence[Listed]) -> list[Listed]:
         elif len(used) > 1 and groups and not others:
             name, groups = groups[-1], groups[:-1]
         evaluate = any(label.evaluate for label in used)
-        result.append(Listed(number, name, used[0].color, groups, used[0].ignore, evaluate))
+        result.append(used[0].model_copy(update={"name": name, "groups": groups, "evaluate": evaluate}))
     ids: dict[str, int] = {}
     faults = [
         f"{path}: the name {b.name!r} stands for the ids {ids[b.name]} and {b.id}; give each label its own"
@@ -96,7 +92,8 @@ def _label(path: Path, position: int, row: dict[str, Any], id_field: str) -> Lis
     void = "void" in groups and row.get("evaluate") is not True
     ignore = _true(row.get("ignore")) or name.lower().replace("_", " ") in VOID or void or unused
     evaluate = not _true(row.get("ignoreInEval")) and row.get("evaluate", True) is not False
-    return Listed(number, name, _color(path, position, row), () if ignore else groups, ignore, evaluate)
+    color, groups = _color(path, position, row), () if ignore else groups
+    return Listed(id=number, name=name, color=color, groups=groups, ignore=ignore, evaluate=evaluate)
 
 
 def _groups(row: dict[str, Any]) -> tuple[str, ...]:
@@ -118,7 +115,7 @@ def _color(path: Path, position: int, row: dict[str, Any]) -> Color | None:
     if value is None or value == "":
         return None
     if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
-        return (int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16))
+        value = bytes.fromhex(value[1:])
     parts = value.replace(",", " ").split() if isinstance(value, str) else list(value)
     if len(parts) == 3 and all(str(p).strip().isdecimal() and int(p) < 256 for p in parts):
         return (int(parts[0]), int(parts[1]), int(parts[2]))
@@ -252,10 +249,7 @@ def import_file(
     tree = grouped_tree({nodes[label.id]: () if flat else label.groups for label in mapped})
     colors = {nodes[label.id]: label.color for label in mapped if label.color}
     file = TaxonomyFile(name=f"{name}-tree", tree=tree, colors=colors)
-    entries = [
-        LabelEntry(id=b.id, name=b.name, nodes=nodes.get(b.id), ignore=b.ignore, evaluate=b.evaluate, color=b.color)
-        for b in labels
-    ]
+    entries: list[LabelEntry] = [label.model_copy(update={"nodes": nodes.get(label.id)}) for label in labels]
     paths = [out / f"{_slug(name)}-tree.yaml", out / f"{_slug(name)}.yaml"]
     space = LabelSpaceFile(name=name, taxonomy=paths[0].name, labels=entries)
     for target in paths:

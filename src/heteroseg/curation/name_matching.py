@@ -5,7 +5,6 @@ is installed. It needs no network.
 """
 
 import re
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
 from importlib.util import find_spec
@@ -21,59 +20,45 @@ SAME, KIND, PART, RELATED, SPELLING, MEANING = 1.0, 0.75, 0.6, 0.4, 0.6, 0.4
 FARTHER = 0.9  # factor for each further step of `broader`
 ALIKE, LONG = 0.8, 6  # least similarity of spelling that counts, and length of the names
 NEAR = 0.4  # least cosine of word vectors that counts
-Phrase = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Words:
-    """The table of words."""
-
-    same: dict[Phrase, Phrase]  # the phrase that stands for a phrase
-    broader: dict[Phrase, tuple[Phrase, ...]]  # what a phrase is a kind of
-    fillers: frozenset[str]  # words that say nothing
-    short: dict[str, str]  # what abbreviations stand for
 
 
 @cache
-def words() -> Words:
-    """The shipped table, specs/words.yaml."""
+def words() -> dict[str, Any]:
+    """The shipped table, specs/words.yaml, with the phrase that stands for each phrase as `same`."""
     data = read_yaml(Path(__file__).parents[1] / "specs" / "words.yaml").data
-    same = {tuple(word.split()): tuple(line[0].split()) for line in data["same"] for word in line}
-    broader = {tuple(k.split()): tuple(tuple(w.split()) for w in v) for k, v in data["broader"].items()}
-    return Words(same, broader, frozenset(data["fillers"]), data["short"])
+    return data | {"same": {phrase: line[0] for line in data["same"] for phrase in line}}
 
 
 def _tokens(name: str) -> list[str]:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    tokens = [words().short.get(w, w) for w in re.findall(r"[a-z0-9]+", spaced.lower())]
+    tokens = [words()["short"].get(w, w) for w in re.findall(r"[a-z0-9]+", spaced.lower())]
     for i, word in reversed(list(enumerate(tokens[:-1]))):
         if word == "non":
             tokens[i : i + 2] = [f"non-{tokens[i + 1]}"]
     singular = [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith(("ss", "us")) else w for w in tokens]
-    return [w for w in singular if w not in words().fillers] or singular
+    return [w for w in singular if w not in words()["fillers"]] or singular
 
 
-def _phrases(tokens: list[str]) -> list[Phrase]:
+def _phrases(tokens: list[str]) -> list[str]:
     """Tokens cut into known phrases, the longest first, each as the one that stands for it; the rest word by word."""
-    known, result, i = words(), [], 0
+    same, result, i = words()["same"], [], 0
     while i < len(tokens):
         for end in range(min(len(tokens), i + 3), i, -1):
-            phrase = tuple(tokens[i:end])
-            if phrase in known.same or phrase in known.broader or end == i + 1:
-                result.append(known.same.get(phrase, phrase))
+            phrase = " ".join(tokens[i:end])
+            if phrase in same or phrase in words()["broader"] or end == i + 1:
+                result.append(same.get(phrase, phrase))
                 i = end
                 break
     return result
 
 
 @cache
-def meanings(name: str) -> tuple[tuple[Phrase, ...], ...]:
+def meanings(name: str) -> tuple[tuple[str, ...], ...]:
     """What a name may mean, each as phrases: `truck or bus` and `Truck_Bus` mean two things, `road shoulder` one."""
-    known = words()
-    result: list[tuple[Phrase, ...]] = []
+    listed = {*words()["broader"], *words()["same"].values()}
+    result: list[tuple[str, ...]] = []
     for part in re.split(r"\s+or\s+|\s*[/,;]\s*", name):
         phrases = tuple(_phrases(_tokens(part)))
-        listed = {*known.broader, *known.same.values()}
         if len(phrases) > 1 and all(p in listed for p in phrases):
             result += [(p,) for p in phrases]
         elif phrases:
@@ -81,12 +66,12 @@ def meanings(name: str) -> tuple[tuple[Phrase, ...], ...]:
     return tuple(dict.fromkeys(result))
 
 
-def _above(meaning: tuple[Phrase, ...]) -> dict[Phrase, int]:
+def _above(meaning: tuple[str, ...]) -> dict[str, int]:
     """All broader phrases of the noun, the last phrase, with the steps to each; the noun itself is 0 steps away."""
-    noun = next((p for p in reversed(meaning) if not p[0].startswith("non-")), meaning[-1])
+    noun = next((p for p in reversed(meaning) if not p.startswith("non-")), meaning[-1])
     steps, waiting = {noun: 0}, [noun]
     for phrase in waiting:  # grows while it is walked
-        for wider in words().broader.get(phrase, ()):
+        for wider in words()["broader"].get(phrase, ()):
             if wider not in steps:
                 steps[wider] = steps[phrase] + 1
                 waiting.append(wider)
@@ -105,10 +90,10 @@ def relation(label: str, node: str) -> tuple[float, str]:
     return (0.9, "same") if best[1] == "same" and several and meanings(label) != meanings(node) else best
 
 
-def _compared(a: tuple[Phrase, ...], b: tuple[Phrase, ...]) -> tuple[float, str]:
+def _compared(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[float, str]:
     if a == b:
         return SAME, "same"
-    if any(len(p[0]) == 1 for p in (*a, *b)):
+    if any(len(p.split()[0]) == 1 for p in (*a, *b)):
         return 0.0, ""  # a code such as d_uneven_road: a sign, no road
     up_a, up_b = _above(a), _above(b)
     for score, kind, wide, narrow, up in ((KIND, "kind", a, b, up_b), (PART, "part", b, a, up_a)):
@@ -119,7 +104,7 @@ def _compared(a: tuple[Phrase, ...], b: tuple[Phrase, ...]) -> tuple[float, str]
     shared = [max(up_a[p], up_b[p]) for p in up_a.keys() & up_b.keys()]
     if shared:
         return RELATED * FARTHER ** max(min(shared) - 1, 0), "related"
-    one, two = (" ".join(w for p in m for w in p) for m in (a, b))
+    one, two = " ".join(a), " ".join(b)
     if ("non-" in one) != ("non-" in two):
         return 0.0, ""
     ratio = SequenceMatcher(None, one, two).ratio()

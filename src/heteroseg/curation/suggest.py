@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from heteroseg.curation.label_lists import Listed
 from heteroseg.curation.name_matching import meanings, relation
 from heteroseg.curation.spec_text import space_yaml
 from heteroseg.datasets import list_items, read_sample
@@ -65,7 +64,13 @@ class Proposal:
 
 
 def collect(
-    model: Model, labels: Sequence[Listed], reader: str, root: Path, split: str, options: dict[str, Any], images: int
+    model: Model,
+    labels: Sequence[LabelEntry],
+    reader: str,
+    root: Path,
+    split: str,
+    options: dict[str, Any],
+    images: int,
 ) -> Evidence:
     """Predict `images` images of a split, spread evenly over it; count what lies under each label."""
     items = spread_evenly(list_items(reader, root, split, options), images)
@@ -99,7 +104,7 @@ def _rows(sample: Sample, row: dict[int, int], file: str) -> np.ndarray:
     return result
 
 
-def name_scores(labels: Sequence[Listed], tree: Taxonomy) -> np.ndarray:
+def name_scores(labels: Sequence[LabelEntry], tree: Taxonomy) -> np.ndarray:
     """(labels, leaves) float64: the best score of a label's name against the leaf's and those above it (no root)."""
     scores = np.array([[0.0, *(_name_score(b.name, tree, n) for n in range(1, len(tree)))] for b in labels])
     result = np.zeros((len(labels), len(tree.leaves)))
@@ -142,7 +147,7 @@ def divide(claim: np.ndarray, min_claim: float) -> list[frozenset[int]]:
     return [frozenset(np.flatnonzero((owner == i) & (best >= min_claim)).tolist()) for i in range(len(claim))]
 
 
-def propose(labels: Sequence[Listed], tree: Taxonomy, evidence: Evidence | None = None) -> list[list[Proposal]]:
+def propose(labels: Sequence[LabelEntry], tree: Taxonomy, evidence: Evidence | None = None) -> list[list[Proposal]]:
     """Up to three proposals for each label that is not ignored, the best first."""
     mapped = [label for label in labels if not label.ignore]
     if not mapped:
@@ -183,15 +188,14 @@ def _describe(tree: Taxonomy, proposal: Proposal) -> str:
 
 
 def draft(
-    labels: Sequence[Listed], tree: Taxonomy, proposals: list[list[Proposal]]
+    labels: Sequence[LabelEntry], tree: Taxonomy, proposals: list[list[Proposal]]
 ) -> tuple[list[LabelEntry], dict[int, list[str]]]:
     """The lines of a label space of the first proposals, and all proposals as comments on each label, by its id."""
     entries, notes, remaining = [], {}, iter(proposals)
     taken = {leaf for ranked in proposals if ranked and ranked[0].claimed for leaf in ranked[0].leaves}
     for label in labels:
-        about = {"id": label.id, "name": label.name, "color": label.color}
         if label.ignore:
-            entries.append(LabelEntry(**about, ignore=True))
+            entries.append(label.model_copy(update={"evaluate": True}))
             continue
         ranked = next(remaining)
         first = ranked[0].leaves if ranked else frozenset()
@@ -201,13 +205,14 @@ def draft(
             first = frozenset()
         taken |= first
         nodes = [tree.names[n] for n in tree.cover(first)]
-        entries.append(LabelEntry(**about, nodes=nodes, ignore=not nodes, evaluate=label.evaluate or not nodes))
+        meaning = {"nodes": nodes, "ignore": not nodes, "evaluate": label.evaluate or not nodes}
+        entries.append(label.model_copy(update=meaning))
         notes[label.id] = told
     return entries, notes
 
 
 def suggest(
-    labels: Sequence[Listed], tree: Taxonomy, evidence: Evidence | None, out: Path, taxonomy: str, source: str
+    labels: Sequence[LabelEntry], tree: Taxonomy, evidence: Evidence | None, out: Path, taxonomy: str, source: str
 ) -> str:
     """Propose, write the draft to `out`, and return the first proposals as a table of text.
 
