@@ -4,13 +4,13 @@ Each way turns an experiment into one or more that `heteroseg train` runs as the
 so that predictions of all ways are scored by the same tables.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
-from heteroseg.labels.space import LabelSpace, LabelSpaceFile
+from heteroseg.labels.space import Label, LabelSpace, LabelSpaceFile
 from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile
 
 
@@ -37,11 +37,8 @@ class Part:
 def _part(name: str, base: Base, tree: TaxonomyFile, spaces: dict[str, LabelSpaceFile], **changes: Any) -> Part:
     """The base experiment over another tree; `changes` replace keys of its sections, as `loss={"gate": "hard"}`."""
     experiment = base.experiment
-    datasets = {
-        d: c.model_copy(update={"label_space": f"label_spaces/{d}.yaml"})
-        for d, c in experiment.datasets.items()
-        if d in spaces
-    }
+    datasets = {d: c for d, c in experiment.datasets.items() if d in spaces}
+    datasets = {d: c.model_copy(update={"label_space": f"label_spaces/{d}.yaml"}) for d, c in datasets.items()}
     sections = {key: getattr(experiment, key).model_copy(update=value) for key, value in changes.items()}
     update = {"name": f"{experiment.name}-{name}", "taxonomy": "taxonomy.yaml", "datasets": datasets, **sections}
     return Part(name, experiment.model_copy(update=update), tree, spaces)
@@ -68,6 +65,11 @@ def _over_tree(name: str, base: Base, tree: TaxonomyFile, nodes: dict[str, list[
     return _part(name, base, tree, spaces, loss=loss, **changes)
 
 
+def _labels(spaces: Iterable[LabelSpace]) -> list[Label]:
+    """All labels of the spaces that mean something."""
+    return [label for space in spaces for label in space.labels if label.leaves]
+
+
 def hierarchical(base: Base) -> list[Part]:
     """The experiment itself."""
     return [_part("hierarchical", base, base.tree.to_file(), {d: s.file for d, s in base.spaces.items()})]
@@ -83,17 +85,12 @@ def iv2018(base: Base) -> list[Part]:
     for d, s in base.spaces.items():
         labels = [entry.model_copy(update={"shape": "rectangle"}) for entry in s.file.labels]
         spaces[d] = s.file.model_copy(update={"gate": None, "around_boxes": None, "labels": labels})
-    weights = {"weights": {"root": 1.0, "default": 0.1}, "box_weights": {}, "class_weights": {}, "balance": 0.0}
+    loss = {"gate": "hard", "normalise": "classifier", "weights": {"root": 1.0, "default": 0.1}, "balance": 0.0}
     sgd = {"name": "sgd", "lr": 0.01, "backbone_lr": 1.0, "momentum": 0.9, "weight_decay": 1.7e-4, "clip": 0.0}
     halve_at = [steps * 8 // 17, steps * 15 // 17]
-    schedule = {"warmup": 0, "schedule": "piecewise", "power": 0.9, "halve_at": halve_at}
-    changes: dict[str, Any] = {
-        "model": {"void": True},
-        "loss": weights | {"gate": "hard", "normalise": "classifier"},
-        "optimiser": sgd | schedule,
-        "train": {"ema": 0.9},
-        "evaluate": {"decision": "path"},
-    }
+    changes: dict[str, Any] = {"model": {"void": True}, "train": {"ema": 0.9}, "evaluate": {"decision": "path"}}
+    changes["loss"] = loss | {"box_weights": {}, "class_weights": {}}
+    changes["optimiser"] = sgd | {"warmup": 0, "schedule": "piecewise", "power": 0.9, "halve_at": halve_at}
     return [_part("iv2018", base, base.tree.to_file(), spaces, **changes)]
 
 
@@ -108,10 +105,8 @@ def flat(base: Base) -> list[Part]:
 def concat(base: Base) -> list[Part]:
     """One softmax over all labels; equal names, whatever their case, are one class: the paper's flat baseline."""
     classes: dict[str, str] = {}
-    for space in base.spaces.values():
-        for label in space.labels:
-            if label.leaves:
-                classes.setdefault(label.name.casefold(), label.name)
+    for label in _labels(base.spaces.values()):
+        classes.setdefault(label.name.casefold(), label.name)
     tree = TaxonomyFile(name=f"{base.tree.name}-concat", tree={ROOT: list(classes.values())})
     nodes = {d: [[classes.get(b.name.casefold(), "")] for b in s.labels] for d, s in base.spaces.items()}
     return [_over_tree("concat", base, tree, nodes)]
@@ -119,7 +114,7 @@ def concat(base: Base) -> list[Part]:
 
 def per_dataset(base: Base) -> list[Part]:
     """A softmax for each dataset, below a root that nothing trains; the dataset is known when the network is used."""
-    classes = {d: [f"{d}: {label.name}" for label in s.labels if label.leaves] for d, s in base.spaces.items()}
+    classes = {d: [f"{d}: {label.name}" for label in _labels([s])] for d, s in base.spaces.items()}
     tree = TaxonomyFile(name=f"{base.tree.name}-per-dataset", tree={ROOT: list(classes), **classes})
     nodes = {d: [[f"{d}: {label.name}"] for label in s.labels] for d, s in base.spaces.items()}
     part = _over_tree("per_dataset", base, tree, nodes, loss={"weights": {ROOT: 0.0}})
@@ -128,13 +123,11 @@ def per_dataset(base: Base) -> list[Part]:
     return [part]
 
 
-def common_classes(spaces: list[LabelSpace]) -> dict[str, frozenset[int]]:
+def common_classes(spaces: Collection[LabelSpace]) -> dict[str, frozenset[int]]:
     """The finest disjoint classes that at least two label spaces can express by whole labels, as sets of leaves."""
     meanings: dict[frozenset[int], str] = {}
-    for space in spaces:
-        for label in space.labels:
-            if label.leaves:
-                meanings.setdefault(label.leaves, label.name)
+    for label in _labels(spaces):
+        meanings.setdefault(label.leaves, label.name)
 
     def expressed(leaves: frozenset[int], space: LabelSpace) -> bool:
         parts = [label.leaves for label in space.labels if label.leaves <= leaves]
@@ -153,7 +146,7 @@ def drop(base: Base) -> list[Part]:
 
     A class is shown as the label of its name, else as the one that means the same, else as the first within it.
     """
-    classes = common_classes(list(base.spaces.values()))
+    classes = common_classes(base.spaces.values())
     if len(classes) < 2:
         raise HeterosegError("way 'drop': no two classes can be expressed by two datasets each; leave this way out")
     tree = TaxonomyFile(name=f"{base.tree.name}-common", tree={ROOT: list(classes)})
@@ -177,10 +170,10 @@ def specialists(base: Base) -> list[Part]:
     parts = []
     for d, images in base.images_per_dataset.items():
         if images:
-            labels = base.spaces[d].labels
-            names = [label.name for label in labels if label.leaves]
-            tree, nodes = TaxonomyFile(name=f"{base.tree.name}-{d}", tree={ROOT: names}), [[b.name] for b in labels]
-            parts.append(_over_tree(f"specialists-{d}", base, tree, {d: nodes}, train={"batch": images}))
+            space = base.spaces[d]
+            tree = TaxonomyFile(name=f"{base.tree.name}-{d}", tree={ROOT: [label.name for label in _labels([space])]})
+            nodes = {d: [[label.name] for label in space.labels]}
+            parts.append(_over_tree(f"specialists-{d}", base, tree, nodes, train={"batch": images}))
     return parts
 
 

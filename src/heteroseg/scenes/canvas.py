@@ -56,11 +56,14 @@ class Canvas:
     def fill(self, pixels: np.ndarray, color: Color | None, concept: str | None, z: float = 0) -> None:
         """Fill polygons (N, points, 2) or (points, 2). No colour: concept only; no concept: picture only."""
         fixed = np.round(pixels * 16).astype(np.int32)
-        polygons = list(fixed) if fixed.ndim == 3 else [fixed]
+        self.draw(cv2.fillPoly, (list(fixed) if fixed.ndim == 3 else [fixed],), color, concept, z)
+
+    def draw(self, call, shape: tuple, color: Color | None, concept: str | None, z: float, *width: int) -> None:
+        """Draw a shape, in sixteenths of a pixel, with a function of OpenCV: the picture smooth, concepts sharp."""
         if color is not None:
-            cv2.fillPoly(self.image, polygons, self.tint(color, z), cv2.LINE_AA, 4)
+            call(self.image, *shape, self.tint(color, z), *width, cv2.LINE_AA, 4)
         if concept is not None:
-            cv2.fillPoly(self.concepts, polygons, [INDEX[concept]], cv2.LINE_8, 4)
+            call(self.concepts, *shape, [INDEX[concept]], *width, cv2.LINE_8, 4)
 
     def face(self, points, color: Color | None, concept: str | None) -> None:
         """Fill a polygon of points in the world, or several (N, points, 3)."""
@@ -90,18 +93,12 @@ class Canvas:
             part[:] = cv2.multiply(part, cover, scale=1 / 255)
 
 
-@dataclass
 class Board:
     """An upright plane that faces the camera at (x, z); its own x and y are metres from the foot."""
 
-    canvas: Canvas
-    x: float
-    z: float
-    flip: int = 1
-
-    def __post_init__(self):
-        scale = self.canvas.focal / self.z
-        self.foot, self.scale = self.canvas.project((self.x, 0, self.z)), np.array((self.flip * scale, -scale))
+    def __init__(self, canvas: Canvas, x: float, z: float, flip: int = 1):
+        self.canvas, self.x, self.z = canvas, x, z
+        self.foot, self.scale = canvas.project((x, 0, z)), np.array((flip, -1)) * (canvas.focal / z)
 
     def pixels(self, points) -> np.ndarray:
         """(..., 2) metres on the board to (..., 2) pixels."""
@@ -114,18 +111,13 @@ class Board:
     def disc(self, x: float, y: float, r: float, color: Color | None, concept: str | None) -> None:
         """Fill a disc of radius `r` metres around (x, y)."""
         center, radius = np.round(self.pixels((x, y)) * 16).astype(int).tolist(), round(abs(r * self.scale[0]) * 16)
-        if color is not None:
-            cv2.circle(self.canvas.image, center, radius, self.canvas.tint(color, self.z), -1, cv2.LINE_AA, 4)
-        if concept is not None:
-            cv2.circle(self.canvas.concepts, center, radius, [INDEX[concept]], -1, cv2.LINE_8, 4)
+        self.canvas.draw(cv2.circle, (center, radius), color, concept, self.z, -1)
 
     def line(self, points, width: float, color: Color, concept: str | None) -> None:
         """Draw a line through points, `width` metres wide and at least a pixel."""
         fixed = [np.round(self.pixels(points) * 16).astype(np.int32)]
         wide = max(1, round(width * self.canvas.focal / self.z))
-        cv2.polylines(self.canvas.image, fixed, False, self.canvas.tint(color, self.z), wide, cv2.LINE_AA, 4)
-        if concept is not None:
-            cv2.polylines(self.canvas.concepts, fixed, False, [INDEX[concept]], wide, cv2.LINE_8, 4)
+        self.canvas.draw(cv2.polylines, (fixed, False), color, concept, self.z, wide)
 
     def shadow(self, x: float, width: float) -> None:
         """Darken the ground under a thing that is `width` metres wide, `x` metres from the foot."""
