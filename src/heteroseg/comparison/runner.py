@@ -28,7 +28,6 @@ from heteroseg.experiment.sources import open_sources
 from heteroseg.files import parse_yaml, read_yaml, require_empty, write_json, write_yaml, yaml_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
-from heteroseg.networks.network import Network
 from heteroseg.provenance import facts
 from heteroseg.training.batches import images_per_dataset
 
@@ -36,14 +35,10 @@ from heteroseg.training.batches import images_per_dataset
 def open_base(experiment: Experiment, folder: Path) -> Base:
     """What the ways start from; also finds missing data before anything is trained."""
     sources = open_sources(experiment, folder)
-    counts = images_per_dataset(sources, experiment.train.batch)
+    spaces = {s.name: s.space for s in sources}
+    counts = dict(zip(spaces, images_per_dataset(sources, experiment.train.batch), strict=True))
     root = str((folder / Path(os.path.expandvars(experiment.data_root)).expanduser()).resolve())
-    return Base(
-        experiment.model_copy(update={"data_root": root}),
-        sources[0].space.taxonomy,
-        {s.name: s.space for s in sources},
-        {s.name: n for s, n in zip(sources, counts, strict=True)},
-    )
+    return Base(experiment.model_copy(update={"data_root": root}), sources[0].space.taxonomy, spaces, counts)
 
 
 def part_files(part: Part) -> dict[str, BaseModel]:
@@ -108,7 +103,6 @@ def _train(job: Job, output: Path | None) -> None:
 def _score(job: Job) -> dict[str, Any]:
     """Scores of a trained part on every dataset that it knows, in the base experiment's label spaces."""
     model = load(job.run / "last", "cuda" if torch.cuda.is_available() else "cpu")
-    assert isinstance(model.network, Network)  # a MODEL folder, not an exported file
     datasets = {}
     for source in open_sources(job.part.experiment, job.run.parent, splits=("val",)):
         if source.val:
@@ -119,7 +113,7 @@ def _score(job: Job) -> dict[str, Any]:
             datasets[source.name] = entry | {"rare_miou": rarest_third(entry), "claimed": claimed}
     known = json.loads((job.run / "facts.json").read_text(encoding="utf-8"))
     return {
-        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "parameters": sum(p.numel() for p in model.torch_network.parameters()),
         "train_seconds": float(known["training seconds"]),
         "facts": facts(),
         "datasets": datasets,
@@ -151,8 +145,7 @@ def do_jobs(todo: Sequence[Job], processes: int, log: Callable[[str], None]) -> 
             do_job(job)
             yield job
         return
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    spawn = multiprocessing.get_context("spawn")
+    threads, spawn = max(1, (os.cpu_count() or 1) // processes), multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, _use_threads, (threads,)) as pool:
         futures = {pool.submit(do_job, job, job.run.with_suffix(".log")): job for job in todo}
         try:
@@ -181,8 +174,7 @@ def compare(
     base = open_base(experiment, folder)
     ways_parts = {way: WAYS[way](base) for way in ways}
     parts = {out / way / p.name if len(ps) > 1 else out / way: p for way, ps in ways_parts.items() for p in ps}
-    begun = out / "experiment.json"
-    wanted = json.loads(base.experiment.model_dump_json())
+    begun, wanted = out / "experiment.json", base.experiment.model_dump(mode="json")
     if begun.exists():
         old = json.loads(begun.read_text(encoding="utf-8"))
         # all of them are equal for all ways; the loss need not be

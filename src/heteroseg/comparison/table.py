@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from heteroseg.experiment.config import Experiment
@@ -97,26 +98,16 @@ def sizes_and_times(table: dict[str, Any]) -> dict[str, tuple[float, float]]:
     return {way: (row["parameters"] / 1e6, float(np.mean(row["train_seconds"])) / 60) for way, row in table.items()}
 
 
-def _block(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join([f"### {title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
-
-
 def markdown(table: dict[str, Any]) -> str:
     """The table for people: one block per dataset, one row per way, and what hierarchical gains over each."""
-    names, blocks = dataset_names(table), []
-    for dataset in names:
-        titles, rows = dataset_rows(table, dataset)
-        lines = [[way, str(seeds), *map(spread_text, figures)] for way, seeds, figures in rows]
-        blocks.append(_block(dataset, ["way", "seeds", *titles], lines))
-    sizes = [[way, f"{size:.2f}", f"{minutes:.1f}"] for way, (size, minutes) in sizes_and_times(table).items()]
-    blocks.append(_block("Size and time", ["way", "parameters, million", "training, minutes"], sizes))
-    ours = table.get("hierarchical")
-    if ours and len(table) > 1:
-        others = {way: row for way, row in table.items() if way != "hierarchical"}
-        gains = [[way, *(_gain(ours, row, d) for d in names)] for way, row in others.items()]
-        blocks.append(_block("What hierarchical gains, points of macc / mIoU", ["over", *names], gains))
-    return "\n".join(blocks)
+    datasets = {name: dataset_rows(table, name) for name in dataset_names(table)}
+    ours, others = table.get("hierarchical"), {way: row for way, row in table.items() if way != "hierarchical"}
+    gains = {way: [_gain(ours, row, d) for d in datasets] for way, row in others.items()} if ours else {}
+    pages = Environment(
+        loader=PackageLoader("heteroseg"), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    pages.filters["spread_text"] = spread_text
+    return pages.get_template("comparison.md").render(datasets=datasets, sizes=sizes_and_times(table), gains=gains)
 
 
 def _gain(ours: dict[str, Any], other: dict[str, Any], dataset: str) -> str:

@@ -116,19 +116,14 @@ def hierarchical(counts: np.ndarray, space: LabelSpace) -> dict[str, float | Non
     from the nearest of its nodes). `coverage`: the part decided as far as the labels go; `accuracy`: of this the part
     that is right. `consistent`: of all the part where the node lies under the label or above all of it.
     """
-    tree, steps = space.taxonomy, 0
-    total = covered = right = consistent = 0
-    every = np.arange(len(tree))
-    answered, under = space.by_node != -2, [tree.leaves_of(n) for n in range(len(tree))]
-    for i in np.flatnonzero(space.evaluated).tolist():
-        label, row = space.labels[i].leaves, counts[i]
-        heights = [ancestor_error(tree, np.full(len(tree), n), every) for n in tree.cover(label)]
-        steps += int(np.min(heights, 0) @ row)
-        total += int(row.sum())
-        covered += int(row[answered].sum())
-        right += int(row[space.by_node == i].sum())
-        consistent += int(row[[leaves <= label or label <= leaves for leaves in under]].sum())
-
+    tree, every = space.taxonomy, np.arange(len(space.taxonomy))
+    under, sums = [tree.leaves_of(n) for n in range(len(tree))], np.zeros(5, np.int64)
+    for i in np.flatnonzero(space.evaluated):
+        label = space.labels[i].leaves
+        heights = np.min([ancestor_error(tree, np.full(len(tree), n), every) for n in tree.cover(label)], 0)
+        consistent = [leaves <= label or label <= leaves for leaves in under]
+        sums += np.array([heights, every >= 0, space.by_node != -2, space.by_node == i, consistent]) @ counts[i]
+    steps, total, covered, right, consistent = sums.tolist()
     shares = {"ancestor_error": (steps, total), "coverage": (covered, total), "accuracy": (right, covered)}
     shares["consistent"] = (consistent, total)
     return {key: part / whole if whole else None for key, (part, whole) in shares.items()}
@@ -165,18 +160,14 @@ def summarise(tally: Tally, space: LabelSpace) -> dict[str, Any]:
     network may score well by seeing that part everywhere, and only the claims show it.
     """
     counts, evaluated = tally.confusion, space.evaluated
-    truths, silence = counts[evaluated], space.file.around_boxes is not None
-    inside, outside, right = (
-        int(truths[:, :-1].sum()),
-        int(truths[:, -1].sum()),
-        int(counts.diagonal()[evaluated].sum()),
-    )
+    *_, outside = by_answer = counts[evaluated].sum(0).tolist()
+    inside, right = sum(by_answer) - outside, int(counts.diagonal()[evaluated].sum())
     share = right / inside if inside else None
     return {
         "label_space": space.name,
         "images": tally.images,
         **_table([label.name for label in space.labels], scores(counts, evaluated), evaluated),
-        "strict_miou": scores(counts, evaluated, tally.claimed).miou if silence else None,
+        "strict_miou": scores(counts, evaluated, tally.claimed).miou if space.file.around_boxes else None,
         "levels": _levels(counts, space),
         "decided": {"right": right, "wrong": inside - right, "outside": outside, "right_of_inside": share},
         "unlabelled": {"pixels": tally.unlabelled, "claimed": int(tally.claimed[evaluated].sum())},
