@@ -193,16 +193,16 @@ def test_examples_without_val_images_and_fewer_than_asked(world):
     e = examples[0]
     assert e.image.shape == (64, 128, 3)
     assert e.truth.shape == e.predicted.shape == e.nodes.shape == e.confidence.shape == (64, 128)
-    assert count(none).train == 0
+    assert count(none)["train"] == 0
 
 
 def test_statistics_are_those_of_the_files(world):
     for source in world[1]:
         found = count(source)
-        assert (found.train, found.val, found.sampled, found.size) == (1, 3, 1, "128 × 64")
-        assert sum(found.shares.values()) == pytest.approx(1)
-        assert found.annotation == ("boxes" if source.name == "gtsdb" else "masks")
-        assert sum(found.boxes.values()) == sum(len(i.boxes) for i in source.train)
+        assert [found[key] for key in ("train", "val", "sampled", "size")] == [1, 3, 1, "128 × 64"]
+        assert sum(found["shares"].values()) == pytest.approx(1)
+        assert found["annotation"] == ("boxes" if source.name == "gtsdb" else "masks")
+        assert sum(found["boxes"].values()) == sum(len(i.boxes) for i in source.train)
 
 
 def report_of(space: LabelSpace, counts: np.ndarray, path, dataset: str = "d", shown: bool = True) -> tuple[str, Page]:

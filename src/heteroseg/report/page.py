@@ -17,8 +17,7 @@ from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Color, Taxonomy
 from heteroseg.report.charts import line_chart
 from heteroseg.report.examples import SURE, Example, example_view, widest
-from heteroseg.report.scores import NodeScore, confusions, counts_of, decisions, scores_by_node
-from heteroseg.report.statistics import Statistics
+from heteroseg.report.scores import confusions, counts_of, decisions, scores_by_node
 from heteroseg.supervision.label_terms import build_terms
 
 Row = tuple[Any, str, Any]  # step, name, value: a line of log.csv, numbers or their text
@@ -40,7 +39,7 @@ class Contents:
     examples: Sequence[Example] = ()
     log: Sequence[Row] = ()
     history: Sequence[tuple[int, dict[str, Any]]] = ()
-    statistics: dict[str, Statistics] = field(default_factory=dict)
+    statistics: dict[str, dict[str, Any]] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     repeat: Sequence[str] = ()
@@ -83,12 +82,12 @@ def _matrix(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
 
 def _dataset_view(name: str, entry: dict[str, Any], contents: Contents, width: int) -> dict[str, Any]:
     """What the template shows of a dataset; `entry` is its part of the evaluation."""
-    space, tree, statistics = contents.spaces[name], contents.taxonomy, contents.statistics.get(name)
+    space, tree, statistics = contents.spaces[name], contents.taxonomy, contents.statistics.get(name, {})
     counts = counts_of(entry, space)
     of_labels: dict[str, dict[str, Any]] = {
         "in val images": Counter(label for image in entry.get("per_image", {}).values() for label in image["iou"]),
-        "share of training pixels": statistics.shares if statistics else {},
-        "training boxes": statistics.boxes if statistics else {},
+        "share of training pixels": statistics.get("shares", {}),
+        "training boxes": statistics.get("boxes", {}),
     }
     colors = {label.name: label.color for label in space.labels}
     return entry | {
@@ -109,8 +108,7 @@ def _taught_by(contents: Contents) -> dict[str, list[str]]:
     tree = contents.taxonomy
     result: dict[str, list[str]] = {tree.names[c.node]: [] for c in tree.classifiers}
     for name, space in contents.spaces.items():
-        terms, statistics = build_terms([space]), contents.statistics.get(name)
-        masks = not (statistics and statistics.annotation == "boxes")
+        terms, masks = build_terms([space]), contents.statistics.get(name, {}).get("annotation") != "boxes"
         trained = terms.path_of[terms.below_gate | masks]
         unions = terms.union[(terms.union >= 0) & (terms.union_below_gate | masks)]
         for owner in {*trained.tolist(), *terms.parts_of[unions].tolist()} - {-1}:
@@ -139,7 +137,7 @@ def _training_charts(contents: Contents) -> list[tuple[str, str, Markup]]:
     return [chart for chart in charts if chart[2]]
 
 
-def _world(contents: Contents, scores: list[list[NodeScore]]) -> dict[str, Any]:
+def _world(contents: Contents, scores: list[list[dict]]) -> dict[str, Any]:
     """What the page's script needs to know."""
     tree = contents.taxonomy
     return {
@@ -158,7 +156,7 @@ def _world(contents: Contents, scores: list[list[NodeScore]]) -> dict[str, Any]:
         "errors": pictures.ERROR_COLORS,
         "none": pictures.OUTSIDE_COLOR,
         "sure": SURE,
-        "scores": [[vars(score) for score in of_node] for of_node in scores],
+        "scores": scores,
     }
 
 

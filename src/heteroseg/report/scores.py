@@ -1,7 +1,6 @@
 """What an evaluation says about classes, about nodes of the tree, and about what is taken for what."""
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,22 +21,12 @@ def counts_of(entry: dict[str, Any], space: LabelSpace) -> np.ndarray:
     return counts
 
 
-@dataclass(frozen=True)
-class NodeScore:
-    """How well a dataset's pixels at or under a node are told from all others: labels within count as one."""
+def node_scores(dataset: str, counts: np.ndarray, space: LabelSpace) -> dict[int, dict[str, Any]]:
+    """How well a dataset's pixels at or under a node are told from all others: `labels` within count as one.
 
-    dataset: str
-    labels: tuple[str, ...]
-    iou: float
-    pixels: int
-    taken_for: tuple[tuple[str, float], ...]  # what its missed pixels are called, as shares of its pixels
-
-
-def node_scores(dataset: str, counts: np.ndarray, space: LabelSpace) -> dict[int, NodeScore]:
-    """Scores of the nodes that hold at least one label with true pixels.
-
-    A label that is wider than the node says neither yes nor no: as a prediction it is a miss of the node's pixels and
-    no false alarm, as a truth it is not counted.
+    By node, of those that hold at least one label with true pixels: dataset, labels, iou, pixels, and `taken_for`, what
+    its missed pixels are called, as shares of its pixels. A label that is wider than the node says neither yes nor no:
+    as a prediction it is a miss of the node's pixels and no false alarm, as a truth it is not counted.
     """
     tree, result = space.taxonomy, {}
     names = [*(label.name for label in space.labels), "outside its labels"]
@@ -51,11 +40,14 @@ def node_scores(dataset: str, counts: np.ndarray, space: LabelSpace) -> dict[int
         right = int(by_prediction[:-1][within].sum())
         alarms = int(counts[apart][:, :-1][:, within].sum())
         missed = np.where(np.append(within, False), 0, by_prediction)
-        worst = tuple(
-            (names[i], float(missed[i] / pixels)) for i in np.argsort(-missed, kind="stable")[:3] if missed[i]
-        )
-        present = tuple(names[i] for i in np.flatnonzero(within & (counts.sum(1) > 0)))
-        result[node] = NodeScore(dataset, present, right / (pixels + alarms), pixels, worst)
+        worst = (i for i in np.argsort(-missed, kind="stable")[:3] if missed[i])
+        result[node] = {
+            "dataset": dataset,
+            "labels": [names[i] for i in np.flatnonzero(within & (counts.sum(1) > 0))],
+            "iou": right / (pixels + alarms),
+            "pixels": pixels,
+            "taken_for": [(names[i], float(missed[i] / pixels)) for i in worst],
+        }
     return result
 
 
@@ -126,9 +118,9 @@ def decisions(counts: np.ndarray, space: LabelSpace) -> list[dict[str, Any]]:
     ]
 
 
-def scores_by_node(tree: Taxonomy, evaluation: dict[str, Any], spaces: dict[str, LabelSpace]) -> list[list[NodeScore]]:
+def scores_by_node(tree: Taxonomy, evaluation: dict[str, Any], spaces: dict[str, LabelSpace]) -> list[list[dict]]:
     """All datasets' scores of every node."""
-    result: list[list[NodeScore]] = [[] for _ in range(len(tree))]
+    result: list[list[dict]] = [[] for _ in range(len(tree))]
     for name, entry in evaluation["datasets"].items():
         for node, score in node_scores(name, counts_of(entry, spaces[name]), spaces[name]).items():
             result[node].append(score)
