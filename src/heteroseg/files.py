@@ -242,5 +242,13 @@ def write_yaml(path: Path | str, data: Any) -> None:
     write_text(path, yaml_text(data))
 
 
+def read_json(path: Path, missing: Any = None) -> Any:
+    """The content of a JSON file that heteroseg wrote, or `missing` where there is none; a damaged one raises."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else missing
+    except ValueError as error:
+        raise HeterosegError(f"{path}: expected JSON, found a file that is cut off or damaged ({error})") from None
+
+
 def write_json(path: Path | str, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")

@@ -177,8 +177,8 @@ def test_the_card_of_best_has_the_scores_of_best(trained, tmp_path):
     for d in last["datasets"].values():
         d["miou"] = 0.99
     (run / "evaluation" / "0000001.json").write_text(json.dumps(last))
-    assert {d["miou"] for d in read_history(run / "best").scores.values()} == {0.99}
-    assert 0.99 not in {d["miou"] for d in read_history(run / "last").scores.values()}
+    assert {d["miou"] for d in read_history(run / "best")["scores"].values()} == {0.99}
+    assert 0.99 not in {d["miou"] for d in read_history(run / "last")["scores"].values()}
     assert read_history(tmp_path) is None
 
 

@@ -27,17 +27,17 @@ def _judge(pixels: Pixels, held: frozenset[int], tree: Taxonomy) -> dict[str, An
     if not novel.any() or not known.any():
         return None
     both = novel | known  # a label that is wider than what is held out may hold either
-    of_label = {labels[i]: pixels.labels == i for i in np.unique(pixels.labels[novel])}
+    of_label = [(labels[i], pixels.labels == i) for i in np.unique(pixels.labels[novel])]
     logits = torch.from_numpy(pixels.logits).T[None, :, None]
     rows: dict[str, Any] = {}
     for score in SCORES:
         values = novelty(logits, tree, score)[0, 0].numpy()
         auroc, fpr95 = detection(values[both], novel[both])
-        by_label = {b.name: detection(values[own | known], own[own | known])[0] for b, own in of_label.items()}
+        by_label = {b.name: detection(values[own | known], own[own | known])[0] for b, own in of_label}
         rows[score] = {"auroc": auroc, "fpr95": fpr95, "labels": by_label}
     leaf = leaf_probs(logits, tree)[0, :, 0].numpy()
     parents = {}
-    for label, own in of_label.items():
+    for label, own in of_label:
         parent = tree.parents[tree.common_ancestor(tree.cover(label.leaves))]
         if parent > 0:
             share = float((leaf[slice(*tree.spans[parent]), own].sum(0) > 0.5).mean())

@@ -268,7 +268,7 @@ def build_label_space(file: LabelSpaceFile, taxonomy: Taxonomy, document: Docume
     labels = []
     for entry, color in zip(file.labels, distinct_colors(len(file.labels)), strict=True):
         leaves = frozenset[int]().union(*(taxonomy.leaves_of(taxonomy.index(node)) for node in entry.node_names))
-        labels.append(Label(**vars(entry) | {"leaves": leaves, "color": entry.color or color}))
+        labels.append(Label(**entry.model_dump() | {"leaves": leaves, "color": entry.color or color}))
     space = LabelSpace(file.name, taxonomy, tuple(labels), file)
     document.raise_faults(_faults_of_space(space))
     return space

@@ -1,14 +1,14 @@
 """The model card: README.md of a MODEL folder that is handed on, filled in from the run that made it."""
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import ValidationError
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
+from heteroseg.files import read_json
 
 if TYPE_CHECKING:
     from heteroseg.model.model import Model
@@ -16,35 +16,27 @@ if TYPE_CHECKING:
 VERSIONS = ("commit", "machine", "training seconds", "python", "heteroseg", "torch", "transformers")
 
 
-@dataclass(frozen=True)
-class History:
-    """What a run knows about a model: its experiment, the scores of just these weights, the machine and versions."""
-
-    experiment: Experiment | None
-    scores: dict[str, Any]
-    facts: dict[str, str]
-
-
 def _mean_miou(evaluation: dict[str, Any]) -> float:
     values = [d["miou"] for d in evaluation["datasets"].values() if d["miou"] is not None]
     return sum(values) / len(values) if values else 0.0
 
 
-def read_history(folder: Path) -> History | None:
-    """The history of the MODEL `RUN/last` or `RUN/best`; None for a MODEL folder that lies alone."""
-    folder = folder.resolve()
-    run, facts_file = folder.parent, folder.parent / "facts.json"
-    if folder.name not in ("last", "best") or not (run / "experiment.json").is_file():
+def read_history(folder: Path) -> dict[str, Any] | None:
+    """What a run knows about its MODEL `RUN/last` or `RUN/best`; None for a MODEL folder that lies alone.
+
+    `experiment` is the Experiment, `scores` are those of just these weights by dataset, `facts` tell the machine and
+    the versions.
+    """
+    run, name = folder.resolve().parent, folder.resolve().name
+    if name not in ("last", "best") or not (run / "experiment.json").is_file():
         return None
     try:
-        experiment = Experiment.model_validate_json((run / "experiment.json").read_text(encoding="utf-8"))
-        all_scores = [json.loads(f.read_text(encoding="utf-8")) for f in sorted((run / "evaluation").glob("*.json"))]
-        facts = json.loads(facts_file.read_text(encoding="utf-8")) if facts_file.is_file() else {}
-    except ValueError as error:
+        experiment = Experiment.model_validate(read_json(run / "experiment.json"))
+    except ValidationError as error:
         raise HeterosegError(f"{run}: a file of the run is damaged, {str(error).splitlines()[0]}") from None
-    all_scores = all_scores or [{"datasets": {}}]
-    scores = all_scores[-1] if folder.name == "last" else max(all_scores, key=_mean_miou)  # max: the first
-    return History(experiment, scores["datasets"], facts)
+    evaluations = [read_json(f) for f in sorted((run / "evaluation").glob("*.json"))] or [{"datasets": {}}]
+    scores = evaluations[-1] if name == "last" else max(evaluations, key=_mean_miou)  # max: the first
+    return {"experiment": experiment, "scores": scores["datasets"], "facts": read_json(run / "facts.json", {})}
 
 
 def _percent(value: float | None) -> str:
@@ -60,26 +52,23 @@ def model_card(model: "Model", license: str | None) -> str:
     """The card as Markdown with metadata by huggingface_hub's conventions; `license` is that of the weights."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    history = (model.origin and read_history(model.origin)) or History(None, {}, {})
-    results = [
-        EvalResult(
-            task_type="image-segmentation", dataset_type=dataset, dataset_name=f"{dataset} (val, {d['label_space']})",
-            metric_type=kind, metric_name=title, metric_value=round(100 * d[key], 2),
-        )
-        for dataset, d in history.scores.items()
-        for key, kind, title in (("miou", "mean_iou", "mIoU"), ("acc", "accuracy", "pixel accuracy"))
-        if d[key] is not None
-    ]  # fmt: skip
+    history = (model.origin and read_history(model.origin)) or {"experiment": None, "scores": {}, "facts": {}}
+    results = []
+    for dataset, d in history["scores"].items():
+        place = {"dataset_type": dataset, "dataset_name": f"{dataset} (val, {d['label_space']})"}
+        for key, kind, title in (("miou", "mean_iou", "mIoU"), ("acc", "accuracy", "pixel accuracy")):
+            if d[key] is not None:
+                metric = {"metric_type": kind, "metric_name": title, "metric_value": round(100 * d[key], 2)}
+                results.append(EvalResult(task_type="image-segmentation", **place, **metric))
     data = ModelCardData(
         license=license, library_name="heteroseg", pipeline_tag="image-segmentation",
         tags=["semantic-segmentation", "hierarchical-classification"],
         model_name=model.name if results else None, eval_results=results or None,
     )  # fmt: skip
-    environment = Environment(loader=PackageLoader("heteroseg"), undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)  # fmt: skip
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(loader=PackageLoader("heteroseg"), undefined=StrictUndefined, autoescape=False, **blocks)
     environment.filters |= {"percent": _percent, "cell": _cell}
-    return environment.get_template("card.md").render(
-        metadata=data.to_yaml(), model=model, license=license, scores=history.scores, experiment=history.experiment,
-        parameters=sum(p.numel() for p in model.torch_network.parameters()),
-        facts={key: history.facts[key] for key in VERSIONS if key in history.facts},
-    )  # fmt: skip
+    parameters = sum(p.numel() for p in model.torch_network.parameters())
+    facts = {key: history["facts"][key] for key in VERSIONS if key in history["facts"]}
+    values = history | {"facts": facts, "metadata": data.to_yaml(), "license": license, "parameters": parameters}
+    return environment.get_template("card.md").render(values, model=model)

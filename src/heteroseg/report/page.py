@@ -14,7 +14,7 @@ from markupsafe import Markup
 from heteroseg.files import write_text, yaml_text
 from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
-from heteroseg.labels.taxonomy import Color, Taxonomy
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.report.charts import line_chart
 from heteroseg.report.examples import SURE, Example, example_view, widest
 from heteroseg.report.scores import confusions, counts_of, decisions, scores_by_node
@@ -51,15 +51,11 @@ def percent(value: float | None) -> str:
     return "n/a" if value is None else f"{100 * value:.1f} %"
 
 
-def _rgb(color: Color) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*color)
-
-
 def write_page(path: Path, template: str, **values: Any) -> None:
     """Fill a template of the package in; texts are escaped, and a value that is missing raises."""
     loader = PackageLoader("heteroseg")
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"percent": percent, "rgb": _rgb, "share": pictures.share_text, "yaml": yaml_text}
+    pages.filters |= {"percent": percent, "share": pictures.share_text, "yaml": yaml_text}
     write_text(path, pages.get_template(template).render(values))
 
 

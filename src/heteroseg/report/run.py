@@ -1,7 +1,6 @@
 """The page about a RUN folder, from what training left there."""
 
 import csv
-import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import in_taxonomy_of
 from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.experiment.sources import Source, open_sources
-from heteroseg.files import read_text, yaml_text
+from heteroseg.files import read_json, read_text, yaml_text
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts as facts_now
 from heteroseg.report.examples import collect_examples
@@ -21,27 +20,14 @@ from heteroseg.report.page import Contents, write_report
 from heteroseg.report.statistics import count
 
 
-def _read_json(path: Path, missing: Any = None) -> Any:
-    """The content of a file, or `missing` where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else missing
-    except json.JSONDecodeError as error:
-        raise HeterosegError(f"{path}: expected JSON, found a file that is cut off or damaged ({error})") from None
-
-
 def evaluation_contents(
     title: str, model: Model, sources: list[Source], evaluation: dict[str, Any], images: int
 ) -> Contents:
     """A page about an evaluation alone: scores, pictures, the tree; nothing about training."""
-    return Contents(
-        title,
-        model.taxonomy,
-        {s.name: in_taxonomy_of(model, s.space) for s in sources},
-        evaluation,
-        examples=collect_examples(model, sources, evaluation, images),
-        statistics={s.name: count(s) for s in sources},
-        facts=facts_now() | {"weights": model.digest},
-    )
+    spaces = {s.name: in_taxonomy_of(model, s.space) for s in sources}
+    examples = collect_examples(model, sources, evaluation, images)
+    statistics, facts = {s.name: count(s) for s in sources}, facts_now() | {"weights": model.digest}
+    return Contents(title, model.taxonomy, spaces, evaluation, examples, statistics=statistics, facts=facts)
 
 
 def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, title: str = "") -> list[str]:
@@ -50,7 +36,7 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
 
     `data` is the experiment file where the data lie elsewhere now.
     """
-    begun, log, facts = run / "experiment.json", run / "log.csv", _read_json(run / "facts.json", {})
+    begun, log, facts = run / "experiment.json", run / "log.csv", read_json(run / "facts.json", {})
     if not begun.is_file():
         raise HeterosegError(
             f"{run}: expected a RUN folder with experiment.json, found {'none' if run.is_dir() else 'no such folder'}; "
@@ -59,15 +45,13 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
     experiment, folder = load_experiment(data or begun)
     folder = folder if data else Path(facts.get("paths start at") or run.resolve())
     model = load(run / "last", "cuda" if torch.cuda.is_available() else "cpu")
-    scored = run / "evaluation.json"
-    evaluation = _read_json(scored, {"datasets": {}})
-    notes = []
+    evaluation, notes = read_json(run / "evaluation.json", {"datasets": {}}), []
     if not evaluation["datasets"]:
         notes.append("The run was not evaluated, so there are no scores and no examples.")
     elif not all("confusion" in entry for entry in evaluation["datasets"].values()):
         notes.append(
-            f"{scored} is of an older version, so confusions and the scores of the tree are not shown; "
-            f"`heteroseg evaluate {run} --data EXPERIMENT --report FILE` has all."
+            f"{run / 'evaluation.json'} is of an older version, so confusions and the scores of the tree are not shown"
+            f"; `heteroseg evaluate {run} --data EXPERIMENT --report FILE` has all."
         )
     try:
         contents = evaluation_contents(title, model, open_sources(experiment, folder), evaluation, images)
@@ -75,14 +59,13 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
         notes.append(f"The data could not be read, so there are no pictures and counts: {error.faults[0]}")
         spaces = {n: model.space(e["label_space"]) for n, e in evaluation["datasets"].items()}
         contents = Contents(title, model.taxonomy, spaces, evaluation)
+    rows = csv.DictReader(read_text(log).splitlines() if log.exists() else [])
     contents = replace(
         contents,
         title=title or f"Run {experiment.name}",
-        log=[(r["step"], r["name"], r["value"]) for r in csv.DictReader(read_text(log).splitlines())]
-        if log.exists()
-        else [],
-        history=[(int(file.stem), _read_json(file)) for file in sorted((run / "evaluation").glob("*.json"))],
-        settings={"experiment.yaml": yaml_text(json.loads(experiment.model_dump_json()))},
+        log=[(row["step"], row["name"], row["value"]) for row in rows],
+        history=[(int(file.stem), read_json(file)) for file in sorted((run / "evaluation").glob("*.json"))],
+        settings={"experiment.yaml": yaml_text(experiment.model_dump(mode="json"))},
         facts=facts | {"weights": model.digest},
         repeat=_repeat(experiment, facts),
         notes=notes,
