@@ -11,19 +11,9 @@ from heteroseg.cli.main import main
 from heteroseg.decisions.reference import back_off, leaf_probs
 from heteroseg.evaluation.scores import hierarchical
 from heteroseg.labels.space import LabelSpaceFile, build_label_space
-from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
+from heteroseg.labels.taxonomy import load_taxonomy
+from tests.small_tree import TREE
 
-TREE = build_taxonomy(
-    TaxonomyFile(
-        name="t",
-        tree={
-            "root": ["a", "b", "c"],
-            "a": ["x", "y"],
-            "x": ["u", "v", "w"],
-            "b": ["only"],
-        },
-    )
-)
 SPACE = build_label_space(
     LabelSpaceFile.model_validate(
         {

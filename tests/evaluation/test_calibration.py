@@ -14,19 +14,7 @@ from heteroseg.evaluation.calibration import (
     nll,
     risk_coverage,
 )  # fmt: skip
-from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
-
-TREE = build_taxonomy(
-    TaxonomyFile(
-        name="t",
-        tree={
-            "root": ["a", "b", "c"],
-            "a": ["x", "y"],
-            "x": ["u", "v", "w"],
-            "b": ["only"],
-        },
-    )
-)
+from tests.small_tree import TREE
 
 
 @pytest.mark.parametrize("true", [0.3, 1.0, 2.5, 8.0])

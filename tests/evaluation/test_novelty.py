@@ -14,11 +14,10 @@ from heteroseg.evaluation.temperatures import Pixels
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, hold_out
-from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
+from heteroseg.labels.taxonomy import build_taxonomy
 from heteroseg.model.model import load
+from tests.small_tree import FILE, TREE
 
-FILE = TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"], "b": ["only"]})
-TREE = build_taxonomy(FILE)
 SPACE = build_label_space(
     LabelSpaceFile.model_validate(
         {

@@ -29,7 +29,7 @@ def _judge(pixels: Pixels, held: frozenset[int], tree: Taxonomy) -> dict[str, An
     both = novel | known  # a label that is wider than what is held out may hold either
     of_label = [(labels[i], pixels.labels == i) for i in np.unique(pixels.labels[novel])]
     logits = torch.from_numpy(pixels.logits).T[None, :, None]
-    rows: dict[str, Any] = {}
+    rows = {}
     for score in SCORES:
         values = novelty(logits, tree, score)[0, 0].numpy()
         auroc, fpr95 = detection(values[both], novel[both])
@@ -68,8 +68,7 @@ def judge_novelty(
     for source in sources:
         if source.val and any(b.leaves and b.leaves <= held for b in source.space.labels):
             log(source.name)
-            entry = _judge(sample_pixels(model, source, limit, PER_IMAGE), held, tree)
-            if entry:
+            if entry := _judge(sample_pixels(model, source, limit, PER_IMAGE), held, tree):
                 result[source.name] = entry
     if not result:
         raise HeterosegError(

@@ -91,19 +91,17 @@ def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, Any]:
 
 
 def _fit(tree: Taxonomy, parts: Sequence[Pixels]) -> dict[str, dict[str, Any]]:
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     logits, judge, weight = (np.concatenate([vars(p)[key] for p in parts]) for key in ("logits", "judge", "weight"))
     for index, c in enumerate(tree.classifiers):
         classes = np.concatenate([children_of_labels(part.space, index)[part.labels] for part in parts])
         known = classes >= 0
         z, y, j, w = logits[known, c.start : c.stop], classes[known], judge[known], weight[known]
-        entry: dict[str, Any] = {"temperature": 1.0, "pixels": len(y)}
+        entry = result[tree.names[c.node]] = {"temperature": 1.0, "pixels": len(y)}
         wrong = (z[~j].argmax(1) != y[~j]).any()  # where it never errs, ever lower temperatures are ever likelier
         if min((~j).sum(), j.sum()) >= FEWEST and wrong:
-            t = fit_temperature(z[~j], y[~j], w[~j])
-            entry["temperature"] = t
+            t = entry["temperature"] = fit_temperature(z[~j], y[~j], w[~j])
             entry |= {key: [f(z[j], y[j], u, w[j]) for u in (1.0, t)] for key, f in (("nll", nll), ("ece", _error))}
-        result[tree.names[c.node]] = entry
     return result
 
 
@@ -142,11 +140,10 @@ def calibrated(model: Model, temperatures: dict[str, float]) -> Model:
     if not isinstance(model.network, Network):
         raise HeterosegError("an exported network cannot be calibrated; calibrate its MODEL and export that again")
     tree, network = model.taxonomy, copy.deepcopy(model.network)
-    names = [tree.names[c.node] for c in tree.classifiers]
-    head = next(m for m in network.modules() if isinstance(m, HierarchicalHead))
-    head.divide([temperatures.get(name, 1.0) for name in names])
-    total = {n: temperatures.get(n, 1.0) * model.temperatures.get(n, 1.0) for n in names}
-    total = {n: t for n, t in total.items() if t != 1}
+    new = {tree.names[c.node]: temperatures.get(tree.names[c.node], 1.0) for c in tree.classifiers}
+    next(m for m in network.modules() if isinstance(m, HierarchicalHead)).divide(list(new.values()))
+    total = {name: t * model.temperatures.get(name, 1.0) for name, t in new.items()}
+    total = {name: t for name, t in total.items() if t != 1}
     return Model(model.name, network, tree, model.spaces, model.config, model.decision, temperatures=total)
 
 

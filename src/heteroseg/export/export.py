@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -71,30 +71,18 @@ def choose_head(model: Model, head: Head = "auto") -> Head:
 
 def describe(model: Model, precision: Precision, head: Head) -> str:
     """The metadata of a file: configuration, taxonomy, label spaces and perhaps the weights of a lazy head, as JSON."""
-    assert isinstance(model.network, Network)
-    lazy = {}
+    network, facts = model.torch_network, dict[str, Any]()
     if head == "lazy":
-        conv = fused_head(model.network.body)
+        conv = fused_head(network.body)
         assert conv is not None
         assert conv.bias is not None
-        cuts = [0, *(c.stop for c in model.taxonomy.classifiers)]
-        lazy = {
-            "lazy_head": pack_head(
-                conv.weight.detach()[:, :, 0, 0].cpu().numpy(), conv.bias.detach().cpu().numpy(), cuts
-            )
-        }
-    return json.dumps(
-        lazy
-        | {
-            "format": 1,
-            "precision": precision,
-            "multiple": model.network.multiple,
-            "shrink": model.network.shrink,
-            "file": model_file(model).model_dump(mode="json"),
-            "taxonomy": model.taxonomy.to_file().model_dump(mode="json"),
-            "label_spaces": {name: space.file.model_dump(mode="json") for name, space in model.spaces.items()},
-        }
-    )
+        weight, bias = conv.weight.detach()[:, :, 0, 0].cpu().numpy(), conv.bias.detach().cpu().numpy()
+        facts["lazy_head"] = pack_head(weight, bias, [0, *(c.stop for c in model.taxonomy.classifiers)])
+    facts |= {"format": 1, "precision": precision, "multiple": network.multiple, "shrink": network.shrink}
+    facts["file"] = model_file(model).model_dump(mode="json")
+    facts["taxonomy"] = model.taxonomy.to_file().model_dump(mode="json")
+    facts["label_spaces"] = {name: space.file.model_dump(mode="json") for name, space in model.spaces.items()}
+    return json.dumps(facts)
 
 
 def export(
@@ -111,7 +99,6 @@ def export(
     CPU computes so, which only OpenVINO has.
     """
     head = choose_head(model, head)
-    assert isinstance(model.network, Network)  # choose_head has seen to it
     if out.suffix != ENDINGS[kind]:
         raise HeterosegError(f"{out}: a file of format {kind} ends in {ENDINGS[kind]}; choose another --out")
     if kind == "onnx" and precision == "bf16":
@@ -121,10 +108,9 @@ def export(
     need(kind)
     if precision == "int8":
         need("nncf")
-    network, body = model.network, model.network.body
+    network, body = model.torch_network, model.torch_network.body
     graph = Graph(network, body[:-1] if head == "lazy" and isinstance(body, nn.Sequential) else body).eval()
-    calibration = images if precision == "int8" else ()
-    ready = [prepare(image, network) for image in calibration]
+    ready = [prepare(image, network) for image in images] if precision == "int8" else []
     example = torch.from_numpy(prepare(np.zeros((128, 192, 3), np.uint8), network))
     text = describe(model, precision, head)
     with warnings.catch_warnings(), torch.inference_mode():

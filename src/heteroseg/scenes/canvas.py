@@ -75,10 +75,8 @@ class Canvas:
         """A piece of the ground, following the bend."""
         near = max(z0, self.near)
         count = 2 if z1 < 1.5 * near else 14
-        ground = np.zeros((2 * count, 3))
-        ground[:count, 0], ground[count:, 0] = x0, x1
-        ground[:count, 2] = near * (z1 / near) ** np.linspace(0, 1, count)
-        ground[count:, 2] = ground[count - 1 :: -1, 2]
+        z = (near * (z1 / near) ** np.linspace(0, 1, count)).tolist()
+        ground = [(x0, 0, at) for at in z] + [(x1, 0, at) for at in z[::-1]]
         self.fill(self.project(ground), color, concept, z0)
 
     def shade(self, points, strength: float) -> None:

@@ -1,6 +1,6 @@
 """What stands where: a street is laid out, filled from far to near, and photographed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -98,53 +98,48 @@ def draw_houses(c: Canvas, rng: Rng, s: Street) -> None:
 Job = tuple[float, Callable[[], None]]  # how far away, and what draws it
 
 
-def plan_traffic(c: Canvas, rng: Rng, s: Street) -> list[Job]:
+def plan_traffic(c: Canvas, rng: Rng, s: Street) -> Iterator[Job]:
     """Vehicles on both lanes, parked cars, and people on two wheels."""
-    jobs: list[Job] = []
     for lane in (-1, 1):
         z = rng.uniform(7, 26)
         while z < 65:
             kind = pick(rng, ("car", "car", "car", "truck", "bus"))
             x = s.middle + lane * s.half * rng.uniform(0.45, 0.58)
             if kind == "car" or z > 13:
-                jobs.append((z, partial(things.draw_vehicle, c, rng, kind, x, z, lane < 0)))
+                yield z, partial(things.draw_vehicle, c, rng, kind, x, z, lane < 0)
             z += rng.uniform(14, 45)
         for z in np.arange(rng.uniform(6, 12), 50, 5.5) if s.parking[lane > 0] else ():
             if rng.random() < 0.6:
-                jobs.append((z, partial(things.draw_vehicle, c, rng, "car", s.edge(lane, -1.1), z, lane < 0)))
+                yield z, partial(things.draw_vehicle, c, rng, "car", s.edge(lane, -1.1), z, lane < 0)
     for kind in ("bicycle", "motorcycle"):
         for _ in range(rng.integers(0, 3)):
             z, riding = rng.uniform(7, 20), rng.random() < 0.75
             x = s.middle + rng.uniform(-0.9, 0.9) * s.half if riding else s.edge(pick(rng, (-1, 1)), 1)
-            jobs.append((z, partial(things.draw_bike, c, rng, kind, x, z, riding)))
-    return jobs
+            yield z, partial(things.draw_bike, c, rng, kind, x, z, riding)
 
 
-def plan_roadside(c: Canvas, rng: Rng, s: Street) -> list[Job]:
+def plan_roadside(c: Canvas, rng: Rng, s: Street) -> Iterator[Job]:
     """Lamps, trees, people on the sidewalk and perhaps on the road, traffic lights."""
-    jobs: list[Job] = []
     for side in (-1, 1):
         for z in np.arange(rng.uniform(8, 20), 75, rng.uniform(14, 24)) if rng.random() < 0.7 else ():
-            jobs.append((z, partial(things.draw_lamp, c, rng, s.edge(side, 0.6), z, -side)))
+            yield z, partial(things.draw_lamp, c, rng, s.edge(side, 0.6), z, -side)
         for _ in range(rng.integers(1, 9)):
             z, room = rng.uniform(10, 70), s.garden[side > 0]
             size = rng.uniform(3.5, 7) if room > 1.5 else rng.uniform(0.8, 1.6)
-            jobs.append((z, partial(things.draw_tree, c, rng, s.edge(side, s.walk + room * 0.5), z, size)))
+            yield z, partial(things.draw_tree, c, rng, s.edge(side, s.walk + room * 0.5), z, size)
         for _ in range(rng.integers(0, 4)):
             z = rng.uniform(6.5, 26)
-            jobs.append((z, partial(things.draw_person, c, rng, s.edge(side, rng.uniform(0.6, s.walk)), z)))
+            yield z, partial(things.draw_person, c, rng, s.edge(side, rng.uniform(0.6, s.walk)), z)
         if rng.random() < 0.35:
             z = rng.uniform(9, 24)
-            jobs.append((z, partial(things.draw_traffic_light, c, rng, s.edge(side, 0.5), z)))
+            yield z, partial(things.draw_traffic_light, c, rng, s.edge(side, 0.5), z)
     if rng.random() < 0.35:
         z = rng.uniform(8, 20)
-        jobs.append((z, partial(things.draw_person, c, rng, s.middle + rng.uniform(-1, 1) * s.half, z)))
-    return jobs
+        yield z, partial(things.draw_person, c, rng, s.middle + rng.uniform(-1, 1) * s.half, z)
 
 
-def plan_signs(c: Canvas, rng: Rng, s: Street, many: bool) -> list[Job]:
+def plan_signs(c: Canvas, rng: Rng, s: Street, many: bool) -> Iterator[Job]:
     """Signs on poles, some of them two to a pole, and backs of signs on the other side."""
-    jobs: list[Job] = []
     names = list(SIGNS)
     count = rng.integers(3, 6) if many else rng.integers(1, 4)
     for z in np.linspace(6.5, 14 if many else 20, count) + rng.uniform(0, 2 if many else 4, count):
@@ -152,11 +147,10 @@ def plan_signs(c: Canvas, rng: Rng, s: Street, many: bool) -> list[Job]:
         stack = [pick(rng, names) for _ in range(1 + (rng.random() < 0.3))]
         if rng.random() < 0.2:
             stack[0] = OTHER_SIGN
-        jobs.append((z, partial(draw_signs, c, rng, s.edge(side, rng.uniform(0.4, 0.9)), z, stack)))
+        yield z, partial(draw_signs, c, rng, s.edge(side, rng.uniform(0.4, 0.9)), z, stack)
     for _ in range(rng.integers(0, 3)):
         z = rng.uniform(9, 20)
-        jobs.append((z, partial(draw_signs, c, rng, s.edge(-1, 0.5), z, ["traffic sign (back)"])))
-    return jobs
+        yield z, partial(draw_signs, c, rng, s.edge(-1, 0.5), z, ["traffic sign (back)"])
 
 
 def expose(c: Canvas, rng: Rng, concepts: np.ndarray) -> np.ndarray:
