@@ -95,17 +95,13 @@ def masks_draw(args: argparse.Namespace) -> None:
 
 def relabel(args: argparse.Namespace) -> None:
     _, sources = open_experiment(args.data, args.overrides)
-    from heteroseg.curation.new_dataset import experiment_part
     from heteroseg.curation.relabel import relabel as run
     from heteroseg.experiment.sources import source_named
 
     source = source_named(sources, args.dataset)
     truth = source_named(sources, args.truth) if args.truth else None
     model = heteroseg.load(args.model, args.device)
-    curve = run(model, source, model.space(args.labels), args.confidence, args.out, truth, print)
-    if curve is not None:
-        print(curve.table())
-    print(experiment_part(source, args.out))
+    run(model, source, model.space(args.labels), args.confidence, args.out, truth, print)
 
 
 def blobs_find(args: argparse.Namespace) -> None:
@@ -119,10 +115,9 @@ def blobs_find(args: argparse.Namespace) -> None:
 
 def blobs_apply(args: argparse.Namespace) -> None:
     _, sources = open_experiment(args.experiment, args.overrides)
-    from heteroseg.curation.new_dataset import experiment_part
     from heteroseg.curation.region_review import apply_regions
 
-    print(experiment_part(apply_regions(sources, args.blobs, args.out, print), args.out))
+    apply_regions(sources, args.blobs, args.out, print)
 
 
 def add(commands: Action) -> None:

@@ -45,23 +45,22 @@ def new_file(text: str) -> Path:
     return Path(text)
 
 
-SHARED: dict[str, dict] = {
-    "model": {"metavar": "MODEL", "help": "MODEL or RUN folder, an exported file, or hf://owner/name"},
-    "experiment": {"metavar": "EXPERIMENT", "help": "experiment YAML"},
-    "--data": {"required": True, "metavar": "EXPERIMENT", "help": "experiment YAML that names the datasets"},
-    "--dataset": {"required": True, "metavar": "NAME", "help": "which dataset of the experiment"},
-    "--json": {"type": new_file, "metavar": "FILE", "help": "write the figures there"},
-    "--limit": {"type": count, "metavar": "N", "help": "use only the first N val images of each dataset"},
-    "--images": {"type": count, "default": 9, "metavar": "N", "help": "pictures of each dataset: a third worst, a "
-                 "third best, a third random, and up to N more for rare labels"},
-    "--labels": {"metavar": "SPACE", "help": "a label space of the model, or a YAML file (default: leaves)"},
-    "--id": {"default": "id", "metavar": "FIELD", "help": "field with the ids, such as trainId (default: id)"},
-    "--table": {"metavar": "NAME", "help": "which list of a JSON file that holds several"},
-    "--device": {"default": "cpu", "help": "where the network runs: cpu, cuda, cuda:1, mps (default: cpu)"},
-    "overrides": {"nargs": "*", "default": [], "metavar": "key=value",
-                  "help": "set a key of the experiment, as train.steps=100"},
-}  # fmt: skip
-"""The arguments that several commands have."""
+PICTURES = "pictures of each dataset: a third worst, a third best, a third random, and up to N more for rare labels"
+SHARED: dict[str, tuple[str, str, Callable[[str], Any], dict[str, Any]]] = {
+    "model": ("MODEL", "MODEL or RUN folder, an exported file, or hf://owner/name", str, {}),
+    "experiment": ("EXPERIMENT", "experiment YAML", str, {}),
+    "--data": ("EXPERIMENT", "experiment YAML that names the datasets", str, {"required": True}),
+    "--dataset": ("NAME", "which dataset of the experiment", str, {"required": True}),
+    "--json": ("FILE", "write the figures there", new_file, {}),
+    "--limit": ("N", "use only the first N val images of each dataset", count, {}),
+    "--images": ("N", PICTURES, count, {"default": 9}),
+    "--labels": ("SPACE", "a label space of the model, or a YAML file (default: leaves)", str, {}),
+    "--id": ("FIELD", "field with the ids, such as trainId (default: id)", str, {"default": "id"}),
+    "--table": ("NAME", "which list of a JSON file that holds several", str, {}),
+    "--device": ("DEVICE", "where the network runs: cpu, cuda, cuda:1, mps (default: cpu)", str, {"default": "cpu"}),
+    "overrides": ("key=value", "set a key of the experiment, as train.steps=100", str, {"nargs": "*", "default": []}),
+}
+"""The arguments that several commands have: metavar, help, what reads the value, and more for `add_argument`."""
 
 
 def add_group(commands: Action, name: str, does: str) -> Action:
@@ -77,7 +76,8 @@ def add_command(
     parser = commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
     parser.set_defaults(run=run)
     for argument in shared:
-        parser.add_argument(argument, **SHARED[argument])
+        metavar, text, kind, more = SHARED[argument]
+        option(parser, argument, metavar, text, kind, **more)
     return parser
 
 

@@ -53,19 +53,18 @@ def write_item(out: Path, path: str, item: Item, ids: np.ndarray) -> None:
         shutil.copyfile(item.image, temporary)
 
 
-def write_label_space(out: Path, space: LabelSpace) -> None:
-    """Write OUT/label_space.yaml, and OUT/taxonomy.yaml if the package does not ship the tree of the space."""
+def finish_dataset(source: Source, out: Path, space: LabelSpace, log: Log) -> None:
+    """Write OUT/label_space.yaml, and OUT/taxonomy.yaml if the package does not ship the tree of the space.
+
+    `log` gets the lines of an experiment file that train on the new dataset.
+    """
     taxonomy = space.taxonomy.name if is_shipped(space.taxonomy) else "taxonomy.yaml"
     if taxonomy == "taxonomy.yaml":
         write_text(out / taxonomy, taxonomy_yaml(space.taxonomy.to_file()))
     write_text(out / "label_space.yaml", space_yaml(space.file.model_copy(update={"taxonomy": taxonomy})))
-
-
-def experiment_part(source: Source, out: Path) -> str:
-    """A sentence with the lines of an experiment file that train on the new dataset in `out`."""
     splits = f"train: {source.config.train or 'null'}, val: {source.config.val or 'null'}"
     root = out.resolve()
-    return (
+    log(
         f"{out}: to train on it, add to datasets of an experiment:\n"
         f"  {source.name}-refined:\n    {{root: {root}, reader: folder, label_space: {root / 'label_space.yaml'},\n"
         f"     {splits}, options: {{images: 'images/{{split}}/{{name}}.*', masks: 'masks/{{split}}/{{name}}.png'}}}}"

@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 from pydantic import BaseModel
 
-from heteroseg.curation.new_dataset import Log, entry_of, items_by_path, read_masked, write_item, write_label_space
+from heteroseg.curation.new_dataset import Log, entry_of, finish_dataset, items_by_path, read_masked, write_item
 from heteroseg.datasets.encoding import write_image
+from heteroseg.datasets.records import csv_records
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source, source_named
-from heteroseg.files import read_text, read_yaml, require_empty, write_json, written
+from heteroseg.files import read_yaml, require_empty, write_json, written
 from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.model.model import Model
@@ -155,26 +156,22 @@ def find_regions(
     log(f"{len(rows)} regions of {name!r} in {out}/blobs.csv and {sheets} sheets")
 
 
-def _read_confirmed(path: Path, names: Sequence[str]) -> dict[tuple[str, Place], tuple[str, int]]:
-    """The confirmed regions by image and place: the subclass and the line. All faults are raised at once."""
-    reader = csv.DictReader(read_text(path).splitlines(True))
-    missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
-    if missing:
-        raise HeterosegError(f"{path}:1: expected the columns {', '.join(COLUMNS)}, {', '.join(missing)} is missing")
+def _read_confirmed(path: Path, names: Sequence[str]) -> dict[tuple[str, Place], tuple[str, str]]:
+    """The confirmed regions by image and place: the subclass and `file:line`. All faults are raised at once."""
     confirmed, faults = {}, []
-    for line, row in enumerate(reader, 2):
-        answer = (row["confirmed"] or "").strip()
-        subclass = row["proposal"] if answer.lower() == "yes" else answer
-        place = [(row[column] or "").strip() for column in PLACE]
+    for where, cells in csv_records(path, COLUMNS):
+        _, image, *place, proposal, _, answer = (cell or "" for cell in cells)
+        answer = answer.strip()
+        subclass = proposal if answer.lower() == "yes" else answer
         if answer.lower() in ("", "no"):
             continue
         if subclass not in names:
-            expected = f"{path}:{line}: confirmed must be yes, no, nothing or a subclass"
+            expected = f"{where}: confirmed must be yes, no, nothing or a subclass"
             faults.append(f"{expected}, found {subclass!r}{nearest(subclass, names)}")
-        elif not all(cell.isdecimal() for cell in place):
-            faults.append(f"{path}:{line}: {', '.join(PLACE)} must be whole numbers, as find wrote them")
+        elif not all(cell.strip().isdecimal() for cell in place):
+            faults.append(f"{where}: {', '.join(PLACE)} must be whole numbers, as find wrote them")
         else:
-            confirmed[row["image"], tuple(map(int, place))] = (subclass, line)
+            confirmed[image, tuple(map(int, place))] = (subclass, where)
     if not confirmed and not faults:
         faults.append(f"{path}: no region is confirmed; write yes or the name of a subclass into `confirmed`")
     if faults:
@@ -182,17 +179,17 @@ def _read_confirmed(path: Path, names: Sequence[str]) -> dict[tuple[str, Place],
     return confirmed
 
 
-def apply_regions(sources: Sequence[Source], folder: Path, out: Path, log: Log) -> Source:
-    """Write a dataset for the reader `folder` whose masks hold the confirmed subclasses. Returns the old dataset.
+def apply_regions(sources: Sequence[Source], folder: Path, out: Path, log: Log) -> None:
+    """Write a dataset for the reader `folder` whose masks hold the confirmed subclasses.
 
     `folder` is what `find_regions` wrote. A line of blobs.csv that is no region of the masks any more raises
     HeterosegError before anything is written.
     """
-    review, file = read_yaml(folder / "blobs.json").parse(ReviewFile), folder / "blobs.csv"
+    review = read_yaml(folder / "blobs.json").parse(ReviewFile)
     ids = {entry.name: entry.id for entry in review.subclasses}
     source = source_named(sources, review.dataset)
     label = _label_named(source, review.label)
-    confirmed = _read_confirmed(file, list(ids))
+    confirmed = _read_confirmed(folder / "blobs.csv", list(ids))
     space = _extended(source.space, label, review.subclasses)
     require_empty(out)
     images, items = {image for image, _ in confirmed}, items_by_path(source)
@@ -202,7 +199,7 @@ def apply_regions(sources: Sequence[Source], folder: Path, out: Path, log: Log) 
             _, regions = components(read_masked(item)[1], label.id, review.least)
             gone -= {(path, place) for place in regions.values()}
     if gone:
-        faults = [f"{file}:{confirmed[key][1]}: {key[0]} has no such region of {label.name!r} any more" for key in gone]
+        faults = [f"{confirmed[key][1]}: {key[0]} has no such region of {label.name!r} any more" for key in gone]
         raise HeterosegError(*sorted(faults), "the masks have changed since `blobs find`; run it again")
     for path, item in items:
         _, mask = read_masked(item)
@@ -212,9 +209,8 @@ def apply_regions(sources: Sequence[Source], folder: Path, out: Path, log: Log) 
             if (path, place) in confirmed:
                 new[numbers == i] = ids[confirmed[path, place][0]]
         write_item(out, path, item, new)
-    write_label_space(out, space)
     log(f"{out}: {len(images)} images with confirmed regions, {len(items)} in all")
-    return source
+    finish_dataset(source, out, space, log)
 
 
 def _extended(space: LabelSpace, label: Label, entries: Sequence[LabelEntry]) -> LabelSpace:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.curation.new_dataset import Log, entry_of, items_by_path, read_masked, write_item, write_label_space
+from heteroseg.curation.new_dataset import Log, entry_of, finish_dataset, items_by_path, read_masked, write_item
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.metrics import count_pairs
@@ -132,11 +132,11 @@ def combined_space(coarse: LabelSpace, fine: LabelSpace, name: str) -> tuple[Lab
 
 def relabel(
     model: Model, source: Source, fine: LabelSpace, min_confidence: float, out: Path, truth: Source | None, log: Log
-) -> Curve | None:
+) -> None:
     """Write a dataset for the reader `folder`, with relabel.json: how many pixels of each label were refined.
 
-    `truth` is a dataset that has images of the same names, labelled in the fine space; the returned curve compares with
-    it. A folder that is not empty raises HeterosegError.
+    `truth` is a dataset that has images of the same names, labelled in the fine space; the curve that `log` gets
+    compares with it. A folder that is not empty raises HeterosegError.
     """
     coarse = source.space
     require_tree_of(model, source, "relabel with")
@@ -149,7 +149,6 @@ def relabel(
     require_empty(out)
     space, kept = combined_space(coarse, fine, f"{source.name}-{fine.name}")
     true_items = _items_by_name(truth, fine)
-    write_label_space(out, space)
     curve = Curve(fine, min_confidence) if truth else None
     counts = np.zeros((2, len(coarse.labels) + 1), np.int64)
     items = items_by_path(source)
@@ -168,7 +167,9 @@ def relabel(
     pixels = {label.name: {"kept": n, "refined": m} for label, (n, m) in by_label if label.leaves}
     facts = {"dataset": source.name, "labels": fine.name, "confidence": min_confidence}
     write_json(out / "relabel.json", facts | {"model": model.name, "model_digest": model.digest, "pixels": pixels})
-    return curve
+    if curve is not None:
+        log(curve.table())
+    finish_dataset(source, out, space, log)
 
 
 def _items_by_name(truth: Source | None, fine: LabelSpace) -> dict[str, Item]:
