@@ -73,10 +73,7 @@ def groups_at_depth(space: LabelSpace, depth: int) -> tuple[np.ndarray, list[str
     names: dict[str, int] = {}
     groups = []
     for label in space.labels:
-        name = f"{label.name} (label)"
-        if label.leaves:
-            path = tree.path(tree.common_ancestor([tree.leaves[leaf] for leaf in label.leaves]))
-            if len(path) > depth:
-                name = tree.names[path[depth]]
+        path = tree.path(tree.common_ancestor(tree.cover(label.leaves))) if label.leaves else ()
+        name = tree.names[path[depth]] if len(path) > depth else f"{label.name} (label)"
         groups.append(names.setdefault(name, len(names)))
     return np.array(groups), list(names)

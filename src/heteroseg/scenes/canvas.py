@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 
-from heteroseg.scenes.look import CIRCLE, INDEX, Color, Light
+from heteroseg.scenes.look import CIRCLE, INDEX, Color
 
 Rng = np.random.Generator
 
@@ -26,7 +27,7 @@ class Scene:
 class Canvas:
     """Camera, picture and concepts. World: x right, y up from the street, z ahead, in metres, the camera at x = 0."""
 
-    def __init__(self, rng: Rng, size: tuple[int, int], light: Light):
+    def __init__(self, rng: Rng, size: tuple[int, int], light: SimpleNamespace):
         self.light = light
         self.h, self.w = 2 * size[0], 2 * size[1]
         self.focal, self.eye = self.w * rng.uniform(0.74, 0.88), rng.uniform(1.4, 1.9)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -11,36 +11,12 @@ from heteroseg.files import read_yaml
 Color = Sequence[float] | np.ndarray
 OTHER_SIGN = "traffic sign (front)"  # an inner node: a front sign that is none of the annotated types
 
-
-class Sign(NamedTuple):
-    """A sign's face; specs/scenes.yaml says what the fields mean."""
-
-    shape: str
-    rings: Sequence[tuple[float, Color]]
-    text: str = ""
-    inks: Sequence[Color] = ()
-    size: tuple[float, float] = (0.34, 0.8)
-    stroke: float = 0.16
-
-
-class Light(NamedTuple):
-    """The light of a scene; specs/scenes.yaml says what the fields mean."""
-
-    top: Color
-    low: Color
-    gain: Color
-    clouds: Color
-    shadow: float
-    lit: float
-    sight: float
-
-
 _LOOK = read_yaml(Path(__file__).parents[1] / "specs" / "scenes.yaml").data
 BLACK, GREY, STEEL, BLUE, GLASS, SKIN = map(_LOOK["colors"].get, ("black", "grey", "steel", "blue", "glass", "skin"))
 PAINTS, WALLS, BODIES, GLYPHS = (_LOOK[key] for key in ("paints", "walls", "bodies", "glyphs"))
-LIGHTS = [Light(**light) for light in _LOOK["lights"]]
-SIGNS = {name: Sign(**sign) for name, sign in _LOOK["signs"].items()}
-OTHER_SIGNS = [Sign(**sign) for sign in _LOOK["other_signs"]]
+LIGHTS = [SimpleNamespace(**light) for light in _LOOK["lights"]]
+SIGNS = {name: SimpleNamespace(**_LOOK["face"] | sign) for name, sign in _LOOK["signs"].items()}
+OTHER_SIGNS = [SimpleNamespace(**_LOOK["face"] | sign) for sign in _LOOK["other_signs"]]
 SHAPES = _LOOK["shapes"] | {
     "octagon": [(np.cos(a) * 1.082, np.sin(a) * 1.082) for a in np.pi / 8 + np.arange(8) * np.pi / 4],
     "disc": [(np.cos(a), np.sin(a)) for a in np.arange(28) * np.pi / 14],

@@ -1,14 +1,15 @@
 """Traffic signs: their faces, and poles that carry some."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 
 from heteroseg.scenes.canvas import Board, Canvas, Rng, pick
-from heteroseg.scenes.look import GLYPHS, OTHER_SIGN, OTHER_SIGNS, SHAPES, SIGNS, STEEL, Sign
+from heteroseg.scenes.look import GLYPHS, OTHER_SIGN, OTHER_SIGNS, SHAPES, SIGNS, STEEL
 
 
-def draw_glyphs(board: Board, sign: Sign, y: float, r: float, concept: str) -> None:
+def draw_glyphs(board: Board, sign: SimpleNamespace, y: float, r: float, concept: str) -> None:
     """The text of a sign in strokes; the sign's centre is `y` metres up, its half width `r` metres."""
     width, height = sign.size
     for i, glyph in enumerate(sign.text):
