@@ -178,7 +178,7 @@ def film(model: Model, source: Path, target: Path, view: View, space: LabelSpace
     """Write a video with the answers laid over it to `target`, as far as `limits.seconds` go; returns a sentence about
     how far that was. It is WebM (VP8), which browsers play, in the colours of `space`."""
     check_film(source)
-    begin, frames = time.monotonic(), 0
+    begin, frames, seconds = time.monotonic(), 0, limits.seconds
     try:
         video = Video(source)
         height, width = video.size
@@ -187,10 +187,8 @@ def film(model: Model, source: Path, target: Path, view: View, space: LabelSpace
         with write_video(target, "VP80", video) as write:
             for frames, frame in enumerate(video, 1):
                 write(overlay(frame, colorise(label_indices(model.predict(frame), view)[0], space)))
-                if time.monotonic() - begin > limits.seconds:
-                    return (
-                        f"the first {frames} of about {video.total} frames, all that {limits.seconds:g} seconds allow"
-                    )
+                if time.monotonic() - begin > seconds:
+                    return f"the first {frames} of about {video.total} frames, all that {seconds:g} seconds allow"
     except Refused:
         raise
     except HeterosegError as error:

@@ -118,10 +118,11 @@ FAULTS: dict[int | str, dict[str, Any]] = {
     429: {"model": Fault, "description": "too many requests are waiting"},
     503: {"model": Fault, "description": "no turn within the time limit"},
 }
-BODIES = {
-    kind: {"requestBody": {"required": True, "content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}
+IMAGE, VIDEO = (
+    {"requestBody": {"required": True, "content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}
     for kind in ("image/*", "video/*")
-}
+)
+MAP_ALONE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 
 
 def sentence(fault: Mapping[str, Any]) -> str:
@@ -134,7 +135,7 @@ def sentence(fault: Mapping[str, Any]) -> str:
 
 
 def label_infos(space: LabelSpace) -> list[LabelInfo]:
-    return [LabelInfo(id=b.id, name=b.name, color=b.color) for b in space.labels]
+    return [LabelInfo(**vars(label)) for label in space.labels]
 
 
 def answer(model: str, prediction: Prediction, asked: MapLabels, begin: float) -> Answer:
@@ -142,8 +143,8 @@ def answer(model: str, prediction: Prediction, asked: MapLabels, begin: float) -
     indices, space = label_indices(prediction, asked)
     counts = count_labels(indices, space)
     labels = [
-        FoundLabel(**vars(info), pixels=int(count), share=float(count / indices.size))
-        for info, count in zip(label_infos(space), counts[:-1], strict=True)
+        FoundLabel(**vars(label), pixels=int(count), share=float(count / indices.size))
+        for label, count in zip(space.labels, counts[:-1], strict=True)
         if count
     ]
     packed = zlib.compress(space.native_ids(indices).astype("<u2").tobytes(), 1) if asked.packed else None
@@ -166,7 +167,7 @@ class Desk:
     def __init__(self, models: Mapping[str, Model], turns: Turns):
         self.models, self.turns, self.limits = models, turns, turns.limits
         # whoever looks at an image asks for it again and again: memory is that of one image for each model
-        self.predict = lru_cache(maxsize=len(models))(self._predict)
+        self.predict = lru_cache(maxsize=len(models))(lambda name, body: models[name].predict(self.image(body)))
 
     def name(self, asked: Asked) -> str:
         name = asked.model or next(iter(self.models))
@@ -180,34 +181,25 @@ class Desk:
             path.write_bytes(body)
             return open_image(path, self.limits)
 
-    def _predict(self, name: str, body: bytes) -> Prediction:
-        return self.models[name].predict(self.image(body))
-
     async def body(self, request: Request) -> bytes:
         """The whole body; no more of it than the limit is read, whatever its header says."""
-        parts, read = [], 0
+        body = bytearray()
         async for part in request.stream():
-            parts.append(part)
-            read += len(part)
-            if read > self.limits.megabytes * 1e6:
+            body += part
+            if len(body) > self.limits.megabytes * 1e6:
                 raise Refused(413, f"the body has more than {self.limits.megabytes:g} MB; send a smaller one")
-        return b"".join(parts)
+        return bytes(body)
 
     async def in_turn(self, request: Request, work: Callable[[bytes], Any]) -> Any:
         """What `work` makes of the body, when its turn comes."""
-
-        def worked(body: bytes) -> Any:
-            with self.turns.turn():
-                return work(body)
-
+        seconds = self.limits.seconds
         with self.turns.place():
-            seconds = self.limits.seconds
             try:
                 async with asyncio.timeout(seconds):
                     body = await self.body(request)
             except TimeoutError:
                 raise Refused(408, f"the body did not come within {seconds:g} seconds; send it again") from None
-            return await run_in_threadpool(worked, body)
+            return await run_in_threadpool(self.turns.turn()(work), body)
 
 
 def add_faults(service: FastAPI) -> None:
@@ -230,15 +222,10 @@ def add_faults(service: FastAPI) -> None:
         raise Refused(404, f"there is no {request.method} {request.url.path}; see /v1/openapi.json")
 
 
-def add_images(service: FastAPI, desk: Desk) -> None:
-    """What is asked about an image."""
+def add_answers(service: FastAPI, desk: Desk) -> None:
+    """What is asked about an image or a video."""
 
-    @service.post(
-        "/v1/predict",
-        response_model=Answer,
-        openapi_extra=BODIES["image/*"],
-        responses=FAULTS | {200: {"model": Answer, "content": {"image/png": {}}}},
-    )
+    @service.post("/v1/predict", response_model=Answer, openapi_extra=IMAGE, responses=MAP_ALONE)
     async def predict_image(request: Request, asked: Annotated[MapLabels, Query()]) -> Any:
         """Label an image. With `Accept: image/png` the answer is the label map alone."""
         name = desk.name(asked)
@@ -253,36 +240,24 @@ def add_images(service: FastAPI, desk: Desk) -> None:
 
         return await desk.in_turn(request, work)
 
-    @service.post("/v1/path", openapi_extra=BODIES["image/*"], responses=FAULTS)
+    @service.post("/v1/path", openapi_extra=IMAGE)
     async def path_of_pixel(request: Request, asked: Annotated[Pixel, Query()]) -> PathAnswer:
         """How the pixel at column x and row y is decided, from the root down."""
         name = desk.name(asked)
+        path = await desk.in_turn(request, lambda body: path_at(desk.predict(name, body), asked.x, asked.y))
+        return PathAnswer(model=name, x=asked.x, y=asked.y, path=path)
 
-        def work(body: bytes) -> PathAnswer:
-            path = path_at(desk.predict(name, body), asked.x, asked.y)
-            return PathAnswer(model=name, x=asked.x, y=asked.y, path=path)
-
-        return await desk.in_turn(request, work)
-
-    @service.post("/v1/picture", openapi_extra=BODIES["image/*"], responses=FAULTS, response_class=Response)
+    @service.post("/v1/picture", openapi_extra=IMAGE, response_class=Response)
     async def picture(request: Request) -> Response:
         """The image as a PNG, upright: for browsers, which do not show PPM or TIFF."""
+        encoded = await desk.in_turn(request, lambda body: cv2.imencode(".png", desk.image(body)[..., ::-1])[1])
+        return Response(encoded.tobytes(), media_type="image/png")
 
-        def work(body: bytes) -> Response:
-            encoded = cv2.imencode(".png", desk.image(body)[..., ::-1])[1]
-            return Response(encoded.tobytes(), media_type="image/png")
-
-        return await desk.in_turn(request, work)
-
-
-def add_films(service: FastAPI, desk: Desk) -> None:
-    """What is asked about a video."""
-
-    @service.post("/v1/film", openapi_extra=BODIES["video/*"], responses=FAULTS, response_class=Response)
+    @service.post("/v1/film", openapi_extra=VIDEO, response_class=Response)
     async def label_film(request: Request, asked: Annotated[FilmLabels, Query()]) -> Response:
         """The video under the colours of its labels, as WebM; `heteroseg-frames` tells how far the time went."""
-        name = desk.name(asked)
-        space = space_named(desk.models[name], asked.labels)
+        model = desk.models[desk.name(asked)]
+        space = space_named(model, asked.labels)
         if asked.colors is not None:
             first = next(iter(desk.models.values()))
             space = recolored(space, {b.name: b.color for b in space_named(first, asked.colors).labels})
@@ -291,7 +266,7 @@ def add_films(service: FastAPI, desk: Desk) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 source, target = Path(folder) / "film", Path(folder) / "overlay.webm"
                 source.write_bytes(body)
-                frames = film(desk.models[name], source, target, asked, space, desk.limits)
+                frames = film(model, source, target, asked, space, desk.limits)
                 return Response(target.read_bytes(), media_type="video/webm", headers={"heteroseg-frames": frames})
 
         return await desk.in_turn(request, work)
@@ -299,12 +274,10 @@ def add_films(service: FastAPI, desk: Desk) -> None:
 
 def build_service(models: Mapping[str, Model], turns: Turns) -> FastAPI:
     """The endpoint; its OpenAPI document is at /v1/openapi.json (no page that loads scripts from elsewhere)."""
-    service = FastAPI(
-        title="heteroseg", version=__version__, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json"
-    )
-    desk = Desk(models, turns)
+    settings: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": "/v1/openapi.json"}
+    service = FastAPI(title="heteroseg", version=__version__, responses=FAULTS, **settings)
 
-    @service.get("/v1/models", responses=FAULTS)
+    @service.get("/v1/models")
     def list_models() -> list[ModelInfo]:
         """The served models and their label spaces."""
         return [
@@ -317,7 +290,6 @@ def build_service(models: Mapping[str, Model], turns: Turns) -> FastAPI:
             for name, model in models.items()
         ]
 
-    add_images(service, desk)
-    add_films(service, desk)
+    add_answers(service, Desk(models, turns))
     add_faults(service)
     return service
