@@ -5,11 +5,11 @@ from importlib.resources import files as package_files
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
+from starlette.middleware.base import RequestResponseEndpoint
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heteroseg.app.answers import Limits, Turns
 from heteroseg.app.service import build_service
@@ -36,36 +36,19 @@ def _is_address(name: str) -> bool:
         return False
 
 
-class Guard:
-    """Refuses what other pages ask in the name of the user, and keeps the browser to what the page needs."""
-
-    def __init__(self, app: ASGIApp, allowed: Collection[str]):
-        self.app, self.allowed = app, allowed
-
-    def refusal(self, headers: Headers) -> JSONResponse | None:
-        host, origin, status, fault = headers.get("host", ""), headers.get("origin"), 421, None
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-            if name not in self.allowed and not _is_address(name):  # a name of another page may point here
-                known = ", ".join(sorted(self.allowed))
-                fault = f"expected an address or one of {known} as host, found {name!r}; see `serve --allow-host`"
-            elif origin is not None and urlsplit(origin).netloc != host:
-                status, fault = 403, f"expected a request of this page or of a program, found one of {origin}"
-        except ValueError:  # no address at all, such as [::1
-            fault = f"expected a host, found {host!r}"
-        return JSONResponse({"error": fault}, status) if fault else None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        if scope["type"] == "http":
-            app = self.refusal(Headers(scope=scope)) or self.app
-            await app(scope, receive, guarded)
-        elif scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
+def refusal(headers: Headers, allowed: Collection[str]) -> JSONResponse | None:
+    """What other pages get that ask in the name of the user; None if the request is one of this page or a program."""
+    host, origin, status, fault = headers.get("host", ""), headers.get("origin"), 421, None
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name not in allowed and not _is_address(name):  # a name of another page may point here
+            known = ", ".join(sorted(allowed))
+            fault = f"expected an address or one of {known} as host, found {name!r}; see `serve --allow-host`"
+        elif origin is not None and urlsplit(origin).netloc != host:
+            status, fault = 403, f"expected a request of this page or of a program, found one of {origin}"
+    except ValueError:  # no address at all, such as [::1
+        fault = f"expected a host, found {host!r}"
+    return JSONResponse({"error": fault}, status) if fault else None
 
 
 def build_app(models: Mapping[str, Model], limits: Limits, allowed: Collection[str] = ()) -> FastAPI:
@@ -74,5 +57,11 @@ def build_app(models: Mapping[str, Model], limits: Limits, allowed: Collection[s
     for path, (name, kind) in FILES.items():
         content = (package_files("heteroseg") / "templates" / name).read_bytes()
         service.router.routes.append(Route(path, Response(content, media_type=kind), methods=["GET"]))
-    service.add_middleware(Guard, allowed={"localhost", *allowed})
+
+    @service.middleware("http")
+    async def guarded(request: Request, answer: RequestResponseEndpoint) -> Response:
+        response = refusal(request.headers, {"localhost", *allowed}) or await answer(request)
+        response.headers.update(HEADERS)  # keeps the browser to what the page needs
+        return response
+
     return service

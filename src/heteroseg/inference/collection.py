@@ -22,6 +22,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from tqdm import tqdm
@@ -77,8 +78,6 @@ class Labeller:
     """What runs in every worker: the model is loaded once, then batches of paths come."""
 
     def __init__(self, model: str, labels: str, source: str, dest: str, device: str, threads: int):
-        import torch
-
         cv2.setNumThreads(threads)
         if device == "cpu":
             torch.set_num_threads(threads)
@@ -112,7 +111,7 @@ class Labeller:
 def parquet(rows: Sequence[dict[str, Any]]) -> bytes:
     """Rows as the bytes of a Parquet file of SCHEMA; what a row lacks is null."""
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([{k: row.get(k) for k in SCHEMA.names} for row in rows], SCHEMA), buffer)
+    pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), buffer)
     return buffer.getvalue()
 
 
@@ -181,10 +180,8 @@ def predict_collection(
     images = [name for name in inputs.names() if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise HeterosegError(f"{source}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) below it, found none")
-    if inputs.local and outputs.local:
-        where, to = inputs.local.resolve(), outputs.local.resolve()
-        if where == to or where in to.parents:
-            raise HeterosegError(f"{dest}: lies in the folder of the images; choose another --out")
+    if inputs.local and outputs.local and outputs.local.resolve().is_relative_to(inputs.local.resolve()):
+        raise HeterosegError(f"{dest}: lies in the folder of the images; choose another --out")
     names = outputs.names()
     begin(outputs, names, {"model": loaded.digest, "label_space": space.name, "source": source})
     for name in names:
@@ -211,14 +208,12 @@ def _run(names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, a
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
-    *_, device = job
-    is_local = address is None
-    local: Any = {"num_cpus": workers, "include_dashboard": False} if is_local else {}
-    ray.init(address="local" if is_local else address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    local: Any = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
+    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
         DataContext.get_current().enable_progress_bars = False
-        threads = max(1, (os.cpu_count() or 1) // workers) if is_local else 1
-        options: Any = {"num_gpus": 1} if device.startswith("cuda") else {"num_cpus": 1}
+        threads = max(1, (os.cpu_count() or 1) // workers) if address is None else 1
+        options: Any = {"num_gpus": 1} if job[-1].startswith("cuda") else {"num_cpus": 1}  # the device
         data = ray.data.from_items([{"source": n} for n in names], override_num_blocks=-(-len(names) // batch))
         done = data.map_batches(
             Labeller, batch_size=batch, compute=ActorPoolStrategy(size=workers), **options,

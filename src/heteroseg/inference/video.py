@@ -19,10 +19,8 @@ class Video:
 
     def __init__(self, path: Path):
         self.path, self._capture = path, cv2.VideoCapture(str(path))
-        height, width, rate, total = map(
-            self._capture.get,
-            (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT),
-        )
+        known = cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT
+        height, width, rate, total = map(self._capture.get, known)
         self.size, self.rate, self.total = (int(height), int(width)), rate or 25.0, int(total)
         if not self._capture.isOpened() or not all(self.size):
             raise HeterosegError(f"{path}: expected a video, found a file that cannot be decoded")
@@ -47,9 +45,5 @@ def write_video(path: Path, codec: str, video: Video) -> Iterator[Callable[[np.n
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), video.rate, video.size[::-1])
         if not writer.isOpened():
             raise HeterosegError(f"{path}: this OpenCV cannot write videos of this kind; take single images")
-
-        def add(frame: np.ndarray) -> None:
-            writer.write(np.ascontiguousarray(frame[..., ::-1]))
-
-        yield add
+        yield lambda frame: writer.write(np.ascontiguousarray(frame[..., ::-1]))
         writer.release()

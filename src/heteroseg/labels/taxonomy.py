@@ -209,7 +209,6 @@ def build_taxonomy(file: TaxonomyFile, document: Document | None = None, void: b
 
     `document` is what the tree was read from: faults then name file and line.
     """
-
     document = document or Document(Path(), None, {(): f"taxonomy {file.name!r}"})
     names, parents = _number_nodes(file.tree)
     known = set(names)

@@ -11,11 +11,6 @@ FILES = ("config.json", "model.safetensors", "taxonomy.yaml", "label_spaces/*.ya
 _NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w][\w./-]*))?", re.ASCII)
 
 
-def is_hub_name(name: str | Path) -> bool:
-    """Whether a name says by its prefix that it lies on a hub."""
-    return isinstance(name, str) and name.startswith(PREFIX)
-
-
 def parse_name(name: str) -> tuple[str, str | None]:
     """'hf://owner/name' or 'hf://owner/name@revision' (the prefix may be left out) to repository and revision."""
     match = _NAME.fullmatch(name.removeprefix(PREFIX))
@@ -29,8 +24,7 @@ def parse_name(name: str) -> tuple[str, str | None]:
 
 def _reason(error: Exception) -> str:
     """The first line of a message that says something; huggingface_hub puts request ids and hints behind it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .")
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -29,7 +29,7 @@ from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.card import model_card
 from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare
-from heteroseg.model.hub import PREFIX, download, is_hub_name, parse_name, upload
+from heteroseg.model.hub import PREFIX, download, parse_name, upload
 from heteroseg.model.prediction import Prediction
 from heteroseg.networks.network import Network, build_network, portable_config, require_portable
 
@@ -94,9 +94,8 @@ class Model:
                     f"write {PREFIX}{text} or ./{text}"
                 )
             text = PREFIX + text
-        if not is_hub_name(text):
-            return load(Path(text).expanduser(), device)
-        return load(download(text, revision, **options), device)
+        folder = download(text, revision, **options) if text.startswith(PREFIX) else Path(text).expanduser()
+        return load(folder, device)
 
     def save_pretrained(self, folder: str | Path, license: str | None = None) -> Path:
         """Write a MODEL folder with its card (README.md), filled in from the run that the model was loaded from.
@@ -145,15 +144,13 @@ class Model:
 
     def space(self, name: str) -> LabelSpace:
         """A label space by its name, 'leaves' for the taxonomy's own, or from a YAML file for the same taxonomy."""
-        if name in self.spaces:
-            return self.spaces[name]
-        if name == "leaves":
-            return self._leaves
+        names = [*self.spaces, "leaves"]
+        if name in names:
+            return self.spaces.get(name) or self._leaves
         if name.endswith((".yaml", ".yml")):
             return load_label_space(name, self.taxonomy)
         raise HeterosegError(
-            f"the model has no label space {name!r}{nearest(name, [*self.spaces, 'leaves'])}; it has "
-            f"{', '.join([*self.spaces, 'leaves'])}; "
+            f"the model has no label space {name!r}{nearest(name, names)}; it has {', '.join(names)}; "
             "a label space of your own is named by its path, ending .yaml"
         )
 
@@ -232,9 +229,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         >>> loaded.name, loaded.digest == model.digest
         ('tiny', True)
     """
-    if is_hub_name(path):
-        path = download(str(path))
-    folder = Path(path)
+    folder = download(path) if isinstance(path, str) and path.startswith(PREFIX) else Path(path)
     if folder.suffix in FORMATS:
         if torch.device(device).type != "cpu":
             raise HeterosegError(f"{path}: an exported network runs on the cpu, found device {str(device)!r}")
