@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from importlib.resources import files as package_files
 from itertools import chain, count
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from heteroseg.datasets.encoding import write_image
 from heteroseg.evaluation.table import score_table
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import write_text
+from heteroseg.files import SPECS, read_text, write_text
 from heteroseg.inference.files import picture, predict_files
 from heteroseg.labels.space import own_space
 from heteroseg.model.model import Model, load
@@ -57,8 +56,7 @@ def run_demo(wanted: Path, overrides: Sequence[str], log: Callable[[str], None])
     def stage(text: str) -> None:
         log(f"[{time.time() - begin:5.0f} s] {text}")
 
-    yaml = (package_files("heteroseg") / "specs" / "experiments" / "demo.yaml").read_text(encoding="utf-8")
-    write_text(out / "experiment.yaml", yaml)
+    write_text(out / "experiment.yaml", read_text(SPECS / "experiments" / "demo.yaml"))
     experiment, folder = load_experiment(out / "experiment.yaml", overrides)
     stage(f"drawing {3 * (TRAIN_IMAGES + VAL_IMAGES)} street scenes in the layouts of Cityscapes, Vistas and GTSDB")
     generate(out / "data", TRAIN_IMAGES, VAL_IMAGES)

@@ -18,6 +18,8 @@ from yaml.constructor import ConstructorError
 
 from heteroseg.errors import HeterosegError, nearest
 
+SPECS = Path(__file__).parent / "specs"
+"""The folder of the YAML files that ship."""
 Model = TypeVar("Model", bound=BaseModel)
 Fault = tuple[tuple[str | int, ...], str]
 """Keys and indices into a file, and what is wrong there."""

@@ -40,7 +40,7 @@ def test_slices_partition_the_logits(tree):
     channels = [c for one in tree.classifiers for c in range(one.start, one.stop)]
     assert channels == list(range(tree.channels))
     named = [tree.channel_of[child] for one in tree.classifiers for child in one.children]
-    voids = {one.stop - 1 for one in tree.classifiers if one.void}
+    voids = {one.stop - 1 for one in tree.classifiers if tree.void}
     assert sorted([*named, *voids]) == channels
     for node, channel in enumerate(tree.channel_of):
         alone = node == 0 or len(tree.children[tree.parents[node]]) == 1

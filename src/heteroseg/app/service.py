@@ -35,7 +35,6 @@ from heteroseg.app.answers import (
 )
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.inference.files import count_labels, encode_ids
-from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 
@@ -132,10 +131,6 @@ def sentence(fault: Mapping[str, Any]) -> str:
         known = [*MapLabels.model_fields, *FilmLabels.model_fields, *Pixel.model_fields]
         return f"there is no parameter {name!r} here{nearest(name, known)}; see /v1/openapi.json"
     return f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r:.80}"
-
-
-def label_infos(space: LabelSpace) -> list[LabelInfo]:
-    return [LabelInfo(**vars(label)) for label in space.labels]
 
 
 def answer(model: str, prediction: Prediction, asked: MapLabels, begin: float) -> Answer:
@@ -285,7 +280,7 @@ def build_service(models: Mapping[str, Model], turns: Turns) -> FastAPI:
                 name=name,
                 digest=model.digest,
                 depth=max(model.taxonomy.depths),
-                label_spaces={s: label_infos(space_named(model, s)) for s in spaces(model)},
+                label_spaces={s: [LabelInfo(**vars(b)) for b in space_named(model, s).labels] for s in spaces(model)},
             )
             for name, model in models.items()
         ]

@@ -89,7 +89,7 @@ def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = F
     for j, c in enumerate(tree.classifiers):
         if c.node not in assumed and not ends[c.node]:
             begin[c.node], end[c.node] = c.start, c.stop
-        after[c.start : c.stop] = [*map(down, c.children), *([len(tree) + j] if c.void else [])]
+        after[c.start : c.stop] = [*map(down, c.children), *([len(tree) + j] if tree.void else [])]
     label = np.full(codes, VOID_LABEL, np.int64)
     label[: len(tree)] = np.arange(len(tree)) if space is None else space.by_node
     last = label[after[begin[after] < 0]]  # the labels of all channels that end a walk

@@ -156,7 +156,7 @@ def decide(
             node[reached] = assumed.get(n, tree.children[n][0])
         elif bool(reached.any()):
             c = tree.classifiers[tree.classifier_of[n]]
-            children = torch.tensor([*c.children, *([VOID] if c.void else [])], device=logits.device)
+            children = torch.tensor([*c.children, *([VOID] if tree.void else [])], device=logits.device)
             image, row, column = reached.nonzero(as_tuple=True)
             node[reached] = children[logits[image, c.start : c.stop, row, column].argmax(1)]
     return node

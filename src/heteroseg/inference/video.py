@@ -36,7 +36,7 @@ class Video:
 
 
 @contextmanager
-def write_video(path: Path, codec: str, video: Video) -> Iterator[Callable[[np.ndarray], None]]:
+def write_video(path: Path, codec: str, video: Video) -> Iterator[Callable[[np.ndarray], object]]:
     """A function that adds (H, W, 3) uint8 RGB frames to a new video of the size and rate of `video`.
 
     The file is at `path` when the block ends well. `codec` has four letters.

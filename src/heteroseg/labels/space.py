@@ -188,11 +188,8 @@ class LabelSpace:
         (Cityscapes' road is `driveable`, although parking lies under it).
         """
         lowest, highest = self._label_range
-        equal = {}  # label of each range of leaves that one covers exactly; the first of equal ones
-        for i, label in reversed(list(enumerate(self.labels))):
-            if label.leaves:
-                equal[min(label.leaves), max(label.leaves) + 1, len(label.leaves)] = i
-        whole = [equal.get((start, stop, stop - start), -2) for start, stop in self.taxonomy.spans]
+        exact = {label.leaves: i for i, label in reversed(list(enumerate(self.labels)))}  # the first of equal ones
+        whole = [exact.get(self.taxonomy.leaves_of(node), -2) for node in range(len(self.taxonomy))]
         return np.where(lowest == highest, lowest, whole)
 
     @cached_property

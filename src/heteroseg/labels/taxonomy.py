@@ -1,28 +1,20 @@
 """The tree of concepts, and where each classifier's logits lie.
 
-A taxonomy file lists its classifiers, one line each:
-
-    name: tiny
-    tree:
-      root: [sky, vehicle]
-      vehicle: [car, bus]
-
 A *leaf* is what the network can finally say; a *classifier* is an inner node with two or more children and
-owns one softmax over them (Meletis & Dubbelman, IV 2018, section III).
+owns one softmax over them (Meletis & Dubbelman, IV 2018, section III). docs/concepts.md shows a file.
 """
 
 import colorsys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files as package_files
 from itertools import accumulate
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.files import Document, Fault, parse_yaml, read_yaml
+from heteroseg.files import SPECS, Document, Fault, parse_yaml, read_text, read_yaml
 
 ROOT = "root"
 Color = tuple[int, int, int]
@@ -40,16 +32,12 @@ class TaxonomyFile(BaseModel):
 
 @dataclass(frozen=True)
 class Classifier:
-    """One softmax: `children` of `node` lie at channels `start:start + len(children)`; a void logit may follow."""
+    """One softmax: `children` of `node` lie at channels from `start`; a void logit may follow; `stop` is behind all."""
 
     node: int
     children: tuple[int, ...]
     start: int
-    void: bool
-
-    @property
-    def stop(self) -> int:
-        return self.start + len(self.children) + self.void
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -167,8 +155,9 @@ class Taxonomy:
         start = 0
         for node in sorted(range(len(self)), key=self.depths.__getitem__):
             if len(self.children[node]) >= 2:
-                result.append(Classifier(node, self.children[node], start, self.void))
-                start = result[-1].stop
+                stop = start + len(self.children[node]) + self.void
+                result.append(Classifier(node, self.children[node], start, stop))
+                start = stop
         return tuple(result)
 
     @property
@@ -272,8 +261,7 @@ def _number_nodes(tree: dict[str, list[str]]) -> tuple[list[str], list[int]]:
 
 def shipped_specs(kind: str) -> list[str]:
     """The names of the specs that ship; `kind` is 'taxonomies' or 'label_spaces'."""
-    folder = package_files("heteroseg") / "specs" / kind
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return sorted(f.stem for f in (SPECS / kind).glob("*.yaml"))
 
 
 def find_spec(kind: str, name: str, beside: Path | None = None) -> Document:
@@ -289,8 +277,7 @@ def find_spec(kind: str, name: str, beside: Path | None = None) -> Document:
             f"there is no shipped file {name!r} in {kind}{nearest(name, shipped)}; "
             f"shipped are {', '.join(shipped)}; a file of your own is named with its ending .yaml"
         )
-    text = (package_files("heteroseg") / "specs" / kind / f"{name}.yaml").read_text(encoding="utf-8")
-    return parse_yaml(text, Path(f"{name}.yaml"))
+    return parse_yaml(read_text(SPECS / kind / f"{name}.yaml"), Path(f"{name}.yaml"))
 
 
 def load_taxonomy(name: str, beside: Path | None = None, void: bool = False) -> Taxonomy:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 VERSIONS = ("commit", "machine", "training seconds", "python", "heteroseg", "torch", "transformers")
 
 
-def _mean_miou(evaluation: dict[str, Any]) -> float:
+def mean_miou(evaluation: dict[str, Any]) -> float:
+    """The mean of the datasets' mIoU, by which `best/` is chosen; 0 where none has one."""
     values = [d["miou"] for d in evaluation["datasets"].values() if d["miou"] is not None]
     return sum(values) / len(values) if values else 0.0
 
@@ -35,7 +36,7 @@ def read_history(folder: Path) -> dict[str, Any] | None:
     except ValidationError as error:
         raise HeterosegError(f"{run}: a file of the run is damaged, {str(error).splitlines()[0]}") from None
     evaluations = [read_json(f) for f in sorted((run / "evaluation").glob("*.json"))] or [{"datasets": {}}]
-    scores = evaluations[-1] if name == "last" else max(evaluations, key=_mean_miou)  # max: the first
+    scores = evaluations[-1] if name == "last" else max(evaluations, key=mean_miou)  # max: the first
     return {"experiment": experiment, "scores": scores["datasets"], "facts": read_json(run / "facts.json", {})}
 
 

@@ -51,14 +51,13 @@ def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
 class ExportedNetwork(Geometry):
     """A network in a file."""
 
-    def __init__(self, path: Path, threads: int | None = None):
+    threads: int | None = None  # of the runtime; None: as many as torch has
+
+    def __init__(self, path: Path):
         if not path.is_file():
-            raise HeterosegError(
-                f"{path}: expected an exported network, found no such file; `heteroseg export` writes one"
-            )
-        self.path = path
-        self.threads = threads
-        self.kind = FORMATS[path.suffix]
+            told = "expected an exported network, found no such file; `heteroseg export` writes one"
+            raise HeterosegError(f"{path}: {told}")
+        self.path, self.kind = path, FORMATS[path.suffix]
         need(self.kind)
         try:
             self.metadata: dict[str, Any] = json.loads(self._open())
@@ -66,9 +65,8 @@ class ExportedNetwork(Geometry):
             known = isinstance(error, RuntimeError | ValueError | KeyError | OSError)
             if not known and type(error).__module__.partition(".")[0] != "onnxruntime":
                 raise
-            raise HeterosegError(
-                f"{path}: expected a network that `heteroseg export` wrote, found another file; export the MODEL again"
-            ) from None
+            told = "expected a network that `heteroseg export` wrote, found another file; export the MODEL again"
+            raise HeterosegError(f"{path}: {told}") from None
         self.multiple = int(self.metadata["multiple"])
         inner, outer = self.metadata.get("shrink", (1, 1))  # older files do it themselves
         self.shrink = (int(inner), int(outer))
@@ -115,10 +113,10 @@ class ExportedNetwork(Geometry):
             graph = self._graph.clone()
             if key is not None:
                 graph.reshape(list(key))
-            hints = {"PERFORMANCE_HINT": "LATENCY"}
+            threads = str(self.threads or torch.get_num_threads())
+            hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
             if self.metadata["precision"] != "int8":  # what is left unquantised runs as the machine likes best
                 hints["INFERENCE_PRECISION_HINT"] = "bf16" if self.metadata["precision"] == "bf16" else "f32"
-            hints["INFERENCE_NUM_THREADS"] = str(self.threads or torch.get_num_threads())
             self._compiled[key] = self._core.compile_model(graph, "CPU", hints).create_infer_request()
         return self._compiled[key]
 

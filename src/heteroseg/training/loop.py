@@ -18,6 +18,7 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources
 from heteroseg.files import require_empty, write_json, write_text, written
+from heteroseg.model.card import mean_miou
 from heteroseg.model.model import Model, save_model
 from heteroseg.networks.network import build_network
 from heteroseg.provenance import facts
@@ -104,10 +105,8 @@ class Run:
         if self.fabric.is_global_zero and any(s.val for s in self.sources):
             model = self.model()
             result = evaluate(model, self.sources)
-            values = [d["miou"] for d in result["datasets"].values() if d["miou"] is not None]
-            mean = sum(values) / len(values) if values else 0.0
-            if mean > self.best:
-                self.best = mean
+            if mean_miou(result) > self.best:
+                self.best = mean_miou(result)
                 save_model(model, self.out / "best")
             write_json(self.out / "evaluation" / f"{self.step:07d}.json", result)
         self.fabric.barrier()
