@@ -24,9 +24,6 @@ from fastapi.testclient import TestClient
 from heteroseg.app.answers import (
     ORIENTATION,
     TREE,
-    Limits,
-    Refused,
-    Turns,
     View,
     cut,
     film,
@@ -37,6 +34,7 @@ from heteroseg.app.answers import (
     space_named,
     spaces,
 )
+from heteroseg.app.bounds import Limits, Refused, Turns
 from heteroseg.app.page import build_app
 from heteroseg.app.service import build_service
 from heteroseg.cli.main import main

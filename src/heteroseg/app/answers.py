@@ -1,16 +1,15 @@
-"""What the page and the endpoint show of a network's answer, and the bounds of both; nothing here knows of the web."""
+"""What the page and the endpoint show of a network's answer; nothing here knows of the web."""
 
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, Field
 
+from heteroseg.app.bounds import Limits, Refused
 from heteroseg.datasets import read_image
 from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
@@ -24,54 +23,6 @@ from heteroseg.model.prediction import Prediction
 TREE = "tree"  # instead of the name of a label space: nodes, cut at any depth
 ORIENTATION = 0x0112  # of EXIF: how the camera was held; data sets ignore it, photographs from phones depend on it
 ALTERNATIVES = 3  # other children of a node that are told beside the one on the path
-
-
-class Refused(HeterosegError):
-    """A request that is turned away, with its HTTP status."""
-
-    def __init__(self, status: int, fault: str):
-        super().__init__(fault)
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of a request: image size, upload size, seconds it may wait and a video may take, and requests at once."""
-
-    megapixels: float = 16.0
-    megabytes: float = 64.0
-    seconds: float = 60.0
-    waiting: int = 8
-
-
-class Turns:
-    """One request runs at a time, a few wait; more are refused, and so is who has waited too long.
-
-    A request has its place from the moment that its body is read, and its turn while the network works for it.
-    """
-
-    def __init__(self, limits: Limits):
-        self.limits = limits
-        self._places = threading.BoundedSemaphore(limits.waiting + 1)
-        self._turn = threading.Lock()
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        if not self._places.acquire(blocking=False):
-            raise Refused(429, f"{self.limits.waiting} requests are waiting already; try again in a moment")
-        try:
-            yield
-        finally:
-            self._places.release()
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        if not self._turn.acquire(timeout=self.limits.seconds):
-            raise Refused(503, f"no turn within {self.limits.seconds:g} seconds; try again when it is less busy")
-        try:
-            yield
-        finally:
-            self._turn.release()
 
 
 def open_image(path: Path, limits: Limits) -> np.ndarray:

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.routing import Route
 
-from heteroseg.app.answers import Limits, Turns
+from heteroseg.app.bounds import Limits, Turns
 from heteroseg.app.service import build_service
 from heteroseg.model.model import Model
 

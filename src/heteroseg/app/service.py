@@ -20,19 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from heteroseg import __version__
-from heteroseg.app.answers import (
-    Refused,
-    Step,
-    Turns,
-    View,
-    film,
-    label_indices,
-    open_image,
-    path_at,
-    recolored,
-    space_named,
-    spaces,
-)
+from heteroseg.app.answers import Step, View, film, label_indices, open_image, path_at, recolored, space_named, spaces
+from heteroseg.app.bounds import Refused, Turns
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.inference.files import count_labels, encode_ids
 from heteroseg.model.model import Model

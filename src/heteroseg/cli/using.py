@@ -83,7 +83,7 @@ def serve(args: argparse.Namespace) -> None:
     try:
         import uvicorn
 
-        from heteroseg.app.answers import Limits
+        from heteroseg.app.bounds import Limits
         from heteroseg.app.page import build_app
     except ImportError as error:
         raise HeterosegError(f"serve needs the package {error.name or error}; pip install 'heteroseg[app]'") from None

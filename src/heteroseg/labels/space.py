@@ -6,7 +6,7 @@ the leaves that a label covers are all that training, decisions and evaluation n
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -237,6 +237,7 @@ class LabelSpace:
         return frozenset(np.flatnonzero(self.training_table[index]).tolist())
 
 
+@lru_cache
 def own_space(taxonomy: Taxonomy) -> LabelSpace:
     """A taxonomy's leaves as a label space of its own: ids 1, 2, ... in tree order, 0 where nothing is decided."""
     return _space_of(taxonomy, "leaves", taxonomy.leaves)
@@ -274,8 +275,8 @@ def build_label_space(file: LabelSpaceFile, taxonomy: Taxonomy, document: Docume
 def _faults_of_file(file: LabelSpaceFile, taxonomy: Taxonomy) -> Iterator[Fault]:
     """What is wrong with the entries of a file, each by itself and in their names of nodes."""
     left = iter(range(MOST_HINTS))
-    by_id: dict[int, LabelEntry] = {}
-    by_name: dict[str, LabelEntry] = {}
+    by_id = {entry.id: entry for entry in reversed(file.labels)}  # the first of equal ones
+    by_name = {entry.name: entry for entry in reversed(file.labels)}
 
     def hint(name: str) -> str:
         return "" if next(left, None) is None else nearest(name, taxonomy.names)
@@ -289,12 +290,10 @@ def _faults_of_file(file: LabelSpaceFile, taxonomy: Taxonomy) -> Iterator[Fault]
             yield loc, f"{node!r} holds every leaf, so nothing is left around boxes; name a node below"
     for i, entry in enumerate(file.labels):
         name, loc = entry.name, ("labels", i)
-        if entry.id in by_id:
+        if by_id[entry.id] is not entry:
             yield loc, f"id {entry.id} of {name!r} is already the id of {by_id[entry.id].name!r}; ids are unique"
-        if name in by_name:
+        if by_name[name] is not entry:
             yield loc, f"the name {name!r} stands twice (also line of id {by_name[name].id}); names are unique"
-        by_id.setdefault(entry.id, entry)
-        by_name.setdefault(name, entry)
         if entry.ignore and entry.node_names:
             yield loc, f"label {name!r} names nodes and says 'ignore: true'; keep one of the two"
         if not entry.ignore and not entry.node_names:

@@ -1,6 +1,8 @@
 """Models on a hub: names, downloads and uploads, by huggingface_hub. Weights are safetensors, never pickles."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +24,13 @@ def parse_name(name: str) -> tuple[str, str | None]:
     return match["repo"], match["revision"]
 
 
-def _reason(error: Exception) -> str:
-    """The first line of a message that says something; huggingface_hub puts request ids and hints behind it."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .")
+@contextmanager
+def _told(repo: str, revision: str | None, done: str) -> Iterator[None]:
+    """Tell a failed request in one sentence; `done` is what could not be done."""
+    from huggingface_hub import errors
 
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What a request may end in: the base of huggingface_hub's own error is that of all errors of its http library."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return (*(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)), OSError, ValueError)
-
-
-def download(name: str, revision: str | None = None, **options: Any) -> Path:
-    """The folder in huggingface_hub's cache with a model's files, fetched where they are not there yet.
-
-    `options` are those of `huggingface_hub.snapshot_download` (token, cache_dir, local_files_only).
-    """
-    from huggingface_hub import errors, snapshot_download
-
-    repo, at = parse_name(name)
-    revision = revision or at
+    # the base of huggingface_hub's own error is that of all errors of its http library
+    failures = (*(base for base in errors.HfHubHTTPError.__bases__ if issubclass(base, Exception)), OSError, ValueError)
     unknown = "there is no such model on the hub, or it is private; check the name, or `hf auth login`"
     alone = "the hub cannot be reached and the model is not in the cache; fetch it once with a network"
     reasons = {
@@ -50,13 +38,27 @@ def download(name: str, revision: str | None = None, **options: Any) -> Path:
         errors.RepositoryNotFoundError: unknown,
         errors.RevisionNotFoundError: f"the model has no revision {revision!r}; name a branch, tag or commit",
         errors.LocalEntryNotFoundError: alone,
+        errors.LocalTokenNotFoundError: "uploading needs an account; `hf auth login`, or give a token",
     }  # the first that fits counts: a gated repository is one that was not found, too
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(FILES), **options))
-    except _failures() as error:
+        yield
+    except failures as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .")  # ids and hints stand behind
         fitting = (reason for kind, reason in reasons.items() if isinstance(error, kind))
-        reason = next(fitting, f"could not be fetched, {_reason(error)}")
-        raise HeterosegError(f"{PREFIX}{repo}: {reason}") from None
+        raise HeterosegError(f"{PREFIX}{repo}: {next(fitting, f'could not be {done}, {first}')}") from None
+
+
+def download(name: str, revision: str | None = None, **options: Any) -> Path:
+    """The folder in huggingface_hub's cache with a model's files, fetched where they are not there yet.
+
+    `options` are those of `huggingface_hub.snapshot_download` (token, cache_dir, local_files_only).
+    """
+    from huggingface_hub import snapshot_download
+
+    repo, at = parse_name(name)
+    revision = revision or at
+    with _told(repo, revision, "fetched"):
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(FILES), **options))
 
 
 def upload(
@@ -69,18 +71,13 @@ def upload(
 ) -> str:
     """Put a MODEL folder on the hub, in a new repository or as a commit to one that is there; returns its address."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import LocalTokenNotFoundError
 
     repo, revision = parse_name(name)
     api = HfApi(token=token)
-    try:
+    with _told(repo, revision, "uploaded"):
         api.create_repo(repo, private=private, exist_ok=True)
         done = api.upload_folder(
             repo_id=repo, folder_path=folder, allow_patterns=list(FILES), revision=revision, commit_message=message,
             create_pr=create_pr,
         )  # fmt: skip
-    except LocalTokenNotFoundError:
-        raise HeterosegError(f"{PREFIX}{repo}: uploading needs an account; `hf auth login`, or give a token") from None
-    except _failures() as error:
-        raise HeterosegError(f"{PREFIX}{repo}: could not be uploaded, {_reason(error)}") from None
     return str(done.pr_url or f"{api.endpoint}/{repo}")

@@ -146,17 +146,13 @@ class Model:
         """A label space by its name, 'leaves' for the taxonomy's own, or from a YAML file for the same taxonomy."""
         names = [*self.spaces, "leaves"]
         if name in names:
-            return self.spaces.get(name) or self._leaves
+            return self.spaces.get(name) or own_space(self.taxonomy)
         if name.endswith((".yaml", ".yml")):
             return load_label_space(name, self.taxonomy)
         raise HeterosegError(
             f"the model has no label space {name!r}{nearest(name, names)}; it has {', '.join(names)}; "
             "a label space of your own is named by its path, ending .yaml"
         )
-
-    @cached_property
-    def _leaves(self) -> LabelSpace:
-        return own_space(self.taxonomy)
 
     def plan(self, space: str | LabelSpace | None, ids: bool = False) -> Plan:
         """The tables for decisions in a label space (None: nodes), worked out once."""
