@@ -30,7 +30,8 @@ def _told(repo: str, revision: str | None, done: str) -> Iterator[None]:
     from huggingface_hub import errors
 
     # the base of huggingface_hub's own error is that of all errors of its http library
-    bases = tuple(base for base in errors.HfHubHTTPError.__bases__ if issubclass(base, Exception))
+    bases = (base for base in errors.HfHubHTTPError.__bases__ if issubclass(base, Exception))
+    failures: tuple[type[Exception], ...] = (*bases, OSError, ValueError)
     unknown = "there is no such model on the hub, or it is private; check the name, or `hf auth login`"
     alone = "the hub cannot be reached and the model is not in the cache; fetch it once with a network"
     reasons = {
@@ -42,7 +43,7 @@ def _told(repo: str, revision: str | None, done: str) -> Iterator[None]:
     }  # the first that fits counts: a gated repository is one that was not found, too
     try:
         yield
-    except (*bases, OSError, ValueError) as error:
+    except failures as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .")  # ids and hints stand behind
         fitting = (reason for kind, reason in reasons.items() if isinstance(error, kind))
         raise HeterosegError(f"{PREFIX}{repo}: {next(fitting, f'could not be {done}, {first}')}") from None
