@@ -121,12 +121,7 @@ def blobs_apply(args: argparse.Namespace) -> None:
 
 
 def add(commands: Action) -> None:
-    _add_taxonomy(add_group(commands, "taxonomy", "check or show taxonomies and label spaces, or make new ones"))
-    _add_data(add_group(commands, "data", "check or audit the data of an experiment"))
-    _add_new_datasets(commands)
-
-
-def _add_taxonomy(actions: Action) -> None:
+    actions = add_group(commands, "taxonomy", "check or show taxonomies and label spaces, or make new ones")
     p = add_command(actions, "check", taxonomy_check, "find every fault of taxonomy and label space files")
     option(p, "files", "FILE", "a YAML file, or the name of a shipped one", nargs="+")
 
@@ -151,8 +146,7 @@ def _add_taxonomy(actions: Action) -> None:
     option(p, "--option", "key=value", "option of the reader", pair, action="append", default=[])
     option(p, "--images", "N", "images to look at (default: 40)", count, default=40)
 
-
-def _add_data(actions: Action) -> None:
+    actions = add_group(commands, "data", "check or audit the data of an experiment")
     add_command(actions, "check", data_check, "read every image and label, and count them", "experiment", "overrides")
 
     does = "write a page about the annotation: counts, conflicts, likely errors with pictures"
@@ -162,6 +156,7 @@ def _add_data(actions: Action) -> None:
     option(p, "--images", "N", "images of each split to look at (100)", count, default=100)
     option(p, "--sure", "P", "least probability of its answer (0.9)", fraction, default=0.9, dest="min_confidence")
     option(p, "--least", "N", "least pixels of a region (200)", count, default=200, dest="min_pixels")
+    _add_new_datasets(commands)
 
 
 def _add_new_datasets(commands: Action) -> None:

@@ -15,9 +15,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from heteroseg.evaluation.table import score_table
 
     model = heteroseg.load(args.model, args.device)
-    result = heteroseg.evaluate(
-        model, sources, args.limit, lambda name: log(f"evaluating {name}"), back_off=args.back_off
-    )
+    result = heteroseg.evaluate(model, sources, args.limit, lambda name: log(f"evaluating {name}"), args.back_off)
     tell(score_table(result), result, args.json)
     if args.report:
         from heteroseg.report.page import write_report
@@ -38,15 +36,15 @@ def calibrate(args: argparse.Namespace) -> None:
 
         require_absent(args.out)
     _, sources = open_experiment(args.data, args.overrides, ("val",))
-    from heteroseg.evaluation.temperatures import calibrate as run
-    from heteroseg.evaluation.temperatures import calibrated, calibration_table
+    from heteroseg.evaluation import temperatures
     from heteroseg.model.model import save_model
 
     model = heteroseg.load(args.model, args.device)
-    result = run(model, sources, args.limit, lambda name: log(f"reading {name}"))
-    tell(calibration_table(result), result, args.json)
+    result = temperatures.calibrate(model, sources, args.limit, lambda name: log(f"reading {name}"))
+    tell(temperatures.calibration_table(result), result, args.json)
     if args.out:
-        save_model(calibrated(model, {n: e["temperature"] for n, e in result["classifiers"].items()}), args.out)
+        by_name = {name: entry["temperature"] for name, entry in result["classifiers"].items()}
+        save_model(temperatures.calibrated(model, by_name), args.out)
         print(f"MODEL: {args.out}, a calibrated copy of {args.model}")
 
 

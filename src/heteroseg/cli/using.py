@@ -35,18 +35,16 @@ def predict_many(args: argparse.Namespace) -> None:
 
         from heteroseg.inference.collection import predict_collection
     except ImportError as error:
-        raise HeterosegError(
-            f"predict-many needs the package {error.name or error}; pip install 'heteroseg[ray]'"
-        ) from None
+        package = error.name or error
+        raise HeterosegError(f"predict-many needs the package {package}; pip install 'heteroseg[ray]'") from None
     how = (args.workers, args.batch, args.device, args.address)
     result = predict_collection(args.model, args.source, args.out, args.labels or "leaves", *how, log)
     speed = f", {result['images_per_second']} a second" if result["new"] else ""
     print(f"{result['images']} images in {args.out}, {result['new']} of them new{speed}; see summary.json there")
     if result["faults"]:
         first, fault = next(iter(result["faults"].items()))
-        raise HeterosegError(
-            f"{len(result['faults'])} files could not be labelled, the next start tries them again; {first}: {fault}"
-        )
+        told = f"{len(result['faults'])} files could not be labelled, the next start tries them again"
+        raise HeterosegError(f"{told}; {first}: {fault}")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -108,9 +106,8 @@ def free_port(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise HeterosegError(
-            f"--host {host} --port {port}: cannot listen there, {error.strerror or error}; choose another --port"
-        ) from None
+        reason = f"cannot listen there, {error.strerror or error}; choose another --port"
+        raise HeterosegError(f"--host {host} --port {port}: {reason}") from None
 
 
 def add(commands: Action) -> None:

@@ -68,19 +68,13 @@ def line_chart(title: str, curves: Mapping[str, Sequence[tuple[float, float]]], 
         return Markup()
     values = np.concatenate([line[:, 1] for line in lines.values()])
     labels = {name: _number(float(line[-1, 1]), percent) for name, line in lines.items()}
-    with rc_context({"text.parse_math": False, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+    with rc_context({"text.parse_math": False, "font.size": 8, "lines.linewidth": 1.2, "lines.markersize": 3}):
         figure = Figure(figsize=(4.4, 2.6), layout="constrained")
         axes = figure.subplots()
-        for i, (name, line) in enumerate(lines.items()):
-            axes.plot(
-                *line.T,
-                color=COLORS[i % len(COLORS)],
-                linestyle=DASHES[i % len(DASHES)],
-                linewidth=1.2,
-                marker="o" if len(line) < 12 else "",
-                markersize=3,
-                label=f"{name}  {labels[name]}",
-            )
+        axes.set_prop_cycle(color=COLORS, linestyle=DASHES)
+        for name, line in lines.items():
+            axes.plot(*line.T, marker="o" if len(line) < 12 else "", label=f"{name}  {labels[name]}")
+        axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_xlabel("step", loc="right")
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
