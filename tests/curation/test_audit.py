@@ -101,14 +101,14 @@ def test_boxes_are_judged_one_by_one(tiny_experiment, tiny_model):
     assert sum(t["boxes"] for t in view.boxes) == sum(len(i.boxes) for i in items) > 0
     assert view.totals["box"] == sum(t["boxes"] - t["agreed"] for t in view.boxes)
     for finding in view.findings:
-        if finding.kind == "box":
-            item = next(i for i in items if finding.image.endswith(i.name))
-            x, y, w, h = finding.window
+        if finding["kind"] == "box":
+            item = next(i for i in items if finding["image"].endswith(i.name))
+            x, y, w, h = finding["window"]
             within = [b[0] - 1 <= x and b[1] - 1 <= y and x + w <= b[2] + 1 and y + h <= b[3] + 1 for b in item.boxes]
             assert any(within)
-        if finding.kind == "no box":
-            assert finding.label == ""
-            assert finding.fit == 0
+        if finding["kind"] == "no box":
+            assert finding["label"] == ""
+            assert finding["fit"] == 0
 
 
 def test_mean_probs_equal_a_slow_reference(tiny_model):

@@ -1,15 +1,12 @@
 """What the annotation of an experiment is worth: how often labels occur, which label spaces are at odds, and, with a
-network, where it surely sees something else than what was annotated.
-
-A network that was trained on the same annotation has learnt its regular errors too; what it disputes are the rare ones.
-A finding is a question to a person, not a verdict.
+network, where it surely sees something else. It has learnt regular errors too, so what it disputes are the rare ones.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,32 +30,13 @@ MAX_SHOWN, MAX_ALIKE = 24, 3  # findings shown of a dataset and kind, and of one
 PICTURE = 260  # pixels of a cut-out
 MIN_SHARE = 0.01  # of a label's pixels, for a conflict to be told
 
-Kind = Literal["region", "box", "no box"]
+
+Row = dict[str, Any]  # as it stands in audit.json
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One place where the network surely disagrees.
-
-    `label` is what was annotated ('' for nothing), `called` what the network says; `fit` and `sure` are their mean
-    probabilities over the `pixels`. `window` is x, y, width, height, `picture` (h, w, 3) uint8 RGB shows it.
-    """
-
-    kind: Kind
-    dataset: str
-    image: str
-    window: tuple[int, ...]
-    pixels: int
-    label: str
-    called: str
-    fit: float
-    sure: float
-    picture: np.ndarray = field(compare=False)
-
-    @property
-    def weight(self) -> float:
-        """The largest come first: a box counts as one, a region by its pixels."""
-        return (self.sure - self.fit) * (1 if self.kind == "box" else self.pixels)
+def _weight(finding: Row) -> float:
+    """The largest come first: a box counts as one, a region by its pixels."""
+    return (finding["sure"] - finding["fit"]) * (1 if finding["kind"] == "box" else finding["pixels"])
 
 
 @dataclass
@@ -70,20 +48,20 @@ class DatasetFindings:
     """
 
     images: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    totals: Counter[Kind] = field(default_factory=Counter)
-    boxes: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[Row] = field(default_factory=list)
+    totals: Counter[str] = field(default_factory=Counter)
+    boxes: list[Row] = field(default_factory=list)
 
-    def add(self, new: Sequence[Finding]) -> None:
+    def add(self, new: Sequence[Row]) -> None:
         """Count the new findings, and keep the weightiest of all, not too many alike."""
-        self.totals.update(f.kind for f in new)
+        self.totals.update(finding["kind"] for finding in new)
         alike: Counter[tuple] = Counter()
         kept = []
-        for f in sorted([*self.findings, *new], key=lambda f: -f.weight):
-            pair = (f.kind, f.label, f.called)
-            if alike[pair] < MAX_ALIKE and alike[f.kind,] < MAX_SHOWN:
-                alike.update([pair, (f.kind,)])
-                kept.append(f)
+        for finding in sorted([*self.findings, *new], key=_weight, reverse=True):
+            kind, pair = (finding["kind"],), (finding["kind"], finding["label"], finding["called"])
+            if alike[pair] < MAX_ALIKE and alike[kind] < MAX_SHOWN:
+                alike.update([pair, kind])
+                kept.append(finding)
         self.findings = kept
 
 
@@ -96,12 +74,12 @@ class Audit:
     """
 
     counts: dict[str, dict[str, Counts]]
-    relations: list[dict[str, Any]]
-    conflicts: list[dict[str, Any]]
+    relations: list[Row]
+    conflicts: list[Row]
     findings: dict[str, DatasetFindings]
 
 
-def relations(sources: Sequence[Source]) -> list[dict[str, Any]]:
+def relations(sources: Sequence[Source]) -> list[Row]:
     """Labels with equal names and different leaves, and labels that overlap with neither inside the other.
 
     `first` and `second` are DATASET/LABEL, `kind` says which of the two it is, `shared`, `only_first` and `only_second`
@@ -148,10 +126,12 @@ class _Image:
     true: np.ndarray
     prediction: Prediction
 
-    def findings(self, kind: Kind, numbers: np.ndarray, annotated: np.ndarray) -> list[Finding]:
+    def findings(self, kind: str, numbers: np.ndarray, annotated: np.ndarray) -> list[Row]:
         """What the network makes of the regions 1, 2, ... of `numbers` (H, W).
 
-        `annotated` (H, W) int is the label index of each region, -1 for nothing.
+        `annotated` (H, W) int is the label index of each region, -1 for nothing. In a row `label` is what was annotated
+        ('' for nothing), `called` what the network says; `fit` and `sure` are their mean probabilities over the
+        `pixels`. `window` is x, y, width, height, `picture` (h, w, 3) uint8 RGB shows it.
         """
         if not numbers.any():
             return []
@@ -167,12 +147,13 @@ class _Image:
             name, fit = ("", 0.0) if label < 0 else (names[label], float(probs[label]))
             window = cv2.boundingRect(mask.astype(np.uint8))
             picture = cut_out(self.sample.image, mask, window, PICTURE, PICTURE)
-            place = (self.dataset, self.name, tuple(window), int(mask.sum()))
-            result.append(Finding(kind, *place, name, called, fit, sure, picture))
+            place = {"kind": kind, "dataset": self.dataset, "image": self.name, "window": window}
+            said = {"pixels": int(mask.sum()), "label": name, "called": called, "fit": fit, "sure": sure}
+            result.append(place | said | {"picture": picture})
         return result
 
 
-def _disputed(image: _Image, min_confidence: float, min_pixels: int) -> list[Finding]:
+def _disputed(image: _Image, min_confidence: float, min_pixels: int) -> list[Row]:
     """Regions whose label the network surely does not see."""
     answers, confidence = image.prediction.confident_label_indices(image.space)
     differs = (image.true >= 0) & (image.true != answers) & (confidence >= min_confidence)
@@ -180,7 +161,7 @@ def _disputed(image: _Image, min_confidence: float, min_pixels: int) -> list[Fin
     return image.findings("region", _regions(differs, pairs, min_pixels), image.true)
 
 
-def _boxes(image: _Image) -> list[Finding]:
+def _boxes(image: _Image) -> list[Row]:
     """What the network makes of every box, of the part that no smaller box hides."""
     sample = image.sample
     labels = to_label_indices(sample.box_ids, image.space, sample.name)
@@ -190,18 +171,18 @@ def _boxes(image: _Image) -> list[Finding]:
     return image.findings("box", numbers, np.append(labels, -1)[numbers - 1])
 
 
-def _box_counts(boxes: Sequence[Finding], space: LabelSpace) -> list[dict[str, Any]]:
+def _box_counts(boxes: Sequence[Row], space: LabelSpace) -> list[Row]:
     """The judged boxes of each label, in the order of the labels."""
     result = []
     for name in (label.name for label in space.labels):
-        fits = [box.fit for box in boxes if box.label == name]
-        agreed = sum(box.label == box.called == name for box in boxes)
+        fits = [box["fit"] for box in boxes if box["label"] == name]
+        agreed = sum(box["label"] == box["called"] == name for box in boxes)
         if fits:
             result.append({"label": name, "boxes": len(fits), "agreed": agreed, "fit": float(np.mean(fits))})
     return result
 
 
-def _missing_boxes(image: _Image, min_confidence: float, min_pixels: int) -> list[Finding]:
+def _missing_boxes(image: _Image, min_confidence: float, min_pixels: int) -> list[Row]:
     """Regions that the network surely calls a label of the dataset, where there is no box."""
     answers, confidence = image.prediction.confident_label_indices(image.space)
     boxed = surroundings(image.sample.boxes, 0.0, image.prediction.size)
@@ -212,10 +193,8 @@ def _missing_boxes(image: _Image, min_confidence: float, min_pixels: int) -> lis
 def _look_at(
     model: Model, source: Source, spaces: dict[str, LabelSpace], images: int, min_confidence: float, min_pixels: int
 ) -> tuple[DatasetFindings, dict[str, np.ndarray]]:
-    """The findings of one dataset, and for each other one (labels, other labels + 1) int64 pixels.
-
-    Pixels are counted by their label and by the network's sure answer in the labels of the other dataset; the first
-    column counts those of which it is not sure, or which it takes for nothing of it.
+    """The findings of one dataset, and for each other one (labels, other labels + 1) int64 pixels by label and by the
+    network's sure answer in the labels of the other; the first column counts where it is not sure, or sees none of it.
     """
     space, result, boxes = spaces[source.name], DatasetFindings(), []
     sizes = {name: (len(space.labels), len(other.labels) + 1) for name, other in spaces.items() if name != source.name}
@@ -230,7 +209,7 @@ def _look_at(
         result.images += 1
         result.add((_missing_boxes if sample.mask is None else _disputed)(image, min_confidence, min_pixels))
         judged = _boxes(image) if len(sample.boxes) else []
-        result.add([box for box in judged if box.called != box.label])
+        result.add([box for box in judged if box["called"] != box["label"]])
         boxes += judged
         for other, counts in taken_for.items():
             answers, confidence = image.prediction.confident_label_indices(spaces[other])
@@ -240,7 +219,7 @@ def _look_at(
     return result, taken_for
 
 
-def _conflicts(spaces: dict[str, LabelSpace], dataset: str, other: str, counts: np.ndarray) -> Iterator[dict[str, Any]]:
+def _conflicts(spaces: dict[str, LabelSpace], dataset: str, other: str, counts: np.ndarray) -> Iterator[Row]:
     """Where sure answers in another dataset's labels exclude the own label; `counts` as `_look_at` returns them."""
     for i, j in np.argwhere(counts[:, 1:]).tolist():
         label, called, pixels = spaces[dataset].labels[i], spaces[other].labels[j], int(counts[i, j + 1])

@@ -24,10 +24,8 @@ def box_masks(item: Item, space: LabelSpace) -> dict[str, np.ndarray]:
     sample = read_sample(item)
     labels = to_label_indices(sample.box_ids, space, str(item.image))
     size = (sample.image.shape[0], sample.image.shape[1])
-    shapes: dict[str, list[BoxShape]] = {
-        "coarse": ["rectangle"] * len(labels),
-        "fine": [space.labels[label].shape for label in labels],
-    }
+    own: list[BoxShape] = [space.labels[label].shape for label in labels]
+    shapes: dict[str, list[BoxShape]] = {"coarse": ["rectangle"] * len(labels), "fine": own}
     return {kind: space.native_ids(paint_boxes(sample.boxes, s, labels, size)) for kind, s in shapes.items()}
 
 

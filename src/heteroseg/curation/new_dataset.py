@@ -42,8 +42,8 @@ def read_masked(item: Item) -> tuple[np.ndarray, np.ndarray]:
 def entry_of(label: Label, tree: Taxonomy, **changes) -> LabelEntry:
     """The line of a label in a label space file; `changes` replace some of its fields."""
     nodes = [tree.names[node] for node in tree.cover(label.leaves)]
-    fields = {"id": label.id, "name": label.name, "nodes": nodes or None, "ignore": not nodes, "color": label.color}
-    return LabelEntry(**fields | {"evaluate": label.evaluate} | changes)
+    meaning = {"nodes": nodes or None, "ignore": not nodes}
+    return LabelEntry(**label.model_dump(exclude={"leaves", "shape"}) | meaning | changes)
 
 
 def write_item(out: Path, path: str, item: Item, ids: np.ndarray) -> None:

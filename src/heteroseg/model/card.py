@@ -40,10 +40,6 @@ def read_history(folder: Path) -> dict[str, Any] | None:
     return {"experiment": experiment, "scores": scores["datasets"], "facts": read_json(run / "facts.json", {})}
 
 
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"
-
-
 def _cell(text: object) -> str:
     """Text that cannot end a cell of a Markdown table or become HTML."""
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
@@ -68,7 +64,7 @@ def model_card(model: "Model", license: str | None) -> str:
     )  # fmt: skip
     blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     environment = Environment(loader=PackageLoader("heteroseg"), undefined=StrictUndefined, autoescape=False, **blocks)
-    environment.filters |= {"percent": _percent, "cell": _cell}
+    environment.filters["cell"] = _cell
     parameters = sum(p.numel() for p in model.torch_network.parameters())
     facts = {key: history["facts"][key] for key in VERSIONS if key in history["facts"]}
     values = history | {"facts": facts, "metadata": data.to_yaml(), "license": license, "parameters": parameters}

@@ -23,7 +23,7 @@ def write_audit(out: Path, audit: Audit, facts: dict[str, str], **values: Any) -
         },
         "relations": audit.relations,
         "conflicts": audit.conflicts,
-        "findings": [{k: v for k, v in vars(f).items() if k != "picture"} for f in findings],
+        "findings": [{k: v for k, v in f.items() if k != "picture"} for f in findings],
         "boxes": {name: dataset.boxes for name, dataset in audit.findings.items()},
         "facts": facts,
     }
