@@ -34,18 +34,15 @@ def answers(model: Model, image: np.ndarray) -> np.ndarray:
     """A picture of one image (H, W, 3) uint8 beside the network's answer in each of its label spaces, with legends."""
     prediction = model.predict(image)
     image = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    titled = {"": image}
+    panels = {"": image}
     for space in model.spaces.values():
         label_map = prediction.label_indices(space).repeat(2, 0).repeat(2, 1)
-        titled[f"in the labels of {space.name}"] = picture(image, label_map, space)
-    panels = []
-    for text, panel in titled.items():
-        title = np.full((40, image.shape[1], 3), 255, np.uint8)
-        cv2.putText(title, text, (8, 27), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 0, 0), 1, cv2.LINE_AA)
-        panels.append(np.concatenate([title, panel]))
-    tallest = max(len(p) for p in panels)
-    panels = [cv2.copyMakeBorder(p, 0, tallest - len(p), 0, 12, cv2.BORDER_CONSTANT, value=(255,) * 3) for p in panels]
-    return np.concatenate([np.concatenate(panels[:2], 1), np.concatenate(panels[2:], 1)])
+        panels[f"in the labels of {space.name}"] = picture(image, label_map, space)
+    tiles, tallest = [], max(map(len, panels.values()))
+    for title, panel in panels.items():
+        tile = cv2.copyMakeBorder(panel, 40, tallest - len(panel), 0, 12, cv2.BORDER_CONSTANT, value=(255,) * 3)
+        tiles.append(cv2.putText(tile, title, (8, 27), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 0, 0), 1, cv2.LINE_AA))
+    return np.concatenate([np.concatenate(tiles[:2], 1), np.concatenate(tiles[2:], 1)])
 
 
 def run_demo(wanted: Path, overrides: Sequence[str], log: Callable[[str], None]) -> Path:

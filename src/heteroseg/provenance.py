@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -21,11 +22,9 @@ def _commit() -> str:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")  # of Linux
+    names = re.findall(r"^model name\s*: (.*)", info.read_text() if info.is_file() else "", re.M)
+    return names[0].strip() if names else platform.processor() or platform.machine()
 
 
 def facts(folder: Path | None = None) -> dict[str, str]:

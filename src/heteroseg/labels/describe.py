@@ -1,5 +1,7 @@
 """What a taxonomy or a label space holds, as plain text: checked, and shown whole."""
 
+from collections.abc import Iterator
+
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, find_spec, load_taxonomy, shipped_specs
@@ -25,29 +27,23 @@ def check_spec_file(name: str) -> str:
         return f"{name}: taxonomy {spec.name!r}, {sizes}"
     mapped = int((~spec.ignored).sum())
     unions = sum(len(spec.taxonomy.cover(label.leaves)) > 1 for label in spec.labels)
-    head = (
-        f"{name}: label space {spec.name!r} of taxonomy {spec.taxonomy.name!r}, {len(spec.labels)} labels "
-        f"({mapped} mapped, {unions} unions, {len(spec.labels) - mapped} ignored)"
-    )
+    kinds = f"{mapped} mapped, {unions} unions, {len(spec.labels) - mapped} ignored"
+    head = f"{name}: label space {spec.name!r} of taxonomy {spec.taxonomy.name!r}, {len(spec.labels)} labels ({kinds})"
     return "\n".join([head, *_undeclared(spec)])
 
 
-def _undeclared(space: LabelSpace) -> list[str]:
+def _undeclared(space: LabelSpace) -> Iterator[str]:
     """A note for each label that may also be what others say, where the space does not tell if these are complete."""
     evaluated = [label for label, counts in zip(space.labels, space.evaluated, strict=True) if counts]
-    notes = []
     for i, label in enumerate(space.labels):
         told_apart = label.leaves - space.training_leaves(i)
         narrower = [b for b in evaluated if b.leaves < label.leaves and b.leaves.isdisjoint(told_apart)]
         names = [space.taxonomy.names[n] for b in narrower for n in space.taxonomy.cover(b.leaves)]
         if space.evaluated[i] and names and space.file.coverage.keys().isdisjoint(names):
             coverage = ", ".join(f"{name}: complete" for name in names[:3]) + (", ..." if names[3:] else "")
-            notes.append(
-                f"  note: training takes {label.name!r} for all that may also be "
-                f"{narrower[0].name!r}{' and others' if len(narrower) > 1 else ''}; "
-                f"if these are labelled wherever they occur, add 'coverage: {{{coverage}}}'"
-            )
-    return notes
+            others = f"{narrower[0].name!r}{' and others' if narrower[1:] else ''}"
+            told = f"if these are labelled wherever they occur, add 'coverage: {{{coverage}}}'"
+            yield f"  note: training takes {label.name!r} for all that may also be {others}; {told}"
 
 
 def show_spec_file(name: str) -> str:

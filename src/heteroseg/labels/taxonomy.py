@@ -75,10 +75,9 @@ class Taxonomy:
 
     def index(self, name: str) -> int:
         """Node number of a name; an unknown name raises HeterosegError with the nearest known one."""
-        try:
-            return self._index[name]
-        except KeyError:
-            raise HeterosegError(f"taxonomy {self.name!r} has no node {name!r}{nearest(name, self.names)}") from None
+        if name not in self:
+            raise HeterosegError(f"taxonomy {self.name!r} has no node {name!r}{nearest(name, self.names)}")
+        return self._index[name]
 
     def same_tree(self, other: "Taxonomy") -> bool:
         """Whether the nodes are the same; colours, descriptions and void logits may differ."""
