@@ -47,7 +47,7 @@ def read_label_list(path: Path | str, id_field: str = "id", table: str | None = 
     if id_field != "id" and id_field not in fields:
         hint = nearest(id_field, fields)
         raise HeterosegError(f"{path}: there is no field {id_field!r}{hint}; it has {', '.join(fields)}")
-    return _join(path, [_label(path, position, row, id_field) for position, row in enumerate(rows)])
+    return _join(path, [_label(f"{path}: label {i + 1}", i, row, id_field) for i, row in enumerate(rows)])
 
 
 def _join(path: Path, labels: Sequence[Listed]) -> list[Listed]:
@@ -78,7 +78,7 @@ def _join(path: Path, labels: Sequence[Listed]) -> list[Listed]:
     return result
 
 
-def _label(path: Path, position: int, row: dict[str, Any], id_field: str) -> Listed:
+def _label(where: str, position: int, row: dict[str, Any], id_field: str) -> Listed:
     """The label of one row; its position is its id where the row has no field for it."""
     name = str(row.get("readable") or row.get("name") or "").strip()
     number = row.get(id_field, position)
@@ -86,13 +86,13 @@ def _label(path: Path, position: int, row: dict[str, Any], id_field: str) -> Lis
         number = int(number)
     if not name or type(number) is not int:
         what = "a name" if not name else f"a whole number as {id_field!r}"
-        raise HeterosegError(f"{path}: label {position + 1}: expected {what}, found {row!r:.90}; correct the row")
+        raise HeterosegError(f"{where}: expected {what}, found {row!r:.90}; correct the row")
     groups = _groups(row)
     unused = number == 255 and id_field != "id"  # training ids call what is not trained 255
     void = "void" in groups and row.get("evaluate") is not True
     ignore = _true(row.get("ignore")) or name.lower().replace("_", " ") in VOID or void or unused
     evaluate = not _true(row.get("ignoreInEval")) and row.get("evaluate", True) is not False
-    color, groups = _color(path, position, row), () if ignore else groups
+    color, groups = _color(where, row), () if ignore else groups
     return Listed(id=number, name=name, color=color, groups=groups, ignore=ignore, evaluate=evaluate)
 
 
@@ -108,7 +108,7 @@ def _true(value: Any) -> bool:
     return value is True or str(value).lower() in ("true", "yes")
 
 
-def _color(path: Path, position: int, row: dict[str, Any]) -> Color | None:
+def _color(where: str, row: dict[str, Any]) -> Color | None:
     value = row.get("color", row.get("colour"))
     if value is None and {"r", "g", "b"} <= row.keys():
         value = [row["r"], row["g"], row["b"]]
@@ -119,7 +119,6 @@ def _color(path: Path, position: int, row: dict[str, Any]) -> Color | None:
     parts = value.replace(",", " ").split() if isinstance(value, str) else list(value)
     if len(parts) == 3 and all(str(p).strip().isdecimal() and int(p) < 256 for p in parts):
         return (int(parts[0]), int(parts[1]), int(parts[2]))
-    where = f"{path}: label {position + 1}"
     raise HeterosegError(f"{where}: expected a colour of three numbers to 255, found {value!r:.40}")
 
 
@@ -190,15 +189,14 @@ def _python_rows(path: Path, text: str) -> list[dict[str, Any]]:
         module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError) as error:
         raise HeterosegError(f"{path}: not valid Python, {error}") from None
-    calls = [n for n in ast.walk(module) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+    calls = [(n.func.id, n) for n in ast.walk(module) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
     fields, rows = CITYSCAPES, []
-    calls.sort(key=lambda call: (call.func.id == "Label", call.lineno))  # type: ignore[attr-defined]
-    for call in calls:
+    for function, call in sorted(calls, key=lambda pair: (pair[0] == "Label", pair[1].lineno)):
         try:
-            if call.func.id == "namedtuple" and len(call.args) == 2:  # type: ignore[attr-defined]
+            if function == "namedtuple" and len(call.args) == 2:
                 names = ast.literal_eval(call.args[1])
                 fields = names.replace(",", " ").split() if isinstance(names, str) else [str(name) for name in names]
-            elif call.func.id == "Label":  # type: ignore[attr-defined]
+            elif function == "Label":
                 row = dict(zip(fields, map(ast.literal_eval, call.args), strict=False))
                 rows.append(row | {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg})
         except (ValueError, TypeError, SyntaxError):

@@ -59,10 +59,8 @@ def subclasses(label: Label, fine: LabelSpace) -> list[Label]:
     """The labels of `fine` that lie in `label` and are not all of it. Raises HeterosegError if there are none."""
     inside = [other for other in fine.labels if other.leaves and other.leaves < label.leaves]
     if not inside:
-        raise HeterosegError(
-            f"label space {fine.name!r} has no label inside {label.name!r}, so there is no subclass to propose; "
-            "name a finer one with --labels"
-        )
+        told = f"has no label inside {label.name!r}, so there is no subclass to propose; name a finer one with --labels"
+        raise HeterosegError(f"label space {fine.name!r} {told}")
     return inside
 
 
@@ -143,10 +141,8 @@ def find_regions(
         rows += [row for row, _ in part]
         _write_sheet(out / f"sheet-{sheets:03d}.jpg", [tile for _, tile in part])
     if not rows:
-        raise HeterosegError(
-            f"datasets.{source.name}: no image has a region of {name!r} with {min_pixels} pixels or more; lower "
-            "--least, or choose another --label"
-        )
+        none = f"no image has a region of {name!r} with {min_pixels} pixels or more"
+        raise HeterosegError(f"datasets.{source.name}: {none}; lower --least, or choose another --label")
     entries = _subclass_entries(source.space, fine, choices)
     about = {"dataset": source.name, "label": name, "least": min_pixels, "subclasses": entries}
     review = ReviewFile(**about, model=model.name, model_digest=model.digest)

@@ -142,14 +142,11 @@ def relabel(
     require_tree_of(model, source, "relabel with")
     choice = np.array([len(choices(label, fine)) > 1 for label in coarse.labels] + [False])
     if not choice.any():
-        raise HeterosegError(
-            f"label space {fine.name!r} divides no label of {coarse.name!r}, so there is nothing to refine; "
-            "name a finer one with --labels"
-        )
+        told = f"divides no label of {coarse.name!r}, so there is nothing to refine; name a finer one with --labels"
+        raise HeterosegError(f"label space {fine.name!r} {told}")
     require_empty(out)
     space, kept = combined_space(coarse, fine, f"{source.name}-{fine.name}")
-    true_items = _items_by_name(truth, fine)
-    curve = Curve(fine, min_confidence) if truth else None
+    curve, true_items = Curve(fine, min_confidence), _items_by_name(truth, fine)
     counts = np.zeros((2, len(coarse.labels) + 1), np.int64)
     items = items_by_path(source)
     for path, item in items:
@@ -159,7 +156,7 @@ def relabel(
         accepted = (labels >= 0) & (confidence >= min_confidence)
         write_item(out, path, item, np.where(accepted, fine.ids[labels], kept[given]))
         counts += count_pairs(accepted.ravel(), given.ravel() + 1, counts.shape)
-        if curve is not None and item.name in true_items:
+        if item.name in true_items:
             true = _true_labels(true_items[item.name], fine, item, given.shape)
             curve.add(labels, confidence, np.where(given >= 0, true, -1), choice[given])
     log(f"{source.name}: {len(items)} images")
@@ -167,7 +164,7 @@ def relabel(
     pixels = {label.name: {"kept": n, "refined": m} for label, (n, m) in by_label if label.leaves}
     facts = {"dataset": source.name, "labels": fine.name, "confidence": min_confidence}
     write_json(out / "relabel.json", facts | {"model": model.name, "model_digest": model.digest, "pixels": pixels})
-    if curve is not None:
+    if truth is not None:
         log(curve.table())
     finish_dataset(source, out, space, log)
 

@@ -38,10 +38,9 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
     """
     begun, log, facts = run / "experiment.json", run / "log.csv", read_json(run / "facts.json", {})
     if not begun.is_file():
-        raise HeterosegError(
-            f"{run}: expected a RUN folder with experiment.json, found {'none' if run.is_dir() else 'no such folder'}; "
-            "`heteroseg train` writes one"
-        )
+        what = "none" if run.is_dir() else "no such folder"
+        told = f"expected a RUN folder with experiment.json, found {what}; `heteroseg train` writes one"
+        raise HeterosegError(f"{run}: {told}")
     experiment, folder = load_experiment(data or begun)
     folder = folder if data else Path(facts.get("paths start at") or run.resolve())
     model = load(run / "last", "cuda" if torch.cuda.is_available() else "cpu")

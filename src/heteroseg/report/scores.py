@@ -1,6 +1,5 @@
 """What an evaluation says about classes, about nodes of the tree, and about what is taken for what."""
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -92,18 +91,16 @@ def decisions(counts: np.ndarray, space: LabelSpace) -> list[dict[str, Any]]:
     Errors near the root are confusions across branches, those at the deepest nodes are between siblings.
     """
     tree = space.taxonomy
-    came: Counter[int] = Counter()
-    wrong: Counter[int] = Counter()
+    came, wrong = np.zeros((2, len(tree)), np.int64)
     for true, predicted in np.argwhere(counts[:, :-1]).tolist():
-        pixels = int(counts[true, predicted])
-        node = junction(space, true, predicted)[0]
+        pixels, node = counts[true, predicted], junction(space, true, predicted)[0]
         passed = tree.path(_owner(space, true))[:-1]  # nodes at which this truth has to be decided further
         steps = {*passed[: tree.depths[node] + 1]}
         if true != predicted:
             wrong[node] += pixels
             steps.add(node)
-        came.update(dict.fromkeys(steps, pixels))
-    total = wrong.total()
+        came[list(steps)] += pixels
+    total = wrong.sum()
     return [
         {
             "node": tree.names[n],
@@ -113,8 +110,8 @@ def decisions(counts: np.ndarray, space: LabelSpace) -> list[dict[str, Any]]:
             "rate": wrong[n] / came[n],
             "share": wrong[n] / total if total else 0.0,
         }
-        for n in sorted(came, key=lambda n: (-wrong[n], n))
-        if tree.classifier_of[n] >= 0
+        for n in np.argsort(-wrong, kind="stable").tolist()
+        if came[n] and tree.classifier_of[n] >= 0
     ]
 
 
