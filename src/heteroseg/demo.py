@@ -10,10 +10,9 @@ import numpy as np
 
 from heteroseg.datasets import read_image
 from heteroseg.datasets.encoding import write_image
-from heteroseg.evaluation.table import score_table
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import SPECS, read_text, write_text
+from heteroseg.files import SPECS, fill_template, read_text, write_text
 from heteroseg.inference.files import picture, predict_files
 from heteroseg.labels.space import own_space
 from heteroseg.model.model import Model, load
@@ -73,6 +72,6 @@ def run_demo(wanted: Path, overrides: Sequence[str], log: Callable[[str], None])
     report_run(out / "run", page, title="heteroseg demo")
     stage("done")
     log("")
-    log(score_table(result))
+    log(fill_template("scores.txt", result))
     log(f"\nmodel:       {out / 'run' / 'best'}\npredictions: {out / 'predictions'}\nreport:      {page.resolve()}")
     return page

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -254,3 +254,18 @@ def read_json(path: Path, missing: Any = None) -> Any:
 
 def write_json(path: Path | str, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def fill_template(name: str, values: Mapping[str, Any], **filters: Callable) -> str:
+    """The text of a template of the package; a value that is missing raises.
+
+    Pages (.html) escape the values, tables (.txt) do not end in a newline.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    page, loader = name.endswith(".html"), PackageLoader("heteroseg")
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": name.endswith(".md")}
+    environment = Environment(loader=loader, undefined=StrictUndefined, autoescape=page, **blocks)
+    environment.filters |= filters
+    text = environment.get_template(name).render(values)
+    return text.rstrip("\n") if name.endswith(".txt") else text

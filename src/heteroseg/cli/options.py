@@ -103,10 +103,10 @@ def log(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def tell(table: str, figures: Any, file: Path | None) -> None:
-    """Print a table, and write its figures to a JSON file where one is wanted."""
-    print(table)
-    if file:
-        from heteroseg.files import write_json
+def tell(template: str, figures: dict[str, Any], file: Path | None) -> None:
+    """Print figures as the table that `template` makes of them, and write them to a JSON file where one is wanted."""
+    from heteroseg.files import fill_template, write_json
 
+    print(fill_template(template, figures))
+    if file:
         write_json(file, figures)

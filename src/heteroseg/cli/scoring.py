@@ -12,11 +12,10 @@ from heteroseg.errors import HeterosegError, nearest
 def evaluate(args: argparse.Namespace) -> None:
     splits = ("train", "val") if args.report else ("val",)
     experiment, sources = open_experiment(args.data, args.overrides, splits)
-    from heteroseg.evaluation.table import score_table
 
     model = heteroseg.load(args.model, args.device)
     result = heteroseg.evaluate(model, sources, args.limit, lambda name: log(f"evaluating {name}"), args.back_off)
-    tell(score_table(result), result, args.json)
+    tell("scores.txt", result, args.json)
     if args.report:
         from heteroseg.report.page import write_report
         from heteroseg.report.run import evaluation_contents
@@ -41,7 +40,7 @@ def calibrate(args: argparse.Namespace) -> None:
 
     model = heteroseg.load(args.model, args.device)
     result = temperatures.calibrate(model, sources, args.limit, lambda name: log(f"reading {name}"))
-    tell(temperatures.calibration_table(result), result, args.json)
+    tell("calibration.txt", result, args.json)
     if args.out:
         by_name = {name: entry["temperature"] for name, entry in result["classifiers"].items()}
         save_model(temperatures.calibrated(model, by_name), args.out)
@@ -52,11 +51,11 @@ def novelty(args: argparse.Namespace) -> None:
     hold_out = heteroseg.load_experiment(args.data, args.overrides)[0].hold_out
     # what was ignored in training is what is looked for now
     _, sources = open_experiment(args.data, [*args.overrides, "hold_out=[]"], ("val",))
-    from heteroseg.evaluation.novelty import judge_novelty, novelty_table
+    from heteroseg.evaluation.novelty import judge_novelty
 
     model = heteroseg.load(args.model, args.device)
     result = judge_novelty(model, sources, hold_out, args.limit, lambda name: log(f"reading {name}"))
-    tell(novelty_table(result), result, args.json)
+    tell("novelty.txt", result, args.json)
 
 
 def bench(args: argparse.Namespace) -> None:
@@ -67,7 +66,7 @@ def bench(args: argparse.Namespace) -> None:
     from heteroseg.datasets import read_image
     from heteroseg.experiment.config import PRESETS
     from heteroseg.export.bench import bench as run
-    from heteroseg.export.bench import in_runtime, table
+    from heteroseg.export.bench import in_runtime
     from heteroseg.export.random_model import random_model, scenes
 
     preset, size = args.preset, args.size
@@ -85,7 +84,7 @@ def bench(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = in_runtime(model, args.runtime, args.precision, size, Path(folder))
         result = run(model, scenes(1, size)[0] if image is None else image, args.labels, args.threads, args.repeats)
-    tell(table(result), result, args.json)
+    tell("bench.txt", result, args.json)
 
 
 def size(text: str) -> tuple[int, int]:

@@ -19,9 +19,9 @@ def train(args: argparse.Namespace) -> None:
     experiment, folder = heteroseg.load_experiment(args.experiment, args.overrides)
     result = heteroseg.train(experiment, folder, args.out, args.resume)
     if result is not None:
-        from heteroseg.evaluation.table import score_table
+        from heteroseg.files import fill_template
 
-        print(score_table(result))
+        print(fill_template("scores.txt", result))
         write_run_report(args.out, args.out / "report.html")
         print(f"run: {args.out} (MODEL: {args.out}/best and {args.out}/last)")
 

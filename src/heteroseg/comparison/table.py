@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from heteroseg.experiment.config import Experiment
-from heteroseg.files import write_json, write_text, written
+from heteroseg.files import fill_template, write_json, write_text, written
 from heteroseg.provenance import facts
 
 METRICS = {
@@ -103,11 +102,8 @@ def markdown(table: dict[str, Any]) -> str:
     datasets = {name: dataset_rows(table, name) for name in dataset_names(table)}
     ours, others = table.get("hierarchical"), {way: row for way, row in table.items() if way != "hierarchical"}
     gains = {way: [_gain(ours, row, d) for d in datasets] for way, row in others.items()} if ours else {}
-    pages = Environment(
-        loader=PackageLoader("heteroseg"), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
-    pages.filters["spread_text"] = spread_text
-    return pages.get_template("comparison.md").render(datasets=datasets, sizes=sizes_and_times(table), gains=gains)
+    values = {"datasets": datasets, "sizes": sizes_and_times(table), "gains": gains}
+    return fill_template("comparison.md", values, spread_text=spread_text)
 
 
 def _gain(ours: dict[str, Any], other: dict[str, Any], dataset: str) -> str:

@@ -75,15 +75,3 @@ def judge_novelty(
             f"no val image has pixels of a label for {', '.join(nodes)} alone; name nodes that a dataset labels"
         )
     return {"hold_out": list(nodes), "datasets": result}
-
-
-def novelty_table(result: dict[str, Any]) -> str:
-    """The figures as text."""
-    lines = [f"{'dataset':<18}{'score':<14}{'AUROC':>7}{'FPR95':>8}   by label"]
-    for name, entry in result["datasets"].items():
-        for score, row in entry["scores"].items():
-            labels = ", ".join(f"{label} {auroc:.3f}" for label, auroc in row["labels"].items())
-            lines.append(f"{name:<18}{score:<14}{row['auroc']:>7.3f}{row['fpr95']:>8.3f}   {labels}")
-        for label, kin in entry["parent"].items():
-            lines.append(f"{name:<18}{label}: {100 * kin['share']:.1f} % of its pixels are seen as {kin['parent']!r}")
-    return "\n".join(lines)

@@ -121,8 +121,8 @@ def hierarchical(counts: np.ndarray, space: LabelSpace) -> dict[str, float | Non
     for i in np.flatnonzero(space.evaluated):
         label = space.labels[i].leaves
         heights = np.min([ancestor_error(tree, np.full(len(tree), n), every) for n in tree.cover(label)], 0)
-        consistent = [leaves <= label or label <= leaves for leaves in under]
-        sums += np.array([heights, every >= 0, space.by_node != -2, space.by_node == i, consistent]) @ counts[i]
+        agrees = [leaves <= label or label <= leaves for leaves in under]
+        sums += np.array([heights, every >= 0, space.by_node != -2, space.by_node == i, agrees]) @ counts[i]
     steps, total, covered, right, consistent = sums.tolist()
     shares = {"ancestor_error": (steps, total), "coverage": (covered, total), "accuracy": (right, covered)}
     shares["consistent"] = (consistent, total)

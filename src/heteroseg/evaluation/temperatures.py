@@ -145,18 +145,3 @@ def calibrated(model: Model, temperatures: dict[str, float]) -> Model:
     total = {name: t * model.temperatures.get(name, 1.0) for name, t in new.items()}
     total = {name: t for name, t in total.items() if t != 1}
     return Model(model.name, network, tree, model.spaces, model.config, model.decision, temperatures=total)
-
-
-def calibration_table(result: dict[str, Any]) -> str:
-    """The figures as text, before -> after."""
-    lines = [f"{'classifier':<24}{'pixels':>9}{'temperature':>13}   nll             ECE"]
-    for name, e in result["classifiers"].items():
-        figures = [f"{e[k][0]:.3f} -> {e[k][1]:.3f}" for k in ("nll", "ece") if k in e]
-        figures = figures or ["too few pixels, or none decided wrong"]
-        lines.append(f"{name:<24}{e['pixels']:>9}{e['temperature']:>13.3f}   {'  '.join(figures)}")
-    lines.append(f"{'dataset':<24}labels' ECE       AURC              acc")
-    for name, e in result["datasets"].items():
-        lines.append(f"{name:<24}" + "   ".join(f"{e[k][0]:.3f} -> {e[k][1]:.3f}" for k in ("ece", "aurc", "acc")))
-        parts = [f"{share} %: {100 * e['risk'][1][share // 5 - 1]:.1f} %" for share in (25, 50, 75, 100)]
-        lines.append(f"{'':<24}wrong among the surest " + ", ".join(parts))
-    return "\n".join(lines)

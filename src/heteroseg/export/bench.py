@@ -133,17 +133,3 @@ def bench(model: Model, image: np.ndarray, labels: str, threads: int = 2, repeat
         "labels_found": len(np.unique(ids)),
         "mixed_cells": mixed_cells(logits, model),
     }
-
-
-def table(result: dict[str, Any]) -> str:
-    """The result as text."""
-    lines = [
-        f"{result['fps']:.1f} fps, {result['ms']:.1f} ms a frame of {result['size'][0]}x{result['size'][1]} "
-        f"({' + '.join(result['counted'])}), {result['classes']} classes, {result['runtime']} {result['precision']}, "
-        f"{result['head']} head, {result['threads']} threads",
-        f"{'stage':<12}{'median ms':>10}{'p10':>8}{'p90':>8}{'min':>8}",
-    ]
-    for name, times in result["spread_ms"].items():
-        lines.append(f"{name:<12}{times['median']:>10.2f}{times['p10']:>8.2f}{times['p90']:>8.2f}{times['min']:>8.2f}")
-    lines.append(", ".join(f"{name} {result['facts'][name]}" for name in ("date", "commit", "machine", "torch")))
-    return "\n".join(lines)

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
-from heteroseg.files import read_json
+from heteroseg.files import fill_template, read_json
 
 if TYPE_CHECKING:
     from heteroseg.model.model import Model
@@ -62,10 +61,7 @@ def model_card(model: "Model", license: str | None) -> str:
         tags=["semantic-segmentation", "hierarchical-classification"],
         model_name=model.name if results else None, eval_results=results or None,
     )  # fmt: skip
-    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    environment = Environment(loader=PackageLoader("heteroseg"), undefined=StrictUndefined, autoescape=False, **blocks)
-    environment.filters["cell"] = _cell
     parameters = sum(p.numel() for p in model.torch_network.parameters())
     facts = {key: history["facts"][key] for key in VERSIONS if key in history["facts"]}
     values = history | {"facts": facts, "metadata": data.to_yaml(), "license": license, "parameters": parameters}
-    return environment.get_template("card.md").render(values, model=model)
+    return fill_template("card.md", values | {"model": model}, cell=_cell)

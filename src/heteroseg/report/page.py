@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from heteroseg.files import write_text, yaml_text
+from heteroseg.files import fill_template, write_text, yaml_text
 from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
@@ -53,10 +52,7 @@ def percent(value: float | None) -> str:
 
 def write_page(path: Path, template: str, **values: Any) -> None:
     """Fill a template of the package in; texts are escaped, and a value that is missing raises."""
-    loader = PackageLoader("heteroseg")
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"percent": percent, "share": pictures.share_text, "yaml": yaml_text}
-    write_text(path, pages.get_template(template).render(values))
+    write_text(path, fill_template(template, values, percent=percent, share=pictures.share_text, yaml=yaml_text))
 
 
 def _matrix(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
