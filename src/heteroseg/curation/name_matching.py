@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from heteroseg.files import read_yaml
+from heteroseg.files import SPECS, read_yaml
 
 SAME, KIND, PART, RELATED, SPELLING, MEANING = 1.0, 0.75, 0.6, 0.4, 0.6, 0.4
 FARTHER = 0.9  # factor for each further step of `broader`
@@ -25,7 +25,7 @@ NEAR = 0.4  # least cosine of word vectors that counts
 @cache
 def words() -> dict[str, Any]:
     """The shipped table, specs/words.yaml, with the phrase that stands for each phrase as `same`."""
-    data = read_yaml(Path(__file__).parents[1] / "specs" / "words.yaml").data
+    data = read_yaml(SPECS / "words.yaml").data
     return data | {"same": {phrase: line[0] for line in data["same"] for phrase in line}}
 
 

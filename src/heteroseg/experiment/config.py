@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from heteroseg.errors import HeterosegError
-from heteroseg.files import Document, read_yaml
+from heteroseg.files import SPECS, Document, read_yaml
 
 
 class Strict(BaseModel):
@@ -53,7 +53,7 @@ class ModelConfig(Strict):
     void: bool = Field(False, description="the paper's void logit in every classifier")
 
 
-_PRESETS = read_yaml(Path(__file__).parents[1] / "specs" / "presets.yaml").data
+_PRESETS = read_yaml(SPECS / "presets.yaml").data
 PRESETS = {name: ModelConfig(**options) for name, options in _PRESETS.items()}
 
 

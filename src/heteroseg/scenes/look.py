@@ -1,17 +1,16 @@
 """What scenes are drawn with, read from specs/scenes.yaml: colours, lights, shapes, signs and concepts."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from heteroseg.files import read_yaml
+from heteroseg.files import SPECS, read_yaml
 
 Color = Sequence[float] | np.ndarray
 OTHER_SIGN = "traffic sign (front)"  # an inner node: a front sign that is none of the annotated types
 
-_LOOK = read_yaml(Path(__file__).parents[1] / "specs" / "scenes.yaml").data
+_LOOK = read_yaml(SPECS / "scenes.yaml").data
 BLACK, GREY, STEEL, BLUE, GLASS, SKIN = map(_LOOK["colors"].get, ("black", "grey", "steel", "blue", "glass", "skin"))
 PAINTS, WALLS, BODIES, GLYPHS = (_LOOK[key] for key in ("paints", "walls", "bodies", "glyphs"))
 LIGHTS = [SimpleNamespace(**light) for light in _LOOK["lights"]]
