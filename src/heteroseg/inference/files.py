@@ -88,10 +88,8 @@ def native_ids(label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
     """(H, W) native ids of a label map: uint8 where all ids of the space fit, else uint16."""
     ids = space.native_ids(label_indices)
     if ids.dtype == np.int64:
-        raise HeterosegError(
-            f"label space {space.name!r}: id {max(*space.ids, space.outside)} does not fit into a 16-bit PNG; choose a "
-            "space of smaller ids"
-        )
+        told = "does not fit into a 16-bit PNG; choose a space of smaller ids"
+        raise HeterosegError(f"label space {space.name!r}: id {max(*space.ids, space.outside)} {told}")
     return ids
 
 

@@ -272,10 +272,8 @@ def find_spec(kind: str, name: str, beside: Path | None = None) -> Document:
         return read_yaml((beside or Path()) / name)
     shipped = shipped_specs(kind)
     if name not in shipped:
-        raise HeterosegError(
-            f"there is no shipped file {name!r} in {kind}{nearest(name, shipped)}; "
-            f"shipped are {', '.join(shipped)}; a file of your own is named with its ending .yaml"
-        )
+        told = f"shipped are {', '.join(shipped)}; a file of your own is named with its ending .yaml"
+        raise HeterosegError(f"there is no shipped file {name!r} in {kind}{nearest(name, shipped)}; {told}")
     return parse_yaml(read_text(SPECS / kind / f"{name}.yaml"), Path(f"{name}.yaml"))
 
 

@@ -17,10 +17,8 @@ def parse_name(name: str) -> tuple[str, str | None]:
     """'hf://owner/name' or 'hf://owner/name@revision' (the prefix may be left out) to repository and revision."""
     match = _NAME.fullmatch(name.removeprefix(PREFIX))
     if match is None:
-        raise HeterosegError(
-            f"{name}: expected the name of a model on a hub, as hf://owner/name or hf://owner/name@revision; "
-            "a folder is named without hf://"
-        )
+        told = "expected the name of a model on a hub, as hf://owner/name or hf://owner/name@revision"
+        raise HeterosegError(f"{name}: {told}; a folder is named without hf://")
     return match["repo"], match["revision"]
 
 

@@ -89,10 +89,8 @@ class Model:
         text = str(name)
         if isinstance(name, str) and not text.startswith((PREFIX, "/", ".", "~")) and text.count("/") == 1:
             if Path(text).exists():
-                raise HeterosegError(
-                    f"{text}: could be a model on the hub or the folder of that name here; "
-                    f"write {PREFIX}{text} or ./{text}"
-                )
+                told = "could be a model on the hub or the folder of that name here"
+                raise HeterosegError(f"{text}: {told}; write {PREFIX}{text} or ./{text}")
             text = PREFIX + text
         folder = download(text, revision, **options) if text.startswith(PREFIX) else Path(text).expanduser()
         return load(folder, device)
@@ -149,10 +147,8 @@ class Model:
             return self.spaces.get(name) or own_space(self.taxonomy)
         if name.endswith((".yaml", ".yml")):
             return load_label_space(name, self.taxonomy)
-        raise HeterosegError(
-            f"the model has no label space {name!r}{nearest(name, names)}; it has {', '.join(names)}; "
-            "a label space of your own is named by its path, ending .yaml"
-        )
+        told = f"it has {', '.join(names)}; a label space of your own is named by its path, ending .yaml"
+        raise HeterosegError(f"the model has no label space {name!r}{nearest(name, names)}; {told}")
 
     def plan(self, space: str | LabelSpace | None, ids: bool = False) -> Plan:
         """The tables for decisions in a label space (None: nodes), worked out once."""
@@ -276,8 +272,7 @@ def _placed(network: Network, device: str | torch.device) -> Network:
     try:
         return network.to(device)
     except (RuntimeError, AssertionError) as error:  # no such device, none in this machine, or not built for it
-        devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise HeterosegError(
-            f"device {str(device)!r} cannot be used, {str(error).splitlines()[0].rstrip('.')}; "
-            f"this machine has {', '.join(devices)}"
-        ) from None
+        reason = str(error).splitlines()[0].rstrip(".")
+        devices = ", ".join(["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))])
+        told = f"device {str(device)!r} cannot be used, {reason}; this machine has {devices}"
+        raise HeterosegError(told) from None
