@@ -6,10 +6,9 @@ from typing import Any
 from pydantic import BaseModel
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from heteroseg.errors import HeterosegError
 from heteroseg.files import yaml_text
 from heteroseg.labels.space import LabelSpaceFile
-from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
+from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy, shipped_specs
 
 
 def _text(file: BaseModel, parts: dict[str, Any], comments: Sequence[str]) -> str:
@@ -48,7 +47,4 @@ def space_yaml(
 
 def is_shipped(tree: Taxonomy) -> bool:
     """Whether the package ships this very tree under its name."""
-    try:
-        return load_taxonomy(tree.name).same_tree(tree)
-    except HeterosegError:
-        return False
+    return tree.name in shipped_specs("taxonomies") and load_taxonomy(tree.name).same_tree(tree)

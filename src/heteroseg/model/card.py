@@ -56,11 +56,9 @@ def model_card(model: "Model", license: str | None) -> str:
             if d[key] is not None:
                 metric = {"metric_type": kind, "metric_name": title, "metric_value": round(100 * d[key], 2)}
                 results.append(EvalResult(task_type="image-segmentation", **place, **metric))
-    data = ModelCardData(
-        license=license, library_name="heteroseg", pipeline_tag="image-segmentation",
-        tags=["semantic-segmentation", "hierarchical-classification"],
-        model_name=model.name if results else None, eval_results=results or None,
-    )  # fmt: skip
+    about: dict[str, Any] = {"license": license, "library_name": "heteroseg", "pipeline_tag": "image-segmentation"}
+    about |= {"model_name": model.name, "eval_results": results} if results else {}
+    data = ModelCardData(tags=["semantic-segmentation", "hierarchical-classification"], **about)
     parameters = sum(p.numel() for p in model.torch_network.parameters())
     facts = {key: history["facts"][key] for key in VERSIONS if key in history["facts"]}
     values = history | {"facts": facts, "metadata": data.to_yaml(), "license": license, "parameters": parameters}

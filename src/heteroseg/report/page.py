@@ -156,6 +156,7 @@ def write_report(path: Path, contents: Contents) -> None:
     """Write the page."""
     width, tree = widest(len(contents.examples)), contents.taxonomy
     scores = scores_by_node(tree, contents.evaluation, contents.spaces)
+    labels = {name: space.labels for name, space in contents.spaces.items()}
     write_page(
         path,
         "report.html",
@@ -164,9 +165,7 @@ def write_report(path: Path, contents: Contents) -> None:
         datasets=[_dataset_view(n, entry, contents, width) for n, entry in contents.evaluation["datasets"].items()],
         scores_of=scores,
         scored=any(scores),
-        labelled={
-            name: {n for b in space.labels for n in tree.cover(b.leaves)} for name, space in contents.spaces.items()
-        },
+        labelled={name: {n for label in own for n in tree.cover(label.leaves)} for name, own in labels.items()},
         charts=_training_charts(contents),
         world=_world(contents, scores),
     )
