@@ -176,16 +176,17 @@ def test_the_schema_names_what_comes(client, photo):
 
 def test_a_body_that_does_not_come_keeps_its_place_only_for_the_time_limit(tiny_model, photo):
     limits = Limits(waiting=1, seconds=1)
-    service = build_service({"tiny": tiny_model}, Turns(limits))
+    app = build_app({"tiny": tiny_model}, limits)
 
     async def sent(receive) -> tuple[int, str]:
-        scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": []}
+        headers = [(b"host", b"localhost")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": headers}
         messages: list = []
 
         async def send(message):
             messages.append(message)
 
-        await service(scope, receive, send)
+        await app(scope, receive, send)
         return messages[0]["status"], messages[1]["body"].decode()
 
     async def never():
