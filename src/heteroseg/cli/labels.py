@@ -67,8 +67,8 @@ def data_check(args: argparse.Namespace) -> None:
 
 def data_audit(args: argparse.Namespace) -> None:
     experiment, sources = open_experiment(args.experiment, args.overrides)
-    from heteroseg.curation.audit import audit, audit_table
-    from heteroseg.files import require_empty
+    from heteroseg.curation.audit import audit
+    from heteroseg.files import fill_template, require_empty
     from heteroseg.provenance import facts
     from heteroseg.report.audit import write_audit
 
@@ -78,19 +78,21 @@ def data_audit(args: argparse.Namespace) -> None:
     told = facts() | ({"model": f"{model.name}, weights {model.digest}"} if model else {})
     limits = {"min_confidence": args.min_confidence, "min_pixels": args.min_pixels}
     write_audit(args.out, result, told, title=f"Annotation of {experiment.name}", sources=sources, **limits)
-    print(audit_table(result))
+    print(fill_template("audit.txt", vars(result)))
     print(f"page: {args.out / 'audit.html'}")
 
 
 def masks_draw(args: argparse.Namespace) -> None:
     _, sources = open_experiment(args.experiment, args.overrides)
-    from heteroseg.curation.box_masks import agreement, agreement_table, write_box_masks
+    from heteroseg.curation.box_masks import agreement, write_box_masks
     from heteroseg.experiment.sources import source_named
+    from heteroseg.files import fill_template
 
     source = source_named(sources, args.dataset)
     write_box_masks(source, args.out, print)
     if args.compare:
-        print(agreement_table(agreement([*source.train, *source.val], source.space)))
+        labels = agreement([*source.train, *source.val], source.space)
+        print(fill_template("agreement.txt", {"labels": labels}))
 
 
 def relabel(args: argparse.Namespace) -> None:

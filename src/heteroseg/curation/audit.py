@@ -255,17 +255,3 @@ def audit(
             result.conflicts += _conflicts(spaces, source.name, other, counts)
     result.conflicts.sort(key=lambda conflict: -conflict["share"])
     return result
-
-
-def audit_table(audit: Audit) -> str:
-    """What an audit found, one line for each dataset."""
-    lines = []
-    for name, splits in audit.counts.items():
-        parts = [f"{c.total} {split} images" for split, c in splits.items()]
-        parts.append(f"{sum(len(c.faults) for c in splits.values())} faults")
-        if name in audit.findings:
-            n = audit.findings[name].totals
-            parts.append(f"{n['region']} regions and {n['box']} boxes in dispute, {n['no box']} seen without a box")
-        lines.append(f"{name}: {', '.join(parts)}")
-    conflicts = f", {len(audit.conflicts)} seen at odds" * bool(audit.findings)
-    return "\n".join([*lines, f"{len(audit.relations)} pairs of labels with names at odds{conflicts}"])

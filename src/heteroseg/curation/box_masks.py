@@ -61,13 +61,3 @@ def agreement(items: Sequence[Item], space: LabelSpace) -> dict[str, tuple[float
     if not result:
         raise HeterosegError(f"label space {space.name!r}: there are no masks for scoring to compare the boxes with")
     return result
-
-
-def agreement_table(agreements: dict[str, tuple[float, int]]) -> str:
-    """One line a label, the worst first, and the mean."""
-    width = max(map(len, agreements))
-    rows = sorted(agreements.items(), key=lambda pair: pair[1][0])
-    lines = [f"{name:<{width}}  IoU {iou:.3f}  {boxes:5d} boxes" for name, (iou, boxes) in rows]
-    ious = [iou for iou, _ in agreements.values()]
-    good = sum(iou >= 0.95 for iou in ious)
-    return "\n".join([*lines, f"mean IoU {np.mean(ious):.3f}; {good} of {len(ious)} labels reach 0.95"])
