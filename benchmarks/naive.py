@@ -22,7 +22,7 @@ def naive_decode(logits: Tensor, covers: tuple[int, int], size: tuple[int, int],
         return plan.answer[label_map(full, plan.space, "marginal")[0].numpy()]
     code = torch.full((1, *size), plan.walk.first)
     after = torch.from_numpy(plan.walk.after).long()
-    for node in plan.order.tolist():
+    for node in np.flatnonzero(plan.walk.begin >= 0).tolist():  # a parent comes before its children
         low, high = int(plan.walk.begin[node]), int(plan.walk.end[node])
         code = torch.where(code == node, after[low + full[:, low:high].argmax(1)], code)
     return plan.answer[code[0].numpy()]

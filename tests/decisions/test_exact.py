@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heteroseg.decisions.exact import decode, decode_confident, decode_torch
+from heteroseg.decisions.exact import decode, decode_torch
 from heteroseg.decisions.plan import Plan, plan_decode
 from heteroseg.decisions.reference import (
     assumed_children,
@@ -80,11 +80,11 @@ def reference(logits, covers, size, tree, space, rule):
 
 def agrees(logits: torch.Tensor, covers, size, plan: Plan) -> None:
     expected = reference(logits, covers, size, plan.tree, plan.space, plan.rule)
-    found = decode(logits, covers, size, plan)
+    found, _ = decode(logits, covers, size, plan)
     assert found.dtype == np.int64
     assert np.array_equal(found, expected)
     assert np.array_equal(decode_torch(logits, covers, size, plan)[0].numpy(), expected)
-    assert np.array_equal(decode(logits.contiguous(memory_format=torch.channels_last), covers, size, plan), expected)
+    assert np.array_equal(decode(logits.contiguous(memory_format=torch.channels_last), covers, size, plan)[0], expected)
 
 
 @pytest.mark.parametrize("rule", ["path", "marginal"])
@@ -96,8 +96,8 @@ def test_every_shipped_label_space(name, void, rule):
     for kind in ("random", "smooth", "ties", "certain"):
         z = logits_of(kind, space.taxonomy.channels, 6, 7, 1)
         agrees(z, (48, 56), (45, 50), plan)
-        positions = decode(z, (48, 56), (45, 50), plan)
-        found = decode(z, (48, 56), (45, 50), ids)
+        positions, _ = decode(z, (48, 56), (45, 50), plan)
+        found, _ = decode(z, (48, 56), (45, 50), ids)
         assert found.dtype.itemsize == (1 if max(*space.ids, space.outside) < 256 else 2)
         assert np.array_equal(found, np.append(space.ids, space.outside)[positions])
 
@@ -207,7 +207,7 @@ def test_threads_change_nothing(threads, rule):
     z, before = logits_of("smooth", tree.channels, 20, 20, 0), torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        found = decode(z, (160, 160), (150, 151), plan)
+        found, _ = decode(z, (160, 160), (150, 151), plan)
     finally:
         torch.set_num_threads(before)
     assert np.array_equal(found, reference(z, (160, 160), (150, 151), tree, plan.space, rule))
@@ -218,7 +218,7 @@ def test_confidence_is_the_product_along_the_path(void):
     tree = deep(void)
     z, covers, size = logits_of("random", tree.channels, 5, 6, 3), (20, 24), (19, 23)
     full = upsample(z, covers, (0, 19), 23)[0]
-    nodes, chance = decode_confident(z, covers, size, plan_decode(tree))
+    nodes, chance = decode(z, covers, size, plan_decode(tree), True)
     assert chance.dtype == np.float32
     for y, x in np.ndindex(*size):
         p, node, at = 1.0, -1, 0
@@ -249,7 +249,7 @@ def test_confidence_of_labels(void):
     z, covers, size = logits_of("random", tree.channels, 5, 6, 4), (20, 24), (19, 23)
     full = upsample(z, covers, (0, 19), 23)
     mass, total = label_probs(full, space)
-    found, chance = decode_confident(z, covers, size, plan_decode(space, "marginal"))
+    found, chance = decode(z, covers, size, plan_decode(space, "marginal"), True)
     outside = (total - mass.sum(1))[0].numpy()
     wanted = np.where(found == OUTSIDE, outside, np.take_along_axis(mass[0].numpy(), np.maximum(found, 0)[None], 0)[0])
     assert np.array_equal(found, label_map(full, space, "marginal")[0].numpy())
@@ -264,7 +264,7 @@ def test_assumed_steps_cost_no_confidence():
     space = load_label_space("gtsdb", tree)
     assert assumed_children(space)
     z = logits_of("random", tree.channels, 4, 4, 5)
-    _, chance = decode_confident(z, (16, 16), (16, 16), plan_decode(space, "path"))
+    _, chance = decode(z, (16, 16), (16, 16), plan_decode(space, "path"), True)
     full = upsample(z, (16, 16), (0, 16), 16)
     decided = decide(full, tree, torch.from_numpy(space.stops), assumed_children(space))[0]
     for y, x in np.ndindex(16, 16):
@@ -289,7 +289,7 @@ def test_what_is_left_out_is_not_forgotten(outside):
     z = torch.tensor([a, b or 1e-9] + [(1 - a - b) / 200] * 200).log().view(1, 202, 1, 1) + torch.zeros(1, 202, 4, 5)
     plan = plan_decode(space, "marginal")
     agrees(z, (32, 40), (32, 40), plan)
-    assert (decode(z, (32, 40), (32, 40), plan) == (OUTSIDE if outside else 1)).all()
+    assert (decode(z, (32, 40), (32, 40), plan)[0] == (OUTSIDE if outside else 1)).all()
 
 
 def test_majority_is_convex():

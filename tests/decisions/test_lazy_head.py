@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import heteroseg
 from heteroseg.cli.main import main
-from heteroseg.decisions.exact import decode, decode_confident, dense
+from heteroseg.decisions.exact import decode, dense
 from heteroseg.decisions.lazy_head import LazyHead, LazyLogits, lazy_head, pack_head, unpack_head
 from heteroseg.decisions.plan import plan_decode
 from heteroseg.decisions.reference import decide
@@ -49,7 +49,7 @@ def test_any_tree_any_size_any_features(data):
     kind, width = data.draw(st.sampled_from(KINDS)), data.draw(st.integers(1, 9))
     lazy = lazy_logits(kind, tree, width, h, w, data.draw(st.integers(0, 999)))
     expected = reference(dense(lazy), covers, size, tree, plan.space, plan.rule)
-    assert np.array_equal(decode(lazy, covers, size, plan), expected)
+    assert np.array_equal(decode(lazy, covers, size, plan)[0], expected)
 
 
 def test_logits_are_sums_in_order():
@@ -87,7 +87,7 @@ def test_a_parent_that_wins_only_between_corners():
     assert torch.equal(dense(lazy), features)
     assert tree.index("b") not in decide(features, tree, torch.tensor([name != "root" for name in tree.names]))
     plan = plan_decode(tree)
-    found = decode(lazy, (8, 16), (8, 16), plan)
+    found, _ = decode(lazy, (8, 16), (8, 16), plan)
     assert {tree.names[n] for n in np.unique(found)} == {"a", "b1", "b2", "c"}
     assert np.array_equal(found, reference(features, (8, 16), (8, 16), tree, None, "path"))
 
@@ -96,14 +96,14 @@ def test_confidence_and_threads():
     tree = load_taxonomy("streets-108")
     plan, lazy = plan_decode(own_space(tree)), lazy_logits("smooth", tree, 8, 20, 21, 0)
     full, before = dense(lazy), torch.get_num_threads()
-    for ours, theirs in zip(
-        decode_confident(lazy, (80, 84), (80, 84), plan), decode_confident(full, (80, 84), (80, 84), plan), strict=True
-    ):
+    confident = [decode(logits, (80, 84), (80, 84), plan, True) for logits in (lazy, full)]
+    for ours, theirs in zip(*confident, strict=True):
         assert np.array_equal(ours, theirs)
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            assert np.array_equal(decode(lazy, (80, 84), (77, 84), plan), decode(full, (80, 84), (77, 84), plan))
+            ours, theirs = (decode(logits, (80, 84), (77, 84), plan)[0] for logits in (lazy, full))
+            assert np.array_equal(ours, theirs)
     finally:
         torch.set_num_threads(before)
 

@@ -1,30 +1,19 @@
-"""Exact decisions at full size without upsampling every logit.
+"""Exact decisions at full size without upsampling every logit; docs/speed.md has the whole argument.
 
-Between four neighbouring cells of the logits' grid bilinear interpolation is a convex combination. So where one channel
-of a classifier is the largest at all four corners, it is the answer for every pixel between them, and only the
-remaining cells need interpolation: of the channels whose largest corner reaches the best smallest corner, and of child
-classifiers only where the parent was chosen. The result equals `upsample` + `decide`/`label_map`, the plain reference:
+Between four neighbouring cells of the logits' grid bilinear interpolation is a convex combination, and its rounded
+form, two products and a sum, never decreases in a logit. So a channel that is largest at all four corners is the answer
+between them, unless an *earlier* one, which would win a tie, is within rounding. The probability of a node is
+log-concave in the logits, so a node with more than half at four corners has it between them too. Only the pixels of
+other cells are worked out. The result equals `upsample` + `decide`/`label_map`, the plain reference.
 
-- Rounding: interpolation is two products and a sum, which never decreases in a logit. So a channel that is largest at
-  all corners stays so between them; it can at most be drawn level. Where the lead over an *earlier* channel (which
-  would win the tie) is not larger than what rounding can eat, the pixels are interpolated.
-- `marginal` is no convex matter, but the probability of a node is log-concave in the logits (a sum of log-softmaxes).
-  So {p(node) > 1/2} is convex: a node with more than half at four corners has it everywhere between, and so has its
-  label. The other cells are shared out, all pixels together. The ratio of two channels of a classifier is largest at a
-  corner, so what is far behind at all four is left out with all below it, and the error is known. Pixels that are
-  nearer to a draw than this error get all their probabilities one by one; those that rounding could turn round
-  are left to the reference, which gives a pixel the same bits wherever it lies (`reference.in_lanes`).
-
-Where a network ends at the features of a 1x1 head (`LazyLogits`), the path rule works out a classifier's logits only at
-the cells where its node is reached; with 2,000 classes that is a few of a hundred. The result equals the reference on
-`dense` logits, because one function (`lazy_kernel.linear`) makes a logit in both.
+Of `LazyLogits` the path rule works out a classifier's logits only at the cells where its node is reached; with 2,000
+classes that is a few of a hundred. One function (`lazy_kernel.linear`) makes a logit for it and for `dense`.
 """
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,42 +31,31 @@ CHUNK = 2**24  # logits that are gathered at a time
 OPEN = -3  # no code or label: still to be worked out
 
 
-def decode(logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan) -> IntArray:
+def decode(
+    logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan, confident: bool = False
+) -> tuple[IntArray, FloatArray]:
     """(1, C, h, w) fused logits, which stand for a padded image of size `covers`, to (H, W) answers for `size`.
+
+    The second array is (0, 0), or if `confident` (H, W) float32: the probability of the decided node (the product along
+    its path; for void, of the void answer where it was given), by the marginal rule that of the label (outside: of all
+    that is no label).
 
     Equal to the plain reference; on ties the first child (path) or label (marginal) wins. Logits beyond +-1e30 count
     as +-1e30, NaN as the lowest. On CPUs compiled loops on `torch.get_num_threads()` threads (channels last is their
     order; the first call ever compiles for some seconds and keeps the result on disk), elsewhere `decode_torch`.
-    Lazy logits stay so with the path rule; the marginal rule needs all of them.
+    Lazy logits stay so with the path rule; the marginal rule and probabilities need all of them.
     """
-    return _decode(logits, covers, size, plan, False)[0]
-
-
-def decode_confident(logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan) -> tuple[IntArray, FloatArray]:
-    """`decode`, and (H, W) float32: the probability of the decided node (the product along its path; for void, of the
-    void answer where it was given), by the marginal rule that of the label (outside: of all that is no label)."""
-    return _decode(logits, covers, size, plan, True)
-
-
-def _decode(
-    logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan, confident: bool
-) -> tuple[IntArray, FloatArray]:
     if isinstance(logits, LazyLogits) and (confident or plan.rule == "marginal"):
         logits = dense(logits)
     if isinstance(logits, Tensor) and logits.device.type != "cpu":
         answers, shares = decode_torch(logits, covers, size, plan, confident)
-        return _numpy(answers), _numpy(shares)
+        return answers.cpu().numpy(), shares.cpu().numpy()
     out, probs = np.empty(size, plan.answer.dtype), np.empty(size if confident else (0, 0), np.float32)
     if isinstance(logits, LazyLogits) or plan.rule == "path":
         _path(logits, covers, plan, out, probs)
     else:
         _marginal(logits, covers, plan, out, probs)
     return out, probs
-
-
-def _numpy(values: Tensor) -> np.ndarray[Any, Any]:
-    result: np.ndarray[Any, Any] = values.cpu().numpy()
-    return result
 
 
 def dense(lazy: LazyLogits) -> Tensor:
@@ -108,66 +86,57 @@ def _in_bands(rows: int, work: Callable[[int, int], None]) -> None:
 
 def _rows_first(logits: Tensor) -> FloatArray:
     """(1, C, h, w) logits as (h, w, C) float32 in memory order."""
-    from heteroseg.decisions.kernels_cell import channels_last  # numba takes a second to import
-
-    z = logits[0].detach().float()
-    if z.permute(1, 2, 0).is_contiguous():
-        return _numpy(z.permute(1, 2, 0))
-    planes = _numpy(z.contiguous())
-    result = np.empty((planes.shape[1], planes.shape[2], planes.shape[0]), np.float32)
-    _in_bands(len(result), lambda start, stop: channels_last(planes, start, stop, result))
-    return result
-
-
-def _axis(full: int, small: int, length: int) -> tuple[IntArray, FloatArray]:
-    """(small + 1,) first pixel of each cell among `length` pixels, and (length,) float32 weights."""
-    low, _, weight = cells_and_weight(torch.arange(length).float(), full, small)
-    return np.searchsorted(low.numpy(), np.arange(small + 1)), weight.numpy()
+    _, channels, h, w = logits.shape
+    return logits[0].detach().float().flatten(1).T.contiguous().view(h, w, channels).numpy()
 
 
 @lru_cache(16)
 def _grid(h: int, w: int, covers: Size, size: Size) -> Grid:
     """The grid of (h, w) cells, only to be read."""
-    rows, down = _axis(covers[0], h, size[0])
-    columns, across = _axis(covers[1], w, size[1])
+
+    def axis(full: int, small: int, length: int) -> tuple[IntArray, FloatArray]:
+        low, _, weight = cells_and_weight(torch.arange(length).float(), full, small)
+        return np.searchsorted(low.numpy(), np.arange(small + 1)), weight.numpy()
+
+    (rows, down), (columns, across) = map(axis, covers, (h, w), size)
     return Grid(rows, columns, down, across)
 
 
 def _path(logits: Tensor | LazyLogits, covers: Size, plan: Plan, out: IntArray, probs: FloatArray) -> None:
+    from heteroseg.decisions.kernels_cell import Answers
     from heteroseg.decisions.kernels_path import lazy_band, path_band, path_work
     from heteroseg.decisions.kernels_probability import confident_band
 
     z, walk = _rows_first(logits.features if isinstance(logits, LazyLogits) else logits), plan.walk
     (h, w), owner = z.shape[:2], np.array(plan.tree.classifier_of)
-    grid = _grid(h, w, covers, out.shape)
+    grid, answers = _grid(h, w, covers, out.shape), Answers(plan.answer, out.reshape(-1), probs.reshape(-1))
 
     def band(start: int, stop: int) -> None:
         if probs.size:
-            sides = np.empty((3, z.shape[2]), np.float32)
-            confident_band(z, start, stop, grid, walk, sides, plan.answer, out.reshape(-1), probs.reshape(-1))
+            confident_band(z, start, stop, grid, walk, np.empty((3, z.shape[2]), np.float32), answers)
             return
         rows = min(stop, h - 1) - start + 1
         lazy = lazy_band(logits.head, owner, start, rows, w) if isinstance(logits, LazyLogits) else None
-        work = path_work(walk, grid, rows, w)
-        path_band(z, lazy, start, stop, grid, walk, work, plan.answer, out.reshape(-1))
+        path_band(z, lazy, start, stop, grid, walk, path_work(walk, grid, rows, w), answers)
 
     _in_bands(h, band)
 
 
 def _marginal(logits: Tensor, covers: Size, plan: Plan, out: IntArray, probs: FloatArray) -> None:
-    from heteroseg.decisions.kernels_marginal import Answers, cell_work, marginal_band
+    from heteroseg.decisions.kernels_cell import Answers
+    from heteroseg.decisions.kernels_marginal import UNSURE, cell_work, marginal_band
     from heteroseg.decisions.kernels_pixel import pixel_work
 
     assert plan.space is not None
     z, flat, near = _rows_first(logits), out.reshape(-1), []
     (h, w), labels = z.shape[:2], len(plan.answer) - 1
-    grid = _grid(h, w, covers, out.shape)
+    grid, answers = _grid(h, w, covers, out.shape), Answers(plan.answer, flat, probs.reshape(-1))
 
     def band(start: int, stop: int) -> None:
         unsure = np.empty((grid.rows[stop] - grid.rows[start]) * out.shape[1], np.int64)
-        work = cell_work(plan.walk, grid, labels, min(stop, h - 1) - start + 1, w), pixel_work(plan.walk, labels)
-        answers = Answers(plan.answer, flat, probs.reshape(-1), unsure)
-        near.append(unsure[: marginal_band(z, start, stop, grid, plan.walk, *work, answers)].copy())
+        work = cell_work(plan.walk, grid, labels, min(stop, h - 1) - start + 1, w, unsure)
+        marginal_band(z, start, stop, grid, plan.walk, work, pixel_work(plan.walk, labels), answers)
+        near.append(unsure[: work.used[UNSURE]].copy())
 
     _in_bands(h, band)
     pixels = torch.from_numpy(np.concatenate(near))
@@ -182,7 +151,7 @@ def _walk(z: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     code = torch.full((1, *z.shape[2:]), walk.first, device=z.device)
     clear, probs = torch.ones_like(code, dtype=torch.bool), torch.ones_like(code, dtype=torch.float32)
     after = torch.from_numpy(walk.after).to(z.device).long()
-    for node in plan.order.tolist():
+    for node in np.flatnonzero(walk.begin >= 0).tolist():  # a parent comes before its children
         reached, begin = code == node, int(walk.begin[node])
         part = z[:, begin : walk.end[node]]
         best, at = part.amax(1), part.argmax(1)
@@ -198,7 +167,7 @@ def _walk(z: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
 def decode_torch(
     logits: Tensor, covers: Size, size: Size, plan: Plan, confident: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """`decode` and `decode_confident` in torch operations on any device: answers and probabilities (empty if unasked).
+    """`decode` in torch operations on any device.
 
     The four corners of a cell decide its pixels where they agree; the others are gathered and worked out one by one.
     """

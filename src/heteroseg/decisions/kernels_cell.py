@@ -9,7 +9,7 @@ j + 1, and the pixels between them.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numba import njit
@@ -23,6 +23,15 @@ ONE, HALF = np.float32(1), np.float32(0.5)
 F = TypeVar("F")
 Scalar: TypeAlias = Any
 """A float32 or bool of a compiled loop; its type is numba's affair."""
+
+
+class Answers(NamedTuple):
+    """What bands are written to: `out` (H * W,) receives table[code] or table[label] (the last entry for outside), and
+    `probs` (H * W,) float32, or empty, its probability."""
+
+    table: IntArray
+    out: IntArray
+    probs: FloatArray
 
 
 def kernel(**options: Any) -> Callable[[F], F]:
@@ -102,12 +111,3 @@ def cell_pixels(i: int, j: int, grid: Grid, down: FloatArray, across: FloatArray
 def largest_cell(grid: Grid) -> int:
     """Pixels of the largest cell."""
     return int(np.diff(grid.rows).max() * np.diff(grid.columns).max())
-
-
-@kernel()
-def channels_last(z: FloatArray, start: int, stop: int, out: FloatArray) -> None:
-    """Rows start to stop of (C, h, w) into (h, w, C)."""
-    for i in range(start, stop):
-        for k in range(z.shape[0]):
-            for j in range(z.shape[2]):
-                out[i, j, k] = z[k, i, j]

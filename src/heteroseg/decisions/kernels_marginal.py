@@ -8,6 +8,7 @@ from heteroseg.decisions.kernels_cell import (
     LOWEST,
     MARGIN,
     ONE,
+    Answers,
     Scalar,
     agreed,
     between,
@@ -16,9 +17,10 @@ from heteroseg.decisions.kernels_cell import (
     finite,
     kernel,
     largest_cell,
+    winner,
 )
 from heteroseg.decisions.kernels_pixel import NEAR, PixelWork, pixel
-from heteroseg.decisions.kernels_probability import ask, blend_finite, exp
+from heteroseg.decisions.kernels_probability import blend, exp, walk_between
 from heteroseg.decisions.plan import FloatArray, Grid, IntArray, Walk
 from heteroseg.labels.space import OUTSIDE
 
@@ -26,7 +28,7 @@ MAJORITY = np.float32(0.5001)
 RARE = np.float32(2.0**-10)  # smallest probability that is looked into
 RAREST = np.float32(2.0**-26)  # the same where probabilities are asked for
 FLOOR = np.float32(0.9)  # share of the best below which a label needs no probability
-NODES, LABELS = 0, 1  # in `CellWork.used`
+NODES, LABELS, UNSURE = 0, 1, 2  # in `CellWork.used`
 Corners = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 
 
@@ -36,8 +38,9 @@ class CellWork(NamedTuple):
 
     `code` and `most` list the nodes that were reached, in the order of the rows of `node`: a code, and the most that it
     can reach at any pixel, -1 when it was asked. `kept` and `reach` list the channels of one classifier that are looked
-    into, and `named` the labels that have a row in `mass`; `known` (labels,) is 1 for these. `used` (2,) counts the
-    nodes and these labels.
+    into, and `named` the labels that have a row in `mass`; `known` (labels,) is 1 for these. `unsure` (pixels of the
+    band,) lists the places of the pixels that rounding could turn round. `used` (3,) counts the nodes, the labels and
+    the unsure pixels.
     """
 
     corner: IntArray
@@ -60,10 +63,11 @@ class CellWork(NamedTuple):
     most: FloatArray
     kept: IntArray
     reach: FloatArray
+    unsure: IntArray
     used: IntArray
 
 
-def cell_work(walk: Walk, grid: Grid, labels: int, rows: int, width: int) -> CellWork:
+def cell_work(walk: Walk, grid: Grid, labels: int, rows: int, width: int, unsure: IntArray) -> CellWork:
     """`CellWork` for (rows, width) corners and the largest cell."""
     nodes, channels = int(np.sum(walk.begin >= 0)) + 1, max(int(np.max(walk.end - walk.begin)), 1)
     pixels = largest_cell(grid)
@@ -77,39 +81,10 @@ def cell_work(walk: Walk, grid: Grid, labels: int, rows: int, width: int) -> Cel
         np.empty(nodes, np.float32),
         np.empty(channels, np.int32),
         np.empty(channels, np.float32),
-        np.zeros(2, np.int64),
+        unsure,
+        np.zeros(3, np.int64),
     )
     return CellWork._make(fields)
-
-
-class Answers(NamedTuple):
-    """What a band is written to.
-
-    `out` (H * W,) receives table[label], the last entry of `table` for outside. `probs` (H * W,) float32, or empty,
-    receives the label's probability. `unsure` (pixels,) int64 receives the places of the pixels that rounding could
-    turn round.
-    """
-
-    table: IntArray
-    out: IntArray
-    probs: FloatArray
-    unsure: IntArray
-
-
-@kernel()
-def _majority(row: FloatArray, walk: Walk, work: CellWork) -> int:
-    """The code with more than half of the probability at a corner, -1 if there is none."""
-    node, share = walk.first, ONE
-    while walk.begin[node] >= 0:
-        logits = row[walk.begin[node] : walk.end[node]]
-        value = work.reach[: logits.size]
-        blend_finite(logits, logits, np.float32(0), value)
-        k, p = ask(value)
-        share *= p
-        if not share > MAJORITY:
-            return -1
-        node = walk.after[walk.begin[node] + k]
-    return node
 
 
 @kernel()
@@ -170,16 +145,6 @@ def _push(node: int, share: FloatArray, most: Scalar, work: CellWork) -> None:
     work.code[slot], work.most[slot], work.node[slot] = node, most, 0
     _add_products(share, work.scale, work.node[slot])
     work.used[NODES] = slot + 1
-
-
-@kernel()
-def _likeliest(work: CellWork) -> int:
-    """The place in the list of the node that can reach most."""
-    slot = 0
-    for q in range(1, work.used[NODES]):
-        if work.most[q] > work.most[slot]:
-            slot = q
-    return slot
 
 
 @kernel()
@@ -275,7 +240,7 @@ def _share_cell(corners: Corners, pixels: int, rare: Scalar, walk: Walk, work: C
         rival = max(rival, _hand_on(channels, pixels, floor, walk, work))
         if walk.single and walk.closed:
             floor = FLOOR * _smallest(work.best[:pixels])
-        slot = _likeliest(work)
+        slot, _ = winner(work.most[: work.used[NODES]])
     rival = max(rival, work.most[slot])
     work.scale[:] = 1
     for q in range(work.used[LABELS]):
@@ -290,63 +255,55 @@ def _share_cell(corners: Corners, pixels: int, rare: Scalar, walk: Walk, work: C
 
 @kernel()
 def _answer_cell(
-    corners: Corners,
-    pixels: int,
-    near: Scalar,
-    unsure: int,
-    walk: Walk,
-    work: CellWork,
-    point: PixelWork,
-    answers: Answers,
-) -> int:
+    corners: Corners, pixels: int, near: Scalar, walk: Walk, work: CellWork, point: PixelWork, result: Answers
+) -> None:
     """Write the labels of a cell that `_share_cell` has shared out; a pixel nearer to a draw than `near` gets all its
-    probabilities. Adds to the `unsure` pixels, and returns how many these are then."""
-    every, ready = answers.probs.size > 0, -ONE
+    probabilities, and may be unsure."""
+    every, ready = result.probs.size > 0, -ONE
     for q in range(pixels):
         apart, down = work.outside[q] - work.inside[q], work.down[q]
         label, prob = (OUTSIDE, work.outside[q]) if apart > 0 else (work.arg[q], work.best[q])
         close = work.best[q] - work.second[q] <= near and apart <= near
         if close or not (walk.closed or abs(apart) > near):
             if down != ready:
-                blend_finite(corners[0], corners[2], down, point.left)
-                blend_finite(corners[1], corners[3], down, point.right)
+                blend(corners[0], corners[2], down, point.left)
+                blend(corners[1], corners[3], down, point.right)
                 ready = down
             label, prob, close = pixel(work.across[q], every, walk, point)
-        answers.out[work.place[q]] = answers.table[label]
+        result.out[work.place[q]] = result.table[label]
         if every:
-            answers.probs[work.place[q]] = prob
+            result.probs[work.place[q]] = prob
         if close:
-            answers.unsure[unsure] = work.place[q]
-            unsure += 1
-    return unsure
+            work.unsure[work.used[UNSURE]] = work.place[q]
+            work.used[UNSURE] += 1
 
 
 @kernel()
 def marginal_band(
-    z: FloatArray, start: int, stop: int, grid: Grid, walk: Walk, work: CellWork, point: PixelWork, answers: Answers
-) -> int:
-    """The marginal rule for the pixels of cell rows start to stop; see `Answers`. Returns how many are unsure.
+    z: FloatArray, start: int, stop: int, grid: Grid, walk: Walk, work: CellWork, point: PixelWork, result: Answers
+) -> None:
+    """The marginal rule for the pixels of cell rows start to stop.
 
     A cell whose corners agree by majority is filled. Of the others all pixels are shared out together, and those that
     are nearly drawn are worked out one by one.
     """
-    h, w, every, unsure = z.shape[0], z.shape[1], answers.probs.size > 0, 0
+    h, w, every = z.shape[0], z.shape[1], result.probs.size > 0
     if not every or walk.begin[walk.first] < 0:
         for i in range(start, min(stop, h - 1) + 1):
             for j in range(w):
-                work.corner[i - start, j] = _majority(z[i, j], walk, work)
+                code, share = walk_between(z[i, j], z[i, j], np.float32(0), MAJORITY, walk, work.reach)
+                work.corner[i - start, j] = code if share > MAJORITY else -1
     for i in range(start, stop):
         below = min(i + 1, h - 1)
         for j in range(w):
             right, code = min(j + 1, w - 1), work.corner[i - start, j]
             if agreed(work.corner, i - start, below - start, j, right) and walk.label[code] >= OUTSIDE:
-                fill(answers.out, answers.table[walk.label[code]], i, j, grid)
+                fill(result.out, result.table[walk.label[code]], i, j, grid)
                 if every:
-                    fill(answers.probs, ONE, i, j, grid)
+                    fill(result.probs, ONE, i, j, grid)
                 continue
             pixels = cell_pixels(i, j, grid, work.down, work.across, work.place)
             if pixels:
                 corners = (z[i, j], z[i, right], z[below, j], z[below, right])
                 near = NEAR + 2 * _share_cell(corners, pixels, RAREST if every else RARE, walk, work)
-                unsure = _answer_cell(corners, pixels, near, unsure, walk, work, point, answers)
-    return unsure
+                _answer_cell(corners, pixels, near, walk, work, point, result)

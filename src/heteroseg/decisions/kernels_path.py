@@ -8,6 +8,7 @@ from heteroseg.decisions.kernels_cell import (
     LOWEST,
     MARGIN,
     TINY,
+    Answers,
     Scalar,
     agreed,
     between,
@@ -183,18 +184,10 @@ def _corner(z: FloatArray, lazy: LazyBand | None, i: int, j: int, walk: Walk) ->
 
 @kernel()
 def path_band(
-    z: FloatArray,
-    lazy: LazyBand | None,
-    start: int,
-    stop: int,
-    grid: Grid,
-    walk: Walk,
-    work: PathWork,
-    table: IntArray,
-    out: IntArray,
+    z: FloatArray, lazy: LazyBand | None, start: int, stop: int, grid: Grid, walk: Walk, work: PathWork, result: Answers
 ) -> None:
-    """The path rule: `out` (H * W,) receives table[code] for the pixels of cell rows start to stop."""
-    h, w = z.shape[0], z.shape[1]
+    """The path rule for the pixels of cell rows start to stop."""
+    h, w, out, table = z.shape[0], z.shape[1], result.out, result.table
     for i in range(start, min(stop, h - 1) + 1):
         for j in range(w):
             work.corner[i - start, j] = _corner(z, lazy, i, j, walk)

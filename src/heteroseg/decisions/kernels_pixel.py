@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from heteroseg.decisions.kernels_cell import ONE, Scalar, kernel, largest
+from heteroseg.decisions.kernels_cell import ONE, Scalar, kernel, largest, winner
 from heteroseg.decisions.kernels_probability import blend, exps
 from heteroseg.decisions.plan import FloatArray, IntArray, Walk
 from heteroseg.labels.space import OUTSIDE
@@ -13,7 +13,7 @@ NEAR = np.float32(1e-5)  # relative distance of two probabilities that rounding 
 
 
 class PixelWork(NamedTuple):
-    """Work space of `pixel`: three by channel, one by label, two by code."""
+    """Work space of `pixel`: three by channel, one by label, and the list of nodes that are still to be asked."""
 
     left: FloatArray
     right: FloatArray
@@ -28,29 +28,6 @@ def pixel_work(walk: Walk, labels: int) -> PixelWork:
     codes, channels = len(walk.begin), len(walk.after)
     by_channel, by_label = np.empty((3, channels), np.float32), np.empty(labels, np.float32)
     return PixelWork._make((*by_channel, by_label, np.empty(codes, np.float32), np.empty(codes, np.int32)))
-
-
-@kernel()
-def _take(count: int, work: PixelWork) -> int:
-    """Take the most probable of `count` nodes out of the frontier."""
-    at = 0
-    for q in range(count):
-        if work.share[work.frontier[q]] > work.share[work.frontier[at]]:
-            at = q
-    node: int = work.frontier[at]
-    work.frontier[at] = work.frontier[count - 1]
-    return node
-
-
-@kernel()
-def _left(count: int, work: PixelWork) -> tuple[Scalar, Scalar]:
-    """What `count` nodes of the frontier have together, and at most one of them."""
-    rest, most = np.float32(0), np.float32(0)
-    for q in range(count):
-        share = work.share[work.frontier[q]]
-        rest += share
-        most = max(most, share)
-    return rest, most
 
 
 @kernel()
@@ -77,28 +54,31 @@ def pixel(across: Scalar, every: bool, walk: Walk, work: PixelWork) -> tuple[int
     """
     work.mass[:] = 0
     outside, inside, best, second, arg = np.float32(0), np.float32(0), np.float32(0), np.float32(0), OUTSIDE
-    work.frontier[0], work.share[walk.first], count = walk.first, ONE, 1
+    work.frontier[0], work.share[0], count = walk.first, ONE, 1
     rest, rival = ONE, ONE  # what is left; the most that another label could come to
     while count and (every or best - rival <= NEAR or not (walk.closed or abs(inside - outside) > NEAR + rest)):
-        node = _take(count, work)
-        count -= 1
+        at, _ = winner(work.share[:count])
+        node, scale, count = work.frontier[at], work.share[at], count - 1
+        work.frontier[at], work.share[at] = work.frontier[count], work.share[count]
         begin, end = walk.begin[node], walk.end[node]
         value = work.value[begin:end]
         blend(work.left[begin:end], work.right[begin:end], across, value)
-        scale = work.share[node] / exps(value, largest(value))
+        scale /= exps(value, largest(value))
         for k in range(begin, end):
             child, part = walk.after[k], work.value[k] * scale
             label = walk.label[child]
             if walk.begin[child] >= 0:
-                work.share[child] = part
-                work.frontier[count] = child
+                work.frontier[count], work.share[count] = child, part
                 count += 1
             elif label >= 0:
                 inside += part
                 best, second, arg = _add(label, part, work.mass, best, second, arg)
             elif label == OUTSIDE:
                 outside += part
-        rest, most = _left(count, work)
+        rest, most = np.float32(0), np.float32(0)
+        for q in range(count):
+            rest += work.share[q]
+            most = max(most, work.share[q])
         rival = max(second, most) if walk.single else second + rest
     close = best - rival <= NEAR * best or not (walk.closed or abs(inside - outside) > NEAR + rest)
     if inside < outside:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from heteroseg.decisions.kernels_cell import HALF, ONE, Scalar, finite, kernel, largest
-from heteroseg.decisions.plan import FloatArray, Grid, IntArray, Walk
+from heteroseg.decisions.kernels_cell import HALF, ONE, Answers, Scalar, finite, kernel, largest
+from heteroseg.decisions.plan import FloatArray, Grid, Walk
 
 LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 E5, E4, E3 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
@@ -33,14 +33,7 @@ def exps(v: FloatArray, top: Scalar) -> Scalar:
 
 @kernel()
 def blend(a: FloatArray, b: FloatArray, weight: Scalar, out: FloatArray) -> None:
-    """`out` = a * (1 - weight) + b * weight."""
-    for k in range(out.size):
-        out[k] = a[k] * (ONE - weight) + b[k] * weight
-
-
-@kernel()
-def blend_finite(a: FloatArray, b: FloatArray, weight: Scalar, out: FloatArray) -> None:
-    """The same for logits that may be infinite or NaN."""
+    """`out` = a * (1 - weight) + b * weight, finite also where logits are infinite or NaN."""
     for k in range(out.size):
         out[k] = finite(a[k]) * (ONE - weight) + finite(b[k]) * weight
 
@@ -55,12 +48,15 @@ def ask(logits: FloatArray) -> tuple[int, Scalar]:
 
 
 @kernel()
-def _walk_between(
-    left: FloatArray, right: FloatArray, across: Scalar, walk: Walk, value: FloatArray
+def walk_between(
+    left: FloatArray, right: FloatArray, across: Scalar, floor: Scalar, walk: Walk, value: FloatArray
 ) -> tuple[int, Scalar]:
-    """The code where the walk of a pixel between two sides (C,) ends, and the probability of all its steps."""
+    """The code where the walk of a pixel between two sides (C,) ends, and the probability of all its steps.
+
+    A walk whose probability is not above `floor` goes no further; `value` is work space for one classifier.
+    """
     node, share = walk.first, ONE
-    while walk.begin[node] >= 0:
+    while walk.begin[node] >= 0 and share > floor:
         begin, end = walk.begin[node], walk.end[node]
         logits = value[: end - begin]
         blend(left[begin:end], right[begin:end], across, logits)
@@ -71,20 +67,9 @@ def _walk_between(
 
 @kernel()
 def confident_band(
-    z: FloatArray,
-    start: int,
-    stop: int,
-    grid: Grid,
-    walk: Walk,
-    sides: FloatArray,
-    table: IntArray,
-    out: IntArray,
-    probs: FloatArray,
+    z: FloatArray, start: int, stop: int, grid: Grid, walk: Walk, sides: FloatArray, result: Answers
 ) -> None:
-    """The path rule, every pixel by itself, for cell rows start to stop; `sides` (3, C) is work space.
-
-    `out` (H * W,) receives table[code], `probs` (H * W,) float32 the product of the probabilities along the path.
-    """
+    """The path rule with probabilities, every pixel by itself; `sides` (3, C) is work space."""
     h, w, width = z.shape[0], z.shape[1], len(grid.across)
     left, right, value = sides[0], sides[1], sides[2]
     for i in range(start, stop):
@@ -93,8 +78,8 @@ def confident_band(
             for j in range(w):
                 first, last, k = grid.columns[j], grid.columns[j + 1], min(j + 1, w - 1)
                 if first < last:
-                    blend_finite(z[i, j], z[below, j], grid.down[y], left)
-                    blend_finite(z[i, k], z[below, k], grid.down[y], right)
+                    blend(z[i, j], z[below, j], grid.down[y], left)
+                    blend(z[i, k], z[below, k], grid.down[y], right)
                 for x in range(first, last):
-                    code, share = _walk_between(left, right, grid.across[x], walk, value)
-                    out[y * width + x], probs[y * width + x] = table[code], share
+                    code, share = walk_between(left, right, grid.across[x], -ONE, walk, value)
+                    result.out[y * width + x], result.probs[y * width + x] = result.table[code], share

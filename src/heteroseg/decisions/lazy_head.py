@@ -54,10 +54,6 @@ def lazy_head(weight: FloatArray, bias: FloatArray, cuts: Sequence[int]) -> Lazy
     return LazyHead(tiled, biases.reshape(-1, TILE), np.array(cuts), tiles)
 
 
-def _numbers(text: str) -> FloatArray:
-    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
-
-
 def pack_head(weight: FloatArray, bias: FloatArray, cuts: Sequence[int]) -> dict[str, Any]:
     """The metadata of a lazy head: (C, width) weights, a classifier's (width, its channels) after another's, and (C,)
     biases, in base64."""
@@ -68,7 +64,8 @@ def pack_head(weight: FloatArray, bias: FloatArray, cuts: Sequence[int]) -> dict
 
 def unpack_head(packed: dict[str, Any]) -> LazyHead:
     """What `pack_head` wrote."""
-    blocks, bias, cuts = _numbers(packed["weight"]), _numbers(packed["bias"]), packed["cuts"]
-    width = len(blocks) // len(bias)
+    coded = (base64.b64decode(packed[key]) for key in ("weight", "bias"))
+    blocks, bias = (np.frombuffer(numbers, "<f4").astype(np.float32) for numbers in coded)
+    cuts, width = packed["cuts"], len(blocks) // len(bias)
     parts = [blocks[low * width : high * width].reshape(width, high - low).T for low, high in pairwise(cuts)]
     return lazy_head(np.concatenate(parts), bias, cuts)

@@ -51,15 +51,13 @@ class Grid(NamedTuple):
 class Plan:
     """What `decode` needs to know of a taxonomy (or label space) and a rule.
 
-    `order` (asked classifiers,) int32 are the codes whose classifiers are asked, parents first. `answer` is what is
-    written, by code for the path rule and by label for the marginal one (OUTSIDE last).
+    `answer` is what is written, by code for the path rule and by label for the marginal one (OUTSIDE last).
     """
 
     tree: Taxonomy
     space: LabelSpace | None
     rule: Rule
     walk: Walk
-    order: IntArray
     answer: IntArray
 
 
@@ -94,7 +92,6 @@ def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = F
     label[: len(tree)] = np.arange(len(tree)) if space is None else space.by_node
     last = label[after[begin[after] < 0]]  # the labels of all channels that end a walk
     single, closed = bool(np.bincount(last[last >= 0]).max(initial=0) < 2), OUTSIDE not in last
-    order = np.array([c.node for c in tree.classifiers if begin[c.node] >= 0], np.int32)
     if rule == "path" or space is None:
         answer = np.maximum(label, VOID)
     else:
@@ -102,4 +99,4 @@ def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = F
     if ids and space is not None:
         answer = space.native_ids(answer)
     walk = Walk(down(0), begin, end, after, label, single, closed)
-    return Plan(tree, space, rule, walk, order, answer)
+    return Plan(tree, space, rule, walk, answer)

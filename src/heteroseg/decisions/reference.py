@@ -69,21 +69,17 @@ def leaf_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
 
     Sums to 1 over the leaves, or to less where void logits take their share.
     """
-    node: dict[int, Tensor] = {0: logits.new_ones((logits.shape[0], *logits.shape[2:]))}
-    _only_children(0, tree, node)
+    decided = {0: logits.new_ones((logits.shape[0], *logits.shape[2:]))}
+
+    def probs_of(node: int) -> Tensor:
+        while node not in decided:  # an only child is as likely as its parent
+            node = tree.parents[node]
+        return decided[node]
+
     for c in tree.classifiers:
         probs = logits[:, c.start : c.stop].softmax(1)
-        for i, child in enumerate(c.children):
-            node[child] = node[c.node] * probs[:, i]
-            _only_children(child, tree, node)
-    return torch.stack([node[leaf] for leaf in tree.leaves], 1)
-
-
-def _only_children(node: int, tree: Taxonomy, known: dict[int, Tensor]) -> None:
-    while len(tree.children[node]) == 1:
-        child = tree.children[node][0]
-        known[child] = known[node]
-        node = child
+        decided |= {child: probs_of(c.node) * probs[:, i] for i, child in enumerate(c.children)}
+    return torch.stack([probs_of(leaf) for leaf in tree.leaves], 1)
 
 
 def back_off(logits: Tensor, tree: Taxonomy, min_probability: float) -> Tensor:
@@ -92,7 +88,10 @@ def back_off(logits: Tensor, tree: Taxonomy, min_probability: float) -> Tensor:
     That is while its probability, the sum over its leaves, is at least `min_probability`. With 0 every pixel ends at a
     leaf.
     """
-    probs = _node_probs(logits, tree)
+    probs = dict(zip(tree.leaves, leaf_probs(logits, tree).unbind(1), strict=True))
+    for n in reversed(range(len(tree))):
+        if tree.children[n]:
+            probs[n] = torch.stack([probs[k] for k in tree.children[n]]).sum(0)
     node = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.long, device=logits.device)
     for n in range(len(tree)):  # depth first: a parent comes before its children
         reached = node == n
@@ -101,15 +100,6 @@ def back_off(logits: Tensor, tree: Taxonomy, min_probability: float) -> Tensor:
             children = torch.tensor(tree.children[n], device=logits.device)
             node[reached] = torch.where(best >= min_probability, children[at], n)
     return node
-
-
-def _node_probs(logits: Tensor, tree: Taxonomy) -> dict[int, Tensor]:
-    """(B, H, W) by node: the sum over its leaves."""
-    probs = dict(zip(tree.leaves, leaf_probs(logits, tree).unbind(1), strict=True))
-    for n in reversed(range(len(tree))):
-        if tree.children[n]:
-            probs[n] = torch.stack([probs[k] for k in tree.children[n]]).sum(0)
-    return probs
 
 
 def novelty(logits: Tensor, tree: Taxonomy, score: Score) -> Tensor:

@@ -75,7 +75,7 @@ def frame(model: Model, image: np.ndarray, plan: Plan) -> tuple[dict[str, float]
         marks.append(time.perf_counter())
         logits = model.network.body(pixels).float()
     marks.append(time.perf_counter())
-    ids = decode(logits, model.network.covers(*size), size, plan)
+    ids, _ = decode(logits, model.network.covers(*size), size, plan)
     marks.append(time.perf_counter())
     spans = [1e3 * (b - a) for a, b in pairwise(marks)]
     return dict(zip(COUNTED, spans, strict=True)), logits, ids

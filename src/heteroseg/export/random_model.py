@@ -64,6 +64,6 @@ def _normalise(network: Network, image: Tensor) -> None:
 def mixed_cells(logits: Tensor | LazyLogits, model: Model) -> float:
     """Share of cells whose four corners do not decide the same node."""
     grid = (logits.shape[2], logits.shape[3])
-    at = torch.from_numpy(decode(logits, grid, grid, model.plan(None)))
+    at = torch.from_numpy(decode(logits, grid, grid, model.plan(None))[0])
     same = (at[:-1, :-1] == at[1:, :-1]) & (at[:-1, :-1] == at[:-1, 1:]) & (at[:-1, :-1] == at[1:, 1:])
     return 1 - float(same.float().mean())

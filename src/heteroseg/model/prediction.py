@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from heteroseg.decisions import reference
-from heteroseg.decisions.exact import decode, decode_confident, dense
+from heteroseg.decisions.exact import decode, dense
 from heteroseg.decisions.lazy_head import LazyLogits
 from heteroseg.decisions.reference import leaf_probs, upsample
 from heteroseg.labels.space import LabelSpace
@@ -83,19 +83,19 @@ class Prediction:
 
     def label_indices(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 indices into `space.labels`, -1 outside the space."""
-        return decode(self.output, self.covers, self.size, self.model.plan(space))
+        return decode(self.output, self.covers, self.size, self.model.plan(space))[0]
 
     def labels(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 native ids of a label space (a name in `model.spaces`, or a LabelSpace of the same taxonomy)."""
-        return decode(self.output, self.covers, self.size, self.model.plan(space, ids=True)).astype(np.int64)
+        return decode(self.output, self.covers, self.size, self.model.plan(space, ids=True))[0].astype(np.int64)
 
     def confidence(self, space: str | LabelSpace) -> np.ndarray:
-        """(H, W) float32 probability of each pixel's answer in a label space, as `decode_confident` has it."""
+        """(H, W) float32 probability of each pixel's answer in a label space, as `decode` has it."""
         return self.confident_label_indices(space)[1]
 
     def confident_label_indices(self, space: str | LabelSpace) -> tuple[np.ndarray, np.ndarray]:
         """`label_indices` and `confidence` for the price of one."""
-        return decode_confident(self.output, self.covers, self.size, self.model.plan(space))
+        return decode(self.output, self.covers, self.size, self.model.plan(space), confident=True)
 
     def nodes(self, back_off: float | None = None) -> np.ndarray:
         """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void.
