@@ -15,7 +15,6 @@ from heteroseg.supervision.label_terms import build_terms
 from heteroseg.supervision.loss import (
     STRONG,
     WEAK,
-    Points,
     hierarchical_loss,
     logits_at,
     nll_sums,
@@ -310,14 +309,13 @@ def test_every_pixel_is_equally_likely():
     labelled[0, 2:4, 3] = False
     count, g, draws = torch.zeros(2, 7, 10), torch.Generator().manual_seed(0), 3000
     for _ in range(draws):
-        p = sample_points(labelled, 3, g)
-        count[p.image, p.row, p.column] += 1
+        count[sample_points(labelled, 3, g)] += 1
     assert (count[~labelled] == 0).all()
     sigma = math.sqrt(draws / 9 * (8 / 9))
     assert (count[labelled] - draws / 9).abs().max() < 5 * sigma
     every = sample_points(labelled, 1)
-    assert len(every.image) == labelled.sum()
-    assert labelled[every.image, every.row, every.column].all()
+    assert len(every[0]) == labelled.sum()
+    assert labelled[every].all()
 
 
 def test_sampled_sums_are_unbiased():
@@ -338,5 +336,5 @@ def test_sampled_sums_are_unbiased():
 def test_logits_at_equals_upsampling(small, size):
     logits = torch.randn(2, 3, *small, dtype=torch.float64)
     full = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-    points = Points(*torch.ones(2, *size).nonzero(as_tuple=True))
+    points = torch.ones(2, *size).nonzero(as_tuple=True)
     torch.testing.assert_close(logits_at(logits, points, size), full.permute(0, 2, 3, 1).reshape(-1, 3))

@@ -17,7 +17,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.supervision.label_terms import build_terms, classifier_weights
-from heteroseg.supervision.targets import MIXED, draw_shape, encode, offsets, pad_mixtures, rasterise, to_label_indices
+from heteroseg.supervision.targets import MIXED, draw_shape, encode, offsets, pad_mixtures, to_label_indices
 
 GTSDB = Path(__file__).parents[3] / "shared" / "data" / "gtsdb"
 TREE = build_taxonomy(TaxonomyFile(name="t", tree={"root": ["a", "b", "c"], "a": ["x", "y"], "x": ["u", "v", "w"]}))
@@ -195,17 +195,21 @@ def test_areas(shape, share):
 def test_smaller_boxes_lie_on_top_and_ignored_ones_draw_nothing():
     space = space_of([0, 1, 2], ["u", None, "v"], shapes=["rectangle", "disc", "diamond"])
     boxes = np.array([[4, 4, 9, 9], [0, 0, 20, 20], [0, 0, 3, 3], [-5, -5, 2, 2]], np.float32)
+
+    def drawn(size, boxes, ids):
+        return encode(Sample("s", np.zeros((*size, 3), np.uint8), None, boxes, np.array(ids)), space, 0).boxes
+
     for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
-        found = rasterise(boxes[order], np.array([2, 0, -1, 2])[order], space, (12, 15))
+        found = drawn((12, 15), boxes[order], np.array([2, 0, 1, 2])[order])
         wanted = np.zeros((12, 15), int)
         for i, j in np.ndindex(12, 15):
             if inside("diamond", j + 0.5, i + 0.5, boxes[3]) or inside("diamond", j + 0.5, i + 0.5, boxes[0]):
                 wanted[i, j] = 2
         assert found.dtype == np.int16
         assert np.array_equal(found, wanted)
-    assert (rasterise(np.zeros((0, 4), np.float32), np.zeros(0, int), space, (3, 4)) == -1).all()
+    assert (drawn((3, 4), np.zeros((0, 4), np.float32), []) == -1).all()
     outside = np.array([[-9, -9, 0, 0], [15, 0, 20, 5], [3, 3, 3, 9]], np.float32)
-    assert (rasterise(outside, np.array([0, 0, 0]), space, (12, 15)) == -1).all()
+    assert (drawn((12, 15), outside, [0, 0, 0]) == -1).all()
 
 
 def test_shapes_equal_the_released_fine_masks():

@@ -20,7 +20,7 @@ from heteroseg.decisions.kernels_cell import (
     winner,
 )
 from heteroseg.decisions.kernels_pixel import NEAR, PixelWork, pixel
-from heteroseg.decisions.kernels_probability import blend, exp, walk_between
+from heteroseg.decisions.kernels_probability import blend_finite, exp, walk_between
 from heteroseg.decisions.plan import FloatArray, Grid, IntArray, Walk
 from heteroseg.labels.space import OUTSIDE
 
@@ -266,8 +266,8 @@ def _answer_cell(
         close = work.best[q] - work.second[q] <= near and apart <= near
         if close or not (walk.closed or abs(apart) > near):
             if down != ready:
-                blend(corners[0], corners[2], down, point.left)
-                blend(corners[1], corners[3], down, point.right)
+                blend_finite(corners[0], corners[2], down, point.left)
+                blend_finite(corners[1], corners[3], down, point.right)
                 ready = down
             label, prob, close = pixel(work.across[q], every, walk, point)
         result.out[work.place[q]] = result.table[label]
@@ -291,7 +291,8 @@ def marginal_band(
     if not every or walk.begin[walk.first] < 0:
         for i in range(start, min(stop, h - 1) + 1):
             for j in range(w):
-                code, share = walk_between(z[i, j], z[i, j], np.float32(0), MAJORITY, walk, work.reach)
+                blend_finite(z[i, j], z[i, j], np.float32(0), point.left)
+                code, share = walk_between(point.left, point.left, np.float32(0), MAJORITY, walk, work.reach)
                 work.corner[i - start, j] = code if share > MAJORITY else -1
     for i in range(start, stop):
         below = min(i + 1, h - 1)

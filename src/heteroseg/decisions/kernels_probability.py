@@ -33,7 +33,14 @@ def exps(v: FloatArray, top: Scalar) -> Scalar:
 
 @kernel()
 def blend(a: FloatArray, b: FloatArray, weight: Scalar, out: FloatArray) -> None:
-    """`out` = a * (1 - weight) + b * weight, finite also where logits are infinite or NaN."""
+    """`out` = a * (1 - weight) + b * weight."""
+    for k in range(out.size):
+        out[k] = a[k] * (ONE - weight) + b[k] * weight
+
+
+@kernel()
+def blend_finite(a: FloatArray, b: FloatArray, weight: Scalar, out: FloatArray) -> None:
+    """The same for logits that may be infinite or NaN."""
     for k in range(out.size):
         out[k] = finite(a[k]) * (ONE - weight) + finite(b[k]) * weight
 
@@ -51,7 +58,7 @@ def ask(logits: FloatArray) -> tuple[int, Scalar]:
 def walk_between(
     left: FloatArray, right: FloatArray, across: Scalar, floor: Scalar, walk: Walk, value: FloatArray
 ) -> tuple[int, Scalar]:
-    """The code where the walk of a pixel between two sides (C,) ends, and the probability of all its steps.
+    """The code where the walk of a pixel between two finite sides (C,) ends, and the probability of all its steps.
 
     A walk whose probability is not above `floor` goes no further; `value` is work space for one classifier.
     """
@@ -78,8 +85,8 @@ def confident_band(
             for j in range(w):
                 first, last, k = grid.columns[j], grid.columns[j + 1], min(j + 1, w - 1)
                 if first < last:
-                    blend(z[i, j], z[below, j], grid.down[y], left)
-                    blend(z[i, k], z[below, k], grid.down[y], right)
+                    blend_finite(z[i, j], z[below, j], grid.down[y], left)
+                    blend_finite(z[i, k], z[below, k], grid.down[y], right)
                 for x in range(first, last):
                     code, share = walk_between(left, right, grid.across[x], -ONE, walk, value)
                     result.out[y * width + x], result.probs[y * width + x] = result.table[code], share

@@ -6,7 +6,7 @@ term (Bevandic & Segvic, NLL+) at its nodes' common ancestor; a tree of depth on
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ from heteroseg.supervision.targets import MIXED, NOTHING, Mixtures
 
 Gate = Literal["hard", "soft", "open"]
 Normalise = Literal["classifier", "pixel"]
+Points = tuple[Tensor, ...]
+"""Sampled pixels of a batch: image, row and column, (N,) int64 each."""
 STRONG, WEAK = 0, 1
 
 
@@ -140,14 +142,6 @@ def reduce_sums(sums: Sums, weights: Tensor, normalise: Normalise, pixels: Tenso
     return torch.where(known, weighted / torch.where(known, sums.weight, 1), 0).sum()
 
 
-class Points(NamedTuple):
-    """Sampled pixels of a batch: image (N,), row (N,), column (N,), all int64."""
-
-    image: Tensor
-    row: Tensor
-    column: Tensor
-
-
 def sample_points(labelled: Tensor, cell: int, generator: torch.Generator | None = None) -> Points:
     """One random pixel in every `cell` x `cell` block of a (B, H, W) bool map, where the map is true.
 
@@ -155,7 +149,7 @@ def sample_points(labelled: Tensor, cell: int, generator: torch.Generator | None
     """
     batch, height, width = labelled.shape
     if cell == 1:
-        return Points(*labelled.nonzero(as_tuple=True))
+        return labelled.nonzero(as_tuple=True)
     rows, columns = -(-height // cell), -(-width // cell)
     jitter = torch.randint(0, cell, (2, batch, rows, columns), generator=generator).to(labelled.device)
     row = torch.arange(rows, device=labelled.device)[None, :, None] * cell + jitter[0]
@@ -164,7 +158,7 @@ def sample_points(labelled: Tensor, cell: int, generator: torch.Generator | None
     inside = (row < height) & (column < width)
     points = image[inside], row[inside], column[inside]
     hit = labelled[points]
-    return Points(*(axis[hit] for axis in points))
+    return tuple(axis[hit] for axis in points)
 
 
 def logits_at(logits: Tensor, points: Points, size: tuple[int, int]) -> Tensor:
@@ -173,16 +167,14 @@ def logits_at(logits: Tensor, points: Points, size: tuple[int, int]) -> Tensor:
     `logits` (B, C, h, w) at the output stride, `size` (H, W) of the image. Bilinear with align_corners false and
     edges held, gathered at the four cells_and_weight so that the cost follows the points and not the image.
     """
-    height, width = logits.shape[2:]
+    (height, width), (image, row, column) = logits.shape[2:], points
     rows = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])  # a pixel's channels lie together
-
-    top, bottom, fy = cells_and_weight(points.row.double(), size[0], height)
-    left, right, fx = cells_and_weight(points.column.double(), size[1], width)
+    top, bottom, fy = cells_and_weight(row.double(), size[0], height)
+    left, right, fx = cells_and_weight(column.double(), size[1], width)
     fy, fx = fy.to(logits.dtype)[:, None], fx.to(logits.dtype)[:, None]
-    base = points.image * height
 
     def at(row: Tensor, column: Tensor) -> Tensor:
-        return rows.index_select(0, (base + row) * width + column)
+        return rows.index_select(0, (image * height + row) * width + column)
 
     upper = at(top, left) * (1 - fx) + at(top, right) * fx
     lower = at(bottom, left) * (1 - fx) + at(bottom, right) * fx
@@ -246,12 +238,12 @@ def hierarchical_loss(
         result.append(nll_sums(at, chosen, kind, terms, tree, pixel_weights(chosen, balance, label_weights), gate))
     if mixtures is not None and mixtures.labels.numel():
         mixed = chosen <= MIXED
-        which = points.image[mixed], MIXED - chosen[mixed]
+        which = points[0][mixed], MIXED - chosen[mixed]
         members, weights = mixtures.labels[which], mixtures.weights[which]  # (N, G, K), (N, G)
         pixel, group = (weights > 0).nonzero(as_tuple=True)
         members, weights, logits_here = members[pixel, group], weights[pixel, group], at[mixed][pixel]
         one = (members >= 0).sum(1) == 1
         result.append(nll_sums(logits_here[one], members[one, 0], WEAK, terms, tree, weights[one], gate))
         result.append(mixture_sums(logits_here[~one], members[~one], weights[~one], terms, tree, gate))
-    pixels = torch.tensor(float(len(points.image)), device=logits.device)
+    pixels = torch.tensor(float(len(points[0])), device=logits.device)
     return Sums(sum(r.nll for r in result), sum(r.weight for r in result)), pixels  # type: ignore[arg-type]

@@ -99,11 +99,6 @@ def paint_boxes(boxes: np.ndarray, shapes: Sequence[BoxShape], values: np.ndarra
     return result
 
 
-def rasterise(boxes: np.ndarray, labels: np.ndarray, space: LabelSpace, size: tuple[int, int]) -> np.ndarray:
-    """Boxes (N, 4) with label positions (N,) to an (H, W) int16 map, -1 outside; smaller boxes lie on top."""
-    return paint_boxes(boxes, [space.labels[i].shape for i in labels], labels, size).astype(np.int16)
-
-
 def surroundings(boxes: np.ndarray, margin: float | None, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: pixels of boxes (N, 4) and of their surroundings, `margin` times the longer side to all sides."""
     if margin is None:
@@ -118,7 +113,7 @@ def surroundings(boxes: np.ndarray, margin: float | None, size: tuple[int, int])
 def share_boxes(
     boxes: np.ndarray, labels: np.ndarray, space: LabelSpace, size: tuple[int, int]
 ) -> tuple[np.ndarray, list[Mixture]]:
-    """As `rasterise`, but a pixel in boxes of several labels shares itself among them by their number.
+    """As `paint_boxes` with label indices (N,), but a pixel in boxes of several labels is shared among them by number.
 
     Returns the (H, W) int16 map and the mixtures that its values MIXED, MIXED - 1, ... stand for (IV 2019, figure 4).
     """
@@ -181,7 +176,8 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
         if space.file.overlap == "share":
             boxes, mixtures = share_boxes(sample.boxes, labels, space, size)
         else:
-            boxes = rasterise(sample.boxes, labels, space, size)
+            shapes = [space.labels[i].shape for i in labels]
+            boxes = paint_boxes(sample.boxes, shapes, labels, size).astype(np.int16)
     around = space.file.around_boxes
     if around is not None and sample.mask is None:
         free = surroundings(sample.boxes, around.margin, size) & (boxes == NOTHING)
