@@ -103,7 +103,7 @@ class Prediction:
         With `back_off` the decision stops at the deepest node whose probability is at least that, the root at worst.
         """
         if back_off is None:
-            return decode(self.output, self.covers, self.size, self.model.plan(None))
+            return decode(self.output, self.covers, self.size, self.model.plan(None))[0]
         return self._by_bands(lambda logits: reference.back_off(logits, self.model.taxonomy, back_off))
 
     def novelty(self, score: reference.Score = "probability") -> np.ndarray:
