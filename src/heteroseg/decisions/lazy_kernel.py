@@ -1,7 +1,4 @@
-"""Logits of a 1x1 head from features, one classifier at a time, for CPUs: the same bits for a few and for all of them.
-
-Weights lie in tiles of TILE channels, as `lazy_head.LazyHead` has them.
-"""
+"""Logits of a 1x1 head from features, one classifier at a time, for CPUs: the same bits for a few and for all."""
 
 from heteroseg.decisions.kernels_cell import kernel
 from heteroseg.decisions.lazy_head import TILE, LazyHead

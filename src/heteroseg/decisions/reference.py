@@ -196,23 +196,14 @@ def best_label(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
 
 def label_probs(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
     """(B, C, H, W) fused logits to (B, labels, H, W) probabilities of the labels and (B, H, W) of all leaves."""
-    tree = space.taxonomy
-    probs = leaf_probs(_assume(logits, tree, assumed_children(space)), tree)
+    tree, assumed = space.taxonomy, assumed_children(space)
+    logits = logits.clone() if assumed else logits
+    for parent, child in assumed.items():  # which then has probability 1, given its parent
+        if (owner := tree.classifier_of[parent]) >= 0:
+            logits[:, tree.classifiers[owner].start : tree.classifiers[owner].stop] = -torch.inf
+            logits[:, tree.channel_of[child]] = 0.0
+    probs = leaf_probs(logits, tree)
     by_leaf = torch.from_numpy(space.by_leaf).to(logits.device)
     labels = logits.new_zeros((len(logits), len(space.labels), *logits.shape[2:]))
     labels.index_add_(1, by_leaf[by_leaf >= 0], probs[:, by_leaf >= 0])
     return labels, probs.sum(1) if tree.void else torch.ones_like(labels[:, 0])
-
-
-def _assume(logits: Tensor, tree: Taxonomy, assumed: dict[int, int]) -> Tensor:
-    """Logits in which assumed children have probability 1 given their parent."""
-    if not assumed:
-        return logits
-    logits = logits.clone()
-    for parent, child in assumed.items():
-        owner = tree.classifier_of[parent]
-        if owner >= 0:
-            c = tree.classifiers[owner]
-            logits[:, c.start : c.stop] = -torch.inf
-            logits[:, tree.channel_of[child]] = 0.0
-    return logits

@@ -26,11 +26,10 @@ class Source:
 def open_spaces(experiment: Experiment, folder: Path) -> tuple[Taxonomy, list[LabelSpace]]:
     """The taxonomy and the label space of each dataset; all faults of all files are raised together."""
     tree = load_taxonomy(experiment.taxonomy, folder, experiment.model.void)
-    spaces: list[LabelSpace] = []
-    unknown = [n for n in experiment.hold_out if n not in tree]
-    faults = [f"hold_out: {n!r} is no node of taxonomy {tree.name!r}{nearest(n, tree.names)}" for n in unknown]
-    if faults:
-        raise HeterosegError(*faults)
+    if unknown := [n for n in experiment.hold_out if n not in tree]:
+        told = "is no node of taxonomy"
+        raise HeterosegError(*(f"hold_out: {n!r} {told} {tree.name!r}{nearest(n, tree.names)}" for n in unknown))
+    spaces, faults = list[LabelSpace](), list[str]()
     for config in experiment.datasets.values():
         try:
             space = load_label_space(config.label_space, tree, folder)

@@ -49,14 +49,11 @@ class HierarchicalHead(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        if self.adapters is not None:
-            parts = [conv(adapt(features)) for adapt, conv in zip(self.adapters, self.logits, strict=True)]
-        else:
-            parts = [self.logits[0](features)]
+        inputs = [features] if self.adapters is None else [adapt(features) for adapt in self.adapters]
+        parts = [conv(x) for conv, x in zip(self.logits, inputs, strict=True)]
         if self.ups is not None:
-            if len(parts) == 1:
-                parts = list(parts[0].split(self.sizes, dim=1))
-            parts = [up(p) for up, p in zip(self.ups, parts, strict=True)]
+            each = parts[0].split(self.sizes, dim=1) if self.adapters is None else parts
+            parts = [up(p) for up, p in zip(self.ups, each, strict=True)]
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     @torch.no_grad()

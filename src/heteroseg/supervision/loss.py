@@ -5,8 +5,7 @@ gives one cross-entropy per classifier on its path (IV 2018, eq. of section III-
 term (Bevandic & Segvic, NLL+) at its nodes' common ancestor; a tree of depth one is the flat classifier.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +29,7 @@ def log_softmaxes(logits: Tensor, tree: Taxonomy) -> Tensor:
     return torch.cat([F.log_softmax(logits[:, c.start : c.stop], dim=1) for c in tree.classifiers], dim=1)
 
 
-@dataclass
-class Sums:
+class Sums(NamedTuple):
     """Weighted negative log-likelihoods and their weights, (classifiers, 2): strong (masks) and weak (boxes)."""
 
     nll: Tensor

@@ -5,7 +5,6 @@ such numbers and nothing in it is positional. -1 means: nothing is known here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -75,14 +74,11 @@ def draw_shape(image: np.ndarray, box: np.ndarray, shape: BoxShape, value: int) 
 
 def _in_polygon(shape: BoxShape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Whether points are in a polygon with corners at -1 and 1."""
-    if shape == "diamond":
-        inside = np.abs(x) + np.abs(y) <= 1
-    elif shape == "octagon":
-        inside = np.abs(x) + np.abs(y) <= OCTAGON
-    else:
+    if shape.startswith("triangle"):
         inside = np.abs(x) <= (1 + y if shape == "triangle_up" else 1 - y) / 2
-    result: np.ndarray = inside & (np.abs(x) <= 1) & (np.abs(y) <= 1)
-    return result
+    else:
+        inside = np.abs(x) + np.abs(y) <= (1 if shape == "diamond" else OCTAGON)
+    return np.asarray(inside & (np.abs(x) <= 1) & (np.abs(y) <= 1))
 
 
 def paint_boxes(boxes: np.ndarray, shapes: Sequence[BoxShape], values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -149,8 +145,7 @@ def tag_mixture(tags: np.ndarray, space: LabelSpace) -> Mixture:
     return tuple((1.0, tuple(sorted(set(members)))) for members in below.values())
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """Label maps of one image, (H, W) int16 running label numbers: from its mask, and from its boxes and tags.
 
     Values from MIXED down in `boxes` stand for `mixtures`.
