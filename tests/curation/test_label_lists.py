@@ -144,6 +144,7 @@ def test_groups_that_share_a_name_with_a_class():
         ("a.json", {"p": [{"name": "x"}], "q": [{"name": "y"}]}, [], "found p, q; choose with --table"),
         ("a.json", {"p": [{"name": "x"}]}, ["--table", "pp"], "did you mean 'p'?"),
         ("a.json", [{"id": "one", "name": "x"}], [], "label 1: expected a whole number as 'id'"),
+        ("a.json", [{"id": 2**31, "name": "x"}, {"name": "y"}], [], "label 1: expected a whole number as 'id', below"),
         ("a.json", [{"id": 1}], [], "label 1: expected a name"),
         ("a.json", [{"name": "x"}, {"name": "x"}], [], "the name 'x' stands for the ids 0 and 1"),
         ("a.json", [{"name": "x"}, {"name": "y"}], ["--id", "nam"], "no field 'nam'; did you mean 'name'?"),

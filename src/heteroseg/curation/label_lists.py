@@ -84,8 +84,8 @@ def _label(where: str, position: int, row: dict[str, Any], id_field: str) -> Lis
     number = row.get(id_field, position)
     if isinstance(number, str) and number.strip().lstrip("-").isdecimal():
         number = int(number)
-    if not name or type(number) is not int:
-        what = "a name" if not name else f"a whole number as {id_field!r}"
+    if not name or type(number) is not int or number >= 2**31:
+        what = "a name" if not name else f"a whole number as {id_field!r}, below 2**31"
         raise HeterosegError(f"{where}: expected {what}, found {row!r:.90}; correct the row")
     groups = _groups(row)
     unused = number == 255 and id_field != "id"  # training ids call what is not trained 255
