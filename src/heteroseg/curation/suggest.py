@@ -7,7 +7,6 @@ dataset divide the leaves among them, so each leaf goes to the label with the be
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -64,13 +63,7 @@ class Proposal:
 
 
 def collect(
-    model: Model,
-    labels: Sequence[LabelEntry],
-    reader: str,
-    root: Path,
-    split: str,
-    options: dict[str, Any],
-    images: int,
+    model: Model, labels: Sequence[LabelEntry], reader: str, root: Path, split: str, options: dict, images: int
 ) -> Evidence:
     """Predict `images` images of a split, spread evenly over it; count what lies under each label."""
     items = spread_evenly(list_items(reader, root, split, options), images)
