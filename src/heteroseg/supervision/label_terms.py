@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heteroseg.decisions.plan import IntArray
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
@@ -42,18 +41,21 @@ def pad_ragged(rows: Sequence[Any], levels: int = 2, fill: int = -1) -> Tensor:
 
     Below the first level a side is at least 1 long.
     """
+    sizes, blocks = [len(rows)], list(rows)
+    for _ in range(levels - 1):
+        sizes.append(max([1, *map(len, blocks)]))
+        blocks = [part for block in blocks for part in block]
+    result = np.full(sizes, fill, np.int64)
 
-    def padded(block: Sequence[Any], depth: int) -> IntArray:
-        if depth == 1:
-            return np.array(block, np.int64)
-        parts = [padded(part, depth - 1) for part in block]
-        sides = np.max([(1,) * (depth - 1), *(part.shape for part in parts)], axis=0)
-        result = np.full((len(parts), *sides), fill, np.int64)
-        for target, part in zip(result, parts, strict=True):
-            target[tuple(map(slice, part.shape))] = part
-        return result
+    def write(target: np.ndarray, block: Sequence[Any]) -> None:
+        if target.ndim == 1:
+            target[: len(block)] = block
+        else:
+            for part, inner in zip(target, block, strict=False):
+                write(part, inner)
 
-    return torch.from_numpy(padded(rows, levels))
+    write(result, rows)
+    return torch.from_numpy(result)
 
 
 def _steps_to_nodes(tree: Taxonomy) -> list[tuple[list[int], list[int]]]:
