@@ -153,9 +153,14 @@ def draw(points: Sequence[dict], out: Path) -> None:
             times = [r["frame_ms"] for r in rows]
             error = [[t["median"] - t["p10"] for t in times], [t["p90"] - t["median"] for t in times]]
             left.errorbar(
-                [r["classes"] for r in rows], [t["median"] for t in times], error,
-                label=f"depth {depth}, {head}", color=colors[depth], linestyle=style, marker=".",
-            )  # fmt: skip
+                [r["classes"] for r in rows],
+                [t["median"] for t in times],
+                error,
+                label=f"depth {depth}, {head}",
+                color=colors[depth],
+                linestyle=style,
+                marker=".",
+            )
     left.set(xscale="log", ylim=(0, None), xlabel="classes", ylabel="ms a frame", title="520x706")
     left.set_xticks(CLASSES, [f"{n}" for n in CLASSES])
     left.minorticks_off()

@@ -26,18 +26,20 @@ def experiment_file(folder: Path, kind: str) -> Path:
     space = load_label_space("camvid32").file
     labels = [
         entry.model_copy(update={"nodes": ["drivable"], "evaluate": entry.name == "Road"})
-        if entry.name in TOGETHER else entry
+        if entry.name in TOGETHER
+        else entry
         for entry in space.labels
-    ]  # fmt: skip
+    ]
     changed = {"name": "camvid-lanes", "labels": labels, "coverage": {"lane marking": kind}}
     write_yaml(folder / "camvid-lanes.yaml", space.model_copy(update=changed))
     real, home = load_experiment(Path(__file__).parents[1] / "experiments" / "real.yaml")
     camvid = real.datasets["camvid"].model_copy(update={"label_space": "camvid-lanes.yaml"})
     update = {
-        "name": f"coverage-{kind}", "data_root": str((home / real.data_root).resolve()),
+        "name": f"coverage-{kind}",
+        "data_root": str((home / real.data_root).resolve()),
         "datasets": {"camvid": camvid, "idd_lite": real.datasets["idd_lite"]},
         "loss": real.loss.model_copy(update={"box_weights": {}}),
-    }  # fmt: skip
+    }
     write_yaml(folder / "experiment.yaml", real.model_copy(update=update))
     return folder / "experiment.yaml"
 

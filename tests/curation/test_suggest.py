@@ -35,14 +35,25 @@ def leaves(*names):
 @pytest.mark.parametrize(
     ("label", "node", "kind"),
     [
-        ("Column_Pole", "pole", "same"), ("SignSymbol", "traffic sign", "same"), ("Pavement", "sidewalk", "same"),
-        ("Truck_Bus", "truck or bus", "same"), ("truck", "truck or bus", "same"), ("SUVPickupTruck", "pickup", "same"),
-        ("cars", "car", "same"), ("road", "road shoulder", "kind"), ("LaneMkgsDriv", "lane marking", "part"),
-        ("vehicle", "taxi", "kind"), ("suv", "car", "part"), ("tree", "bush", "related"), ("car", "cart", ""),
-        ("vegitation", "vegetation", "spelling"), ("non-drivable", "drivable", ""), ("sky", "road", ""),
+        ("Column_Pole", "pole", "same"),
+        ("SignSymbol", "traffic sign", "same"),
+        ("Pavement", "sidewalk", "same"),
+        ("Truck_Bus", "truck or bus", "same"),
+        ("truck", "truck or bus", "same"),
+        ("SUVPickupTruck", "pickup", "same"),
+        ("cars", "car", "same"),
+        ("road", "road shoulder", "kind"),
+        ("LaneMkgsDriv", "lane marking", "part"),
+        ("vehicle", "taxi", "kind"),
+        ("suv", "car", "part"),
+        ("tree", "bush", "related"),
+        ("car", "cart", ""),
+        ("vegitation", "vegetation", "spelling"),
+        ("non-drivable", "drivable", ""),
+        ("sky", "road", ""),
         ("traffic light", "traffic sign", "related"),
     ],
-)  # fmt: skip
+)
 def test_relations_of_names(label, node, kind):
     score, found = relation(label, node)
     assert found == kind
@@ -161,8 +172,19 @@ def test_sight_from_the_command_line(tiny_data, tiny_model_folder, tmp_path, cap
         .replace("True", "true")
         .replace("False", "false")
     )
-    command = ["taxonomy", "suggest", str(labels), "--model", str(tiny_model_folder), "--reader", "cityscapes",
-               "--root", str(tiny_data / "cityscapes"), "--images", "2"]  # fmt: skip
+    command = [
+        "taxonomy",
+        "suggest",
+        str(labels),
+        "--model",
+        str(tiny_model_folder),
+        "--reader",
+        "cityscapes",
+        "--root",
+        str(tiny_data / "cityscapes"),
+        "--images",
+        "2",
+    ]
     assert main([*command, "--out", str(tmp_path / "a.yaml")]) == 0
     assert "of its pixels are seen there" in (tmp_path / "a.yaml").read_text()
     assert load_label_space(str(tmp_path / "a.yaml")).ids.tolist() == space.ids.tolist()

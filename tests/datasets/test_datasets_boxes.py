@@ -55,8 +55,12 @@ def test_gtsdb_tells_all_bad_lines(tmp_path):
     faults = faults_of(list_items, "gtsdb", tmp_path, "train")
     assert [f.split(": ")[0] for f in faults] == [f"{tmp_path / 'gt.txt'}:{line}" for line in range(2, 7)]
     assert [next(w for w in ("area", "numbers", "class", "inside") if w in f) for f in faults] == [
-        "area", "numbers", "numbers", "class", "inside",
-    ]  # fmt: skip
+        "area",
+        "numbers",
+        "numbers",
+        "class",
+        "inside",
+    ]
 
 
 @pytest.mark.parametrize("boxes", ["boxes_{split}.csv", "boxes_{split}.json", "all/{split}/b.json"])

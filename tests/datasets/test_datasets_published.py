@@ -335,8 +335,10 @@ def test_webdataset_faults_and_endings(tmp_path):
     assert (read_sample(items[0]).mask == 3).all()
     stamp = items[0].image.stat().st_mtime_ns
     assert list_items("webdataset", tmp_path, "train", options)[0].image.stat().st_mtime_ns == stamp, "unpacked once"
-    assert "jpg, json, seg.png, v.jpg; set" in faults_of(
-        list_items, "webdataset", tmp_path, "train", {"image": "png", "mask": "tif"})[0]  # fmt: skip
+    assert (
+        "jpg, json, seg.png, v.jpg; set"
+        in faults_of(list_items, "webdataset", tmp_path, "train", {"image": "png", "mask": "tif"})[0]
+    )
     assert "'train' " not in faults_of(list_items, "webdataset", tmp_path, "val")[0]
     assert "both 'png'" in faults_of(list_items, "webdataset", tmp_path, "train", {"image": "png"})[0]
     add(tmp_path / "train/01.tar", {"y.jpg": color})

@@ -84,10 +84,16 @@ def world(tmp_path_factory) -> Path:
     (folder / "labels.py").write_text(LABELS_PY)
     listed = [f"{b.id},{b.name}\n" for b in load_label_space("camvid11").labels]
     (folder / "labels.csv").write_text("id,name\n" + "".join(listed))
-    (folder / "config.json").write_text(json.dumps({"labels": [
-        {"name": "construction--flat--road", "readable": "Road", "color": [128, 64, 128], "evaluate": True},
-        {"name": "nature--sky", "readable": "Sky", "color": [70, 130, 180], "evaluate": True},
-    ]}))  # fmt: skip
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "labels": [
+                    {"name": "construction--flat--road", "readable": "Road", "color": [128, 64, 128], "evaluate": True},
+                    {"name": "nature--sky", "readable": "Sky", "color": [70, 130, 180], "evaluate": True},
+                ]
+            }
+        )
+    )
     (folder / "CamVid").mkdir()
     (folder / "CamVid" / "label_colors.txt").write_text((folder / "data/camvid/label_colors.txt").read_text())
     (folder / "MSeg_master.tsv").write_text("universal\tada20k\tcityscapes-34\nroad\troad\troad\nsky\tsky\tsky\n")

@@ -13,7 +13,7 @@ from heteroseg.evaluation.calibration import (
     fit_temperature,
     nll,
     risk_coverage,
-)  # fmt: skip
+)
 from tests.small_tree import TREE
 
 

@@ -41,8 +41,20 @@ def rows_of(out: Path) -> list[dict]:
 def test_killed_in_the_middle_every_file_is_done_once(tiny_model_folder, tmp_path):
     names = write_images(tmp_path / "images", 1000)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "heteroseg", "predict-many", str(tiny_model_folder), str(tmp_path / "images"),
-               "--out", str(out), "--labels", "cityscapes", "--batch", "16"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "heteroseg",
+        "predict-many",
+        str(tiny_model_folder),
+        str(tmp_path / "images"),
+        "--out",
+        str(out),
+        "--labels",
+        "cityscapes",
+        "--batch",
+        "16",
+    ]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
     while len(list(out.glob("manifest/*.parquet"))) < 20 and process.poll() is None and time.monotonic() < deadline:

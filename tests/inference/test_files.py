@@ -371,8 +371,11 @@ def test_an_unknown_label_space(tiny_model, name, near):
 def test_a_model_folder_says_the_same_after_loading(tiny_model, tiny_model_folder):
     again = load(tiny_model_folder)
     assert {p.name for p in tiny_model_folder.iterdir()} == {
-        "config.json", "model.safetensors", "taxonomy.yaml", "label_spaces"
-    }  # fmt: skip
+        "config.json",
+        "model.safetensors",
+        "taxonomy.yaml",
+        "label_spaces",
+    }
     assert list(again.spaces) == ["cityscapes", "vistas", "gtsdb"]
     assert np.array_equal(again.predict(scene(9)).labels("vistas"), tiny_model.predict(scene(9)).labels("vistas"))
 

@@ -103,8 +103,14 @@ class Routes(BaseHTTPRequestHandler):
         elif path.endswith("/validate-yaml"):
             self.answer({"errors": [], "warnings": []})
         elif "/preupload/" in path:
-            self.answer({"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
-                                   for f in json.loads(body)["files"]]})  # fmt: skip
+            self.answer(
+                {
+                    "files": [
+                        {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                        for f in json.loads(body)["files"]
+                    ]
+                }
+            )
         elif "/commit/" in path:
             parts = path.strip("/").split("/")
             files = self.server.repos["/".join(parts[2:4])].setdefault(parts[5], {})
@@ -199,9 +205,15 @@ def test_to_the_hub_and_back(hub, trained, tmp_path):
     model = load(trained)
     assert model.push_to_hub("me/roads", license="mit").endswith("/me/roads")
     files = hub.repos["me/roads"]["main"]
-    assert set(files) == {"README.md", "config.json", "model.safetensors", "taxonomy.yaml",
-                          "label_spaces/cityscapes.yaml", "label_spaces/vistas.yaml",
-                          "label_spaces/gtsdb.yaml"}  # fmt: skip
+    assert set(files) == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "taxonomy.yaml",
+        "label_spaces/cityscapes.yaml",
+        "label_spaces/vistas.yaml",
+        "label_spaces/gtsdb.yaml",
+    }
     assert b"license: mit" in files["README.md"]
     assert b'heteroseg.load("hf://me/roads")' in files["README.md"]
     files |= {"evil.py": b"raise SystemExit", "pytorch_model.bin": b"pickle", "label_spaces/x.pkl": b"pickle"}
@@ -242,10 +254,14 @@ def test_a_folder_and_a_name_on_the_hub_are_not_confused(hub, tiny_model, tmp_pa
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("hf://me/none", "no such model on the hub"), ("hf://me/roads@v9", "no revision 'v9'"),
-     ("hf://me", "expected the name of a model on a hub"), ("hf://me/../etc", "expected the name of a model on a hub"),
-     ("hf://me/empty", "expected a MODEL folder")],
-)  # fmt: skip
+    [
+        ("hf://me/none", "no such model on the hub"),
+        ("hf://me/roads@v9", "no revision 'v9'"),
+        ("hf://me", "expected the name of a model on a hub"),
+        ("hf://me/../etc", "expected the name of a model on a hub"),
+        ("hf://me/empty", "expected a MODEL folder"),
+    ],
+)
 def test_faults_of_names_are_one_sentence(hub, name, said):
     hub.repos |= {"me/roads": {"main": {"config.json": b"{}"}}, "me/empty": {"main": {"README.md": b"x"}}}
     with pytest.raises(HeterosegError, match=said) as caught:

@@ -110,10 +110,17 @@ def test_a_report_of_a_network(world, tmp_path):
     assert [e.dataset for e in examples] == ["cityscapes"] * 2 + ["vistas"] * 2 + ["gtsdb"] * 2
     path = tmp_path / "deep" / "report.html"
     contents = Contents(
-        "A tiny run", model.taxonomy, {s.name: s.space for s in sources}, result, examples, LOG,
-        [(1, result), (2, result)], {s.name: count(s) for s in sources}, facts=FACTS,
+        "A tiny run",
+        model.taxonomy,
+        {s.name: s.space for s in sources},
+        result,
+        examples,
+        LOG,
+        [(1, result), (2, result)],
+        {s.name: count(s) for s in sources},
+        facts=FACTS,
         settings={"experiment": experiment.model_dump_json()},
-    )  # fmt: skip
+    )
     write_report(path, contents)
     page = path.read_text(encoding="utf-8")
     parsed = Page(page)
@@ -161,8 +168,10 @@ def test_the_maps_in_the_page_are_what_was_predicted(world, tmp_path):
 
 def test_worst_best_random_and_rare(world):
     items = [replace(world[1][0].val[0], name=f"i{i}") for i in range(40)]
-    per_image = {f"i{i}": {"acc": i / 40, "iou": {"road": 1.0} | ({"bus": 0.1 * i} if i in (17, 18, 19) else {})}
-                 for i in range(40)}  # fmt: skip
+    per_image = {
+        f"i{i}": {"acc": i / 40, "iou": {"road": 1.0} | ({"bus": 0.1 * i} if i in (17, 18, 19) else {})}
+        for i in range(40)
+    }
     per_image["i0"] = {"acc": None, "iou": {}}  # nothing is labelled: never chosen
     chosen = choose(items, per_image, 6)
     assert [(i.name, why) for i, why in chosen[:4]] == [
@@ -215,9 +224,17 @@ def report_of(space: LabelSpace, counts: np.ndarray, path, dataset: str = "d", s
     evaluation = {"datasets": {dataset: summarise(Tally(counts, 4, np.array([4] + [0] * (len(counts) - 1)), 1), space)}}
     examples = [example] if shown else []
     contents = Contents(
-        HOSTILE, space.taxonomy, {dataset: space}, evaluation, examples, log, settings={HOSTILE: HOSTILE},
-        facts={HOSTILE: HOSTILE}, notes=[HOSTILE], repeat=[HOSTILE],
-    )  # fmt: skip
+        HOSTILE,
+        space.taxonomy,
+        {dataset: space},
+        evaluation,
+        examples,
+        log,
+        settings={HOSTILE: HOSTILE},
+        facts={HOSTILE: HOSTILE},
+        notes=[HOSTILE],
+        repeat=[HOSTILE],
+    )
     write_report(path, contents)
     page = path.read_text(encoding="utf-8")
     return page, Page(page)
@@ -311,11 +328,19 @@ def test_report_without_data_or_scores_tells_so(trained, tiny_data, tmp_path):
 
 
 def test_a_page_of_a_comparison(tmp_path):
-    cell = {"levels": {"1": [0.5, 0.7]}, "macc": [0.4, 0.6], "acc": [0.9, 0.8], "rare_miou": [None, None],
-            "strict_miou": [None, None], "claimed": [0.0, 0.1]}  # fmt: skip
+    cell = {
+        "levels": {"1": [0.5, 0.7]},
+        "macc": [0.4, 0.6],
+        "acc": [0.9, 0.8],
+        "rare_miou": [None, None],
+        "strict_miou": [None, None],
+        "claimed": [0.0, 0.1],
+    }
     row = {"seeds": [0, 1], "parameters": 3_200_000, "train_seconds": [60.0, 120.0]}
-    table = {HOSTILE: row | {"datasets": {HOSTILE: cell | {"miou": [0.25, 0.35]}}},
-             "flat": row | {"datasets": {"b": cell | {"miou": [None, 0.5]}}}}  # fmt: skip
+    table = {
+        HOSTILE: row | {"datasets": {HOSTILE: cell | {"miou": [0.25, 0.35]}}},
+        "flat": row | {"datasets": {"b": cell | {"miou": [None, 0.5]}}},
+    }
     write_comparison(tmp_path / "c.html", HOSTILE, table, HOSTILE, FACTS)
     page = (tmp_path / "c.html").read_text(encoding="utf-8")
     parsed = Page(page)

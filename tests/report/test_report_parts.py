@@ -75,9 +75,11 @@ def test_charts_of_a_page_share_no_id_and_take_its_colours():
 
 
 def deep_space() -> LabelSpace:
-    tree = build_taxonomy(TaxonomyFile(
-        name="t", tree={"root": ["sky", "vehicle", "sign"], "vehicle": ["car", "bus"], "sign": ["stop", "give"]}
-    ))  # fmt: skip
+    tree = build_taxonomy(
+        TaxonomyFile(
+            name="t", tree={"root": ["sky", "vehicle", "sign"], "vehicle": ["car", "bus"], "sign": ["stop", "give"]}
+        )
+    )
     nodes = ["sky", "car", "bus", "stop", "give", "vehicle"]
     labels = [LabelEntry(id=i, name=f"L{n}", nodes=n, evaluate=n != "vehicle") for i, n in enumerate(nodes)]
     return build_label_space(LabelSpaceFile(name="deep", taxonomy="t", labels=labels), tree)

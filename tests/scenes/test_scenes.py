@@ -102,8 +102,10 @@ def test_native_ids_belong_to_the_label_space(name):
 
 
 def test_native_ids_are_those_of_the_datasets():
-    ids = {name: dict(zip(CONCEPTS, concept_ids(load_label_space(name)).tolist(), strict=True))
-           for name in ("cityscapes", "vistas", "gtsdb")}  # fmt: skip
+    ids = {
+        name: dict(zip(CONCEPTS, concept_ids(load_label_space(name)).tolist(), strict=True))
+        for name in ("cityscapes", "vistas", "gtsdb")
+    }
     city, vistas, gtsdb = ids["cityscapes"], ids["vistas"], ids["gtsdb"]
     assert (city["road"], city["lane marking - general"], city["parking"]) == (7, 7, 9)
     assert (city["bicyclist"], city["motorcyclist"], city["traffic sign (back)"]) == (25, 25, 0)
@@ -138,8 +140,12 @@ def test_boxes_can_be_read_and_only_val_has_masks(root):
 
 
 def test_datasets_and_splits_share_no_scene(root):
-    items = [i for name in ("cityscapes", "vistas", "gtsdb") for s in ("train", "val")
-             for i in list_items(name, root / name, s)]  # fmt: skip
+    items = [
+        i
+        for name in ("cityscapes", "vistas", "gtsdb")
+        for s in ("train", "val")
+        for i in list_items(name, root / name, s)
+    ]
     assert len({read_sample(item).image[::8, ::8].tobytes() for item in items}) == len(items)
 
 

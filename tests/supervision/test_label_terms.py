@@ -26,11 +26,13 @@ def spaces_of_a_tree(draw) -> list[LabelSpace]:
             for i, nodes in enumerate(meanings)
         ]
         file = LabelSpaceFile(
-            name="s", taxonomy="random", labels=labels,
+            name="s",
+            taxonomy="random",
+            labels=labels,
             gate="root" if draw(st.booleans()) else None,
             around_boxes={"excludes": draw(inner)} if draw(st.booleans()) else None,
             coverage=draw(st.dictionaries(inner, st.sampled_from(["positives", "complete", "none"]), max_size=2)),
-        )  # fmt: skip
+        )
         try:
             spaces.append(build_label_space(file, tree))
         except HeterosegError:  # labels that overlap, or that coverage leaves without a meaning

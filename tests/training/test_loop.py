@@ -36,7 +36,9 @@ def data(tmp_path_factory) -> Path:
 def write_experiment(folder: Path, data: Path, **changes) -> Path:
     """An experiment over the three generated datasets with a network of a few thousand weights."""
     experiment = {
-        "name": "tiny", "taxonomy": "streets-108", "data_root": str(data),
+        "name": "tiny",
+        "taxonomy": "streets-108",
+        "data_root": str(data),
         "datasets": {
             "cityscapes": {"root": "cityscapes", "reader": "cityscapes", "label_space": "cityscapes"},
             "vistas": {"root": "vistas", "reader": "vistas", "label_space": "vistas"},
@@ -45,9 +47,17 @@ def write_experiment(folder: Path, data: Path, **changes) -> Path:
         "model": {"backbone": "hf:resnet", "backbone_options": TINY, "width": 16},
         "loss": {"gate": "open"},
         "optimiser": {"lr": 0.003},
-        "train": {"steps": 6, "batch": 4, "crop": [64, 64], "workers": 0, "devices": 1, "accelerator": "cpu",
-                  "log_every": 1, "save_every": 3},
-    }  # fmt: skip
+        "train": {
+            "steps": 6,
+            "batch": 4,
+            "crop": [64, 64],
+            "workers": 0,
+            "devices": 1,
+            "accelerator": "cpu",
+            "log_every": 1,
+            "save_every": 3,
+        },
+    }
     for key, value in changes.items():
         section, _, name = key.partition("__")
         experiment[section][name] = value

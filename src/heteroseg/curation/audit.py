@@ -139,17 +139,17 @@ class _Image:
         names = [label.name for label in space.labels]
         for number in np.unique(numbers[numbers > 0]).tolist():
             mask, probs, leaf = numbers == number, space.meaning_table @ means[number], means[number].argmax()
-            called, sure = names[probs.argmax()], float(probs.max())
+            called, certainty = names[probs.argmax()], float(probs.max())
             if not space.meaning_table[:, leaf].any():
                 called = f"{space.taxonomy.names[space.taxonomy.leaves[leaf]]} (no label of it)"
-                sure = float(means[number, leaf])
+                certainty = float(means[number, leaf])
             label = int(annotated[mask][0])
             name, fit = ("", 0.0) if label < 0 else (names[label], float(probs[label]))
             window = cv2.boundingRect(mask.astype(np.uint8))
             picture = cut_out(self.sample.image, mask, window, PICTURE, PICTURE)
             place = {"kind": kind, "dataset": self.dataset, "image": self.name, "window": window}
-            said = {"pixels": int(mask.sum()), "label": name, "called": called, "fit": fit, "sure": sure}
-            result.append(place | said | {"picture": picture})
+            answer = {"label": name, "called": called, "fit": fit, "sure": certainty}
+            result.append(place | {"pixels": int(mask.sum())} | answer | {"picture": picture})
         return result
 
 

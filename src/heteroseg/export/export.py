@@ -179,9 +179,15 @@ def _onnx(graph: Graph, example: Tensor, out: Path, text: str, images: Sequence[
     free = {"images": {0: "batch", 1: "height", 2: "width"}, name: {0: "batch", 1: "rows", 2: "columns"}}
     with written(out) as temporary:
         torch.onnx.export(
-            graph, (example,), str(temporary), input_names=["images"], output_names=[name], dynamic_axes=free,
-            opset_version=17, dynamo=False,
-        )  # fmt: skip
+            graph,
+            (example,),
+            str(temporary),
+            input_names=["images"],
+            output_names=[name],
+            dynamic_axes=free,
+            opset_version=17,
+            dynamo=False,
+        )
         network = onnx.load(temporary)
         if images:
             network = _quantise(network, images, "images")

@@ -14,8 +14,11 @@ from heteroseg.labels.taxonomy import Color, Taxonomy
 OUTSIDE_COLOR: Color = (22, 22, 22)
 """A very dark grey for -1: outside the label space in a prediction, not labelled in a truth, void in nodes."""
 ERROR_COLORS: dict[str, Color] = {
-    "right": (70, 115, 85), "wrong": (226, 43, 43), "outside": (255, 165, 0), "unlabelled": (0, 0, 0),
-}  # fmt: skip
+    "right": (70, 115, 85),
+    "wrong": (226, 43, 43),
+    "outside": (255, 165, 0),
+    "unlabelled": (0, 0, 0),
+}
 
 Entry = tuple[str, Color, float]
 """A line of a legend: name, colour, share of the picture from 0 to 1."""

@@ -76,7 +76,11 @@ def upload(
     with _told(repo, revision, "uploaded"):
         api.create_repo(repo, private=private, exist_ok=True)
         done = api.upload_folder(
-            repo_id=repo, folder_path=folder, allow_patterns=list(FILES), revision=revision, commit_message=message,
+            repo_id=repo,
+            folder_path=folder,
+            allow_patterns=list(FILES),
+            revision=revision,
+            commit_message=message,
             create_pr=create_pr,
-        )  # fmt: skip
+        )
     return str(done.pr_url or f"{api.endpoint}/{repo}")
