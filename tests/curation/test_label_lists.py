@@ -87,6 +87,13 @@ def test_vistas_config(tmp_path):
     assert not space.labels[2].evaluate
 
 
+@pytest.mark.parametrize("sign", ["\u2028", "\x85", "\x0b", "\x1c"])
+def test_a_csv_has_the_lines_that_csv_writers_make(tmp_path, sign):
+    """Python ends lines of text at more signs than a CSV does."""
+    labels = read_label_list(write(tmp_path / "list.csv", f"id,name\n1,sky\n2,tall{sign}archway\n"))
+    assert [(b.id, b.name) for b in labels] == [(1, "sky"), (2, f"tall{sign}archway")]
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [

@@ -9,6 +9,7 @@ import csv
 import json
 import re
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,9 @@ def _rows(path: Path, text: str, table: str | None) -> list[dict[str, Any]]:
     if suffix in (".yaml", ".yml"):
         return _table_rows(parse_yaml(text, path).data) or []
     if suffix == ".csv":
-        rows = [{(k or "").strip().lower(): v for k, v in r.items()} for r in csv.DictReader(text.splitlines(True))]
+        rows = [
+            {(k or "").strip().lower(): v for k, v in r.items()} for r in csv.DictReader(StringIO(text, newline=""))
+        ]
         return [{("id" if k == "class_id" else k): v for k, v in row.items()} for row in rows]
     if suffix == ".txt":
         return _text_rows(text)
