@@ -21,7 +21,7 @@ import torch
 from heteroseg.datasets import read_image
 from heteroseg.decisions.reference import Rule
 from heteroseg.evaluation.scores import evaluate
-from heteroseg.experiment.config import PRESETS, ModelConfig, load_experiment
+from heteroseg.experiment.config import ModelConfig, load_experiment, presets
 from heteroseg.experiment.sources import open_sources
 from heteroseg.export.bench import bench
 from heteroseg.export.export import calibration_images, export
@@ -39,9 +39,9 @@ NETWORKS = {
     "Lite0, image x 1/2, stride 8": LITE0.model_copy(update={"scale": 0.5, "stride": 8, "width": 64}),
     "Lite0, image x 1/2, stride 8, width 128": LITE0.model_copy(update={"scale": 0.5, "stride": 8}),
     "Lite0, image x 4/9, stride 9, width 128": LITE0.model_copy(update={"scale": 0.4444, "stride": 9}),
-    "Lite0, image x 2/5, stride 10, width 128": PRESETS["fast"].model_copy(update={"pretrained": True}),
+    "Lite0, image x 2/5, stride 10, width 128": presets()["fast"].model_copy(update={"pretrained": True}),
     "Lite0, image x 1/3, stride 12, width 128": LITE0.model_copy(update={"scale": 0.3333, "stride": 12}),
-    "HGNetV2-B0, stride 8": PRESETS["fast-hgnet"],
+    "HGNetV2-B0, stride 8": presets()["fast-hgnet"],
 }
 METRICS = ("miou", "macc", "strict_miou")
 RULES: tuple[Rule, ...] = ("path", "marginal")

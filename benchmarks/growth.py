@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from heteroseg.experiment.config import PRESETS
+from heteroseg.experiment.config import presets
 from heteroseg.export.bench import COUNTED, frame, spread
 from heteroseg.export.export import Head, Precision, export
 from heteroseg.export.random_model import random_model, scenes
@@ -64,7 +64,7 @@ def prepare(folder: Path, precision: Precision) -> None:
         for classes in CLASSES[::-1]:
             missing = [h for h in heads(depth) if not network_file(folder, classes, depth, h, precision).exists()]
             if missing:
-                model = random_model(PRESETS["fast"], grown(classes, depth), FRAME)
+                model = random_model(presets()["fast"], grown(classes, depth), FRAME)
             for head in missing:
                 path = network_file(folder, classes, depth, head, precision)
                 export(model, path, "openvino", precision, images, head)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from naive import compare
 
-from heteroseg.experiment.config import PRESETS, ModelConfig
+from heteroseg.experiment.config import ModelConfig, presets
 from heteroseg.export.bench import Runtime, bench, spread, timed
 from heteroseg.export.export import ENDINGS, Precision, export
 from heteroseg.export.random_model import random_model, scenes
@@ -31,8 +31,8 @@ from heteroseg.provenance import facts
 
 RESNET18 = {"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"}
 NETWORKS = {
-    "fast (Lite0, image x 2/5)": PRESETS["fast"],
-    "fast-hgnet (HGNetV2-B0)": PRESETS["fast-hgnet"],
+    "fast (Lite0, image x 2/5)": presets()["fast"],
+    "fast-hgnet (HGNetV2-B0)": presets()["fast-hgnet"],
     "Lite0": ModelConfig(backbone="lite0", width=128, stride=4),
     "ResNet-18": ModelConfig(backbone="hf:resnet", backbone_options=RESNET18, width=64, stride=8),
     "SegFormer-B0": ModelConfig(backbone="hf-seg:segformer"),

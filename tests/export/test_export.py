@@ -12,7 +12,7 @@ from benchmarks.naive import compare
 import heteroseg
 from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import PRESETS
+from heteroseg.experiment.config import presets
 from heteroseg.export.export import ENDINGS, calibration_images, export
 from heteroseg.export.random_model import random_model, scenes
 from heteroseg.labels.taxonomy import load_taxonomy
@@ -191,7 +191,7 @@ def test_the_naive_decode_of_the_benchmarks_agrees(tiny_model, exported, runtime
 
 
 def test_the_naive_decode_of_a_network_with_random_weights_agrees():
-    model = random_model(PRESETS["fast"], load_taxonomy("streets-108"), (240, 320))
+    model = random_model(presets()["fast"], load_taxonomy("streets-108"), (240, 320))
     assert compare(model, scenes(1, (240, 320))[0], "leaves", repeats=1)["naive_agreement"] > 0.99
 
 

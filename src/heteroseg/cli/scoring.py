@@ -64,7 +64,7 @@ def bench(args: argparse.Namespace) -> None:
     import cv2
 
     from heteroseg.datasets import read_image
-    from heteroseg.experiment.config import PRESETS
+    from heteroseg.experiment.config import presets
     from heteroseg.export.bench import bench as run
     from heteroseg.export.bench import in_runtime
     from heteroseg.export.random_model import random_model, scenes
@@ -72,12 +72,13 @@ def bench(args: argparse.Namespace) -> None:
     preset, size = args.preset, args.size
     if bool(args.model) == bool(preset):
         raise HeterosegError("bench measures a MODEL or a --preset; name one of the two")
-    if preset and preset not in PRESETS:
-        raise HeterosegError(f"there is no preset {preset!r}{nearest(preset, PRESETS)}; there are {', '.join(PRESETS)}")
+    known = presets()
+    if preset and preset not in known:
+        raise HeterosegError(f"there is no preset {preset!r}{nearest(preset, known)}; there are {', '.join(known)}")
     if args.model:
         model = heteroseg.load(args.model)
     else:
-        model = random_model(PRESETS[preset], heteroseg.load_taxonomy(args.taxonomy), size)
+        model = random_model(known[preset], heteroseg.load_taxonomy(args.taxonomy), size)
     model.decision = args.decision or model.decision
     args.precision = args.precision or ("int8" if preset and args.runtime == "openvino" else "fp32")
     image = cv2.resize(read_image(args.image), size[::-1], interpolation=cv2.INTER_AREA) if args.image else None

@@ -25,7 +25,7 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import evaluate_source, summarise
 from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import parse_yaml, read_yaml, require_empty, write_json, write_yaml, yaml_text
+from heteroseg.files import parse_yaml, read_json, read_yaml, require_empty, write_json, write_yaml, yaml_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
 from heteroseg.provenance import facts
@@ -176,7 +176,7 @@ def compare(
     parts = {out / way / p.name if len(ps) > 1 else out / way: p for way, ps in ways_parts.items() for p in ps}
     begun, wanted = out / "experiment.json", base.experiment.model_dump(mode="json")
     if begun.exists():
-        old = json.loads(begun.read_text(encoding="utf-8"))
+        old = read_json(begun)
         # all of them are equal for all ways; the loss need not be
         differ = [k for k in wanted if k != "loss" and wanted[k] != old.get(k)]
         if differ:

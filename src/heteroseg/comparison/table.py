@@ -1,7 +1,6 @@
 """All ways of a comparison in one table: for programs, for people, as a plot."""
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from heteroseg.experiment.config import Experiment
-from heteroseg.files import fill_template, write_json, write_text, written
+from heteroseg.files import fill_template, read_json, write_json, write_text, written
 from heteroseg.provenance import facts
 
 METRICS = {
@@ -30,7 +29,7 @@ Values = Sequence[float | None]
 def _read_scores(folder: Path, seed: int) -> list[dict[str, Any]]:
     """The scores of all parts of a way with one seed, empty unless all parts are scored."""
     files = [path.parent / f"seed-{seed}.json" for path in sorted(folder.glob("**/experiment.yaml"))]
-    return [json.loads(f.read_text(encoding="utf-8")) for f in files] if all(f.is_file() for f in files) else []
+    return [read_json(f) for f in files] if all(f.is_file() for f in files) else []
 
 
 def _add_scores(cells: dict[str, Any], scores: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -53,8 +54,10 @@ class ModelConfig(Strict):
     void: bool = Field(False, description="the paper's void logit in every classifier")
 
 
-_PRESETS = read_yaml(SPECS / "presets.yaml").data
-PRESETS = {name: ModelConfig(**options) for name, options in _PRESETS.items()}
+@cache
+def presets() -> dict[str, ModelConfig]:
+    """The shipped networks by their names, specs/presets.yaml."""
+    return {name: ModelConfig(**options) for name, options in read_yaml(SPECS / "presets.yaml").data.items()}
 
 
 class LossConfig(Strict):

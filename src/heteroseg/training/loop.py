@@ -105,8 +105,8 @@ class Run:
         if self.fabric.is_global_zero and any(s.val for s in self.sources):
             model = self.model()
             result = evaluate(model, self.sources)
-            if mean_miou(result) > self.best:
-                self.best = mean_miou(result)
+            if (mean := mean_miou(result)) > self.best:
+                self.best = mean
                 save_model(model, self.out / "best")
             write_json(self.out / "evaluation" / f"{self.step:07d}.json", result)
         self.fabric.barrier()
