@@ -167,8 +167,9 @@ def parse_yaml(text: str, path: Path) -> Document:
 
 
 def read_text(path: Path) -> str:
+    """A text file in UTF-8, without the byte order mark that some editors write."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
     except UnicodeDecodeError:

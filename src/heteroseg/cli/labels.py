@@ -8,6 +8,9 @@ from heteroseg.cli.options import Action, add_command, add_group, count, fractio
 from heteroseg.errors import HeterosegError
 
 
+OVERLAP = "val images may be train images too"
+
+
 def taxonomy_check(args: argparse.Namespace) -> None:
     from heteroseg.labels.describe import check_spec_file
 
@@ -62,7 +65,16 @@ def data_check(args: argparse.Namespace) -> None:
     _, sources = open_experiment(args.experiment, args.overrides)
     from heteroseg.curation.check import check_data
 
-    check_data(sources, print)
+    check_data(sources, print, args.allow_overlap)
+
+
+def data_show(args: argparse.Namespace) -> None:
+    _, sources = open_experiment(args.experiment, args.overrides)
+    from heteroseg.curation.check import check_data
+    from heteroseg.curation.show import show_data
+
+    check_data(sources, log, args.allow_overlap)
+    show_data(sources, args.out, args.images, print)
 
 
 def data_audit(args: argparse.Namespace) -> None:
@@ -148,8 +160,16 @@ def add(commands: Action) -> None:
     option(p, "--option", "key=value", "option of the reader", pair, action="append", default=[])
     option(p, "--images", "N", "images to look at (default: 40)", count, default=40)
 
-    actions = add_group(commands, "data", "check or audit the data of an experiment")
-    add_command(actions, "check", data_check, "read every image and label, and count them", "experiment", "overrides")
+    actions = add_group(commands, "data", "check, show or audit the data of an experiment")
+    does = "read every image and label, count them, and tell what looks wrong"
+    p = add_command(actions, "check", data_check, does, "experiment", "overrides")
+    p.add_argument("--allow-overlap", action="store_true", help=OVERLAP)
+
+    does = "write what every pixel teaches, as maps with a legend"
+    p = add_command(actions, "show", data_show, does, "experiment", "overrides")
+    option(p, "--out", "DIR", "folder for maps.json, legend.json and the maps", Path, required=True)
+    option(p, "--images", "N", "only N images of each split (default: all)", count)
+    p.add_argument("--allow-overlap", action="store_true", help=OVERLAP)
 
     does = "write a page about the annotation: counts, conflicts, likely errors with pictures"
     p = add_command(actions, "audit", data_audit, does, "experiment", "--device", "overrides")

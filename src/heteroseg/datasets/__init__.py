@@ -1,9 +1,11 @@
 """Readers of published dataset layouts: plain functions from a folder to a list of items.
 
-A reader is `reader(root, split, **options) -> list[Item]`; `READERS` gives its name in an experiment file.
+A reader is `reader(root, split, **options) -> list[Item]`, with a `Listing` where its files tell more; `READERS` gives
+its name in an experiment file.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from heteroseg.datasets.formats.vistas import vistas
 from heteroseg.datasets.formats.webdataset import webdataset
 from heteroseg.datasets.formats.yolo import yolo
 from heteroseg.datasets.paths import raise_faults, require_folder
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, Listing
 from heteroseg.errors import HeterosegError, nearest
 
 __all__ = ["READERS", "decode_image", "list_items", "read_annotation", "read_image", "read_mask", "read_sample"]
@@ -35,33 +37,52 @@ __all__ = ["READERS", "decode_image", "list_items", "read_annotation", "read_ima
 Reader = Callable[..., list[Item]]
 _READERS: list[Reader] = [cityscapes, vistas, gtsdb, camvid, camvid_segnet, idd, idd_lite, folder, a2d2, nuimages]
 _READERS += [coco_panoptic, open_images, mtsd, gtsrb, yolo, cvat, label_studio, huggingface, webdataset]
+COMMON = {"skip_faulty": False, "upright": True}  # options of every reader
+MOST = 50  # faults told of one split
 READERS = {reader.__name__: reader for reader in _READERS}
 
 
-def list_items(reader: str, root: Path | str, split: str, options: dict[str, Any] | None = None) -> list[Item]:
+def list_items(reader: str, root: Path | str, split: str, options: dict[str, Any] | None = None) -> Listing:
     """The items that `READERS[reader](root, split, **options)` lists, at least one.
 
-    An unknown reader, a bad option, a missing folder and an empty list raise HeterosegError.
+    Two options are those of every reader. `skip_faulty: "true"` leaves faulty annotations out: they stay in the
+    listing's faults, and what they cover is unknown. `upright: "false"` takes images as they are stored. An unknown
+    reader, a bad option, a missing folder, a faulty annotation and an empty list raise HeterosegError.
     """
     if reader not in READERS:
         names = ", ".join(READERS)
         raise HeterosegError(f"reader: expected one of {names}, found {reader!r}{nearest(reader, READERS)}")
     options = dict(options or {})
+    skip, upright = (_switch(options, *pair) for pair in COMMON.items())
     _check_options(reader, options)
-    items = READERS[reader](require_folder(Path(root)), split, **options)
-    if not items:
+    listing = READERS[reader](require_folder(Path(root)), split, **options)
+    listing = listing if isinstance(listing, Listing) else Listing(listing)
+    if not skip:
+        raise_faults(listing.faults, MOST)
+    if not upright:
+        listing = listing.then(replace(item, upright=False) for item in listing)
+    if not listing:
         raise HeterosegError(
-            f"{root}: expected images of the split {split!r}, found none; check the split and {reader}'s layout"
+            f"{root}: expected images of the split {split!r}, found none; check the split and {reader}'s layout",
+            *listing.notes,
         )
-    return items
+    return listing
+
+
+def _switch(options: dict[str, Any], key: str, default: bool) -> bool:
+    """Take a switch out of the options."""
+    value = options.pop(key, str(default).lower())
+    if value not in ("true", "false"):
+        raise HeterosegError(f'{key}: expected "true" or "false", found {value!r}; put it in quotes')
+    return bool(value == "true")
 
 
 def _check_options(reader: str, options: dict[str, Any]) -> None:
     """Options are text, as the reader's signature names them; every fault is told."""
     known = {k: p for k, p in signature(READERS[reader]).parameters.items() if k not in ("root", "split")}
-    names = ", ".join(known) or "no options"
+    names = ", ".join([*known, *COMMON])
     faults = [
-        f"{reader}: expected {names}, found the option {key!r}; rename or remove it{nearest(key, known)}"
+        f"{reader}: expected {names}, found the option {key!r}; rename or remove it{nearest(key, [*known, *COMMON])}"
         for key in options
         if key not in known
     ]

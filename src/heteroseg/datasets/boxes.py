@@ -8,16 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from heteroseg.datasets.paths import raise_faults
+from heteroseg.datasets.paths import Faults
 from heteroseg.datasets.records import csv_records, integer, number
-from heteroseg.datasets.sample import UNIT, Item, RunLength, Shape
+from heteroseg.datasets.sample import UNKNOWN, Item, Listing, RunLength, Shape
 
 SLACK = 1.0  # pixels by which a box may stand over the edge of its image (rounding); it is clipped when read
 PART = 1e-3  # the same where coordinates are parts of the image
+PIXELS = 4  # parts of an image are never so large, nor is a photograph so small
 FAR = 1e6  # no image is that large
-MOST = 50  # faults told of one file
 COLUMNS = ("image", "x1", "y1", "x2", "y2", "class_id")
 NO_BOX = (math.nan,) * 4
+CORRECT = "correct it, or set the option skip_faulty"
 
 Outline = tuple[tuple[np.ndarray, ...], RunLength | None]  # polygons, each (N, 2) float64, and a run-length code
 NO_OUTLINE: Outline = ((), None)
@@ -28,11 +29,24 @@ def outline_of(corners: np.ndarray | None) -> Outline:
     return NO_OUTLINE if corners is None else ((corners,), None)
 
 
+def extent_of(outline: Outline) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2 of the smallest box around an outline that is not empty."""
+    polygons, run_length = outline
+    corners = list(polygons)
+    if run_length is not None:
+        x, y, width, height = run_length.window
+        corners.append(np.array([[x, y], [x + width, y + height]], np.float64))
+    points = np.concatenate(corners)
+    (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
+    return x1, y1, x2, y2
+
+
 class Row(NamedTuple):
     """One box or outline as a file has it. `corners` are x1, y1, x2, y2 (exclusive), NaN where the file has no number.
 
     A row with an `outline` is painted and is no box; where the file has no proper outline it is NO_OUTLINE. A row with
-    a `fault` could not be read.
+    a `fault` could not be read. A `crowd` is unknown ground, whatever its label. `size` is width and height of the
+    image that the row was made for, where the file tells; `parts`: the coordinates are parts of the image.
     """
 
     where: str
@@ -40,9 +54,21 @@ class Row(NamedTuple):
     corners: tuple[float, ...] = NO_BOX
     label: int | None = None
     raw: str = ""
-    size: tuple[float, float] | None = None  # width and height of the image, where the file tells; (1, 1): parts of it
+    size: tuple[float, float] | None = None
     outline: Outline | None = None
     fault: str | None = None
+    parts: bool = False
+    crowd: bool = False
+
+    @property
+    def extent(self) -> tuple[float, ...]:
+        """x1, y1, x2, y2 of what the row marks."""
+        return self.corners if self.outline is None else extent_of(self.outline)
+
+
+def is_run_length(row: Row) -> bool:
+    """Whether a row is marked by a run-length code, which is in pixels."""
+    return row.outline is not None and row.outline[1] is not None
 
 
 def outside(corners: Iterable[float], width: float, height: float, slack: float = SLACK) -> bool:
@@ -52,57 +78,98 @@ def outside(corners: Iterable[float], width: float, height: float, slack: float 
     return over or x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0
 
 
-def _fault(row: Row) -> str | None:
+def _fault(row: Row) -> tuple[str, str] | None:
+    """What a row was expected to be, and what it is instead."""
+    if row.fault is not None:
+        expected, _, rest = row.fault.partition(", found ")
+        return expected, rest
     if row.outline == NO_OUTLINE:
-        return f"expected a polygon of three corners or more, or a run-length code, found {row.raw}"
+        return "expected a polygon of three corners or more, or a run-length code of the image's size", row.raw
     if row.outline is None:
         x1, y1, x2, y2 = row.corners
         if not all(map(math.isfinite, row.corners)):
-            return f"expected a box of four finite numbers, found {row.raw}"
+            return "expected a box of four finite numbers", row.raw
         if x2 <= x1 or y2 <= y1:
-            return f"expected a box with an area, found {row.raw}"
-        if outside(row.corners, *(row.size or (FAR, FAR)), PART if row.size == UNIT else SLACK):
-            size = f" of {row.size[0]:g}x{row.size[1]:g}" if row.size else ""
-            return f"expected a box inside the image{size}, found {row.raw}"
-    return f"expected a whole, non-negative class id, found {row.raw}" if row.label is None else None
+            return "expected a box with an area", row.raw
+    kind = "box" if row.outline is None else "shape"
+    if outside(row.extent, *((1, 1) if row.parts else row.size or (FAR, FAR)), PART if row.parts else SLACK):
+        if row.parts and max(row.extent) > PIXELS:
+            return f"expected a {kind} in parts of the image, from 0 to 1", f"{row.raw}, which looks like pixels"
+        size = f" of {row.size[0]:g}x{row.size[1]:g}" if row.size else ""
+        return f"expected a {kind} inside the image{size}", row.raw
+    return None if row.label is not None else ("expected a whole, non-negative class id", row.raw)
+
+
+def _faults_of_image(rows: list[Row]) -> Iterable[tuple[Row, str, str]]:
+    """What is wrong with all sound rows of an image together: the row that shows it, what was expected, and what is."""
+    sizes = {row.size: row for row in rows if row.size is not None}
+    if len(sizes) > 1:
+        first, second = list(sizes)[:2]
+        yield sizes[second], "expected one size of the image", f"{first} and {second}"
+    pixels = [row for row in rows if not row.parts]
+    if pixels and max(max(row.extent) for row in pixels) <= 1 and max(pixels[0].size or (FAR,)) > PIXELS:
+        yield pixels[0], "expected coordinates in pixels", f"{pixels[0].raw}: all are from 0 to 1, parts of the image"
 
 
 def attach(
-    items: list[Item], rows: list[Row], resolve: Callable[[str], str | None] | None = None, painted: bool | None = None
-) -> list[Item]:
-    """Items with their boxes. `resolve` gives the item's name for a row's image, None where it is another split's.
+    items: list[Item], rows: Iterable[Row], resolve: Callable[[str], str | None] | None = None, paints: bool = False
+) -> Listing:
+    """Items with their boxes and shapes. `resolve` gives the item's name for a row's image, None: another split's.
 
-    `painted`: outlines become the items' masks (True), there are none and the items lose their masks (False), or masks
-    are left alone (None). `resolve` raises LookupError for an image that nobody knows; without it rows name their
-    items, or images that are left out. All faults are told in one HeterosegError.
+    With `paints` the outlines of an image become its mask; an image without any keeps one only where its `background`
+    says what lies there. `resolve` raises LookupError for an image that nobody knows; without it rows name their
+    items, or images that are left out. Faulty rows stand in the faults of the listing and in no item.
     """
     rows_of: dict[str | None, list[Row]] = {item.name: [] for item in items}
-    faults = []
+    faults = Faults()
     for row in rows:
-        if row.fault is not None:
-            faults.append(f"{row.where}: {row.fault}")
-            continue
         fault, name = _fault(row), None
         try:
             name = row.image if resolve is None else resolve(row.image)
         except LookupError as error:
-            fault = fault or str(error.args[0])
+            expected, _, came = str(error.args[0]).partition(", found ")
+            fault = fault or (expected, came)
         if fault:
-            faults.append(f"{row.where}: {fault}; correct or remove it")
-        elif name in rows_of:
+            faults.add(row.where, row.image, *fault)
+            row = _unknown_ground(row)
+        if name in rows_of and row.label is not None:
             rows_of[name].append(row)
-    raise_faults(faults, MOST)
-    return [_with(item, rows_of[item.name], painted) for item in items]
+    bad = set()  # images of which no annotation is sure
+    for image, sound in rows_of.items():
+        for row, expected, came in _faults_of_image(sound):
+            faults.add(row.where, str(image), expected, came)
+            bad.add(image)
+    kept = [_with(item, rows_of[item.name], paints) for item in items if item.name not in bad]
+    return Listing(kept, faults=faults.told(CORRECT))
 
 
-def _with(item: Item, rows: list[Row], painted: bool | None) -> Item:
+def _unknown_ground(row: Row) -> Row:
+    """What stays of a faulty row where faults are left out: its box, of which nothing is known; without an area none."""
+    corners = np.array(NO_BOX if row.outline == NO_OUTLINE else row.extent)
+    x1, y1, x2, y2 = np.clip(corners, 0, np.tile((1, 1) if row.parts else row.size or (FAR, FAR), 2)).tolist()
+    known = math.isfinite(x1 + y1 + x2 + y2) and x1 < x2 and y1 < y2
+    return row._replace(corners=(x1, y1, x2, y2), outline=None, crowd=True, label=UNKNOWN if known else None)
+
+
+def _with(item: Item, rows: list[Row], paints: bool) -> Item:
     boxed = [row for row in rows if row.outline is None]
     boxes = np.array([row.corners for row in boxed], np.float32).reshape(-1, 4)
-    item = replace(item, boxes=boxes, box_ids=np.array([row.label for row in boxed], np.int64))
-    if painted:
-        shapes = tuple(Shape(row.label or 0, *row.outline) for row in rows if row.outline is not None)
-        return replace(item, shapes=shapes)
-    return replace(item, mask=None) if painted is False else item
+    ids = np.array([UNKNOWN if row.crowd else row.label for row in boxed], np.int64)
+    size = next((row.size for row in rows if row.size is not None), item.size)
+    item = replace(item, boxes=boxes, box_ids=ids, size=size, parts=item.parts or any(row.parts for row in rows))
+    if not paints:
+        return item
+    shapes = tuple(_shape(row) for row in sorted(rows, key=lambda row: not row.crowd))  # crowds below
+    painted = item.background >= 0 or len(boxed) < len(rows)
+    return replace(item, shapes=shapes) if painted else replace(item, mask=None)
+
+
+def _shape(row: Row) -> Shape:
+    """What is painted for a row: a box is unknown ground, whatever else it holds."""
+    if row.outline is not None:
+        return Shape(UNKNOWN if row.crowd or row.label is None else row.label, *row.outline)
+    x1, y1, x2, y2 = row.corners
+    return Shape(UNKNOWN, (np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]),))
 
 
 def csv_rows(path: Path) -> list[Row]:

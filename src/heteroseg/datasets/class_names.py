@@ -1,11 +1,14 @@
 """Class names to ids, for annotation files that hold names."""
 
+import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from heteroseg.datasets.boxes import Row
 from heteroseg.datasets.paths import require_file, unique
 from heteroseg.datasets.records import integer
+from heteroseg.datasets.sample import Listing
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import read_text
 
@@ -16,6 +19,11 @@ def parse_id(value: str | None, option: str) -> int:
     if parsed is None:
         raise HeterosegError(f"{option}: expected an id, a whole number from 0, found {value!r}; correct the option")
     return parsed
+
+
+def plain(name: str) -> str:
+    """A name without what people write in different ways: case, spaces and signs, forms of Unicode."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold()) or name
 
 
 class ClassNames:
@@ -37,10 +45,19 @@ class ClassNames:
                 "write one beside the data and name it"
             )
         self.ids = {name: i for i, name in enumerate(listed or ())}
+        self.alike = {plain(name): name for name in self.ids}
+        self.near_misses: dict[str, str] = {}  # names that became `others`, and the class that each is nearly
 
     def find(self, name: str) -> int | None:
         """The id of a name, None where it has none."""
+        if name not in self.ids and self.others is not None and plain(name) in self.alike:
+            self.near_misses[name] = self.alike[plain(name)]
         return self.ids.get(name, self.others)
+
+    def told(self, listing: Listing) -> Listing:
+        """The listing with what these names tell: what ids are called, and names that nearly are a class."""
+        misses = [f"{name!r} is no class but counts as `others`; the class is {c!r}" for name, c in self.near_misses.items()]
+        return listing.then(Listing(listing, {i: name for name, i in self.ids.items()}, notes=misses))
 
     def labelled(self, row: Row, name: str) -> Row:
         """The row with the id of a name, or with the fault that the name has none."""

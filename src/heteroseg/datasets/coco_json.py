@@ -1,50 +1,82 @@
 """Boxes and outlines from a COCO json of instances."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Outline, Row
+from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Outline, Row, attach
+from heteroseg.datasets.paths import unlisted
 from heteroseg.datasets.records import by_id, integer, lists_of, number, read_json
-from heteroseg.datasets.sample import RunLength
-from heteroseg.datasets.shapes import polygon
+from heteroseg.datasets.sample import Item, Listing, RunLength
+from heteroseg.datasets.shapes import largest_first, polygon
+from heteroseg.errors import HeterosegError
 
 
-def coco_rows(path: Path, outlines: bool = False) -> list[Row]:
-    """Rows of a COCO json: images (id, file_name, width, height) and annotations (image_id, category_id and bbox xywh).
+def with_coco(items: list[Item], path: Path, resolve: Callable[[str], str | None], outlines: bool = False) -> Listing:
+    """Items with the boxes of a COCO json: images (id, file_name, width, height) and annotations (image_id, category_id
+    and bbox x y width height). Items that its `images` do not list are left out.
 
-    With `outlines` the annotations' `segmentation` is taken instead of the bbox, the largest `area` first, so that
-    small things lie on top.
+    With `outlines` an annotation that has a `segmentation` is painted instead, the largest first, so that small things
+    lie on top. What `iscrowd` marks is unknown ground. A file without the lists raises HeterosegError.
     """
-    images, notes = lists_of(path, read_json(path), "images", "annotations")
-    known = by_id(path, "images", images)
-    places = list(enumerate(notes))
+    data = read_json(path)
+    images, notes = lists_of(path, data, "images", "annotations")
+    for i, image in enumerate(images):
+        if not isinstance(image.get("file_name"), str):
+            keys = ", ".join(map(str, image)) or "none"
+            raise HeterosegError(f"{path}: images[{i}]: expected a file_name, found the keys {keys}; write the name there")
+    by_number = by_id(path, "images", images)
+    rows = [_row(f"{path}: annotations[{i}]", note, by_number, outlines) for i, note in enumerate(notes)]
     if outlines:
-        places.sort(key=lambda place: -number(place[1].get("area", 0)))
-    return [_row(f"{path}: annotations[{i}]", note, known, outlines) for i, note in places]
+        rows = largest_first(rows)
+    sizes = {}
+    for image in images:
+        try:
+            sizes[resolve(image["file_name"])] = _size(image)
+        except LookupError:  # an image without annotation may be missing
+            continue
+    kept = [item for item in items if item.name in sizes or item.mask is not None]
+    kept = [replace(item, size=sizes.get(item.name) or item.size, box_file=path) for item in kept]
+    kept = [replace(item, mask=path) for item in kept] if outlines else kept
+    (categories,) = lists_of(path, {"categories": [], **data}, "categories")
+    names = {integer(c.get("id")): str(c.get("name")) for c in categories}
+    listing = attach(kept, rows, resolve, paints=outlines)
+    listing.names = {i: name for i, name in names.items() if i is not None}
+    listing.notes += unlisted([item.name for item in items], {item.name for item in kept}, path)
+    return listing
 
 
-def _row(where: str, note: dict, images: dict[str, dict], outlined: bool) -> Row:
+def _size(image: dict) -> tuple[float, float] | None:
+    width, height = number(image.get("width")), number(image.get("height"))
+    return (width, height) if math.isfinite(width + height) else None
+
+
+def _row(where: str, note: dict, images: dict[str, dict], outlines: bool) -> Row:
     box, segmentation, category = (note.get(key) for key in ("bbox", "segmentation", "category_id"))
     image = images.get(str(note.get("image_id")), {})
     name = str(image.get("file_name", f"(image_id {note.get('image_id')!r})"))
-    width, height = number(image.get("width")), number(image.get("height"))
-    size = (width, height) if math.isfinite(width + height) else None
-    if outlined:
-        raw, outline = f"segmentation {segmentation!r:.60}, category_id {category!r}", coco_outline(segmentation, size)
-        return Row(where, name, NO_BOX, integer(category), raw, size, outline)
+    row = Row(where, name, NO_BOX, integer(category), size=_size(image), crowd=note.get("iscrowd") in (1, True))
+    if outlines and segmentation not in (None, [], {}, ""):
+        row = row._replace(raw=f"segmentation {segmentation!r:.60}, category_id {category!r}")
+        extent = segmentation.get("size") if isinstance(segmentation, dict) else None
+        if row.size and isinstance(extent, list) and tuple(extent) == row.size != row.size[::-1]:
+            return row._replace(fault=f"expected a run-length code of [height, width], found {extent}: they are swapped")
+        outline = coco_outline(segmentation, row.size)
+        return row._replace(outline=outline, size=row.size or (outline[1].window[2:] if outline[1] else None))
     x, y, width, height = map(number, box) if isinstance(box, list) and len(box) == 4 else NO_BOX
     corners = (x, y, x + width, y + height)
-    return Row(where, name, corners, integer(category), f"bbox {box}, category_id {category!r}", size)
+    return row._replace(corners=corners, raw=f"bbox {box}, category_id {category!r}")
 
 
 def coco_outline(value: Any, size: tuple[float, float] | None) -> Outline:
     """A COCO `segmentation`: polygons, or an object with size (height, width) and counts; NO_OUTLINE for others."""
     if isinstance(value, list):
         rings = tuple(ring for ring in map(polygon, value) if ring is not None)
-        return (rings, None) if len(rings) == len(value) else NO_OUTLINE
+        return (rings, None) if rings and len(rings) == len(value) else NO_OUTLINE
     extent, counts = (value.get("size"), value.get("counts")) if isinstance(value, dict) else (None, None)
     if not (isinstance(extent, list) and len(extent) == 2 and all(type(v) is int and v > 0 for v in extent)):
         return NO_OUTLINE

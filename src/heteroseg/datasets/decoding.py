@@ -1,78 +1,120 @@
 """Decoding: from the files of an item to its pixels, ids and boxes."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from simplejpeg import decode_jpeg, decode_jpeg_header
 
 from heteroseg.datasets.boxes import outside
-from heteroseg.datasets.sample import UNIT, Item, Sample
+from heteroseg.datasets.sample import UNKNOWN, Item, Sample, Shape
 from heteroseg.datasets.shapes import draw_polygons, paint, read_polygons
 from heteroseg.errors import HeterosegError
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-PALETTE = 3  # the PNG colour type
+ORIENTATION = 0x112  # the EXIF tag
+FLIPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}  # steps down and across
+SWAPPED = 5  # from here on rows are columns, before they are flipped
+TWELVE_BITS = 4095
+Size = tuple[float, float]  # width and height
+Notes = tuple[str, ...]  # of an image, what it is or does, in the plural
 
 
 def read_sample(item: Item, scoring: bool = False) -> Sample:
     """Decode an item: image (H, W, 3) uint8 RGB, mask (H, W) int32 ids or None, boxes clipped to the image.
 
-    Shapes are drawn into the mask, smaller ones on top; without a mask, what they leave free is -1, unknown.
+    Shapes are drawn into the mask; what they leave free is the item's background, and unknown (-1) inside its boxes.
     `scoring` takes the item's scoring mask where it has one. An unreadable file, sizes that differ, a colour without
-    an id and a box that stands out of the image by more than a pixel raise HeterosegError.
+    an id, and a box or shape that stands out of the image by more than a pixel raise HeterosegError.
     """
-    return _annotated(item, read_image(item.image), scoring)
+    return _sample(item, scoring, _decode)
 
 
 def read_annotation(item: Item, scoring: bool = False) -> Sample:
     """As `read_sample`, but the photograph is not decoded: only its size is read, and `image` is (H, W, 0)."""
-    width, height = _pillow(item.image, _bytes(item.image), lambda image: image.size)
-    return _annotated(item, np.zeros((height, width, 0), np.uint8), scoring)
+    return _sample(item, scoring, _no_pixels)
 
 
-def _annotated(item: Item, image: np.ndarray, scoring: bool) -> Sample:
-    height, width = image.shape[:2]
-    mask, file = _mask_of(item, scoring, (height, width))
-    return Sample(item.name, image, mask, _clipped(item, height, width), item.box_ids, item.tags, file)
+def _no_pixels(data: bytes, path: Path, upright: bool) -> tuple[np.ndarray, Notes]:
+    width, height = view(data, path).size(upright)
+    return np.zeros((height, width, 0), np.uint8), ()
 
 
-def _mask_of(item: Item, scoring: bool, size: tuple[int, int]) -> tuple[np.ndarray | None, Path]:
-    """(H, W) int32 ids, and the file that they come from; None and the image where there is no mask."""
+def _sample(item: Item, scoring: bool, read: Callable[[bytes, Path, bool], tuple[np.ndarray, Notes]]) -> Sample:
+    data = _bytes(item.image)
     path = item.scoring_mask if scoring and item.scoring_mask is not None else item.mask
+    mask, shapes, size = _stored_mask(item, path)
+    stated = [(size, path), (item.size, path if item.shapes is not None else item.box_file)]
+    parts = item.parts and all(shape.run_length is None for shape in item.shapes or ())
+    upright = _upright(item, data, [s for s, _ in stated if s is not None], parts)
+    image, notes = read(data, item.image, upright)
+    height, width = image.shape[:2]
+    for other, file in stated:
+        if other is not None and not _fits(other, (width, height), parts and other is item.size):
+            raise HeterosegError(
+                f"{item.image}: expected an image and a mask of one size, found {width}x{height} and "
+                f"{other[0]:g}x{other[1]:g} in {file or 'its annotation'}; resize the one that was changed"
+            )
+    boxes = _clipped(item, height, width)
+    if shapes is not None:
+        mask = _painted(item, path, shapes, boxes, (height, width))
+    return Sample(item.name, image, mask, boxes, item.box_ids, item.tags, path or item.image, item.box_file, notes=notes)
+
+
+def _fits(stated: Size, size: tuple[int, int], parts: bool) -> bool:
+    """Whether annotation for an image of the `stated` size lies right on one of `size`: of parts, by its proportions."""
+    if parts:  # as far as whole pixels can have the same proportions
+        return abs(stated[0] * size[1] - stated[1] * size[0]) <= max(*stated, *size)
+    return tuple(stated) == size
+
+
+def _upright(item: Item, data: bytes, stated: list[Size], parts: bool) -> bool:
+    """Whether an image is turned as its EXIF orientation says: the stated size of the annotation decides, if it can."""
+    if not stated:
+        return item.upright
+    seen = view(data, item.image)
+    fits = {upright: all(_fits(s, seen.size(upright), parts) for s in stated) for upright in (True, False)}
+    return item.upright if fits[True] == fits[False] else fits[True]
+
+
+def _stored_mask(item: Item, path: Path | None) -> tuple[np.ndarray | None, Sequence[Shape] | None, Size | None]:
+    """(H, W) int32 ids as a file holds them, or the shapes to paint, and the width and height that they tell."""
     if path is None:
-        return None, item.image
-    if path == item.scoring_mask:
-        mask = read_mask(path)
-    elif item.shapes is not None:
-        _require_size(item, path, size, size if item.size in (None, UNIT) else item.size[::-1])
-        try:
-            mask = paint(item.shapes, size, item.background, size[::-1] if item.size == UNIT else (1, 1))
-        except ValueError as error:
-            raise HeterosegError(f"{path}: {item.image.name}: {error}; export the file again") from None
-    elif item.polygon_ids is not None:
-        drawn_for, shapes = read_polygons(path, item.polygon_ids)
-        _require_size(item, path, size, drawn_for[::-1])
-        mask = draw_polygons(shapes, size, item.background)
-    elif item.segments is not None:
+        return None, None, None
+    if path != item.scoring_mask and item.shapes is not None:
+        return None, item.shapes, None
+    if path != item.scoring_mask and item.polygon_ids is not None:
+        size, shapes = read_polygons(path, item.polygon_ids)
+        return None, shapes, size
+    if path != item.scoring_mask and item.segments is not None:
         mask = _from_segments(path, item.segments, item.background)
     else:
-        mask = read_mask(path, item.palette)
-    _require_size(item, path, size, mask.shape)
-    return mask, path
+        mask = read_mask(path, None if path == item.scoring_mask else item.palette)
+    return mask, None, mask.shape[::-1]
 
 
-def _require_size(item: Item, path: Path, size: tuple[int, int], other: tuple[float, ...]) -> None:
-    if other != size:
-        sizes = " and ".join(f"{width:g}x{height:g}" for height, width in (size, other))
-        raise HeterosegError(
-            f"{item.image}: expected an image and a mask of one size, found {sizes} in {path}; "
-            f"resize the one that was changed"
-        )
+def _painted(
+    item: Item, path: Path | None, shapes: Sequence[Shape], boxes: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """(H, W) int32 ids; the ground is the item's background, but nothing is known of what lies in a box."""
+    ground = np.full(size, item.background, np.int32)
+    for x1, y1, x2, y2 in np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], 1).astype(int):
+        ground[y1:y2, x1:x2] = UNKNOWN
+    if item.polygon_ids is not None:
+        return draw_polygons(shapes, ground)
+    try:
+        rim = item.parts and item.size != size[::-1]  # tools put corners on pixels, but here not on these
+        return paint(shapes, ground, size[::-1] if item.parts else (1, 1), rim)
+    except ValueError as error:
+        raise HeterosegError(f"{path}: {item.image.name}: {error}; export the file again") from None
 
 
 def _from_segments(path: Path, segments: dict[int, int], background: int) -> np.ndarray:
@@ -90,17 +132,80 @@ def _from_segments(path: Path, segments: dict[int, int], background: int) -> np.
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Grey becomes three channels, alpha is dropped, 16 bits become 8, EXIF is not heeded."""
+    """(H, W, 3) uint8 RGB, upright: turned as its EXIF orientation says.
+
+    Grey becomes three channels, alpha is dropped. Of 16 bits the upper 8 are kept; of 12, where no value has more.
+    """
     path = Path(path)
     return decode_image(_bytes(path), path)
 
 
 def decode_image(data: bytes, path: Path) -> np.ndarray:
     """As `read_image`, of the bytes of a file; `path` is told where they are no image."""
-    pixels = _decoded(path, data)
-    if pixels.dtype == np.uint16:
-        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
-    return _rgb(path, pixels)
+    return _decode(data, path, True)[0]
+
+
+def _decode(data: bytes, path: Path, upright: bool) -> tuple[np.ndarray, Notes]:
+    """(H, W, 3) uint8 RGB, upright or as stored, and what is to be told of the image."""
+    notes: Notes = ()
+    pixels = _decoded_jpeg(path, data) if data.startswith(JPEG) else None
+    if pixels is None:
+        pixels = _decoded(path, data)
+        if pixels.dtype == np.uint16:
+            deep = pixels.max(initial=0) > TWELVE_BITS
+            notes = () if deep else ("hold 16 bits, of which 12 are used, so 12 are read",)
+            pixels = cv2.convertScaleAbs(pixels, alpha=255 / (65535 if deep else TWELVE_BITS))
+        pixels = _rgb(path, pixels)
+    seen = view(data, path)
+    if seen.orientation in FLIPS and upright:
+        notes = (*notes, "are turned upright, as their EXIF orientation says")
+    if upright == seen.decoded_upright or seen.orientation not in FLIPS:
+        return pixels, notes
+    down, across = FLIPS[seen.orientation]
+    swapped = seen.orientation >= SWAPPED
+    if upright and swapped:
+        pixels = pixels.swapaxes(0, 1)
+    pixels = pixels[::down, ::across]
+    return np.ascontiguousarray(pixels.swapaxes(0, 1) if swapped and not upright else pixels), notes
+
+
+class View(NamedTuple):
+    """What an image file tells before it is decoded: width and height upright, and its EXIF orientation (1: upright).
+
+    `decoded_upright`: its decoder turns it (TIFF).
+    """
+
+    width: int
+    height: int
+    orientation: int
+    decoded_upright: bool
+
+    def size(self, upright: bool) -> tuple[int, int]:
+        """Width and height, upright or as stored."""
+        swapped = not upright and self.orientation >= SWAPPED
+        return (self.height, self.width) if swapped else (self.width, self.height)
+
+
+def view(data: bytes, path: Path) -> View:
+    """How an image lies in its file; `path` is told where the bytes are no image."""
+    try:
+        image = _opened(data)
+        exif = image.getexif().get(ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow does not know it
+        height, width = _decoded(path, data).shape[:2]
+        return View(width, height, 1, False)
+    orientation = exif if exif in FLIPS else 1
+    tiff = image.format == "TIFF"  # Pillow and OpenCV turn it, and tell its size as it is upright
+    width, height = image.size[::-1] if orientation >= SWAPPED and not tiff else image.size
+    return View(width, height, orientation, tiff)
+
+
+def _opened(data: bytes) -> Image.Image:
+    """Pillow's image, not decoded yet; of PNG and JPEG of any size, where `open` refuses 179 megapixels."""
+    file = io.BytesIO(data)
+    if data.startswith(PNG):
+        return PngImageFile(file)
+    return JpegImageFile(file) if data.startswith(JPEG) else Image.open(file)
 
 
 def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray:
@@ -114,14 +219,17 @@ def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray
         raise HeterosegError(f"{path}: expected a mask in a lossless format, found a JPEG; export it as PNG")
     if palette is not None:
         return _from_colors(path, _decoded(path, data), palette)
-    depth, kind = (data[24], data[25]) if data.startswith(PNG) and len(data) > 25 else (8, 0)
-    ids = _decoded(path, data) if kind != PALETTE else _pillow(path, data, np.asarray)
+    depth, grey = (data[24], data[25] == 0) if data.startswith(PNG) and len(data) > 25 else (8, False)
+    ids = _indices(path, data)
+    ids = _decoded(path, data) if ids is None else ids
     if ids.ndim != 2 or ids.dtype.kind not in "ui":
         channels = 1 if ids.ndim == 2 else ids.shape[2]
+        equal = channels >= 3 and bool((ids[..., :3] == ids[..., :1]).all())
+        hint = "they are equal, so keep one" if equal else "store ids instead of colours"
         raise HeterosegError(
-            f"{path}: expected one channel of whole ids, found {channels} of {ids.dtype}; store ids instead of colours"
+            f"{path}: expected one channel of whole ids, found {channels} of {ids.dtype}; {hint}"
         )
-    if kind == 0 and depth < 8:
+    if grey and depth < 8:
         ids = ids // (255 // (2**depth - 1))  # the decoder stretches few bits to 0..255
     if ids.dtype.itemsize > 2 and ids.min(initial=0) < -1:  # 32 bits without a sign come with one
         raise HeterosegError(f"{path}: expected ids from 0 to {2**31 - 1}, found others; renumber them")
@@ -144,12 +252,30 @@ def _readable(path: Path) -> Iterator[None]:
         raise HeterosegError(fault) from None
 
 
-def _pillow(path: Path, data: bytes, read: Callable[[Any], Any]) -> Any:
-    """What `read` takes from Pillow's image: a size that needs no decoding, indices of a palette that OpenCV hides."""
-    from PIL import Image
-
+def _indices(path: Path, data: bytes) -> np.ndarray | None:
+    """(H, W) the indices of a file with a palette, which OpenCV hides; None for other files."""
+    try:
+        image = _opened(data)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None  # not one of Pillow's kinds
+    if image.mode != "P":
+        return None
     with _readable(path):
-        return read(Image.open(io.BytesIO(data)))
+        _opened(data).verify()  # checksums, which decoding does not heed
+        return np.asarray(image)
+
+
+def _decoded_jpeg(path: Path, data: bytes) -> np.ndarray | None:
+    """(H, W, 3) RGB; None for CMYK. What lost a part but ends well is an error here, and a grey rest with OpenCV."""
+    with _readable(path):
+        if decode_jpeg_header(data)[2] in ("CMYK", "YCCK"):
+            return None
+        try:
+            return decode_jpeg(data)
+        except ValueError as error:
+            if "extraneous bytes" not in str(error):  # which harm nothing
+                raise
+            return decode_jpeg(data, strict=False)
 
 
 def _decoded(path: Path, data: bytes) -> np.ndarray:
@@ -201,7 +327,7 @@ def _from_colors(path: Path, pixels: np.ndarray, palette: np.ndarray) -> np.ndar
 
 
 def _clipped(item: Item, height: int, width: int) -> np.ndarray:
-    boxes = item.boxes * np.array([width, height] * 2, np.float32) if item.size == UNIT else item.boxes
+    boxes = item.boxes * np.array([width, height] * 2, np.float32) if item.parts else item.boxes
     for box in boxes:
         if outside(map(float, box), width, height):
             raise HeterosegError(

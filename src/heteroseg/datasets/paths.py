@@ -2,17 +2,21 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, Listing
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import read_text
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
 SHOWN = 20
+PLACES = 3  # told of faults of one kind
 LIST_HINT = "name a split that has a list, or write the list with one image a line"
 
 
@@ -22,6 +26,27 @@ def raise_faults(faults: list[str], most: int | None = None) -> None:
         faults = [*faults[:most], f"... and {len(faults) - most} more such faults"]
     if faults:
         raise HeterosegError(*faults)
+
+
+class Faults:
+    """Faults in the order in which they come, those of one kind and group (such as an image) together."""
+
+    def __init__(self) -> None:
+        self.places: defaultdict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+
+    def add(self, where: str, group: str, expected: str, came: str) -> None:
+        """`expected` is the kind of fault; `came` is what came instead."""
+        self.places[group, expected].append((where, came))
+
+    def told(self, hint: str) -> list[str]:
+        """A sentence for each kind and group, with the first places and the count of the rest."""
+        texts = []
+        for (_, expected), places in self.places.items():
+            (where, came), rest = places[0], len(places) - PLACES
+            others = ", ".join(place.rpartition(": ")[2] for place, _ in places[1:PLACES])
+            same = f"; the same at {others}" * bool(others) + f" and {rest} more places" * (rest > 0)
+            texts.append(f"{where}: {expected}, found {came}{same}; {hint}")
+        return texts
 
 
 def raise_missing(path: Path, kind: str, hint: str) -> NoReturn:
@@ -62,7 +87,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
     text = "".join(wild.get(part, re.escape(part)) for part in re.split(r"(\*\*/|\*\*|\*)", pattern))
     name = re.escape("{name}")
-    return re.compile(text.replace(name, "(?P<name>.+)", 1).replace(name, "(?P=name)"))
+    text = text.replace(name, "(?P<name>.+)", 1).replace(name, "(?P=name)")
+    return re.compile(re.sub(r"\\\.\w+$", lambda suffix: f"(?i:{suffix[0]})", text))  # .jpg is .JPG too
 
 
 def check_pattern(pattern: str, what: str, known: tuple[str, ...] = ("split", "name")) -> None:
@@ -83,11 +109,16 @@ def split_file(root: Path, split: str, pattern: str, option: str, kind: str, hin
     return require_file(root / expand(pattern, split), kind, hint)
 
 
-def _walk(base: Path) -> Iterator[Path]:
+def walk(base: Path, suffixes: Container[str] = IMAGE_SUFFIXES) -> Iterator[Path]:
+    """The files under a folder that end so, in any case, hidden ones left out; a link to where it lies is not followed."""
+    around = {str(base): {os.path.realpath(base)}}  # of each folder, what it and those above it really are
     for folder, folders, names in os.walk(base, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        above = around.pop(folder)
+        places = {name: os.path.realpath(os.path.join(folder, name)) for name in folders}
+        folders[:] = sorted(name for name, place in places.items() if not name.startswith(".") and place not in above)
+        around |= {os.path.join(folder, name): {*above, places[name]} for name in folders}
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
                 yield Path(folder, name)
 
 
@@ -95,7 +126,7 @@ def matching(root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
     """(name, path) of each image file under `root` that matches, in the order of the folders."""
     pattern = Path(pattern).as_posix()  # without ./ and //
     regex, fixed = _compiled(pattern), re.split("[*{]", pattern)[0].rpartition("/")[0]
-    for path in _walk(require_folder(root / fixed)):
+    for path in walk(require_folder(root / fixed)):
         if match := regex.fullmatch(path.relative_to(root).as_posix()):
             yield match["name"], path
 
@@ -149,40 +180,80 @@ def unique(named: Iterable[tuple[str, str]], kind: str = "image") -> list[str]:
 
 
 def require(names: Iterable[str], files: dict[str, Path], kind: str, expected: str) -> dict[str, Path]:
-    """The files of `names`; each that is missing is told with its path, `expected` being a pattern with `{name}`."""
+    """The files of `names`; what is missing is told with its path, `expected` being a pattern with `{name}`."""
     names = list(names)
-    _raise_incomplete(kind, {name: expand(expected, "", name) for name in names if name not in files})
+    _raise_incomplete(kind, {name: expand(expected, "", name) for name in names if name not in files}, files)
     return {name: files[name] for name in names}
 
 
-def _raise_incomplete(kind: str, missing: Mapping[str, str | Path]) -> None:
-    hint = "complete the download or take the image out of the split"
-    faults = [f"{path}: expected the {kind} of {name!r}, found no such file; {hint}" for name, path in missing.items()]
-    raise_faults(faults, SHOWN)
+def _raise_incomplete(kind: str, missing: Mapping[str, str | Path], files: Mapping[str, Path]) -> None:
+    faults = Faults()
+    forms = {normal(name): path for name, path in files.items()} if missing else {}
+    for name, path in missing.items():
+        came = "no such file"
+        if near := forms.get(normal(name)):
+            came = f"{str(near)!r}, the same name in another Unicode form"
+        elif (first := re.split(r"[\s,;]", name)[0]) != name and without_suffix(first) in files:
+            came = f"the file of its first word {first!r}, so the list has two columns"
+        faults.add(str(path), "", f"expected the {kind} of each image", f"for {name!r} {came}")
+    raise_faults(faults.told("complete the download or take the image out of the split"))
+
+
+def normal(name: str) -> str:
+    """A name in one form of Unicode: macOS writes an umlaut as two signs, others as one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def items_of(
     root: Path, split: str, images: str, masks: str | None = None, names: list[str] | None = None, **fields: Any
-) -> list[Item]:
+) -> Listing:
     """Items of the images (all that match, or `names`) with the masks that match, sorted by name, with `fields`.
 
-    A bad pattern and what is missing raise HeterosegError.
+    A bad pattern, one that matches nothing, and what is missing raise HeterosegError. Masks of no image are counted.
     """
     check_pattern(images, "images")
-    files = find_files(root, images, split)
+    files = _found(root, images, split, "images")
     if names is not None:
         files = require(names, files, "image", str(root / expand(images, split)))
     mask_of: dict[str, Path] = {}
+    notes: list[str] = []
     if masks is not None:
         check_pattern(masks, "masks")
-        mask_of = require(files, find_files(root, masks, split), "mask", str(root / expand(masks, split)))
-    return [Item(name, path, mask_of.get(name), **fields) for name, path in files.items()]
+        there = _found(root, masks, split, "masks")
+        mask_of = require(files, there, "mask", str(root / expand(masks, split)))
+        if names is None and (spare := sorted(there.keys() - files.keys())):
+            notes.append(f"{len(spare)} masks have no image, such as {there[spare[0]]}: left out")
+    return Listing((Item(name, path, mask_of.get(name), **fields) for name, path in files.items()), notes=notes)
+
+
+def _found(root: Path, pattern: str, split: str, option: str) -> dict[str, Path]:
+    """The files that a pattern matches; none raises HeterosegError, which tells what is there."""
+    suffix = re.search(r"\.\w+$", pattern)
+    if suffix and suffix[0].lower() not in IMAGE_SUFFIXES:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise HeterosegError(f"{option}: expected image files ({known}), found {pattern!r}; convert them to PNG")
+    files = find_files(root, pattern, split)
+    if not files:
+        fixed = re.split("[*{]", expand(pattern, split))[0].rpartition("/")[0]
+        there = list(walk(root / fixed))
+        such = f"none of the {len(there)} images there matches, such as {there[0]}" if there else "there are no images"
+        raise HeterosegError(
+            f"{root / fixed}: expected files as {expand(pattern, split)!r} ({option}), found none; {such}; "
+            "check the split and the pattern"
+        )
+    return files
+
+
+def unlisted(names: list[str], listed: Container[str], path: Path) -> list[str]:
+    """A note of the images that an annotation file does not list, if there are any."""
+    gone = [name for name in names if name not in listed]
+    return [f"{path} lists nothing for {len(gone)} of {len(names)} images, such as {gone[0]!r}: left out, as nobody annotated them"] if gone else []
 
 
 def with_masks(items: list[Item], path_of: Callable[[Item], Path], kind: str) -> list[Item]:
     """Items with the masks that `path_of` names (files that are no images too); what is missing raises."""
     files = {item.name: path_of(item) for item in items}
-    _raise_incomplete(kind, {name: path for name, path in files.items() if not path.is_file()})
+    _raise_incomplete(kind, {name: path for name, path in files.items() if not path.is_file()}, {})
     return [replace(item, mask=files[item.name]) for item in items]
 
 
@@ -207,9 +278,19 @@ class ImageFinder:
         candidates = [sorted(self.paths.get(without_suffix(image), ())) for image in images]
         matches = next((paths for paths in candidates if len(paths) == 1), candidates[0])
         if not matches:
-            raise LookupError(f"expected an image under {self.root}, found none like {images[0]!r}")
+            raise LookupError(f"expected an image under {self.root}, found none like {images[0]!r}{self._near(images[0])}")
         if len(matches) > 1:
             raise LookupError(
                 f"expected one image, found {matches[0]} and {matches[1]} for {images[0]!r}, so write more of the path"
             )
         return self.names.get(matches[0])
+
+    def _near(self, image: str) -> str:
+        """Why a path is none of those that are there, where that can be seen."""
+        forms = {normal(key): paths for key, paths in self.paths.items()}
+        if there := forms.get(normal(without_suffix(image))):
+            return f"; {min(there)} has the same name in another Unicode form"
+        last = re.split(r"[/\\]", unquote(image))[-1]
+        if there := forms.get(normal(without_suffix(last))):
+            return f"; {min(there)} has its name, so this is a path of another machine; write it as it is under the root"
+        return ""

@@ -1,6 +1,6 @@
 """The plain records that flow from readers to the network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T")
-UNIT = (1, 1)  # the size of an image in parts of it
+UNKNOWN = -1  # the id of pixels and boxes of which nothing is known
 
 
 def no_ids() -> np.ndarray:
@@ -49,9 +49,12 @@ class Item:
     `segments`: COCO's panoptic colours; segment number -> id.
     `polygon_ids`: a json of labelled polygons, as Cityscapes has it; label -> id.
     `shapes`: painted in this order; the file only names their source.
-    `background` is the id where no shape or segment lies, -1 for unknown.
-    `size`: width and height that `boxes` and `shapes` are meant for, where the annotation tells; (1, 1) for
-    coordinates that are parts of the image.
+    `background` is the id where no shape, segment or box lies, -1 for unknown.
+
+    `size`: width and height of the image that the annotation was made for, where it tells. `parts`: the coordinates of
+    `boxes` and `shapes` are parts of the image, not pixels. `box_file` is the file that the boxes and tags come from.
+    `upright`: turn the image as its EXIF orientation says, unless what the annotation was made for is the stored one.
+    An id of -1 is unknown ground: a crowd.
     """
 
     name: str
@@ -67,13 +70,41 @@ class Item:
     shapes: tuple[Shape, ...] | None = None
     background: int = -1
     size: tuple[float, float] | None = None
+    parts: bool = False
+    box_file: Path | None = None
+    upright: bool = True
+
+
+class Listing(list[Item]):
+    """The items of a split, and what else its files tell.
+
+    `names`: what they call their ids. `faults`: annotations that are wrong and stand in no item. `notes`: what was left
+    out, and what looks odd; a sentence each.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Item] = (),
+        names: Mapping[int, str] | None = None,
+        faults: Iterable[str] = (),
+        notes: Iterable[str] = (),
+    ):
+        super().__init__(items)
+        self.names, self.faults, self.notes = dict(names or {}), list(faults), list(notes)
+
+    def then(self, later: Iterable[Item]) -> "Listing":
+        """The later items with what both listings tell."""
+        told = later if isinstance(later, Listing) else Listing()
+        return Listing(later, self.names | told.names, self.faults + told.faults, self.notes + told.notes)
 
 
 @dataclass
 class Sample:
     """A decoded item: `image` (H, W, 3) uint8 RGB, `mask` (H, W) int32 native ids or None, boxes and tags as in Item.
 
-    In `mask` -1 is unknown; shapes are drawn into it. `file` holds the ids; it is told where one of them is wrong.
+    In `mask` -1 is unknown; shapes are drawn into it. `file` holds its ids and `box_file` those of the boxes; they are
+    told where an id is wrong. `window` is x1, y1, x2, y2 of what the sample shows of a photograph; None is all of it. `notes` say how
+    the image was read, where that is not plain.
     """
 
     name: str
@@ -83,6 +114,9 @@ class Sample:
     box_ids: np.ndarray = field(default_factory=no_ids)
     tags: np.ndarray = field(default_factory=no_ids)
     file: Path | None = None
+    box_file: Path | None = None
+    window: tuple[int, int, int, int] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def spread_evenly(entries: Sequence[T], count: int) -> list[T]:

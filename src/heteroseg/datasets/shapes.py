@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from heteroseg.datasets.boxes import FAR
+from heteroseg.datasets.boxes import FAR, Outline, Row, extent_of, outside
 from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.records import number, read_json
-from heteroseg.datasets.sample import RunLength, Shape
+from heteroseg.datasets.sample import UNKNOWN, RunLength, Shape
 from heteroseg.errors import HeterosegError
 
 CIRCLE = 64  # corners of an ellipse
@@ -20,37 +21,72 @@ FIFTHS = 5  # pycocotools rounds corners to a fifth of a pixel
 PACKED = re.compile(rb"[0-o]*[0-O]")  # five bits a character; the last one of a number is below P
 
 
-def paint(shapes: Iterable[Shape], size: tuple[int, int], background: int, scale: tuple[float, float]) -> np.ndarray:
-    """(H, W) int32 ids: the shapes in their order on `background`. `size` is H, W; `scale` multiplies x and y.
+def paint(
+    shapes: Iterable[Shape], ground: np.ndarray, scale: tuple[float, float] = (1, 1), rim: bool = False
+) -> np.ndarray:
+    """(H, W) int32 ids: the shapes in their order on `ground`, ids (H, W). `scale` multiplies x and y.
 
-    Polygons are filled as COCO's own tools do (pycocotools): a square from 0 to 5 has 25 pixels. Damaged run lengths
-    raise ValueError.
+    Polygons are filled as COCO's own tools do (pycocotools): a square from 0 to 5 has 25 pixels. What lies in a hole of
+    a polygon is unknown, and with `rim` the pixels next to a shape too. Damaged run lengths, and shapes that stand out
+    of the image raise ValueError.
     """
-    canvas = np.full(size, background, np.int32, order="F")  # as COCO's masks lie in memory
+    canvas = np.array(ground, np.int32, order="F")  # as COCO's masks lie in memory
+    height, width = canvas.shape
     for shape in shapes:
-        if shape.polygons:
-            _fill(canvas, [corners * scale for corners in shape.polygons], shape.id)
+        polygons = [corners * scale for corners in shape.polygons]
+        extent = extent_of((tuple(polygons), shape.run_length))
+        if outside(extent, width, height):
+            raise ValueError(f"expected a shape inside the image of {width}x{height}, found one at {extent}")
         if shape.run_length is not None:
-            x, y, width, height = shape.run_length.window
-            part = canvas[y : y + height, x : x + width]
+            x, y, w, h = shape.run_length.window
+            part = canvas[y : y + h, x : x + w]
             part[rle_decode(shape.run_length)[: part.shape[0], : part.shape[1]]] = shape.id
+        if polygons:
+            x, y, inside = _filled(polygons, canvas.shape)
+            part = canvas[y : y + inside.shape[0], x : x + inside.shape[1]]
+            part[_doubtful(inside, rim)] = UNKNOWN
+            part[inside == 1] = shape.id
     return np.ascontiguousarray(canvas)
 
 
-def _fill(canvas: np.ndarray, rings: list[np.ndarray], value: int) -> None:
-    """Fill polygons by pycocotools, in the part of the canvas that they cover: a whole image takes it milliseconds.
+def _filled(rings: list[np.ndarray], size: tuple[int, ...]) -> tuple[int, int, np.ndarray]:
+    """Polygons filled by pycocotools: x, y and uint8 ones of the part of an (H, W) image that they and a rim cover.
 
-    An edge that runs within 1e-13 of a pixel's border may fall on its other side: a pixel in some thousand polygons.
+    A whole image takes it milliseconds. An edge that runs within 1e-13 of a pixel's border may fall on its other side:
+    a pixel in some thousand polygons.
     """
     # pycocotools rounds corners to fifths of a pixel and then walks along each edge, so that far ones cost memory
     rings = [np.trunc(np.clip(ring, -FAR, FAR) * FIFTHS + 0.5) for ring in rings]
     corners = np.concatenate(rings)
-    x, y = np.maximum(corners.min(0) // FIFTHS, 0).astype(int)
-    x2, y2 = np.minimum(corners.max(0) // FIFTHS + 2, canvas.shape[::-1]).astype(int)
-    if x < x2 and y < y2:
-        moved = [((ring - (ring < 0)) / FIFTHS - (x, y)).ravel() for ring in rings]  # it rounds towards 0 once more
-        packed = coco_mask.merge(coco_mask.frPyObjects(moved, y2 - y, x2 - x))
-        canvas[y:y2, x:x2][coco_mask.decode(packed) == 1] = value
+    x, y = np.maximum(corners.min(0) // FIFTHS - 1, 0).astype(int)
+    x2, y2 = np.minimum(corners.max(0) // FIFTHS + 3, size[::-1]).astype(int)
+    moved = [((ring - (ring < 0)) / FIFTHS - (x, y)).ravel() for ring in rings]  # it rounds towards 0 once more
+    return x, y, coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(moved, y2 - y, x2 - x)))
+
+
+def _doubtful(inside: np.ndarray, rim: bool) -> np.ndarray:
+    """(H, W) bool: the holes of a filled polygon, (H, W) uint8, and with `rim` what is next to it."""
+    contours = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    whole = cv2.drawContours(np.zeros_like(inside, order="C"), contours, -1, 1, cv2.FILLED)
+    result: np.ndarray = (cv2.dilate(whole, np.ones((3, 3), np.uint8)) if rim else whole) == 1
+    return result
+
+
+def largest_first(rows: Iterable[Row]) -> list[Row]:
+    """Rows in the order in which they are painted, so that small things lie on top: by the area that they mark."""
+    return sorted(rows, key=lambda row: -_area_of(row))
+
+
+def _area_of(row: Row) -> float:
+    if row.outline is None:
+        x1, y1, x2, y2 = row.corners
+        return np.nan_to_num((x2 - x1) * (y2 - y1))
+    polygons, run_length = row.outline
+    rings = sum(abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2 for x, y in (ring.T for ring in polygons))
+    if run_length is None:
+        return float(rings)
+    width, height = run_length.window[2:]
+    return float(rings) + float(coco_mask.area({"size": [height, width], "counts": run_length.counts}))
 
 
 def rle_encode(mask: np.ndarray, x: int = 0, y: int = 0) -> RunLength:
@@ -93,11 +129,16 @@ def ellipse(x: float, y: float, rx: float, ry: float) -> np.ndarray:
     return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], 1)
 
 
-def turned(points: np.ndarray, degrees: float, around: tuple[float, float]) -> np.ndarray:
-    """(N, 2) points turned clockwise on the screen around a point."""
-    angle = math.radians(degrees)
+def turned(points: np.ndarray, degrees: float, around: tuple[float, float], size: tuple[float, float]) -> np.ndarray:
+    """A convex polygon (N, 2) turned clockwise on the screen around a point, and cut off where it leaves the image."""
+    angle, (width, height) = math.radians(degrees), size
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    return (points - around) @ turn + around
+    points = (points - around) @ turn + around
+    if points.min() >= 0 and (points <= size).all():
+        return points
+    image = np.array([[0, 0], [width, 0], [width, height], [0, height]])
+    part = cv2.intersectConvexConvex(points.astype(np.float32), image.astype(np.float32))[1]
+    return points if part is None else part.reshape(-1, 2).astype(np.float64)
 
 
 def read_polygons(path: Path, ids: dict[str, int]) -> tuple[tuple[float, float], list[Shape]]:
@@ -128,14 +169,14 @@ def read_polygons(path: Path, ids: dict[str, int]) -> tuple[tuple[float, float],
     return (width, height), shapes
 
 
-def draw_polygons(shapes: Iterable[Shape], size: tuple[int, int], background: int) -> np.ndarray:
-    """(H, W) int32 ids: as `paint`, but filled as the label tools of Cityscapes and IDD do.
+def draw_polygons(shapes: Iterable[Shape], ground: np.ndarray) -> np.ndarray:
+    """(H, W) int32 ids: as `paint`, but filled as the label tools of Cityscapes and IDD do, and cut off at the edges.
 
     They draw with Pillow, for which the outline belongs to the polygon: a square from 0 to 5 has 36 pixels.
     """
     from PIL import Image, ImageDraw
 
-    canvas = Image.new("I", size[::-1], background)
+    canvas = Image.fromarray(np.ascontiguousarray(ground, np.int32))
     draw = ImageDraw.Draw(canvas)
     for shape in shapes:
         for corners in shape.polygons:

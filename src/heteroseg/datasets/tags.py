@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.boxes import MOST
-from heteroseg.datasets.paths import raise_faults
+from heteroseg.datasets.boxes import CORRECT
+from heteroseg.datasets.paths import Faults
 from heteroseg.datasets.records import csv_records, integer
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, Listing
 
 
 def with_tags(
@@ -19,26 +19,27 @@ def with_tags(
     resolve: Callable[[str], str | None],
     id_of: Callable[[str], int | None] = integer,
     present: tuple[str, ...] = (),
-) -> list[Item]:
+) -> Listing:
     """Items with the tags of a CSV whose `columns` name the image and the label; other columns are left alone.
 
     `resolve` is as in `boxes.attach`; `id_of` gives a label's id, None where it is none, -1 where it is of no use. Rows
-    with 0 in a column of `present` say that the label is not there, and are passed over. All faults are told at once.
+    with 0 in a column of `present` say that the label is not there, and are passed over. Faulty rows are in the listing's.
     """
     tags: dict[str | None, set[int]] = {item.name: set() for item in items}
-    faults = []
+    faults = Faults()
     for where, (image, label, *rest) in csv_records(path, columns, optional=present):
         if "0" in rest or "0.0" in rest:
             continue
         try:
             name = resolve(image or "")
         except LookupError as error:
-            faults.append(f"{where}: {error.args[0]}; correct or remove it")
+            expected, _, came = str(error.args[0]).partition(", found ")
+            faults.add(where, image or "", expected, came)
             continue
         number = id_of(label or "")
         if name in tags and number is None:
-            faults.append(f"{where}: expected a label, found {label or ''!r}; correct or remove it")
+            faults.add(where, image or "", "expected a label", repr(label or ""))
         elif name in tags and number is not None:
             tags[name].add(number)
-    raise_faults(faults, MOST)
-    return [replace(item, tags=np.array(sorted(tags[item.name] - {-1}), np.int64)) for item in items]
+    tagged = (replace(item, tags=np.array(sorted(tags[item.name] - {-1}), np.int64)) for item in items)
+    return Listing(tagged, faults=faults.told(CORRECT))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from heteroseg.datasets import read_sample
-from heteroseg.datasets.sample import Item, Sample
+from heteroseg.datasets.sample import UNKNOWN, Item, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import ancestor_error
 from heteroseg.evaluation.metrics import Scores, confusion, count_pairs, groups_at_depth, merge, scores
@@ -35,11 +35,10 @@ def require_tree_of(model: Model, source: Source, advice: str) -> None:
 
 
 def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
-    """(H, W) int16 true label indices, -1 unknown: from the mask, else from the shapes of the boxes."""
+    """(H, W) int16 true label indices, -1 unknown: from the mask, and where it is silent from the shapes of the boxes."""
     target = encode(sample, space, 0)
-    if sample.mask is not None:
-        return target.mask
-    return np.where((target.boxes >= 0) & (target.boxes < len(space.labels)), target.boxes, -1)
+    boxes = np.where((target.boxes >= 0) & (target.boxes < len(space.labels)), target.boxes, -1)
+    return boxes if sample.mask is None else np.where(sample.mask == UNKNOWN, boxes, target.mask)
 
 
 def predict_labelled(

@@ -1,15 +1,23 @@
 """What an experiment names: its taxonomy, its label spaces, its datasets on disk."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from heteroseg.datasets import list_items
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.class_names import plain
+from heteroseg.datasets.paths import raise_faults
+from heteroseg.datasets.sample import Item, Listing
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import DatasetConfig, Experiment, dataset_root
 from heteroseg.labels.space import LabelSpace, hold_out, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
+
+SHOWN = 3  # of what is told with a count
 
 
 @dataclass
@@ -21,6 +29,9 @@ class Source:
     space: LabelSpace
     train: list[Item]
     val: list[Item]
+    root: Path = Path()
+    notes: list[str] = field(default_factory=list)  # what to warn of
+    skipped: list[str] = field(default_factory=list)  # faulty annotations that were left out
 
 
 def open_spaces(experiment: Experiment, folder: Path) -> tuple[Taxonomy, list[LabelSpace]]:
@@ -30,9 +41,13 @@ def open_spaces(experiment: Experiment, folder: Path) -> tuple[Taxonomy, list[La
         told = "is no node of taxonomy"
         raise HeterosegError(*(f"hold_out: {n!r} {told} {tree.name!r}{nearest(n, tree.names)}" for n in unknown))
     spaces, faults = list[LabelSpace](), list[str]()
-    for config in experiment.datasets.values():
+    by_name: dict[str, LabelSpace] = {}
+    for name, config in experiment.datasets.items():
         try:
             space = load_label_space(config.label_space, tree, folder)
+            if by_name.setdefault(space.name, space).file != space.file:
+                told = f"expected a name of its own for each label space, found two called {space.name!r}"
+                faults.append(f"datasets.{name}: {config.label_space}: {told}; rename one, as a model keeps them by name")
             spaces.append(hold_out(space, experiment.hold_out))
         except HeterosegError as error:
             faults.extend(error.faults)
@@ -48,17 +63,73 @@ def open_sources(experiment: Experiment, folder: Path, splits: Sequence[str] = (
     faults: list[str] = []
     for (name, config), space in zip(experiment.datasets.items(), spaces, strict=True):
         root = dataset_root(experiment, config, folder)
-        lists: dict[str, list[Item]] = {"train": [], "val": []}
+        source = Source(name, config, space, [], [], root)
         for part in splits:
             split = getattr(config, part)
             try:
-                lists[part] = list_items(config.reader, root, split, config.options) if split else []
+                listing = list_items(config.reader, root, split, config.options) if split else Listing()
+                raise_faults(_permuted(listing.names, space))
             except HeterosegError as error:
                 faults.extend(f"datasets.{name}: {fault}" for fault in error.faults)
-        sources.append(Source(name, config, space, **lists))
+                continue
+            setattr(source, part, list(listing))
+            source.notes += [f"{name} {part}: {note}" for note in (*listing.notes, *_renamed(listing.names, space))]
+            source.skipped += [f"{name} {part}: {fault}" for fault in listing.faults]
+        if source.skipped:
+            source.notes.append(f"{name}: {len(source.skipped)} faulty annotations are left out (skip_faulty)")
+        sources.append(source)
     if faults:
         raise HeterosegError(*dict.fromkeys(faults))
     return sources
+
+
+def _permuted(names: Mapping[int, str], space: LabelSpace) -> list[str]:
+    """Faults where the files give an id the name that the label space gives another one."""
+    id_of = {plain(label.name): label.id for label in space.labels}
+    ours = {label.id: label.name for label in space.labels}
+    crossed = [(i, name) for i, name in names.items() if i in ours and id_of.get(plain(name), i) != i]
+    return [
+        f"expected ids as label space {space.name!r} has them, found {i} for {name!r} in the annotation, which is "
+        f"{id_of[plain(name)]} there, and {i} is {ours[i]!r}; correct the ids or names of the label space"
+        for i, name in crossed[:1]
+    ]
+
+
+def _renamed(names: Mapping[int, str], space: LabelSpace) -> list[str]:
+    """A note of the ids that the files and the label space call otherwise."""
+    ours = {label.id: label.name for label in space.labels}
+    other = [f"{i} is {n!r} and {ours[i]!r}" for i, n in names.items() if i in ours and plain(n) != plain(ours[i])]
+    more = f" and {len(other) - SHOWN} more" * (len(other) > SHOWN)
+    told = f"the annotation and label space {space.name!r} name ids differently: {', '.join(other[:SHOWN])}{more}"
+    return [told] if other else []
+
+
+def overlaps(sources: Sequence[Source], content: bool = False) -> list[str]:
+    """Faults where a val image is a train image too: the same file, or with `content` the same bytes."""
+    key_of = _contents([item.image for s in sources for item in (*s.train, *s.val)]) if content else os.path.realpath
+    trained = {key_of(item.image): (source.name, item.image) for source in sources for item in source.train}
+    faults = []
+    for source in sources:
+        both = [(item.image, *trained[key]) for item in source.val if (key := key_of(item.image)) in trained]
+        if both:
+            image, name, other = both[0]
+            faults.append(
+                f"datasets.{source.name}: expected val images that are not trained on, found {len(both)} that are, such "
+                f"as {image}, which is {other} in the train split of {name}; take them out of one, or --allow-overlap"
+            )
+    return faults
+
+
+def _contents(paths: Sequence[Path]) -> Callable[[Path], str]:
+    """What gives files of the same bytes the same key. Only files of one length are read."""
+    sizes = {path: path.stat().st_size for path in paths}
+    several = {size for size, count in Counter(sizes.values()).items() if count > 1}
+
+    @cache
+    def key(path: Path) -> str:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if sizes[path] in several else str(path)
+
+    return key
 
 
 def source_named(sources: Sequence[Source], name: str) -> Source:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heteroseg.datasets.sample import Sample
+from heteroseg.datasets.sample import UNKNOWN, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import BoxShape, LabelSpace
 from heteroseg.supervision.label_terms import label_gate, pad_ragged
@@ -159,27 +159,34 @@ class Target(NamedTuple):
 def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
     """Turn a sample's annotation into label maps for training; `offset` is the running number of the first label.
 
-    Without a mask, pixels around boxes get the target after the last label where the space has `around_boxes`;
-    what lies inside the rectangle of an ignored box stays unknown. Tags speak for pixels of which no more is known.
+    Where no mask says anything, pixels around boxes get the target after the last label if the space has
+    `around_boxes`; what lies inside the rectangle of an ignored box or a crowd stays unknown. Tags speak for pixels of
+    which no more is known. Nothing is taught outside the sample's window.
     """
     size, where = sample.image.shape[:2], str(sample.file or sample.name)
+    where_boxes = str(sample.box_file or where)
+    shown = np.zeros(size, bool)  # what a crop shows beyond the photograph's edge is nothing
+    x1, y1, x2, y2 = sample.window or (0, 0, size[1], size[0])
+    shown[y1:y2, x1:x2] = True
     mask = np.full(size, NOTHING, np.int16) if sample.mask is None else to_label_indices(sample.mask, space, where)
     boxes = np.full(size, NOTHING, np.int16)
     mixtures: list[Mixture] = []
     if len(sample.boxes):
-        labels = to_label_indices(sample.box_ids, space, where)
+        labels = to_label_indices(sample.box_ids, space, where_boxes)
         if space.file.overlap == "share":
             boxes, mixtures = share_boxes(sample.boxes, labels, space, size)
         else:
             shapes = [space.labels[i].shape for i in labels]
             boxes = paint_boxes(sample.boxes, shapes, labels, size).astype(np.int16)
     around = space.file.around_boxes
-    if around is not None and sample.mask is None:
-        free = surroundings(sample.boxes, around.margin, size) & (boxes == NOTHING)
-        ignored = np.isin(sample.box_ids, space.ids[space.ignored])
+    if around is not None:
+        free = surroundings(sample.boxes, around.margin, size) & (boxes == NOTHING) & shown
+        if sample.mask is not None:
+            free &= sample.mask == UNKNOWN
+        ignored = np.isin(sample.box_ids, [*space.ids[space.ignored], UNKNOWN])
         boxes[free & ~surroundings(sample.boxes[ignored], 0.0, size)] = len(space.labels)
-    if len(sample.tags) and (mixture := tag_mixture(to_label_indices(sample.tags, space, where), space)):
-        boxes[(boxes == NOTHING) & (mask == NOTHING)] = MIXED - len(mixtures)
+    if len(sample.tags) and (mixture := tag_mixture(to_label_indices(sample.tags, space, where_boxes), space)):
+        boxes[(boxes == NOTHING) & (mask == NOTHING) & shown] = MIXED - len(mixtures)
         mixtures.append(mixture)
     for labels in (mask, boxes):
         np.add(labels, offset, out=labels, where=labels >= 0)

@@ -81,9 +81,14 @@ def crop_resize(
     if flip:
         image, mask = image[:, ::-1], None if mask is None else mask[:, ::-1]
         boxes[:, [0, 2]] = size[1] - boxes[:, [2, 0]]
+    corners = (np.array([[0, 0], [width, height]]) - (x0, y0)) * (sx, sy)  # of the photograph, in the crop
+    corners = np.ceil(np.clip(corners, 0, size[::-1]) - 0.5)  # a pixel is where its centre is
+    (left, top), (right, bottom) = corners.astype(int).tolist()
+    if flip:
+        left, right = size[1] - right, size[1] - left
     seen = (boxes[:, 2] > 0) & (boxes[:, 3] > 0) & (boxes[:, 0] < size[1]) & (boxes[:, 1] < size[0])
     image, boxes, box_ids = np.ascontiguousarray(image), boxes[seen], sample.box_ids[seen]
-    return replace(sample, image=image, mask=mask, boxes=boxes, box_ids=box_ids)
+    return replace(sample, image=image, mask=mask, boxes=boxes, box_ids=box_ids, window=(left, top, right, bottom))
 
 
 def change_color(image: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:

@@ -19,7 +19,7 @@ from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.exports import AnnotatedImage, read_export
 from heteroseg.datasets.paths import require_file
 from heteroseg.datasets.records import number
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Listing
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
@@ -35,7 +35,7 @@ def cvat(
     classes: str | None = None,
     others: str | None = None,
     background: str | None = None,
-) -> list[Item]:
+) -> Listing:
     """Items named as the images, with boxes, and with masks where there are shapes to paint.
 
     Ids: positions in `classes`, a text file with a name a line, else in the labels of the export, both from 0; `others`
@@ -47,7 +47,7 @@ def cvat(
     top = _parsed(path)
     listed = [e.text or "" for e in top.iterfind("meta//labels/label/name")]
     names = ClassNames(root, classes, others, dict.fromkeys(listed))
-    return read_export(root, split, images, path, _annotated(path, top, split, names), background)
+    return read_export(root, split, images, path, _annotated(path, top, split, names), background, names)
 
 
 def _parsed(path: Path) -> ElementTree.Element:
@@ -66,26 +66,28 @@ def _parsed(path: Path) -> ElementTree.Element:
 def _annotated(path: Path, top: ElementTree.Element, split: str, names: ClassNames) -> Iterator[AnnotatedImage]:
     for image in top.iterfind("image"):
         subset, file = image.get("subset"), image.get("name", "")
-        if subset is None or subset.lower() == split.lower():
-            where, size = f"{path}: image {file!r}", (number(image.get("width")), number(image.get("height")))
-            heights = [np.nan_to_num(number(shape.get("z_order", 0)), posinf=0, neginf=0) for shape in image]
-            shapes = [image[i] for i in np.argsort(heights, kind="stable") if image[i].tag != "tag"]
-            yield where, (file,), size, [_row(names, where, shape) for shape in shapes]
+        where, size = f"{path}: image {file!r}", (number(image.get("width")), number(image.get("height")))
+        if subset is not None and subset.lower() != split.lower():
+            yield where, (file,), None, None
+            continue
+        heights = [np.nan_to_num(number(shape.get("z_order", 0)), posinf=0, neginf=0) for shape in image]
+        shapes = [image[i] for i in np.argsort(heights, kind="stable") if image[i].tag != "tag"]
+        yield where, (file,), size, [_row(names, where, shape, size) for shape in shapes]
 
 
-def _row(names: ClassNames, where: str, shape: ElementTree.Element) -> Row:
+def _row(names: ClassNames, where: str, shape: ElementTree.Element, size: tuple[float, float]) -> Row:
     label = shape.get("label", "")
     if shape.tag not in SHAPES:
         return Row(where, fault=f"expected {', '.join(SHAPES)}, found a {shape.tag} ({label!r}); convert or remove it")
     text = ", ".join(f"{key}={value[:30]}" for key, value in shape.attrib.items() if key != "label")
     row = names.labelled(Row(where, raw=f"{shape.tag} {text}"), label)
     if shape.tag != "box":
-        return row._replace(outline=_outline(shape))
+        return row._replace(outline=_outline(shape, size))
     x1, y1, x2, y2, turn = _numbers(shape, "xtl", "ytl", "xbr", "ybr", "rotation")
     if turn == 0 or not math.isfinite(x1 + y1 + x2 + y2 + turn):
         return row._replace(corners=(x1, y1, x2, y2))
     corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
-    return row._replace(outline=outline_of(turned(corners, turn, ((x1 + x2) / 2, (y1 + y2) / 2))))
+    return row._replace(outline=outline_of(turned(corners, turn, ((x1 + x2) / 2, (y1 + y2) / 2), size)))
 
 
 def _numbers(shape: ElementTree.Element, *keys: str) -> list[float]:
@@ -93,7 +95,7 @@ def _numbers(shape: ElementTree.Element, *keys: str) -> list[float]:
     return [number(shape.get(key, 0 if key == "rotation" else None)) for key in keys]
 
 
-def _outline(shape: ElementTree.Element) -> Outline:
+def _outline(shape: ElementTree.Element, size: tuple[float, float]) -> Outline:
     if shape.tag == "polygon":
         return outline_of(polygon([pair.split(",") for pair in shape.get("points", "").split(";")]))
     if shape.tag == "mask":
@@ -101,7 +103,7 @@ def _outline(shape: ElementTree.Element) -> Outline:
     x, y, rx, ry, turn = _numbers(shape, "cx", "cy", "rx", "ry", "rotation")
     if not math.isfinite(x + y + rx + ry + turn) or min(rx, ry) <= 0:
         return NO_OUTLINE
-    return outline_of(turned(ellipse(x, y, rx, ry), turn, (x, y)))
+    return outline_of(turned(ellipse(x, y, rx, ry), turn, (x, y), size))
 
 
 def _mask(shape: ElementTree.Element) -> Outline:

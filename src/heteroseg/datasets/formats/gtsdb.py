@@ -12,7 +12,7 @@ from pathlib import Path
 from heteroseg.datasets.boxes import NO_BOX, Row, attach
 from heteroseg.datasets.paths import find_files, lines_of, listed_names, require, stem_of
 from heteroseg.datasets.records import integer, number
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, Listing
 from heteroseg.errors import HeterosegError
 
 FIRST_ID = 2000
@@ -28,7 +28,7 @@ def _rows(path: Path, pixel: float) -> Iterator[Row]:
         yield Row(where, stem_of(fields[0]), (x1, y1, x2 + pixel, y2 + pixel), label, repr(line))
 
 
-def gtsdb(root: Path, split: str, scale: str = "1") -> list[Item]:
+def gtsdb(root: Path, split: str, scale: str = "1") -> Listing:
     """Items named NNNNN, without a mask; an image without signs has no boxes.
 
     `scale` is the factor by which images and gt.txt were scaled (0.6): the last column of a sign is then that wide.
@@ -48,4 +48,6 @@ def gtsdb(root: Path, split: str, scale: str = "1") -> list[Item]:
         names = sorted(name for name in known if name.isdecimal() and int(name) in OFFICIAL[split])
     files = require(names, images, "image", str(root / pattern))
     signs = find_files(root, "gtFine/{name}_labelIds.png") if (root / "gtFine").is_dir() else {}
-    return attach([Item(name, path, scoring_mask=signs.get(name)) for name, path in files.items()], rows)
+    return attach(
+        [Item(name, path, scoring_mask=signs.get(name), box_file=root / "gt.txt") for name, path in files.items()], rows
+    )

@@ -13,7 +13,7 @@ from heteroseg.datasets.boxes import Row, attach
 from heteroseg.datasets.formats.gtsdb import FIRST_ID
 from heteroseg.datasets.paths import find_files, listed_names, raise_missing, require, require_file
 from heteroseg.datasets.records import csv_records, integer, number
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, Listing
 from heteroseg.errors import HeterosegError
 
 TRAINING, TEST = "Final_Training/Images", "Final_Test/Images"
@@ -21,7 +21,7 @@ TEST_TABLE = "GT-final_test.csv"
 COLUMNS = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2", "ClassId")
 
 
-def gtsrb(root: Path, split: str) -> list[Item]:
+def gtsrb(root: Path, split: str) -> Listing:
     """Items named CCCCC/TTTTT_NNNNN (training) and NNNNN (test), one box each, without masks.
 
     Missing images, lists and tables, and bad lines of a table raise HeterosegError.

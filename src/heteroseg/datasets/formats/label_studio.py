@@ -20,7 +20,7 @@ from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.exports import AnnotatedImage, read_export
 from heteroseg.datasets.paths import listed_names, require_file, stem_of
 from heteroseg.datasets.records import lists_of, number, read_json
-from heteroseg.datasets.sample import UNIT, Item
+from heteroseg.datasets.sample import Listing
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
 
 UPLOAD = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts this before the names of uploaded files
@@ -36,7 +36,7 @@ def label_studio(
     classes: str | None = None,
     others: str | None = None,
     background: str | None = None,
-) -> list[Item]:
+) -> Listing:
     """Items of the annotated images in SPLIT.txt (of all where there is no such list), with boxes and painted masks.
 
     Ids are the positions, from 0, in `classes`, a text file with a name a line; `others` is the id of all other names.
@@ -47,7 +47,7 @@ def label_studio(
     (tasks,) = lists_of(path, {"tasks": read_json(path)}, "tasks")
     names, split_list = ClassNames(root, classes, others), root / f"{split}.txt"
     stems = listed_names(split_list, stem_of) if split_list.is_file() else None
-    return read_export(root, split, images, path, _annotated(path, tasks, names), background, stems)
+    return read_export(root, split, images, path, _annotated(path, tasks, names), background, names, True, stems)
 
 
 def _annotated(path: Path, tasks: list[dict], names: ClassNames) -> Iterator[AnnotatedImage]:
@@ -58,8 +58,15 @@ def _annotated(path: Path, tasks: list[dict], names: ClassNames) -> Iterator[Ann
         result = annotation.get("result")
         if isinstance(result, list):
             marks = enumerate(mark for mark in result if isinstance(mark, dict))
-            wanted = ((f"{path}: [{i}]: result[{j}]", mark) for j, mark in marks if mark.get("type") not in LEFT_OUT)
-            yield f"{path}: [{i}]", _files(task), UNIT, (_row(names, where, mark) for where, mark in wanted)
+            wanted = [(f"{path}: [{i}]: result[{j}]", mark) for j, mark in marks if mark.get("type") not in LEFT_OUT]
+            size = next((size for _, mark in wanted if (size := _size(mark))), None)
+            yield f"{path}: [{i}]", _files(task), size, (_row(names, where, mark) for where, mark in wanted)
+
+
+def _size(mark: dict) -> tuple[float, float] | None:
+    """Width and height of the image that was marked, where it tells."""
+    width, height = number(mark.get("original_width")), number(mark.get("original_height"))
+    return (width, height) if min(width, height) >= 1 else None
 
 
 def _files(task: dict) -> tuple[str, str]:
@@ -79,7 +86,10 @@ def _row(names: ClassNames, where: str, mark: dict) -> Row:
     if not isinstance(labels, list) or len(labels) != 1:
         return Row(where, fault=f"expected one label, found {labels!r}; correct it in Label Studio")
     row = names.labelled(Row(where, raw=f"{value!r:.60}"), labels[0])
-    size = (number(mark.get("original_width")), number(mark.get("original_height")))
+    size = _size(mark)
+    if mark.get("image_rotation") not in (None, 0):
+        found = f"one turned by {mark['image_rotation']} degrees"
+        return Row(where, fault=f"expected an image as it is, found {found}; turn it back in Label Studio")
     if kind == "brushlabels":
         return row._replace(outline=_brush(value.get("rle"), size))
     if kind == "polygonlabels":
@@ -88,7 +98,7 @@ def _row(names: ClassNames, where: str, mark: dict) -> Row:
     return _rectangle_or_ellipse(row, kind, value, size)
 
 
-def _rectangle_or_ellipse(row: Row, kind: str, value: dict, size: tuple[float, float]) -> Row:
+def _rectangle_or_ellipse(row: Row, kind: str, value: dict, size: tuple[float, float] | None) -> Row:
     """The row with a box, or with an outline where it is turned or round; in parts of the image."""
     rectangle = kind == "rectanglelabels"
     keys = ("x", "y", "width", "height") if rectangle else ("x", "y", "radiusX", "radiusY")
@@ -97,15 +107,15 @@ def _rectangle_or_ellipse(row: Row, kind: str, value: dict, size: tuple[float, f
     finite = math.isfinite(x + y + a + b + turn)
     if rectangle and (turn == 0 or not finite):
         return row._replace(corners=(x / 100, y / 100, (x + a) / 100, (y + b) / 100))
-    if not finite or min(a, b, *size) <= 0:
+    if not finite or min(a, b) <= 0 or size is None:
         return row._replace(outline=NO_OUTLINE)
     corners = np.array([[x, y], [x + a, y], [x + a, y + b], [x, y + b]]) if rectangle else ellipse(x, y, a, b)
     scale = np.array(size) / 100  # turns are in pixels, the rest in percent
-    return row._replace(outline=outline_of(turned(corners * scale, turn, (x * scale[0], y * scale[1])) / size))
+    return row._replace(outline=outline_of(turned(corners * scale, turn, (x * scale[0], y * scale[1]), size) / size))
 
 
-def _brush(rle: Any, size: tuple[float, float]) -> Outline:
-    if not isinstance(rle, list) or not min(size) >= 1:
+def _brush(rle: Any, size: tuple[float, float] | None) -> Outline:
+    if not isinstance(rle, list) or size is None:
         return NO_OUTLINE
     try:
         values = unpack_brush(bytes(rle))

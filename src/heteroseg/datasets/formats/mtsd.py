@@ -6,18 +6,19 @@ ymin, xmax, ymax). In a panorama a sign may lie on both sides of the border; it 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from heteroseg.datasets.boxes import NO_BOX, Row, attach
 from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.paths import items_of, listed_names, with_masks
 from heteroseg.datasets.records import lists_of, number, read_json
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, Listing
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def mtsd(root: Path, split: str, classes: str | None = None, others: str | None = None) -> list[Item]:
+def mtsd(root: Path, split: str, classes: str | None = None, others: str | None = None) -> Listing:
     """Items named KEY with boxes, without masks.
 
     Ids are the positions, from 0, in `classes`, a text file with a label a line; `others` is the id of all other labels
@@ -26,10 +27,11 @@ def mtsd(root: Path, split: str, classes: str | None = None, others: str | None 
     names = ClassNames(root, classes, others)
     keys = listed_names(root / "splits" / f"{split}.txt")
     pattern = "images/{split}/{name}.*" if (root / "images" / split).is_dir() else "images/{name}.*"
-    items = items_of(root, split, pattern, names=keys)
+    items: list[Item] = items_of(root, split, pattern, names=keys)
     files = {item.name: root / "annotations" / f"{item.name}.json" for item in items}
     with_masks(items, lambda item: files[item.name], "annotation")  # tells which are missing
-    return attach(items, [row for name, path in files.items() for row in _rows(name, path, names)])
+    items = [replace(item, box_file=files[item.name]) for item in items]
+    return names.told(attach(items, [row for name, path in files.items() for row in _rows(name, path, names)]))
 
 
 def _rows(image: str, path: Path, names: ClassNames) -> Iterator[Row]:

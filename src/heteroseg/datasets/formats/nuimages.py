@@ -9,11 +9,11 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, attach
+from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Outline, Row, attach
 from heteroseg.datasets.coco_json import coco_outline
 from heteroseg.datasets.paths import SHOWN, raise_faults, require_file, require_folder
 from heteroseg.datasets.records import by_id, lists_of, read_json
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, Listing
 
 OBJECTS = """animal;human.pedestrian.adult;human.pedestrian.child;human.pedestrian.construction_worker;
 human.pedestrian.personal_mobility;human.pedestrian.police_officer;human.pedestrian.stroller;human.pedestrian.wheelchair;
@@ -25,7 +25,7 @@ IDS = {name: i for i, name in enumerate(OBJECTS.replace("\n", "").split(";"), 1)
 TABLES = ("category", "sample", "sample_data", "object_ann", "surface_ann")
 
 
-def nuimages(root: Path, split: str) -> list[Item]:
+def nuimages(root: Path, split: str) -> Listing:
     """Items named CAM_*/FILE; masks hold the ids of nuScenes' development kit.
 
     A missing table or image, a category that nuImages does not have and damaged masks raise HeterosegError.
@@ -51,9 +51,10 @@ def nuimages(root: Path, split: str) -> list[Item]:
             if token in items and note.get("mask") is not None:
                 category = str(tables["category"].get(str(note.get("category_token")), {}).get("name", "(none)"))
                 where, raw = f"{folder / table}.json: [{i}]", f"category {category!r}, mask {note['mask']!r:.60}"
-                row = Row(where, items[token].name, label=IDS.get(category), raw=raw, outline=_outline(note["mask"]))
-                rows.append(row)
-    return attach(sorted(items.values(), key=lambda item: item.name), rows, painted=True)
+                outline = _outline(note["mask"])
+                size = outline[1].window[2:] if outline[1] else None
+                rows.append(Row(where, items[token].name, NO_BOX, IDS.get(category), raw, size, outline))
+    return attach(sorted(items.values(), key=lambda item: item.name), rows, paints=True)
 
 
 def _table(path: Path) -> dict[str, dict]:

@@ -13,7 +13,7 @@ from heteroseg.datasets.boxes import Row, attach
 from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.paths import items_of, require_file, split_file
 from heteroseg.datasets.records import csv_records, number
-from heteroseg.datasets.sample import UNIT, Item
+from heteroseg.datasets.sample import Listing
 from heteroseg.datasets.tags import with_tags
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
@@ -30,7 +30,7 @@ def open_images(
     classes: str | None = None,
     others: str | None = None,
     tags: str | None = None,
-) -> list[Item]:
+) -> Listing:
     """Items named IMAGEID with boxes, without masks; with `tags`, the table of image-level labels, its labels of
     confidence above 0 whose classes are known.
 
@@ -40,17 +40,17 @@ def open_images(
     described = _described(root / names)
     ids = ClassNames(root, classes, others, described.values())
     path = split_file(root, split, boxes, "boxes", "table of boxes", "download it, or set `boxes` to its name")
-    items = items_of(root, split, images, size=UNIT)
-    items = attach(items, list(_rows(path, {item.name for item in items}, described, ids)))
+    listing = items_of(root, split, images, box_file=path)
+    listing = listing.then(attach(listing, _rows(path, {item.name for item in listing}, described, ids)))
     if tags is None:
-        return items
+        return ids.told(listing)
     path = split_file(root, split, tags, "tags", "table of image-level labels", "download it, or leave it out")
 
     def id_of(code: str) -> int:
         number = ids.find(described.get(code, code))
         return -1 if number is None else number  # many image-level labels have no boxes and no place in the list
 
-    return with_tags(items, path, ("ImageID", "LabelName"), lambda name: name, id_of, present=("Confidence",))
+    return ids.told(listing.then(with_tags(listing, path, ("ImageID", "LabelName"), lambda name: name, id_of, present=("Confidence",))))
 
 
 def _described(path: Path) -> dict[str, str]:
@@ -73,4 +73,4 @@ def _rows(path: Path, images: set[str], described: dict[str, str], ids: ClassNam
             x1, x2, y1, y2 = map(number, corners)
             name = described.get(code, code)
             raw = f"{code} ({name}), {x1:g},{y1:g},{x2:g},{y2:g}"
-            yield ids.labelled(Row(where, image, (x1, y1, x2, y2), None, raw, UNIT), name)
+            yield ids.labelled(Row(where, image, (x1, y1, x2, y2), None, raw, parts=True), name)

@@ -8,15 +8,16 @@ that is painted to a mask. The class is the id. An image without a text file hol
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from heteroseg.datasets.boxes import NO_BOX, Row, attach, outline_of
 from heteroseg.datasets.class_names import parse_id
-from heteroseg.datasets.paths import check_pattern, expand, items_of, lines_of, require_folder
+from heteroseg.datasets.paths import check_pattern, expand, items_of, lines_of, matching, require_folder, walk
 from heteroseg.datasets.records import integer, number
-from heteroseg.datasets.sample import UNIT, Item
-from heteroseg.datasets.shapes import polygon
-from heteroseg.errors import HeterosegError
+from heteroseg.datasets.sample import Listing
+from heteroseg.datasets.shapes import largest_first, polygon
+from heteroseg.errors import HeterosegError, nearest
+from heteroseg.files import read_text, read_yaml
+
+LISTS = ("classes.txt", "obj.names")  # names of the classes, a line each, as label tools write them
 
 
 def yolo(
@@ -25,37 +26,59 @@ def yolo(
     images: str = "images/{split}/{name}.*",
     labels: str = "labels/{split}/{name}.txt",
     background: str | None = None,
-) -> list[Item]:
+) -> Listing:
     """Items by name with boxes, and masks where there are outlines: the small ones on top, `background` elsewhere.
 
     `background` is an id (default: unknown). Bad lines, all of them at once, and folders that are missing or without
     any text file for the images raise HeterosegError.
     """
     check_pattern(labels, "labels")
-    items = items_of(root, split, images, size=UNIT, background=parse_id(background, "background"))
-    require_folder(root / expand(labels, split).split("{name}")[0].rpartition("/")[0])
+    items = items_of(root, split, images, background=parse_id(background, "background"))
+    folder = require_folder(root / expand(labels, split).split("{name}")[0].rpartition("/")[0])
     texts = {item.name: root / expand(labels, split, item.name) for item in items}
-    if items and not any(path.is_file() for path in texts.values()):
+    unlabelled = [name for name, path in texts.items() if not path.is_file()]
+    if len(unlabelled) == len(items):
         first = texts[items[0].name]
         raise HeterosegError(f"{first}: expected label files for the images, found none; check the pattern `labels`")
     rows = [row for name, path in texts.items() if path.is_file() for row in _rows(path, name)]
-    items = [replace(item, mask=texts[item.name]) for item in items]
-    return attach(items, rows, painted=any(row.outline is not None for row in rows))
+    listing = items.then(attach([replace(i, mask=texts[i.name], box_file=texts[i.name]) for i in items], rows, paints=True))
+    known = {*texts.values(), *(folder / name for name in LISTS)}
+    if "{split}" not in labels:  # label files of other splits lie there too
+        known |= {root / expand(labels, split, name) for name, _ in matching(root, expand(images, "*"))}
+    for path in walk(folder, {".txt"}):
+        if path not in known:
+            near = nearest(path.name, [texts[name].name for name in unlabelled])
+            listing.faults.append(f"{path}: expected a label file of an image, found no image of this name{near}")
+    if unlabelled:
+        told = f"{len(unlabelled)} of {len(items)} images have no label file, such as {texts[unlabelled[0]]}"
+        listing.notes.append(f"{told}: they count as images without objects")
+    listing.names |= _names(root, folder)
+    return listing
+
+
+def _names(root: Path, folder: Path) -> dict[int, str]:
+    """What the dataset calls its ids: `names` of its YAML, or a list of classes beside the labels; {} where none is."""
+    for path in sorted(root.glob("*.y*ml")):
+        data = read_yaml(path).data
+        names = data.get("names") if isinstance(data, dict) else None
+        if isinstance(names, list | dict):
+            pairs = names.items() if isinstance(names, dict) else enumerate(names)
+            return {i: str(name) for key, name in pairs if (i := integer(key)) is not None}
+    lists = (place / name for place in (folder, root) for name in LISTS)
+    path = next((path for path in lists if path.is_file()), None)
+    return dict(enumerate(read_text(path).split("\n"))) if path else {}
 
 
 def _rows(path: Path, name: str) -> list[Row]:
-    """The boxes of a file and its outlines, the largest first."""
-    boxes, outlines = [], []
+    """The boxes and outlines of a file, the largest first."""
+    rows = []
     for where, line in lines_of(path):
         first, *others = line.split()
-        row = Row(where, name, NO_BOX, integer(first), repr(line[:60]), UNIT)
+        row = Row(where, name, NO_BOX, integer(first), repr(line[:60]), parts=True)
         values = [number(word) for word in others]
         if len(values) < 5:
             x, y, width, height = values if len(values) == 4 else NO_BOX
-            boxes.append(row._replace(corners=(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
+            rows.append(row._replace(corners=(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
         else:
-            corners = polygon(values)
-            x, y = (0.0, 0.0) if corners is None else corners.T
-            doubled_area = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))
-            outlines.append((doubled_area, row._replace(outline=outline_of(corners))))
-    return boxes + [row for _, row in sorted(outlines, key=lambda pair: -pair[0])]
+            rows.append(row._replace(outline=outline_of(polygon(values))))
+    return largest_first(rows)

@@ -1,0 +1,77 @@
+"""What every pixel of an experiment teaches, as maps of numbers and a legend."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heteroseg.datasets import read_annotation
+from heteroseg.datasets.encoding import write_ids
+from heteroseg.datasets.sample import spread_evenly
+from heteroseg.experiment.sources import Source
+from heteroseg.files import require_empty, write_json
+from heteroseg.labels.space import LabelSpace
+from heteroseg.labels.taxonomy import Taxonomy
+from heteroseg.supervision.targets import MIXED, Mixture, encode
+
+Entry = dict[str, Any]  # of a legend: the label and the nodes that it leaves
+
+
+def cover(tree: Taxonomy, leaves: np.ndarray) -> list[str]:
+    """The fewest nodes that hold these leaves, (leaves,) bool, and no others, in the tree's order."""
+    names, left = [], leaves.copy()
+    for node, (start, stop) in enumerate(tree.spans):  # parents come before their children
+        if left[start:stop].all():
+            names.append(tree.names[node])
+            left[start:stop] = False
+    return names
+
+
+def legend_of(space: LabelSpace) -> list[Entry]:
+    """What each number of a map teaches, from 1: the labels, and what surrounds boxes."""
+    names = [label.name for label in space.labels] + ["(around boxes)"] * (space.targets - len(space.labels))
+    own = [entry.node_names for entry in space.file.labels]
+    entries = []
+    for i, (name, leaves) in enumerate(zip(names, space.training_table, strict=True)):
+        plain = i < len(own) and bool((leaves == space.meaning_table[i]).all())
+        entries.append({"label": name, "nodes": own[i] if plain else cover(space.taxonomy, leaves)})
+    return entries
+
+
+def _mixture_entry(mixture: Mixture, space: LabelSpace) -> Entry:
+    """What a pixel teaches of which only alternatives are known."""
+    labels = sorted({label for _, members in mixture for label in members})
+    leaves = space.training_table[labels].any(0)
+    return {"label": " or ".join(space.labels[i].name for i in labels), "nodes": cover(space.taxonomy, leaves)}
+
+
+def show_data(sources: Sequence[Source], out: Path, images: int | None, log: Callable[[str], None]) -> None:
+    """Write OUT/maps.json, OUT/legend.json and a 16-bit map for each image, or for `images` of each split.
+
+    A map is as large as its image, upright as it is trained: 0 where nothing is known, else a number of the legend,
+    from the mask, and where that says nothing from the boxes in their drawn shapes. A folder with something in it
+    raises HeterosegError.
+    """
+    require_empty(out)
+    entries, legend = [], {}
+    for source in sources:
+        space = source.space
+        known = legend_of(space)
+        for split in ("train", "val"):
+            items = getattr(source, split)
+            for i, item in enumerate(items if images is None else spread_evenly(items, images)):
+                sample = read_annotation(item)
+                target = encode(sample, space, 0)
+                shown = np.where(target.mask >= 0, target.mask, target.boxes).astype(np.int64) + 1
+                for k, mixture in enumerate(target.mixtures):
+                    entry = _mixture_entry(mixture, space)
+                    known += [entry] * (entry not in known)
+                    shown[shown == MIXED - k + 1] = known.index(entry) + 1
+                path = Path("maps", source.name, split, f"{i:06d}.png")
+                write_ids(out / path, shown, bits=16)
+                entries.append({"dataset": source.name, "split": split, "image": str(item.image), "map": str(path)})
+        legend[source.name] = {str(i): entry for i, entry in enumerate(known, 1)}
+    write_json(out / "legend.json", legend)
+    write_json(out / "maps.json", entries)
+    log(f"{len(entries)} maps: {out / 'maps.json'}, {out / 'legend.json'}")
