@@ -8,9 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from heteroseg.datasets import list_items, read_annotation, read_image, read_mask, read_sample
+from heteroseg.datasets.encoding import write_ids, write_image
 from heteroseg.datasets.sample import Item, Shape
 from heteroseg.datasets.shapes import rle_encode
 from heteroseg.files import write_json
@@ -45,11 +46,61 @@ def test_images_of_all_kinds_become_rgb(tmp_path):
     assert np.array_equal(read_image(path)[..., 1], (grey > 99) * np.uint8(255))
 
 
-def test_exif_rotation_is_ignored(tmp_path):
+def turned(path: Path, image: np.ndarray, orientation: int) -> None:
+    """Write an image so that a viewer that heeds EXIF shows it upright; Pillow's names of turns are of another hand."""
+    turn = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90"}
+    turn |= {7: "TRANSVERSE", 8: "ROTATE_270"}
     exif = Image.Exif()
-    exif[0x112] = 6
-    Image.fromarray(sample("a", [0]).image).save(tmp_path / "x.jpg", exif=exif)
-    assert read_image(tmp_path / "x.jpg").shape == (*SIZE, 3)
+    exif[0x112] = orientation
+    stored = Image.fromarray(image).transpose(Image.Transpose[turn[orientation]])
+    stored.save(path, exif=exif, **({"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {}))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_images_are_read_upright_as_pillow_turns_them(tmp_path, suffix, orientation):
+    image, path = sample("a", [0]).image, tmp_path / f"x{suffix}"
+    turned(path, image, orientation)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+    assert np.array_equal(read_image(path), shown)
+    assert suffix == ".jpg" or np.array_equal(shown, image)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_the_size_of_the_annotation_decides_how_an_image_lies(tmp_path, orientation):
+    image, path = sample("a", [0]).image, tmp_path / "x.png"
+    turned(path, image, orientation)
+    stored = np.asarray(Image.open(path))
+    sides = orientation >= 5  # only then the size tells
+    write_ids(tmp_path / "upright.png", np.zeros(image.shape[:2], np.int64))
+    write_ids(tmp_path / "stored.png", np.zeros(stored.shape[:2], np.int64))
+    upright, as_stored = (Item("x", path, tmp_path / f"{name}.png") for name in ("upright", "stored"))
+    got = read_sample(upright)
+    assert np.array_equal(got.image, image)
+    assert "EXIF" in got.notes[0]
+    assert np.array_equal(read_sample(as_stored).image, stored if sides else image)
+    assert np.array_equal(read_sample(replace(as_stored, upright=False)).image, stored)
+    boxed = Item("x", path, boxes=np.array([[0, 0, 30, 30]], np.float32), box_ids=np.array([1]))
+    assert np.array_equal(read_sample(boxed).image, image)
+    width, height = stored.shape[1::-1]
+    assert np.array_equal(read_sample(replace(boxed, size=(width, height))).image, stored if sides else image)
+    assert np.array_equal(read_sample(replace(boxed, boxes=boxed.boxes / 99, parts=True)).image, image)
+    parts = replace(boxed, boxes=boxed.boxes / 99, parts=True, size=(width * 3, height * 3))
+    assert np.array_equal(read_sample(parts).image, stored if sides else image)
+
+
+def test_annotation_for_another_size_is_told(tmp_path):
+    image = sample("a", [0]).image
+    write_image(tmp_path / "x.png", image)
+    boxed = Item("x", tmp_path / "x.png", box_file=tmp_path / "b.json", boxes=np.array([[0, 0, 9, 9]], np.float32))
+    for size in ((106, 74), (53, 38), (37, 53)):
+        (fault,) = faults_of(read_sample, replace(boxed, size=size))
+        assert "53x37 and" in fault
+        assert "b.json" in fault
+    parts = replace(boxed, boxes=boxed.boxes / 99, parts=True)
+    assert read_sample(replace(parts, size=(106, 74))).boxes.shape == (1, 4)
+    (fault,) = faults_of(read_sample, replace(parts, size=(100, 100)))
+    assert "100x100" in fault
 
 
 def grey_png(mask: np.ndarray, bits: int) -> bytes:

@@ -23,9 +23,9 @@ SQUARE = [[2, 3], [7, 3], [7, 8], [2, 8]]
 
 
 def polygons() -> list[list[list[float]]]:
-    """A square of 25 pixels, one at the corner, a thin one, and polygons of any corners, out of the image too."""
+    """A square of 25 pixels, one at the corner, a thin one, and polygons of any corners."""
     rng = np.random.default_rng(0)
-    anyhow = [rng.uniform(-9, 60, (int(n), 2)).round(2).tolist() for n in rng.integers(3, 9, 12)]
+    anyhow = [rng.uniform((0, 0), SIZE[::-1], (int(n), 2)).round(2).tolist() for n in rng.integers(3, 9, 12)]
     return [SQUARE, [[48, 32], [53, 32], [53, 37], [48, 37]], [[0, 9], [53, 9], [53, 10], [0, 10]], *anyhow]
 
 
@@ -149,21 +149,34 @@ def test_what_are_no_run_lengths(counts):
 
 
 def test_shapes_are_painted_in_order_and_cut_at_the_edge():
-    square = np.array([[-5, -5], [4, -5], [4, 4], [-5, 4]], np.float64)
+    square = np.array([[-1, -1], [4, -1], [4, 4], [-1, 4]], np.float64)
     block = RunLength(rle_encode(np.ones((2, 2), bool)).counts, (8, 8, 2, 2))
-    mask = paint([Shape(70000, (square,)), Shape(2, (square / 2,)), Shape(3, (), block)], (9, 9), -1, (1, 1))
+    mask = paint([Shape(70000, (square,)), Shape(2, (square / 2,)), Shape(3, (), block)], np.full((9, 9), -1))
     assert (mask[0, 0], mask[3, 3], mask[8, 8], mask[5, 5]) == (2, 70000, 3, -1)
     original = sample("a", [0, 5]).mask
     cells = [(i, np.array([[x1, y], [x2, y], [x2, y + 1], [x1, y + 1]], np.float64)) for i, x1, x2, y in bars(original)]
-    assert np.array_equal(paint([Shape(i, (c,)) for i, c in cells], SIZE, -1, (1, 1)), original)
+    assert np.array_equal(paint([Shape(i, (c,)) for i, c in cells], np.full(SIZE, -1)), original)
     lines = [(i, np.array([[x1, y], [x2 - 1, y], [x2 - 1, y]], np.float64)) for i, x1, x2, y in bars(original)]
-    assert np.array_equal(draw_polygons([Shape(i, (c,)) for i, c in lines], SIZE, -1), original)
+    assert np.array_equal(draw_polygons([Shape(i, (c,)) for i, c in lines], np.full(SIZE, -1)), original)
 
 
-def test_corners_far_outside_cost_no_memory():
-    far = np.array([[-1e30, -1e30], [1e30, -1e30], [1e30, 20], [-1e30, 20]])
-    assert paint([Shape(1, (far,))], SIZE, 0, (1, 1)).sum() == 20 * SIZE[1]
-    assert math.isclose(paint([Shape(1, (far,))], SIZE, 0, SIZE[::-1]).sum(), SIZE[0] * SIZE[1])
+def test_shapes_that_stand_out_of_the_image_are_told():
+    ground = np.zeros(SIZE, np.int32)
+    for corners in ([[-1e30, -1e30], [1e30, -1e30], [1e30, 20]], [[60, 1], [70, 1], [70, 9]], [[1, 1], [60, 1], [1, 9]]):
+        with pytest.raises(ValueError, match="inside the image of 53x37"):
+            paint([Shape(1, (np.array(corners, np.float64),))], ground)
+
+
+def test_the_hole_of_a_polygon_and_the_rim_of_a_shape_are_unknown():
+    ring = [[0, 0], [20, 0], [20, 20], [0, 20], [0, 0], [5, 5], [5, 15], [15, 15], [15, 5], [5, 5]]
+    ground = np.zeros((30, 30), np.int32)
+    mask = paint([Shape(7, (np.array(ring, np.float64),))], ground)
+    expected = np.zeros_like(ground)
+    expected[:20, :20] = 7
+    expected[5:15, 5:15] = -1
+    assert np.array_equal(mask, expected)
+    expected[20, :21] = expected[:20, 20] = -1
+    assert np.array_equal(paint([Shape(7, (np.array(ring, np.float64),))], ground, rim=True), expected)
 
 
 def test_boxes_in_parts_of_the_image_are_clipped_when_read(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from heteroseg.datasets.paths import Faults
 from heteroseg.datasets.records import csv_records, integer, number
@@ -39,6 +40,19 @@ def extent_of(outline: Outline) -> tuple[float, float, float, float]:
     points = np.concatenate(corners)
     (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
     return x1, y1, x2, y2
+
+
+def area_of(row: "Row") -> float:
+    """The area that a row marks: of its box, or of its polygons added up and of the ones of its run lengths."""
+    if row.outline is None:
+        x1, y1, x2, y2 = row.corners
+        return (x2 - x1) * (y2 - y1)
+    polygons, run_length = row.outline
+    area = sum(abs(float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))) / 2 for x, y in (p.T for p in polygons))
+    if run_length is None:
+        return area
+    width, height = run_length.window[2:]
+    return area + float(coco_mask.area({"size": [height, width], "counts": run_length.counts}))
 
 
 class Row(NamedTuple):
@@ -112,12 +126,16 @@ def _faults_of_image(rows: list[Row]) -> Iterable[tuple[Row, str, str]]:
 
 
 def attach(
-    items: list[Item], rows: Iterable[Row], resolve: Callable[[str], str | None] | None = None, paints: bool = False
+    items: list[Item],
+    rows: Iterable[Row],
+    resolve: Callable[[str], str | None] | None = None,
+    paints: bool = False,
+    by_area: bool = False,
 ) -> Listing:
     """Items with their boxes and shapes. `resolve` gives the item's name for a row's image, None: another split's.
 
     With `paints` the outlines of an image become its mask; an image without any keeps one only where its `background`
-    says what lies there. `resolve` raises LookupError for an image that nobody knows; without it rows name their
+    says what lies there. They are painted in their order, or with `by_area` the small ones on top. `resolve` raises LookupError for an image that nobody knows; without it rows name their
     items, or images that are left out. Faulty rows stand in the faults of the listing and in no item.
     """
     rows_of: dict[str | None, list[Row]] = {item.name: [] for item in items}
@@ -139,7 +157,7 @@ def attach(
         for row, expected, came in _faults_of_image(sound):
             faults.add(row.where, str(image), expected, came)
             bad.add(image)
-    kept = [_with(item, rows_of[item.name], paints) for item in items if item.name not in bad]
+    kept = [_with(item, rows_of[item.name], paints, by_area) for item in items if item.name not in bad]
     return Listing(kept, faults=faults.told(CORRECT))
 
 
@@ -151,7 +169,7 @@ def _unknown_ground(row: Row) -> Row:
     return row._replace(corners=(x1, y1, x2, y2), outline=None, crowd=True, label=UNKNOWN if known else None)
 
 
-def _with(item: Item, rows: list[Row], paints: bool) -> Item:
+def _with(item: Item, rows: list[Row], paints: bool, by_area: bool) -> Item:
     boxed = [row for row in rows if row.outline is None]
     boxes = np.array([row.corners for row in boxed], np.float32).reshape(-1, 4)
     ids = np.array([UNKNOWN if row.crowd else row.label for row in boxed], np.int64)
@@ -159,6 +177,7 @@ def _with(item: Item, rows: list[Row], paints: bool) -> Item:
     item = replace(item, boxes=boxes, box_ids=ids, size=size, parts=item.parts or any(row.parts for row in rows))
     if not paints:
         return item
+    rows = sorted(rows, key=area_of, reverse=True) if by_area else rows
     shapes = tuple(_shape(row) for row in sorted(rows, key=lambda row: not row.crowd))  # crowds below
     painted = item.background >= 0 or len(boxed) < len(rows)
     return replace(item, shapes=shapes) if painted else replace(item, mask=None)

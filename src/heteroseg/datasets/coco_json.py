@@ -12,7 +12,7 @@ from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Outline, Row, attach
 from heteroseg.datasets.paths import unlisted
 from heteroseg.datasets.records import by_id, integer, lists_of, number, read_json
 from heteroseg.datasets.sample import Item, Listing, RunLength
-from heteroseg.datasets.shapes import largest_first, polygon
+from heteroseg.datasets.shapes import polygon
 from heteroseg.errors import HeterosegError
 
 
@@ -31,8 +31,6 @@ def with_coco(items: list[Item], path: Path, resolve: Callable[[str], str | None
             raise HeterosegError(f"{path}: images[{i}]: expected a file_name, found the keys {keys}; write the name there")
     by_number = by_id(path, "images", images)
     rows = [_row(f"{path}: annotations[{i}]", note, by_number, outlines) for i, note in enumerate(notes)]
-    if outlines:
-        rows = largest_first(rows)
     sizes = {}
     for image in images:
         try:
@@ -44,7 +42,7 @@ def with_coco(items: list[Item], path: Path, resolve: Callable[[str], str | None
     kept = [replace(item, mask=path) for item in kept] if outlines else kept
     (categories,) = lists_of(path, {"categories": [], **data}, "categories")
     names = {integer(c.get("id")): str(c.get("name")) for c in categories}
-    listing = attach(kept, rows, resolve, paints=outlines)
+    listing = attach(kept, rows, resolve, paints=outlines, by_area=True)
     listing.names = {i: name for i, name in names.items() if i is not None}
     listing.notes += unlisted([item.name for item in items], {item.name for item in kept}, path)
     return listing

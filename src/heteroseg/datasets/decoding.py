@@ -190,7 +190,8 @@ def view(data: bytes, path: Path) -> View:
     """How an image lies in its file; `path` is told where the bytes are no image."""
     try:
         image = _opened(data)
-        exif = image.getexif().get(ORIENTATION, 1)
+        has_exif = image.format != "PNG" or "exif" in image.info  # else Pillow decodes a PNG to look for it
+        exif = image.getexif().get(ORIENTATION, 1) if has_exif else 1
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow does not know it
         height, width = _decoded(path, data).shape[:2]
         return View(width, height, 1, False)

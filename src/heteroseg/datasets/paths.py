@@ -211,37 +211,38 @@ def items_of(
 
     A bad pattern, one that matches nothing, and what is missing raise HeterosegError. Masks of no image are counted.
     """
-    check_pattern(images, "images")
-    files = _found(root, images, split, "images")
+    _check_files(images, "images")
+    files = find_files(root, images, split)
     if names is not None:
         files = require(names, files, "image", str(root / expand(images, split)))
+    elif not files:
+        _raise_unmatched(root, images, split)
     mask_of: dict[str, Path] = {}
     notes: list[str] = []
     if masks is not None:
-        check_pattern(masks, "masks")
-        there = _found(root, masks, split, "masks")
+        _check_files(masks, "masks")
+        there = find_files(root, masks, split)
         mask_of = require(files, there, "mask", str(root / expand(masks, split)))
         if names is None and (spare := sorted(there.keys() - files.keys())):
             notes.append(f"{len(spare)} masks have no image, such as {there[spare[0]]}: left out")
     return Listing((Item(name, path, mask_of.get(name), **fields) for name, path in files.items()), notes=notes)
 
 
-def _found(root: Path, pattern: str, split: str, option: str) -> dict[str, Path]:
-    """The files that a pattern matches; none raises HeterosegError, which tells what is there."""
+def _check_files(pattern: str, option: str) -> None:
+    """Raise HeterosegError for a bad pattern, and for one of files that are no images."""
+    check_pattern(pattern, option)
     suffix = re.search(r"\.\w+$", pattern)
     if suffix and suffix[0].lower() not in IMAGE_SUFFIXES:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
         raise HeterosegError(f"{option}: expected image files ({known}), found {pattern!r}; convert them to PNG")
-    files = find_files(root, pattern, split)
-    if not files:
-        fixed = re.split("[*{]", expand(pattern, split))[0].rpartition("/")[0]
-        there = list(walk(root / fixed))
-        such = f"none of the {len(there)} images there matches, such as {there[0]}" if there else "there are no images"
-        raise HeterosegError(
-            f"{root / fixed}: expected files as {expand(pattern, split)!r} ({option}), found none; {such}; "
-            "check the split and the pattern"
-        )
-    return files
+
+
+def _raise_unmatched(root: Path, pattern: str, split: str) -> NoReturn:
+    wanted = expand(pattern, split)
+    fixed = root / re.split("[*{]", wanted)[0].rpartition("/")[0]
+    there = list(walk(fixed))
+    such = f"none of the {len(there)} images there matches, such as {there[0]}" if there else "there are no images"
+    raise HeterosegError(f"{fixed}: expected images as {wanted!r}, found none, {such}; check the split and the pattern")
 
 
 def unlisted(names: list[str], listed: Container[str], path: Path) -> list[str]:

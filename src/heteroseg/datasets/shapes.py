@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from heteroseg.datasets.boxes import FAR, Outline, Row, extent_of, outside
+from heteroseg.datasets.boxes import FAR, extent_of, outside
 from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.records import number, read_json
 from heteroseg.datasets.sample import UNKNOWN, RunLength, Shape
@@ -26,8 +26,8 @@ def paint(
 ) -> np.ndarray:
     """(H, W) int32 ids: the shapes in their order on `ground`, ids (H, W). `scale` multiplies x and y.
 
-    Polygons are filled as COCO's own tools do (pycocotools): a square from 0 to 5 has 25 pixels. What lies in a hole of
-    a polygon is unknown, and with `rim` the pixels next to a shape too. Damaged run lengths, and shapes that stand out
+    Polygons are filled as COCO's own tools do (pycocotools): a square from 0 to 5 has 25 pixels. Of what
+    a polygon covers nothing is known in its holes, and with `rim` next to it. Damaged run lengths, and shapes that stand out
     of the image raise ValueError.
     """
     canvas = np.array(ground, np.int32, order="F")  # as COCO's masks lie in memory
@@ -44,7 +44,8 @@ def paint(
         if polygons:
             x, y, inside = _filled(polygons, canvas.shape)
             part = canvas[y : y + inside.shape[0], x : x + inside.shape[1]]
-            part[_doubtful(inside, rim)] = UNKNOWN
+            below = np.unique(part[inside == 1])  # what lies beside a shape stays
+            part[_doubtful(inside, rim) & np.isin(part, below)] = UNKNOWN
             part[inside == 1] = shape.id
     return np.ascontiguousarray(canvas)
 
@@ -70,23 +71,6 @@ def _doubtful(inside: np.ndarray, rim: bool) -> np.ndarray:
     whole = cv2.drawContours(np.zeros_like(inside, order="C"), contours, -1, 1, cv2.FILLED)
     result: np.ndarray = (cv2.dilate(whole, np.ones((3, 3), np.uint8)) if rim else whole) == 1
     return result
-
-
-def largest_first(rows: Iterable[Row]) -> list[Row]:
-    """Rows in the order in which they are painted, so that small things lie on top: by the area that they mark."""
-    return sorted(rows, key=lambda row: -_area_of(row))
-
-
-def _area_of(row: Row) -> float:
-    if row.outline is None:
-        x1, y1, x2, y2 = row.corners
-        return np.nan_to_num((x2 - x1) * (y2 - y1))
-    polygons, run_length = row.outline
-    rings = sum(abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2 for x, y in (ring.T for ring in polygons))
-    if run_length is None:
-        return float(rings)
-    width, height = run_length.window[2:]
-    return float(rings) + float(coco_mask.area({"size": [height, width], "counts": run_length.counts}))
 
 
 def rle_encode(mask: np.ndarray, x: int = 0, y: int = 0) -> RunLength:

@@ -13,7 +13,7 @@ from heteroseg.datasets.class_names import parse_id
 from heteroseg.datasets.paths import check_pattern, expand, items_of, lines_of, matching, require_folder, walk
 from heteroseg.datasets.records import integer, number
 from heteroseg.datasets.sample import Listing
-from heteroseg.datasets.shapes import largest_first, polygon
+from heteroseg.datasets.shapes import polygon
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import read_text, read_yaml
 
@@ -41,7 +41,8 @@ def yolo(
         first = texts[items[0].name]
         raise HeterosegError(f"{first}: expected label files for the images, found none; check the pattern `labels`")
     rows = [row for name, path in texts.items() if path.is_file() for row in _rows(path, name)]
-    listing = items.then(attach([replace(i, mask=texts[i.name], box_file=texts[i.name]) for i in items], rows, paints=True))
+    marked = [replace(item, mask=texts[item.name], box_file=texts[item.name]) for item in items]
+    listing = items.then(attach(marked, rows, paints=True, by_area=True))
     known = {*texts.values(), *(folder / name for name in LISTS)}
     if "{split}" not in labels:  # label files of other splits lie there too
         known |= {root / expand(labels, split, name) for name, _ in matching(root, expand(images, "*"))}
@@ -70,7 +71,7 @@ def _names(root: Path, folder: Path) -> dict[int, str]:
 
 
 def _rows(path: Path, name: str) -> list[Row]:
-    """The boxes and outlines of a file, the largest first."""
+    """The boxes and outlines of a file."""
     rows = []
     for where, line in lines_of(path):
         first, *others = line.split()
@@ -81,4 +82,4 @@ def _rows(path: Path, name: str) -> list[Row]:
             rows.append(row._replace(corners=(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
         else:
             rows.append(row._replace(outline=outline_of(polygon(values))))
-    return largest_first(rows)
+    return rows
