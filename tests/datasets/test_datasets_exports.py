@@ -16,7 +16,7 @@ SIGNS = {"open_images": {}, "mtsd": {"classes": "classes.txt"}}
 
 
 def assert_alike(read, wrote, masks=True):
-    """As assert_same, with boxes that went through parts of the image, and JPEG; a mask is unknown in boxes and rims."""
+    """As assert_same, with boxes that went through parts of the image, and JPEG; masks are unknown in boxes."""
     wrote = sorted(wrote, key=lambda s: s.name)
     assert [s.name for s in read] == [s.name for s in wrote]
     for got, want in zip(read, wrote, strict=True):

@@ -1,7 +1,6 @@
 """Shapes: polygons and run lengths as COCO's tools read and fill them, labelled polygons as those of Cityscapes do."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -162,7 +161,11 @@ def test_shapes_are_painted_in_order_and_cut_at_the_edge():
 
 def test_shapes_that_stand_out_of_the_image_are_told():
     ground = np.zeros(SIZE, np.int32)
-    for corners in ([[-1e30, -1e30], [1e30, -1e30], [1e30, 20]], [[60, 1], [70, 1], [70, 9]], [[1, 1], [60, 1], [1, 9]]):
+    for corners in (
+        [[-1e30, -1e30], [1e30, -1e30], [1e30, 20]],
+        [[60, 1], [70, 1], [70, 9]],
+        [[1, 1], [60, 1], [1, 9]],
+    ):
         with pytest.raises(ValueError, match="inside the image of 53x37"):
             paint([Shape(1, (np.array(corners, np.float64),))], ground)
 

@@ -321,8 +321,11 @@ def test_pixels_around_boxes(margin):
         wanted = 7 if inside("disc", px, py, boxes[0]) else 9 if near and not crowd else -1
         assert found[y, x] == wanted, (x, y)
     assert {7, 9} <= set(found.flat)
-    masked = Sample("s", sample.image, np.full((20, 30), -1, np.int32), boxes, np.array([0, 1]))
-    assert 9 not in encode(masked, surrounded(margin), 7).boxes, "a mask tells what is there"
+    mask = np.full((20, 30), -1, np.int32)
+    mask[:12] = 1
+    masked = encode(Sample("s", sample.image, mask, boxes, np.array([0, 1])), surrounded(margin), 7).boxes
+    assert 9 not in masked[:12], "a mask tells what is there"
+    assert np.array_equal(masked[12:], found[12:]), "and where it does not, the surroundings do"
 
 
 def test_around_boxes_says_not_this_node():

@@ -7,7 +7,6 @@ import heteroseg
 from heteroseg.cli.options import Action, add_command, add_group, count, fraction, log, open_experiment, option, pair
 from heteroseg.errors import HeterosegError
 
-
 OVERLAP = "val images may be train images too"
 
 

@@ -63,7 +63,6 @@ SHARED: dict[str, tuple[str, str, Callable[[str], Any], dict[str, Any]]] = {
 """The arguments that several commands have: metavar, help, what reads the value, and more for `add_argument`."""
 
 
-
 def add_group(commands: Action, name: str, does: str) -> Action:
     """Add a command that consists of several; `does` says what they do. Returns what takes them."""
     parser = commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")

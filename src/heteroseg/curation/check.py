@@ -68,8 +68,8 @@ def count_split(source: Source, split: str) -> Counts:
     pixels = np.array([r[0] for r in sound], np.int64).reshape(-1, len(source.space.labels))
     marks = (np.concatenate([no_ids(), *(getattr(item, kind) for item in items)]) for kind in ("box_ids", "tags"))
     boxes, tags = (np.array([int((ids == label.id).sum()) for label in source.space.labels]) for ids in marks)
-    masked, silent = (sum(r[i] for r in sound) for i in (2, 3))
     notes = Counter(note for r in sound for note in r[1])
+    masked, silent = sum(r[2] for r in sound), sum(r[3] for r in sound)
     faults = tuple(fault for r in results if isinstance(r, list) for fault in r)
     return Counts(len(items), notes, pixels.sum(0), (pixels > 0).sum(0), boxes, tags, masked, silent, faults)
 
@@ -84,7 +84,8 @@ def _check_split(source: Source, split: str, counts: Counts, log: Callable[[str]
     for note, images in counts.notes.items():
         log(f"warning: {name}: {images} images {note}")
     if counts.silent > MUCH * counts.masked:
-        log(f"warning: {name}: {counts.silent / counts.masked:.0%} of the pixels are ignored; nothing teaches what they are")
+        share = f"{counts.silent / counts.masked:.0%}"
+        log(f"warning: {name}: {share} of the pixels are ignored; nothing teaches what they are")
     more = len(counts.faults) - MAX_FAULTS
     faults = [*counts.faults[:MAX_FAULTS], *[f"{name}: {more} more faults like these"] * (more > 0)]
     if not counts.faults and not counts.occurring.any():
@@ -101,13 +102,19 @@ def _untaught(sources: Sequence[Source], counts: dict[tuple[str, str], Counts]) 
         if not source.train:
             continue
         occurring, table = counts[source.name, "train"].occurring, source.space.training_table
-        rare = [label.name for label, there in zip(source.space.labels, occurring, strict=True) if label.leaves and not there]
+        rare = [
+            label.name
+            for label, there in zip(source.space.labels, occurring, strict=True)
+            if label.leaves and not there
+        ]
         notes += _named(f"{source.name} train: no pixel, box or tag has", rare)
         for row in np.flatnonzero(np.append(occurring, [True] * (len(table) - len(occurring)))):
             for start, stop in tree.spans:
                 if not table[row, start:stop].all():
                     taught[start:stop] |= table[row, start:stop]
-    return notes + _named("nothing teaches", [tree.names[leaf] for leaf, there in zip(tree.leaves, taught, strict=True) if not there])
+    return notes + _named(
+        "nothing teaches", [tree.names[leaf] for leaf, there in zip(tree.leaves, taught, strict=True) if not there]
+    )
 
 
 def _named(told: str, names: Sequence[str]) -> list[str]:
@@ -142,7 +149,10 @@ def check_data(sources: Sequence[Source], log: Callable[[str], None], allow_over
         for note in _unused(source):
             log(note)
     same_files, same_bytes = overlaps(sources), overlaps(sources, content=True)
-    for overlap in [*(same_files if allow_overlap else []), *(fault for fault in same_bytes if fault not in same_files)]:
+    for overlap in [
+        *(same_files if allow_overlap else []),
+        *(fault for fault in same_bytes if fault not in same_files),
+    ]:
         log(f"warning: {overlap}")
     faults += [] if allow_overlap else same_files
     if faults:

@@ -12,20 +12,9 @@ from heteroseg.datasets.sample import spread_evenly
 from heteroseg.experiment.sources import Source
 from heteroseg.files import require_empty, write_json
 from heteroseg.labels.space import LabelSpace
-from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.supervision.targets import MIXED, Mixture, encode
 
 Entry = dict[str, Any]  # of a legend: the label and the nodes that it leaves
-
-
-def cover(tree: Taxonomy, leaves: np.ndarray) -> list[str]:
-    """The fewest nodes that hold these leaves, (leaves,) bool, and no others, in the tree's order."""
-    names, left = [], leaves.copy()
-    for node, (start, stop) in enumerate(tree.spans):  # parents come before their children
-        if left[start:stop].all():
-            names.append(tree.names[node])
-            left[start:stop] = False
-    return names
 
 
 def legend_of(space: LabelSpace) -> list[Entry]:
@@ -33,17 +22,22 @@ def legend_of(space: LabelSpace) -> list[Entry]:
     names = [label.name for label in space.labels] + ["(around boxes)"] * (space.targets - len(space.labels))
     own = [entry.node_names for entry in space.file.labels]
     entries = []
-    for i, (name, leaves) in enumerate(zip(names, space.training_table, strict=True)):
+    for i, name in enumerate(names):
+        leaves: np.ndarray = space.training_table[i]
         plain = i < len(own) and bool((leaves == space.meaning_table[i]).all())
-        entries.append({"label": name, "nodes": own[i] if plain else cover(space.taxonomy, leaves)})
+        entries.append({"label": name, "nodes": own[i] if plain else _nodes_of(leaves, space)})
     return entries
+
+
+def _nodes_of(leaves: np.ndarray, space: LabelSpace) -> list[str]:
+    return [space.taxonomy.names[node] for node in space.taxonomy.cover(np.flatnonzero(leaves).tolist())]
 
 
 def _mixture_entry(mixture: Mixture, space: LabelSpace) -> Entry:
     """What a pixel teaches of which only alternatives are known."""
     labels = sorted({label for _, members in mixture for label in members})
-    leaves = space.training_table[labels].any(0)
-    return {"label": " or ".join(space.labels[i].name for i in labels), "nodes": cover(space.taxonomy, leaves)}
+    leaves: np.ndarray = space.training_table[labels].any(0)
+    return {"label": " or ".join(space.labels[i].name for i in labels), "nodes": _nodes_of(leaves, space)}
 
 
 def show_data(sources: Sequence[Source], out: Path, images: int | None, log: Callable[[str], None]) -> None:

@@ -106,7 +106,8 @@ def _fault(row: Row) -> tuple[str, str] | None:
         if x2 <= x1 or y2 <= y1:
             return "expected a box with an area", row.raw
     kind = "box" if row.outline is None else "shape"
-    if outside(row.extent, *((1, 1) if row.parts else row.size or (FAR, FAR)), PART if row.parts else SLACK):
+    width, height = (1, 1) if row.parts else row.size or (FAR, FAR)
+    if outside(row.extent, width, height, PART if row.parts else SLACK):
         if row.parts and max(row.extent) > PIXELS:
             return f"expected a {kind} in parts of the image, from 0 to 1", f"{row.raw}, which looks like pixels"
         size = f" of {row.size[0]:g}x{row.size[1]:g}" if row.size else ""
@@ -134,9 +135,10 @@ def attach(
 ) -> Listing:
     """Items with their boxes and shapes. `resolve` gives the item's name for a row's image, None: another split's.
 
-    With `paints` the outlines of an image become its mask; an image without any keeps one only where its `background`
-    says what lies there. They are painted in their order, or with `by_area` the small ones on top. `resolve` raises LookupError for an image that nobody knows; without it rows name their
-    items, or images that are left out. Faulty rows stand in the faults of the listing and in no item.
+    With `paints` the outlines of an image become its mask, in their order, or with `by_area` the small ones on top; an
+    image without any keeps one only where its `background` says what lies there. `resolve` raises LookupError for an
+    image that nobody knows; without it rows name their items, or images that are left out. Faulty rows stand in the
+    faults of the listing and in no item.
     """
     rows_of: dict[str | None, list[Row]] = {item.name: [] for item in items}
     faults = Faults()
@@ -162,7 +164,7 @@ def attach(
 
 
 def _unknown_ground(row: Row) -> Row:
-    """What stays of a faulty row where faults are left out: its box, of which nothing is known; without an area none."""
+    """What stays of a faulty row where faults are left out: its box, of which nothing is known, if it has an area."""
     corners = np.array(NO_BOX if row.outline == NO_OUTLINE else row.extent)
     x1, y1, x2, y2 = np.clip(corners, 0, np.tile((1, 1) if row.parts else row.size or (FAR, FAR), 2)).tolist()
     known = math.isfinite(x1 + y1 + x2 + y2) and x1 < x2 and y1 < y2

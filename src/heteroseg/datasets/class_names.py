@@ -56,7 +56,9 @@ class ClassNames:
 
     def told(self, listing: Listing) -> Listing:
         """The listing with what these names tell: what ids are called, and names that nearly are a class."""
-        misses = [f"{name!r} is no class but counts as `others`; the class is {c!r}" for name, c in self.near_misses.items()]
+        misses = [
+            f"{name!r} is no class but counts as `others`; the class is {c!r}" for name, c in self.near_misses.items()
+        ]
         return listing.then(Listing(listing, {i: name for name, i in self.ids.items()}, notes=misses))
 
     def labelled(self, row: Row, name: str) -> Row:

@@ -28,7 +28,9 @@ def with_coco(items: list[Item], path: Path, resolve: Callable[[str], str | None
     for i, image in enumerate(images):
         if not isinstance(image.get("file_name"), str):
             keys = ", ".join(map(str, image)) or "none"
-            raise HeterosegError(f"{path}: images[{i}]: expected a file_name, found the keys {keys}; write the name there")
+            raise HeterosegError(
+                f"{path}: images[{i}]: expected a file_name, found the keys {keys}; write the name there"
+            )
     by_number = by_id(path, "images", images)
     rows = [_row(f"{path}: annotations[{i}]", note, by_number, outlines) for i, note in enumerate(notes)]
     sizes = {}
@@ -62,7 +64,9 @@ def _row(where: str, note: dict, images: dict[str, dict], outlines: bool) -> Row
         row = row._replace(raw=f"segmentation {segmentation!r:.60}, category_id {category!r}")
         extent = segmentation.get("size") if isinstance(segmentation, dict) else None
         if row.size and isinstance(extent, list) and tuple(extent) == row.size != row.size[::-1]:
-            return row._replace(fault=f"expected a run-length code of [height, width], found {extent}: they are swapped")
+            return row._replace(
+                fault=f"expected a run-length code of [height, width], found {extent}: they are swapped"
+            )
         outline = coco_outline(segmentation, row.size)
         return row._replace(outline=outline, size=row.size or (outline[1].window[2:] if outline[1] else None))
     x, y, width, height = map(number, box) if isinstance(box, list) and len(box) == 4 else NO_BOX

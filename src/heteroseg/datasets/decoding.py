@@ -66,11 +66,13 @@ def _sample(item: Item, scoring: bool, read: Callable[[bytes, Path, bool], tuple
     boxes = _clipped(item, height, width)
     if shapes is not None:
         mask = _painted(item, path, shapes, boxes, (height, width))
-    return Sample(item.name, image, mask, boxes, item.box_ids, item.tags, path or item.image, item.box_file, notes=notes)
+    return Sample(
+        item.name, image, mask, boxes, item.box_ids, item.tags, path or item.image, item.box_file, notes=notes
+    )
 
 
 def _fits(stated: Size, size: tuple[int, int], parts: bool) -> bool:
-    """Whether annotation for an image of the `stated` size lies right on one of `size`: of parts, by its proportions."""
+    """Whether annotation for an image of the `stated` size is right on one of `size`; of parts by its proportions."""
     if parts:  # as far as whole pixels can have the same proportions
         return abs(stated[0] * size[1] - stated[1] * size[0]) <= max(*stated, *size)
     return tuple(stated) == size
@@ -227,9 +229,7 @@ def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray
         channels = 1 if ids.ndim == 2 else ids.shape[2]
         equal = channels >= 3 and bool((ids[..., :3] == ids[..., :1]).all())
         hint = "they are equal, so keep one" if equal else "store ids instead of colours"
-        raise HeterosegError(
-            f"{path}: expected one channel of whole ids, found {channels} of {ids.dtype}; {hint}"
-        )
+        raise HeterosegError(f"{path}: expected one channel of whole ids, found {channels} of {ids.dtype}; {hint}")
     if grey and depth < 8:
         ids = ids // (255 // (2**depth - 1))  # the decoder stretches few bits to 0..255
     if ids.dtype.itemsize > 2 and ids.min(initial=0) < -1:  # 32 bits without a sign come with one

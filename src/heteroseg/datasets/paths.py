@@ -110,7 +110,7 @@ def split_file(root: Path, split: str, pattern: str, option: str, kind: str, hin
 
 
 def walk(base: Path, suffixes: Container[str] = IMAGE_SUFFIXES) -> Iterator[Path]:
-    """The files under a folder that end so, in any case, hidden ones left out; a link to where it lies is not followed."""
+    """The files under a folder that end so, in any case, without hidden ones. Links in a circle are not followed."""
     around = {str(base): {os.path.realpath(base)}}  # of each folder, what it and those above it really are
     for folder, folders, names in os.walk(base, followlinks=True):
         above = around.pop(folder)
@@ -248,7 +248,8 @@ def _raise_unmatched(root: Path, pattern: str, split: str) -> NoReturn:
 def unlisted(names: list[str], listed: Container[str], path: Path) -> list[str]:
     """A note of the images that an annotation file does not list, if there are any."""
     gone = [name for name in names if name not in listed]
-    return [f"{path} lists nothing for {len(gone)} of {len(names)} images, such as {gone[0]!r}: left out, as nobody annotated them"] if gone else []
+    told = f"{path} lists nothing for {len(gone)} of {len(names)} images"
+    return [f"{told}, such as {gone[0]!r}: left out, as nobody annotated them"] if gone else []
 
 
 def with_masks(items: list[Item], path_of: Callable[[Item], Path], kind: str) -> list[Item]:
@@ -279,7 +280,9 @@ class ImageFinder:
         candidates = [sorted(self.paths.get(without_suffix(image), ())) for image in images]
         matches = next((paths for paths in candidates if len(paths) == 1), candidates[0])
         if not matches:
-            raise LookupError(f"expected an image under {self.root}, found none like {images[0]!r}{self._near(images[0])}")
+            raise LookupError(
+                f"expected an image under {self.root}, found none like {images[0]!r}{self._near(images[0])}"
+            )
         if len(matches) > 1:
             raise LookupError(
                 f"expected one image, found {matches[0]} and {matches[1]} for {images[0]!r}, so write more of the path"
@@ -293,5 +296,7 @@ class ImageFinder:
             return f"; {min(there)} has the same name in another Unicode form"
         last = re.split(r"[/\\]", unquote(image))[-1]
         if there := forms.get(normal(without_suffix(last))):
-            return f"; {min(there)} has its name, so this is a path of another machine; write it as it is under the root"
+            return (
+                f"; {min(there)} has its name, so this is a path of another machine; write it as it is under the root"
+            )
         return ""

@@ -103,8 +103,8 @@ class Sample:
     """A decoded item: `image` (H, W, 3) uint8 RGB, `mask` (H, W) int32 native ids or None, boxes and tags as in Item.
 
     In `mask` -1 is unknown; shapes are drawn into it. `file` holds its ids and `box_file` those of the boxes; they are
-    told where an id is wrong. `window` is x1, y1, x2, y2 of what the sample shows of a photograph; None is all of it. `notes` say how
-    the image was read, where that is not plain.
+    told where an id is wrong. `window` is x1, y1, x2, y2 of what the sample shows of a photograph; None is all of it.
+    `notes` say how the image was read, where that is not plain.
     """
 
     name: str

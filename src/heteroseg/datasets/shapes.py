@@ -27,8 +27,8 @@ def paint(
     """(H, W) int32 ids: the shapes in their order on `ground`, ids (H, W). `scale` multiplies x and y.
 
     Polygons are filled as COCO's own tools do (pycocotools): a square from 0 to 5 has 25 pixels. Of what
-    a polygon covers nothing is known in its holes, and with `rim` next to it. Damaged run lengths, and shapes that stand out
-    of the image raise ValueError.
+    a polygon covers nothing is known in its holes, and with `rim` next to it. Damaged run lengths, and shapes that
+    stand out of the image raise ValueError.
     """
     canvas = np.array(ground, np.int32, order="F")  # as COCO's masks lie in memory
     height, width = canvas.shape

@@ -23,7 +23,7 @@ def with_tags(
     """Items with the tags of a CSV whose `columns` name the image and the label; other columns are left alone.
 
     `resolve` is as in `boxes.attach`; `id_of` gives a label's id, None where it is none, -1 where it is of no use. Rows
-    with 0 in a column of `present` say that the label is not there, and are passed over. Faulty rows are in the listing's.
+    with 0 in a column of `present` say that the label is not there, and are passed over. Faulty rows are told apart.
     """
     tags: dict[str | None, set[int]] = {item.name: set() for item in items}
     faults = Faults()

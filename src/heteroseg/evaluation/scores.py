@@ -35,7 +35,7 @@ def require_tree_of(model: Model, source: Source, advice: str) -> None:
 
 
 def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
-    """(H, W) int16 true label indices, -1 unknown: from the mask, and where it is silent from the shapes of the boxes."""
+    """(H, W) int16 true label indices, -1 unknown: from the mask, and where that is silent from the boxes' shapes."""
     target = encode(sample, space, 0)
     boxes = np.where((target.boxes >= 0) & (target.boxes < len(space.labels)), target.boxes, -1)
     return boxes if sample.mask is None else np.where(sample.mask == UNKNOWN, boxes, target.mask)

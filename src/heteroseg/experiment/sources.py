@@ -47,7 +47,9 @@ def open_spaces(experiment: Experiment, folder: Path) -> tuple[Taxonomy, list[La
             space = load_label_space(config.label_space, tree, folder)
             if by_name.setdefault(space.name, space).file != space.file:
                 told = f"expected a name of its own for each label space, found two called {space.name!r}"
-                faults.append(f"datasets.{name}: {config.label_space}: {told}; rename one, as a model keeps them by name")
+                faults.append(
+                    f"datasets.{name}: {config.label_space}: {told}; rename one, as a model keeps them by name"
+                )
             spaces.append(hold_out(space, experiment.hold_out))
         except HeterosegError as error:
             faults.extend(error.faults)
@@ -114,8 +116,8 @@ def overlaps(sources: Sequence[Source], content: bool = False) -> list[str]:
         if both:
             image, name, other = both[0]
             faults.append(
-                f"datasets.{source.name}: expected val images that are not trained on, found {len(both)} that are, such "
-                f"as {image}, which is {other} in the train split of {name}; take them out of one, or --allow-overlap"
+                f"datasets.{source.name}: expected val images that are not trained on, found {len(both)} others, "
+                f"such as {image}, which is {other} in train of {name}; take them out of one, or say --allow-overlap"
             )
     return faults
 

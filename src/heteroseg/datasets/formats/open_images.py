@@ -50,7 +50,11 @@ def open_images(
         number = ids.find(described.get(code, code))
         return -1 if number is None else number  # many image-level labels have no boxes and no place in the list
 
-    return ids.told(listing.then(with_tags(listing, path, ("ImageID", "LabelName"), lambda name: name, id_of, present=("Confidence",))))
+    return ids.told(
+        listing.then(
+            with_tags(listing, path, ("ImageID", "LabelName"), lambda name: name, id_of, present=("Confidence",))
+        )
+    )
 
 
 def _described(path: Path) -> dict[str, str]:

@@ -66,8 +66,8 @@ def _names(root: Path, folder: Path) -> dict[int, str]:
             pairs = names.items() if isinstance(names, dict) else enumerate(names)
             return {i: str(name) for key, name in pairs if (i := integer(key)) is not None}
     lists = (place / name for place in (folder, root) for name in LISTS)
-    path = next((path for path in lists if path.is_file()), None)
-    return dict(enumerate(read_text(path).split("\n"))) if path else {}
+    listed = next((path for path in lists if path.is_file()), None)
+    return dict(enumerate(read_text(listed).splitlines())) if listed else {}
 
 
 def _rows(path: Path, name: str) -> list[Row]:
