@@ -23,7 +23,7 @@ def legend_of(space: LabelSpace) -> list[Entry]:
     own = [entry.node_names for entry in space.file.labels]
     entries = []
     for i, name in enumerate(names):
-        leaves: np.ndarray = space.training_table[i]
+        leaves = np.asarray(space.training_table[i])
         plain = i < len(own) and bool((leaves == space.meaning_table[i]).all())
         entries.append({"label": name, "nodes": own[i] if plain else _nodes_of(leaves, space)})
     return entries
@@ -36,7 +36,7 @@ def _nodes_of(leaves: np.ndarray, space: LabelSpace) -> list[str]:
 def _mixture_entry(mixture: Mixture, space: LabelSpace) -> Entry:
     """What a pixel teaches of which only alternatives are known."""
     labels = sorted({label for _, members in mixture for label in members})
-    leaves: np.ndarray = space.training_table[labels].any(0)
+    leaves = np.asarray(space.training_table[labels].any(0))
     return {"label": " or ".join(space.labels[i].name for i in labels), "nodes": _nodes_of(leaves, space)}
 
 
