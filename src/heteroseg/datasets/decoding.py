@@ -20,6 +20,7 @@ from heteroseg.datasets.shapes import draw_polygons, paint, read_polygons
 from heteroseg.errors import HeterosegError
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+PALETTE = b"\x03"  # the 26th byte of a PNG
 ORIENTATION = 0x112  # the EXIF tag
 FLIPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}  # steps down and across
 SWAPPED = 5  # from here on rows are columns, before they are flipped
@@ -43,19 +44,20 @@ def read_annotation(item: Item, scoring: bool = False) -> Sample:
     return _sample(item, scoring, _no_pixels)
 
 
-def _no_pixels(data: bytes, path: Path, upright: bool) -> tuple[np.ndarray, Notes]:
-    width, height = view(data, path).size(upright)
+def _no_pixels(data: bytes, path: Path, seen: "View", upright: bool) -> tuple[np.ndarray, Notes]:
+    width, height = seen.size(upright)
     return np.zeros((height, width, 0), np.uint8), ()
 
 
-def _sample(item: Item, scoring: bool, read: Callable[[bytes, Path, bool], tuple[np.ndarray, Notes]]) -> Sample:
+def _sample(item: Item, scoring: bool, read: Callable[[bytes, Path, "View", bool], tuple[np.ndarray, Notes]]) -> Sample:
     data = _bytes(item.image)
+    seen = view(data, item.image)
     path = item.scoring_mask if scoring and item.scoring_mask is not None else item.mask
     mask, shapes, size = _stored_mask(item, path)
     stated = [(size, path), (item.size, path if item.shapes is not None else item.box_file)]
     parts = item.parts and all(shape.run_length is None for shape in item.shapes or ())
-    upright = _upright(item, data, [s for s, _ in stated if s is not None], parts)
-    image, notes = read(data, item.image, upright)
+    upright = _upright(item, seen, [s for s, _ in stated if s is not None], parts)
+    image, notes = read(data, item.image, seen, upright)
     height, width = image.shape[:2]
     for other, file in stated:
         if other is not None and not _fits(other, (width, height), parts and other is item.size):
@@ -78,11 +80,8 @@ def _fits(stated: Size, size: tuple[int, int], parts: bool) -> bool:
     return tuple(stated) == size
 
 
-def _upright(item: Item, data: bytes, stated: list[Size], parts: bool) -> bool:
+def _upright(item: Item, seen: "View", stated: list[Size], parts: bool) -> bool:
     """Whether an image is turned as its EXIF orientation says: the stated size of the annotation decides, if it can."""
-    if not stated:
-        return item.upright
-    seen = view(data, item.image)
     fits = {upright: all(_fits(s, seen.size(upright), parts) for s in stated) for upright in (True, False)}
     return item.upright if fits[True] == fits[False] else fits[True]
 
@@ -144,10 +143,10 @@ def read_image(path: Path | str) -> np.ndarray:
 
 def decode_image(data: bytes, path: Path) -> np.ndarray:
     """As `read_image`, of the bytes of a file; `path` is told where they are no image."""
-    return _decode(data, path, True)[0]
+    return _decode(data, path, view(data, path), True)[0]
 
 
-def _decode(data: bytes, path: Path, upright: bool) -> tuple[np.ndarray, Notes]:
+def _decode(data: bytes, path: Path, seen: "View", upright: bool) -> tuple[np.ndarray, Notes]:
     """(H, W, 3) uint8 RGB, upright or as stored, and what is to be told of the image."""
     notes: Notes = ()
     pixels = _decoded_jpeg(path, data) if data.startswith(JPEG) else None
@@ -158,7 +157,6 @@ def _decode(data: bytes, path: Path, upright: bool) -> tuple[np.ndarray, Notes]:
             notes = () if deep else ("hold 16 bits, of which 12 are used, so 12 are read",)
             pixels = cv2.convertScaleAbs(pixels, alpha=255 / (65535 if deep else TWELVE_BITS))
         pixels = _rgb(path, pixels)
-    seen = view(data, path)
     if seen.orientation in FLIPS and upright:
         notes = (*notes, "are turned upright, as their EXIF orientation says")
     if upright == seen.decoded_upright or seen.orientation not in FLIPS:
@@ -255,6 +253,8 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _indices(path: Path, data: bytes) -> np.ndarray | None:
     """(H, W) the indices of a file with a palette, which OpenCV hides; None for other files."""
+    if data.startswith(PNG) and data[25:26] != PALETTE:
+        return None
     try:
         image = _opened(data)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
