@@ -22,7 +22,6 @@ pytest.importorskip("fastapi", reason="the extra app is not installed")
 from fastapi.testclient import TestClient
 
 from heteroseg.app.answers import (
-    ORIENTATION,
     TREE,
     View,
     cut,
@@ -160,7 +159,7 @@ def test_bad_requests_get_one_sentence(client, photo, path, content, status, tol
 def test_photographs_are_turned_upright(orientation, photo, tmp_path):
     picture = Image.open(io.BytesIO(photo))
     exif = picture.getexif()
-    exif[ORIENTATION] = orientation
+    exif[ImageOps.ExifTags.Base.Orientation] = orientation
     picture.save(tmp_path / "a.png", exif=exif)
     wanted = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
     np.testing.assert_array_equal(open_image(tmp_path / "a.png", Limits()), wanted)
@@ -440,7 +439,7 @@ def test_a_picture_comes_upright(client, photo):
     data = io.BytesIO()
     picture = Image.open(io.BytesIO(photo))
     exif = picture.getexif()
-    exif[ORIENTATION] = 6
+    exif[ImageOps.ExifTags.Base.Orientation] = 6
     picture.save(data, "webp", exif=exif)
     back = Image.open(io.BytesIO(client.post("/v1/picture", content=data.getvalue()).content))
     assert (back.format, back.size) == ("PNG", (64, 128))

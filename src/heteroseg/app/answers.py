@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, Field
 
 from heteroseg.app.bounds import Limits, Refused
@@ -21,7 +21,6 @@ from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 
 TREE = "tree"  # instead of the name of a label space: nodes, cut at any depth
-ORIENTATION = 0x0112  # of EXIF: how the camera was held; data sets ignore it, photographs from phones depend on it
 ALTERNATIVES = 3  # other children of a node that are told beside the one on the path
 
 
@@ -39,12 +38,9 @@ def open_image(path: Path, limits: Limits) -> np.ndarray:
         size = f"{width} x {height} pixels, at most {limits.megapixels:g} megapixels are taken"
         raise Refused(413, f"the image has {size}; send a smaller one")
     try:
-        image = Image.fromarray(read_image(path))
+        return read_image(path)
     except HeterosegError:
         raise Refused(415, "the image is cut off or damaged, or of a kind that cannot be read") from None
-    with Image.open(path) as header:
-        image.getexif()[ORIENTATION] = header.getexif().get(ORIENTATION, 1)
-    return np.array(ImageOps.exif_transpose(image))
 
 
 def cut(nodes: np.ndarray, tree: Taxonomy, depth: int) -> np.ndarray:

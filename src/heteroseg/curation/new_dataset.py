@@ -63,9 +63,11 @@ def finish_dataset(source: Source, out: Path, space: LabelSpace, log: Log) -> No
         write_text(out / taxonomy, taxonomy_yaml(space.taxonomy.to_file()))
     write_text(out / "label_space.yaml", space_yaml(space.file.model_copy(update={"taxonomy": taxonomy})))
     splits = f"train: {source.config.train or 'null'}, val: {source.config.val or 'null'}"
+    stored = ", upright: 'false'" * (source.config.options.get("upright") == "false")  # the photos are the same
     root = out.resolve()
     log(
         f"{out}: to train on it, add to datasets of an experiment:\n"
         f"  {source.name}-refined:\n    {{root: {root}, reader: folder, label_space: {root / 'label_space.yaml'},\n"
-        f"     {splits}, options: {{images: 'images/{{split}}/{{name}}.*', masks: 'masks/{{split}}/{{name}}.png'}}}}"
+        f"     {splits},\n"
+        f"     options: {{images: 'images/{{split}}/{{name}}.*', masks: 'masks/{{split}}/{{name}}.png'{stored}}}}}"
     )

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heteroseg.datasets import read_image
+from heteroseg.datasets import read_sample
 from heteroseg.datasets.paths import IMAGE_SUFFIXES
-from heteroseg.datasets.sample import spread_evenly
+from heteroseg.datasets.sample import Item, spread_evenly
 from heteroseg.decisions.lazy_head import pack_head
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
@@ -122,14 +122,13 @@ def calibration_images(source: str, count: int) -> list[np.ndarray]:
     """Up to `count` images to calibrate with: from a folder, or from the training parts of an EXPERIMENT in turn."""
     if source.endswith((".yaml", ".yml")):
         sources = open_sources(*load_experiment(source), splits=("train",))
-        rows = zip_longest(*([item.image for item in s.train] for s in sources))
-        paths = [path for row in rows for path in row if path is not None]
+        items = [item for row in zip_longest(*(s.train for s in sources)) for item in row if item is not None]
     else:
         files = [job.source for job in list_jobs([source], Path("nowhere"))]
-        paths = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not paths:
+        items = [Item(path.stem, path) for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not items:
         raise HeterosegError(f"{source}: expected images to calibrate with, found none")
-    return [read_image(Path(path)) for path in spread_evenly(paths, count)]
+    return [read_sample(item).image for item in spread_evenly(items, count)]
 
 
 def compare(before: Model, after: Model, experiment: str, limit: int | None = None) -> str:
