@@ -130,7 +130,11 @@ def test_faults_are_tried_again_and_new_images_found(done, tiny_model_folder, ca
     (work / "out" / "job.json").write_text(json.dumps(job | {"source": str(work / "images")}))
     command = ["predict-many", str(tiny_model_folder), str(work / "images"), "--out", str(work / "out")]
     assert main([*command, "--labels", "cityscapes"]) == 2
-    assert "label_space 'vistas', now 'cityscapes'" in capsys.readouterr().err
+    assert "was predicted in label space 'vistas', now 'cityscapes' is asked for" in capsys.readouterr().err
+    (work / "out" / "job.json").write_text(json.dumps(job | {"source": str(work / "images"), "labels_digest": "other"}))
+    assert main([*command, "--labels", "vistas"]) == 2
+    assert "before label space 'vistas' or its taxonomy was changed" in capsys.readouterr().err
+    (work / "out" / "job.json").write_text(json.dumps(job | {"source": str(work / "images")}))
     assert main([*command, "--labels", "vistas", "--workers", "1"]) == 2
     assert "1 files could not be labelled" in capsys.readouterr().err
     shutil.copyfile(work / "images" / "0" / "00000.jpg", work / "images" / "0" / "broken.png")

@@ -170,6 +170,10 @@ def test_what_was_removed_or_is_newly_wanted_is_worked_out(tiny_model, images, t
     for ending in (".json", ".png"):
         predict_files(tiny_model, inputs, tmp_path, space)
         (tmp_path / f"grey{ending}").unlink()
+        if ending == ".json":  # a label map that nothing says to be ours may be somebody's work
+            with pytest.raises(HeterosegError, match=r"grey\.png: stands there already; no grey\.json says"):
+                predict_files(tiny_model, inputs, tmp_path, space)
+            (tmp_path / "grey.png").unlink()
     predict_files(tiny_model, inputs, tmp_path, space)
     assert len(calls) == 3
     predict_files(tiny_model, inputs, tmp_path, space, with_overlay=True)
@@ -184,6 +188,44 @@ def test_label_spaces_are_not_mixed_in_a_folder(tiny_model, images, tmp_path, ca
         predict_files(tiny_model, [images / "grey.png"], tmp_path, tiny_model.spaces["vistas"])
     assert state(tmp_path) == before
     assert len(calls) == 1
+
+
+def test_answers_of_another_labelling_are_not_kept(tiny_model, images, tmp_path, calls):
+    """The name of a label space says little: what decides an answer is compared, before anything is written."""
+    text = "name: mine\ntaxonomy: streets-108\nlabels:"
+    text += " [{{id: 1, name: up, nodes: sky}}, {{id: {}, name: down, nodes: road}}]"
+    yaml, picture, out = tmp_path / "mine.yaml", tmp_path / "in" / "b.png", tmp_path / "out"
+    save(tmp_path / "in" / "a.png", scene(1))
+    save(picture, scene(2))
+
+    def predict(model=tiny_model):
+        return predict_files(model, [tmp_path / "in"], out, model.space(str(yaml)))
+
+    yaml.write_text(text.format(2))
+    predict()
+    before = state(out)
+    (out / "a.json").rename(tmp_path / "a.json")
+    (out / "a.png").rename(tmp_path / "a.png")
+    yaml.write_text(text.format(3))
+    with pytest.raises(HeterosegError, match=r"b\.json: was predicted before label space 'mine' or its taxonomy was"):
+        predict()
+    yaml.write_text(text.format(2) + "\ndescription: what it says stays")
+    with pytest.raises(HeterosegError, match=r"by the decision 'marginal', now it is 'path'; choose another --out, or"):
+        predict(replace(tiny_model, decision="path"))
+    old = json.loads((out / "b.json").read_text())
+    (out / "b.json").write_text(json.dumps(old | {"rule": 1}))
+    with pytest.raises(HeterosegError, match="by another version of heteroseg"):
+        predict()
+    (out / "b.json").write_text(json.dumps(old))
+    save(picture, scene(3))
+    with pytest.raises(HeterosegError, match=r"b\.json: was predicted before this input was changed"):
+        predict()
+    save(picture, scene(2))
+    assert len(calls) == 2
+    assert not (out / "a.png").exists()  # refused as a whole
+    predict()
+    assert len(calls) == 3
+    assert state(out).keys() == before.keys()
 
 
 def test_models_are_not_mixed_in_a_folder(tiny_model, images, tmp_path, calls):

@@ -31,7 +31,7 @@ from heteroseg.datasets import decode_image
 from heteroseg.datasets.paths import IMAGE_SUFFIXES
 from heteroseg.errors import HeterosegError
 from heteroseg.files import written
-from heteroseg.inference.files import count_labels, encode_ids
+from heteroseg.inference.files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.labels.space import OUTSIDE_NAME
 from heteroseg.model.model import load
 
@@ -130,14 +130,14 @@ def read_rows(dest: Place, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def begin(dest: Place, names: Sequence[str], job: dict[str, str]) -> None:
+def begin(dest: Place, names: Sequence[str], job: dict[str, Any]) -> None:
     """Note what is done here, or make sure that it is the same as before."""
     if "job.json" in names:
         before = json.loads(dest.files.cat_file("job.json"))
-        for key, value in job.items():
-            if before.get(key) != value:
-                fault = f"holds predictions with {key} {before.get(key)!r}, now {value!r} is asked for"
-                raise HeterosegError(f"{dest.url}: {fault}; choose another --out")
+        require_same(dest.url, before, job)
+        if before.get("source") != job["source"]:
+            fault = f"holds predictions of {before.get('source')!r}, now {job['source']!r} is asked for"
+            raise HeterosegError(f"{dest.url}: {fault}; choose another --out")
     elif names:
         raise HeterosegError(f"{dest.url}: expected a new or empty folder, or one of this command; choose another")
     else:
@@ -187,7 +187,7 @@ def predict_collection(
     if inputs.local and outputs.local and outputs.local.resolve().is_relative_to(inputs.local.resolve()):
         raise HeterosegError(f"{dest}: lies in the folder of the images; choose another --out")
     names = outputs.names()
-    begin(outputs, names, {"model": loaded.digest, "label_space": space.name, "source": source})
+    begin(outputs, names, decided_by(loaded, space) | {"source": source})
     for name in names:
         if Path(name).name.startswith(".part-"):  # of a killed job
             outputs.files.rm_file(name)

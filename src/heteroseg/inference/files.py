@@ -1,10 +1,13 @@
 """Predictions for files, folders and videos, written so that a stopped run can go on where it was."""
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +16,7 @@ from heteroseg.datasets import read_image
 from heteroseg.datasets.encoding import write_pixels
 from heteroseg.datasets.paths import IMAGE_SUFFIXES
 from heteroseg.errors import HeterosegError
-from heteroseg.files import write_json
+from heteroseg.files import require_absent, write_json
 from heteroseg.inference.pictures import colorise, entries, legend, overlay
 from heteroseg.inference.video import Video, write_video
 from heteroseg.labels.space import LabelSpace, node_space
@@ -21,6 +24,16 @@ from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+RULE = 2  # of heteroseg; goes up when a network comes to answer otherwise for the same file. 2: photographs are upright
+CHANGES = {
+    "label_space": "in label space {before!r}, now {now!r} is asked for",
+    "model": "by a model with other weights",
+    "rule": "by another version of heteroseg, which answers otherwise",
+    "labels_digest": "before label space {label_space!r} or its taxonomy was changed",
+    "decision": "by the decision {before!r}, now it is {now!r}",
+    "input": "before this input was changed",
+}
+"""How to say that what decides an answer was another one before."""
 
 
 @dataclass(frozen=True)
@@ -118,47 +131,92 @@ def back_off_space(tree: Taxonomy, min_probability: float) -> LabelSpace:
     return node_space(tree, f"nodes of probability {min_probability:g}")
 
 
+def decided_by(model: Model, space: LabelSpace) -> dict[str, Any]:
+    """What decides the answers, to be kept beside them: where it has changed, they are those of another."""
+    files = space.file.model_dump_json(exclude={"description", "taxonomy"}), model.taxonomy.to_file().model_dump_json()
+    digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:16]
+    told = {"model": model.digest, "label_space": space.name, "labels_digest": digest}
+    return told | {"decision": model.decision, "rule": RULE}
+
+
+def require_same(where: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise HeterosegError where answers that are there were decided otherwise than those that are asked for."""
+    for key, told in CHANGES.items():
+        if before.get(key) != now.get(key):
+            told = told.format(before=before.get(key), now=now.get(key), label_space=now["label_space"])
+            raise HeterosegError(f"{where}: was predicted {told}; choose another --out, or remove the old answers")
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Where the answer to a job goes: label maps, a picture where one is wanted, and the JSON that tells of them.
+
+    The JSON is there before the others, so that what has none is somebody else's; that of a video ends with its `size`.
+    """
+
+    ids: Path
+    painted: Path | None
+    told: Path
+
+    def done(self, job: Job, decided: dict[str, Any]) -> bool:
+        """Whether all is there. Files of somebody else, and what was decided otherwise, raise HeterosegError."""
+        if not self.told.exists():
+            for path in (self.ids, *([self.painted] if self.painted else [])):
+                require_absent(path, f"no {self.told.name} says that it was predicted, so choose another --out")
+            return False
+        try:
+            before = json.loads(self.told.read_text(encoding="utf-8"))
+            require_same(self.told, {"model": before["model"], **before}, decided | {"input": _digest(job.source)})
+        except (ValueError, KeyError, TypeError):
+            told = "expected a file of an earlier prediction"
+            raise HeterosegError(f"{self.told}: {told}; choose another --out") from None
+        return "size" in before and self.ids.exists() and (self.painted is None or self.painted.exists())
+
+    def tell(self, decided: dict[str, Any], found: dict[str, Any]) -> None:
+        write_json(self.told, decided | found)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
+
+
+def _outputs(job: Job, with_overlay: bool) -> _Outputs:
+    is_video = job.source.suffix.lower() in VIDEOS
+    ids = job.target if is_video else _with_ending(job.target, ".png")
+    painted = _with_ending(job.target, "_overlay.mp4" if is_video else "_overlay.jpg") if with_overlay else None
+    return _Outputs(ids, painted, _with_ending(job.target, ".json"))
+
+
 Answer = Callable[[np.ndarray], np.ndarray]  # an image to indices of labels
+Tell = Callable[[dict[str, Any]], None]  # writes the JSON
 
 
-def _label_image(source: Path, ids: Path, painted: Path | None, answer: Answer, space: LabelSpace) -> dict:
-    image = read_image(source)
+def _label_image(job: Job, out: _Outputs, answer: Answer, space: LabelSpace, tell: Tell) -> None:
+    image = read_image(job.source)
     label_indices = answer(image)
-    write_ids(ids, label_indices, space)
-    if painted:
+    tell(summary(count_labels(label_indices, space), space, label_indices.shape))
+    write_ids(out.ids, label_indices, space)
+    if out.painted:
         pixels = np.ascontiguousarray(picture(image, label_indices, space)[..., ::-1])
-        write_pixels(painted, pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
-    return summary(count_labels(label_indices, space), space, label_indices.shape)
+        write_pixels(out.painted, pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
 
 
-def _label_video(source: Path, ids: Path, painted: Path | None, answer: Answer, space: LabelSpace) -> dict:
+def _label_video(job: Job, out: _Outputs, answer: Answer, space: LabelSpace, tell: Tell) -> None:
     """Frames to IDS/000000.png ..., and perhaps under their colours to a video at the speed of the source."""
-    video, counts, frames = Video(source), np.zeros(len(space.labels) + 1, np.int64), 0
-    with write_video(painted, "mp4v", video) if painted else nullcontext() as write:
+    video, counts, frames = Video(job.source), np.zeros(len(space.labels) + 1, np.int64), 0
+    with write_video(out.painted, "mp4v", video) if out.painted else nullcontext() as write:
+        tell({})
         for frames, frame in enumerate(video, 1):
             label_indices = answer(frame)
-            write_ids(ids / f"{frames - 1:06d}.png", label_indices, space)
+            write_ids(out.ids / f"{frames - 1:06d}.png", label_indices, space)
             counts += count_labels(label_indices, space)
             if write:
                 write(overlay(frame, colorise(label_indices, space)))
-    return summary(counts, space, video.size, frames)
-
-
-def _done_in(path: Path, model: Model, space: LabelSpace) -> bool:
-    """Whether an earlier run finished this input; one of another model or label space must not be mixed with this."""
-    if not path.exists():
-        return False
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        digest, space_name = summary["model"], summary["label_space"]
-    except (ValueError, KeyError, TypeError):
-        raise HeterosegError(f"{path}: expected a file of an earlier prediction; choose another --out") from None
-    if space_name != space.name:
-        other = f"was predicted in label space {space_name!r}, now {space.name!r} is asked for"
-        raise HeterosegError(f"{path}: {other}; choose another --out")
-    if digest != model.digest:
-        raise HeterosegError(f"{path}: was predicted by a model with other weights; choose another --out")
-    return True
+    tell(summary(counts, space, video.size, frames))
 
 
 def predict_files(
@@ -175,22 +233,20 @@ def predict_files(
     With `back_off`, the least probability of a decision, the answers are nodes, and `space` is what `back_off_space`
     gives.
 
-    What is there from an earlier run of the same model is kept and not worked out again. Returns the number of inputs.
+    What is there from an earlier run is kept and not worked out again; where the input, the model, the label space or
+    an option has changed since, HeterosegError is raised before anything is written. Returns the number of inputs.
     """
 
     def answer(image: np.ndarray) -> np.ndarray:
         prediction = model.predict(image)
         return prediction.label_indices(space) if back_off is None else prediction.nodes(back_off)
 
-    jobs = list_jobs(inputs, out)
-    for job in jobs:
-        is_video = job.source.suffix.lower() in VIDEOS
-        ids = job.target if is_video else _with_ending(job.target, ".png")
-        painted = _with_ending(job.target, "_overlay.mp4" if is_video else "_overlay.jpg") if with_overlay else None
-        told = _with_ending(job.target, ".json")  # written last, so that it tells a later run that this input is done
-        done = _done_in(told, model, space) and ids.exists() and (painted is None or painted.exists())
+    decided = decided_by(model, space)
+    work = [(job, outputs := _outputs(job, with_overlay), outputs.done(job, decided)) for job in list_jobs(inputs, out)]
+    for job, outputs, done in work:
         progress(job, done)
         if not done:
-            content = (_label_video if is_video else _label_image)(job.source, ids, painted, answer, space)
-            write_json(told, {"model": model.digest} | content)
-    return len(jobs)
+            own = decided | {"input": _digest(job.source)}
+            label = _label_video if job.source.suffix.lower() in VIDEOS else _label_image
+            label(job, outputs, answer, space, partial(outputs.tell, own))
+    return len(work)
