@@ -7,7 +7,7 @@ import pytest
 
 from heteroseg.cli.main import main
 from heteroseg.curation.box_masks import agreement, box_masks
-from heteroseg.datasets import list_items, read_mask
+from heteroseg.datasets import list_items, read_annotation, read_mask
 from heteroseg.datasets.formats.gtsdb import gtsdb
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
@@ -57,7 +57,7 @@ def test_nothing_to_compare_with(tiny_data):
     bare = [type(i)(i.name, i.image, boxes=i.boxes, box_ids=i.box_ids) for i in items]
     with pytest.raises(HeterosegError, match="no masks for scoring"):
         agreement(bare, load_label_space("gtsdb"))
-    assert box_masks(bare[0], load_label_space("gtsdb"))["fine"].max() >= 2000
+    assert box_masks(read_annotation(bare[0]), load_label_space("gtsdb"))["fine"].max() >= 2000
 
 
 def test_the_released_masks():

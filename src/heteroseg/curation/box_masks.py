@@ -1,6 +1,7 @@
 """Boxes as masks: rectangles (coarse) and the shapes that the labels fill of them (fine), as 16-bit PNGs of native ids.
 
 The format is that of GTSDB's released per-pixel masks: NAME_labelIds.png, 0 unlabelled, 2000 + class.
+OUT/label_space.yaml says what the ids mean.
 """
 
 from collections.abc import Sequence
@@ -8,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.curation.new_dataset import Log
-from heteroseg.datasets import read_mask, read_sample
+from heteroseg.curation.new_dataset import Log, items_by_path, with_unlabelled, write_space
+from heteroseg.datasets import read_annotation
 from heteroseg.datasets.encoding import write_ids
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
 from heteroseg.files import require_absent
@@ -19,10 +20,9 @@ from heteroseg.labels.space import BoxShape, LabelSpace
 from heteroseg.supervision.targets import paint_boxes, to_label_indices
 
 
-def box_masks(item: Item, space: LabelSpace) -> dict[str, np.ndarray]:
+def box_masks(sample: Sample, space: LabelSpace) -> dict[str, np.ndarray]:
     """The `coarse` and `fine` mask of one image, (H, W) native ids, `space.outside` where no box is."""
-    sample = read_sample(item)
-    labels = to_label_indices(sample.box_ids, space, str(item.image))
+    labels = to_label_indices(sample.box_ids, space, str(sample.box_file or sample.name))
     size = (sample.image.shape[0], sample.image.shape[1])
     own: list[BoxShape] = [space.labels[label].shape for label in labels]
     shapes: dict[str, list[BoxShape]] = {"coarse": ["rectangle"] * len(labels), "fine": own}
@@ -30,16 +30,22 @@ def box_masks(item: Item, space: LabelSpace) -> dict[str, np.ndarray]:
 
 
 def write_box_masks(source: Source, out: Path, log: Log) -> None:
-    """Write OUT/gtCoarse and OUT/gtFine/NAME_labelIds.png for every image of the dataset; nothing is overwritten."""
-    items = [*source.train, *source.val]
+    """Write OUT/gtCoarse and OUT/gtFine/NAME_labelIds.png for every image of the dataset; nothing is overwritten.
+
+    Where train and val have images of one name it is SPLIT/NAME.
+    """
+    items, space = [*source.train, *source.val], with_unlabelled(source.space)
     if not any(len(item.boxes) for item in items):
         raise HeterosegError(f"datasets.{source.name}: has no boxes, so there are no masks to draw from them")
     folders = {"coarse": out / "gtCoarse", "fine": out / "gtFine"}
-    for folder in folders.values():
-        require_absent(folder)
-    for item in items:
-        for kind, mask in box_masks(item, source.space).items():
-            write_ids(folders[kind] / f"{item.name}_labelIds.png", mask, bits=16)
+    for path in (*folders.values(), out / "label_space.yaml", out / "taxonomy.yaml"):
+        require_absent(path)
+    by_name = {item.name: item for item in items}
+    named = by_name.items() if len(by_name) == len(items) else items_by_path(source)
+    for name, item in named:
+        for kind, mask in box_masks(read_annotation(item), space).items():
+            write_ids(folders[kind] / f"{name}_labelIds.png", mask, bits=16)
+    write_space(out, space)
     log(f"{len(items)} images, {sum(len(item.boxes) for item in items)} boxes: {folders['coarse']}, {folders['fine']}")
 
 
@@ -52,7 +58,8 @@ def agreement(items: Sequence[Item], space: LabelSpace) -> dict[str, tuple[float
     for item in items:
         if item.scoring_mask is None or not len(item.boxes):
             continue
-        given, drawn = read_mask(item.scoring_mask), box_masks(item, space)["fine"]
+        sample = read_annotation(item, scoring=True)
+        given, drawn = np.asarray(sample.mask), box_masks(sample, space)["fine"]
         for number in counts.keys() & set(item.box_ids.tolist()):
             a, b = given == number, drawn == number
             counts[number] += ((a & b).sum(), (a | b).sum(), (item.box_ids == number).sum())

@@ -4,6 +4,7 @@ OUT/images/SPLIT/NAME.* are copies of the photos, OUT/masks/SPLIT/NAME.png the n
 their ids mean.
 """
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from heteroseg.datasets.sample import Item, spread_evenly
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
 from heteroseg.files import write_text, written
-from heteroseg.labels.space import Label, LabelEntry, LabelSpace
+from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.labels.taxonomy import Taxonomy
 
 Log = Callable[[str], None]
@@ -53,21 +54,37 @@ def write_item(out: Path, path: str, item: Item, ids: np.ndarray) -> None:
         shutil.copyfile(item.image, temporary)
 
 
-def finish_dataset(source: Source, out: Path, space: LabelSpace, log: Log) -> None:
-    """Write OUT/label_space.yaml, and OUT/taxonomy.yaml if the package does not ship the tree of the space.
+def with_unlabelled(space: LabelSpace) -> LabelSpace:
+    """The space with a label, which is ignored, for its id `outside`: masks hold it where nothing is known."""
+    if space.outside in space.ids:
+        return space
+    twice = any(label.name == "unlabelled" for label in space.labels)
+    entry = LabelEntry(id=space.outside, name=f"unlabelled ({space.outside})" if twice else "unlabelled", ignore=True)
+    labels = [*space.file.labels, entry]
+    return build_label_space(space.file.model_copy(update={"labels": labels}), space.taxonomy)
 
-    `log` gets the lines of an experiment file that train on the new dataset.
-    """
+
+def write_space(out: Path, space: LabelSpace) -> None:
+    """Write OUT/label_space.yaml, and OUT/taxonomy.yaml if the package does not ship the tree of the space."""
     taxonomy = space.taxonomy.name if is_shipped(space.taxonomy) else "taxonomy.yaml"
     if taxonomy == "taxonomy.yaml":
         write_text(out / taxonomy, taxonomy_yaml(space.taxonomy.to_file()))
     write_text(out / "label_space.yaml", space_yaml(space.file.model_copy(update={"taxonomy": taxonomy})))
-    splits = f"train: {source.config.train or 'null'}, val: {source.config.val or 'null'}"
-    stored = ", upright: 'false'" * (source.config.options.get("upright") == "false")  # the photos are the same
-    root = out.resolve()
+
+
+def finish_dataset(source: Source, out: Path, space: LabelSpace, log: Log) -> None:
+    """Write the label space; `log` gets the lines of an experiment file that train on the new dataset."""
+    write_space(out, space)
+    options = {"images": "images/{split}/{name}.*", "masks": "masks/{split}/{name}.png"}
+    if source.config.options.get("upright") == "false":
+        options["upright"] = "false"  # the photos are the same
+    root, config = out.resolve(), source.config
+    entry = {"root": str(root), "reader": "folder", "label_space": str(root / "label_space.yaml")}
+    dataset = entry | {"train": config.train, "val": config.val, "options": options}
+    marks = sum(len(item.box_ids) + len(item.tags) for item in [*source.train, *source.val])
+    if marks:
+        log(f"warning: {out}: holds masks alone, without the {marks} boxes and tags of {source.name}")
     log(
         f"{out}: to train on it, add to datasets of an experiment:\n"
-        f"  {source.name}-refined:\n    {{root: {root}, reader: folder, label_space: {root / 'label_space.yaml'},\n"
-        f"     {splits},\n"
-        f"     options: {{images: 'images/{{split}}/{{name}}.*', masks: 'masks/{{split}}/{{name}}.png'{stored}}}}}"
+        f"  {source.name}-refined:\n    {json.dumps(dataset, ensure_ascii=False)}"
     )

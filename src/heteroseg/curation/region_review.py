@@ -14,7 +14,15 @@ import cv2
 import numpy as np
 from pydantic import BaseModel
 
-from heteroseg.curation.new_dataset import Log, entry_of, finish_dataset, items_by_path, read_masked, write_item
+from heteroseg.curation.new_dataset import (
+    Log,
+    entry_of,
+    finish_dataset,
+    items_by_path,
+    read_masked,
+    with_unlabelled,
+    write_item,
+)
 from heteroseg.datasets.encoding import write_image
 from heteroseg.datasets.records import csv_records
 from heteroseg.errors import HeterosegError, nearest
@@ -219,4 +227,4 @@ def _extended(space: LabelSpace, label: Label, entries: Sequence[LabelEntry]) ->
     known = {entry.name for entry in labels}
     labels += [e.model_copy(update={"name": f"{e.name} ({label.name})"}) if e.name in known else e for e in entries]
     update = {"name": f"{space.name}-extended", "labels": labels, "outside": space.outside}
-    return build_label_space(space.file.model_copy(update=update), tree)
+    return with_unlabelled(build_label_space(space.file.model_copy(update=update), tree))
