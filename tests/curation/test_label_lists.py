@@ -123,6 +123,76 @@ def test_other_forms(tmp_path, file, text):
     space_of(tmp_path, tmp_path / file)
 
 
+THREE = [(0, "background"), (1, "road"), (2, "sky")]
+CVAT = [{"name": "road", "id": 4711, "attributes": []}, {"name": "sky", "id": 4712, "attributes": []}]
+HF = {"architectures": ["X"], "id2label": {"3": "a", "4": "b"}, "label2id": {}}
+THINGS = [{"id": 2, "name": "things", "supercategory": "none"}, {"id": 4, "name": "car", "supercategory": "things"}]
+TRAIN_IDS = [{"trainId": 5, "label": "sky"}, {"trainId": 9, "label": "road"}]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "options", "ids"),
+    [
+        ("labelmap.txt", "# label:rgb:parts:actions\nbackground:0,0,0::\nroad:128,64,128::\nsky:0,0,9::\n", [], THREE),
+        ("_classes.csv", "Pixel Value, Class\n0, background\n1, road\n2, sky\n", [], THREE),
+        ("data.yaml", "train: ../train/images\nnc: 3\nnames: ['background', 'road', 'sky']\n", [], THREE),
+        ("data.yaml", "names:\n  0: background\n  1: road\n  7: sky\n", [], [*THREE[:2], (7, "sky")]),
+        ("kitti.yaml", "labels: {0: background, 1: road, 252: sky}\n", [], [*THREE[:2], (252, "sky")]),
+        ("id2label.json", {"0": "background", "1": "road", "7": "sky"}, [], [*THREE[:2], (7, "sky")]),
+        ("config.json", HF, [], [(3, "a"), (4, "b")]),
+        ("label2id.json", {"a": 3, "b": 4}, [], [(3, "a"), (4, "b")]),
+        ("list.txt", "0: background\n1: road\n7: sky\n", [], [*THREE[:2], (7, "sky")]),
+        ("list.txt", "7 sky\n3 traffic sign\n", [], [(3, "traffic sign"), (7, "sky")]),
+        ("list.txt", "7\tsky\n3\ttraffic sign\n", [], [(3, "traffic sign"), (7, "sky")]),
+        ("list.txt", "7,sky\n3, road\n", [], [(3, "road"), (7, "sky")]),
+        ("list.txt", "3 64 128 64 Animal\n5 0 0 0 Sky\n", [], [(3, "Animal"), (5, "Sky")]),
+        ("obj.names", "sky\nroad\n", [], [(0, "sky"), (1, "road")]),
+        ("cvat.json", CVAT, [], [(0, "road"), (1, "sky")]),
+        ("cvat.json", CVAT, ["--id", "id"], [(4711, "road"), (4712, "sky")]),
+        ("names.json", ["sky", "road"], [], [(0, "sky"), (1, "road")]),
+        ("excel.csv", "\ufeffid;name\r\n1;sky\r\n2;road\r\n;\r\n", [], [(1, "sky"), (2, "road")]),
+        ("list.tsv", "ID\tName\n1\tsky\n2\troad\n", [], [(1, "sky"), (2, "road")]),
+        ("list.csv", "pixel_value,name\n5,sky\n9,road\n", ["--id", "pixel_value"], [(5, "sky"), (9, "road")]),
+        ("list.csv", "Pixel Value,Name\n5,sky\n9,road\n", ["--id", "Pixel Value"], [(5, "sky"), (9, "road")]),
+        ("list.json", TRAIN_IDS, ["--id", "trainId"], [(5, "sky"), (9, "road")]),
+        ("coco.json", {"categories": THINGS}, [], [(2, "things"), (4, "car")]),
+        ("list.json", [{"id": 1, "name": 1}, {"id": 0, "name": 0}], [], [(0, "0"), (1, "1")]),
+    ],
+)  # fmt: skip
+def test_lists_as_tools_write_them(tmp_path, file, text, options, ids):
+    space = space_of(tmp_path, write(tmp_path / file, text), *options)
+    assert [(label.id, label.name) for label in space.labels] == ids
+
+
+@pytest.mark.parametrize("column", ["pixel_value", "label_id", "value", "Pixel Value", "index", "trainId", "catId"])
+def test_ids_are_asked_for_where_only_another_column_has_numbers(tmp_path, capsys, column):
+    for file in (
+        write(tmp_path / "a.csv", f"{column},name\n5,sky\n9,road\n"),
+        write(tmp_path / "excel.csv", f"\ufeffname;{column}\r\nsky;5\r\nroad;\r\n"),
+        write(tmp_path / "float.csv", f"name,{column}\nsky,5.0\nroad,9.0\n"),
+        write(tmp_path / "a.json", [{"name": "sky", column: 5}, {"name": "road", column: 9}]),
+    ):
+        assert main(["taxonomy", "import", str(file), "--out", str(tmp_path / "o")]) == 2
+        assert f"found the numbers {column.lower()}; say which are the ids with --id" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("a.txt", "sky\nroad\n", "no ids, so ids are the places"),
+        ("a.json", [{"name": "a", "id": 9, "attributes": []}, {"name": "b", "attributes": []}], "numbers of CVAT"),
+        ("a.csv", "name,train\na,0\nb,1\nc,255\n", "'c' has 255 as train, which is what is not trained"),
+        ("a.yaml", "names: [a, b]", None),
+        ("label_colors.txt", "1 2 3 a\n4 5 6 b\n", None),
+    ],
+)
+def test_what_a_list_leaves_open_is_a_warning(tmp_path, file, text, said):
+    told = []
+    read_label_list(write(tmp_path / file, text), "train" if "train" in str(text) else None, warn=told.append)
+    assert [said in line and line.startswith("warning: ") for line in told] == [True] * (said is not None)
+
+
 @pytest.mark.parametrize("name", ["camvid32", "cityscapes", "gtsdb"])
 def test_our_own_spaces_are_lists_of_labels(name, tmp_path):
     from importlib.resources import files
@@ -160,6 +230,23 @@ def test_groups_that_share_a_name_with_a_class():
         ("a.json", [{"name": "x"}, {"name": "void"}], [], "two or more labels"),
         ("a.xml", "<a/>", [], "found the suffix '.xml'"),
         ("a.csv", "name\nx\ny\n", ["--table", "t"], "--table names a part of a .json file"),
+        ("a.csv", 'id,name\n1,"sky\n2,road\n', [], "not a valid CSV file, unexpected end of data"),
+        ("a.csv", f"id,name\n1,{'x' * 140000}\n2,y\n", [], "not a valid CSV file, field larger than"),
+        ("a.csv", "id,id,name\n1,2,x\n2,3,y\n", [], "expected each column once"),
+        ("a.csv", "id,name\n1,x\n,y\n", [], "label 2: expected a whole number as 'id'"),
+        ("a.csv", "id,name\n1.0,x\n2.0,y\n", [], "label 1: expected a whole number as 'id'"),
+        ("a.csv", "0,x\n1,y\n", [], "label 1: expected a name"),
+        ("a.json", [{"id": 1, "name": "x"}, {"name": "y"}], [], "label 2: expected a whole number as 'id'"),
+        ("a.json", [{"name": "x", "color": 255}], [], "a colour of three numbers to 255"),
+        ("a.json", "[" * 100_000, [], "not valid JSON"),
+        ("a.py", f"Label(0x{'f' * 9000}, 'x')", [], "a.py:1: expected a plain value"),
+        ("a.yaml", "names: [no, yes]", [], "no label"),
+        ("a.yaml", "names: [x, yes]", [], "label 2: expected a name, in quotes"),
+        ("a.yaml", "nc: 3\nnames: [x, y]", [], "found nc 3 and 2 names"),
+        ("a.txt", "7 sky\nroad\n", [], "a.txt:2: expected a line like '7 sky', found 'road'"),
+        ("a.txt", "1 2 3 sky\n7 4 5 6 road\n", [], "expected an id in each line or in none"),
+        ("a.txt", "sky 7\nroad 8\n", [], "expected numbers before the names"),
+        ("a.txt", "sky: 70, 130, 180\nroad: 1, 2, 3\n", [], "expected numbers before the names"),
     ],
 )
 def test_faults(tmp_path, capsys, file, text, options, said):

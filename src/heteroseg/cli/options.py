@@ -55,7 +55,7 @@ SHARED: dict[str, tuple[str, str, Callable[[str], Any], dict[str, Any]]] = {
     "--limit": ("N", "use only the first N val images of each dataset", count, {}),
     "--images": ("N", PICTURES, count, {"default": 9}),
     "--labels": ("SPACE", "a label space of the model, or a YAML file (default: leaves)", str, {}),
-    "--id": ("FIELD", "field with the ids, such as trainId (default: id)", str, {"default": "id"}),
+    "--id": ("COLUMN", "column or field with the ids, such as trainId (default: id)", str, {}),
     "--table": ("NAME", "which list of a JSON file that holds several", str, {}),
     "--device": ("DEVICE", "where the network runs: cpu, cuda, cuda:1, mps (default: cpu)", str, {"default": "cpu"}),
     "overrides": ("key=value", "set a key of the experiment, as train.steps=100", str, {"nargs": "*", "default": []}),

@@ -1,29 +1,30 @@
 """Lists of labels as datasets publish them, and how one becomes a taxonomy by its groups and a label space.
 
-A list is Cityscapes' labels.py (parsed, never run), Mapillary's config.json, COCO's categories, a JSON table of
-`fields` and rows, CSV with a header, CamVid's label_colors.txt, a name a line, or a label space (not its nodes).
+A list is Cityscapes' labels.py (parsed, never run), Mapillary's config.json, COCO's categories, CVAT's labels as JSON
+or labelmap.txt, id2label.json, a JSON table of `fields` and rows, CSV with a header (Roboflow's _classes.csv too),
+YOLO's data.yaml, CamVid's label_colors.txt, `7 sky` a line, a name a line, or a label space (not its nodes).
 """
 
-import ast
-import csv
-import json
 import re
-from collections.abc import Sequence
-from io import StringIO
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from heteroseg.curation.label_list_forms import FORMS, Rows, is_whole, read_rows
 from heteroseg.curation.spec_text import space_yaml, taxonomy_yaml
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.files import parse_yaml, read_text, require_absent, write_text
+from heteroseg.files import require_absent, write_text
 from heteroseg.labels.space import LabelEntry, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import ROOT, Color, TaxonomyFile, build_taxonomy
 
-FORMS = "a .py, .json, .csv, .txt or .yaml list of labels"
-CITYSCAPES = ["name", "id", "trainId", "category", "catId", "hasInstances", "ignoreInEval", "color"]
 VOID = {"void", "unlabeled", "unlabelled", "unlabel", "ignore", "ignored", "unknown", "invalid", "unannotated"}
+NAMES = ("readable", "name", "class", "label", "class_name", "label_name")
+IDS = ("id", "class_id")  # fields that hold the ids, unless --id names another one
+CHANNELS = [("r", "g", "b"), ("red", "green", "blue")]
+NUMBERS = {*CHANNELS[0], *CHANNELS[1], "color", "colour", "isthing", "instances", "evaluate", "ignore", "id in cvat"}
+PLACES = "so ids are the places in the list, from 0; compare them with the masks"
 
 
 class Listed(LabelEntry):
@@ -33,22 +34,61 @@ class Listed(LabelEntry):
     groups: tuple[str, ...] = Field((), exclude=True)
 
 
-def read_label_list(path: Path | str, id_field: str = "id", table: str | None = None) -> list[Listed]:
+def _ignore(text: str) -> None:
+    """Warn nobody."""
+
+
+def read_label_list(
+    path: Path | str, id_field: str | None = None, table: str | None = None, warn: Callable[[str], None] = _ignore
+) -> list[Listed]:
     """The labels of a list, sorted by id; a list that cannot be understood raises HeterosegError.
 
-    `id_field` is the field with the ids of the dataset's files (such as trainId). `table` names one list of a JSON file
-    that holds several. Labels with a negative id are in no file and are left out. Labels that share an id (as IDD's
-    level1Id) become one.
+    `id_field` is the field with the ids of the dataset's files (such as trainId); without it they are `id`, and the
+    places in a list that has no numbers. `table` names one list of a JSON file that holds several. Labels with a
+    negative id are in no file and are left out. Labels that share an id (as IDD's level1Id) become one. `warn` is told
+    what a list leaves open.
     """
     path = Path(path)
-    rows = _rows(path, read_text(path), table)
+    rows, placed = read_rows(path, table)
     if not rows:
         raise HeterosegError(f"{path}: expected {FORMS}, found no label in it; see `heteroseg taxonomy import --help`")
+    field = _id_field(path, rows, id_field)
+    if field is None and not placed:
+        cvat = any("id in cvat" in row for row in rows)
+        warn(f"warning: {path}: {'the ids are numbers of CVAT, not of files' if cvat else 'no ids'}, {PLACES}")
+    labels = []
+    for i, row in enumerate(rows):
+        label = _label(f"{path}: label {i + 1}", row, i if field is None else row.get(field), field or "id")
+        if label.id == 255 and label.ignore and field not in IDS and label.name.lower() not in VOID:
+            warn(f"warning: {path}: {label.name!r} has 255 as {field}, which is what is not trained: it is ignored")
+        labels.append(label)
+    return _join(path, labels)
+
+
+def _id_field(path: Path, rows: Rows, wanted: str | None) -> str | None:
+    """The field with the ids, None where their places are; HeterosegError where nobody can tell."""
     fields = dict.fromkeys(key for row in rows for key in row)
-    if id_field != "id" and id_field not in fields:
-        hint = nearest(id_field, fields)
-        raise HeterosegError(f"{path}: there is no field {id_field!r}{hint}; it has {', '.join(fields)}")
-    return _join(path, [_label(f"{path}: label {i + 1}", i, row, id_field) for i, row in enumerate(rows)])
+    if wanted is not None:
+        known = next((key for key in (*fields, "id in cvat") if key.removesuffix(" in cvat") == wanted.lower()), None)
+        if known not in fields:
+            hint = nearest(wanted, fields)
+            raise HeterosegError(f"{path}: there is no field {wanted!r}{hint}; it has {', '.join(fields)}")
+        return known
+    if field := next((key for key in IDS if key in fields), None):
+        return field
+    name = next((key for key in NAMES if key in fields), None)
+    values = {key: [row[key] for row in rows if row.get(key) not in (None, "")] for key in fields if key != name}
+    numbers = [key for key, found in values.items() if key not in NUMBERS and found and all(map(_is_number, found))]
+    if name is not None and numbers:
+        raise HeterosegError(
+            f"{path}: expected the ids in a column called id, found the numbers {', '.join(numbers)}; "
+            f"say which are the ids with --id {numbers[0]!r}, or rename the column"
+        )
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return is_whole(value) or type(value) is float or (isinstance(value, str) and is_whole(value.replace(".", "", 1)))
 
 
 def _join(path: Path, labels: Sequence[Listed]) -> list[Listed]:
@@ -79,20 +119,20 @@ def _join(path: Path, labels: Sequence[Listed]) -> list[Listed]:
     return result
 
 
-def _label(where: str, position: int, row: dict[str, Any], id_field: str) -> Listed:
-    """The label of one row; its position is its id where the row has no field for it."""
-    name = str(row.get("readable") or row.get("name") or "").strip()
-    number = row.get(id_field, position)
-    if isinstance(number, str) and number.strip().lstrip("-").isdecimal():
-        number = int(number)
-    if not name or type(number) is not int or number >= 2**31:
-        what = "a name" if not name else f"a whole number as {id_field!r}, below 2**31"
+def _label(where: str, row: dict[str, Any], number: Any, id_field: str) -> Listed:
+    """The label of one row with its id."""
+    raw = next((row[key] for key in NAMES if row.get(key) not in (None, "")), None)
+    name = str(raw).strip() if type(raw) in (str, int) else ""
+    number = int(number) if is_whole(number) and (type(number) is int or len(number) < 20) else None
+    if not name or number is None or number >= 2**31:
+        what = f"a name, in quotes if it is no plain text, as {NAMES[1]!r}" if not name else "a whole number as"
+        what += "" if not name else f" {id_field!r}, below 2**31"
         raise HeterosegError(f"{where}: expected {what}, found {row!r:.90}; correct the row")
     groups = _groups(row)
-    unused = number == 255 and id_field != "id"  # training ids call what is not trained 255
-    void = "void" in groups and row.get("evaluate") is not True
-    ignore = _true(row.get("ignore")) or name.lower().replace("_", " ") in VOID or void or unused
-    evaluate = not _true(row.get("ignoreInEval")) and row.get("evaluate", True) is not False
+    unused = number == 255 and id_field not in IDS  # training ids call what is not trained 255
+    void = "void" in groups and not _is(row, "evaluate", False)
+    ignore = _is(row, "ignore", False) or name.lower().replace("_", " ") in VOID or void or unused
+    evaluate = not _is(row, "ignoreineval", False) and _is(row, "evaluate", True)
     color, groups = _color(where, row), () if ignore else groups
     return Listed(id=number, name=name, color=color, groups=groups, ignore=ignore, evaluate=evaluate)
 
@@ -102,110 +142,28 @@ def _groups(row: dict[str, Any]) -> tuple[str, ...]:
     if "--" in raw:  # Mapillary: construction--barrier--curb
         return tuple(raw.split("--")[:-1])
     group = row.get("category", row.get("supercategory", row.get("level1")))
-    return (group.strip(),) if isinstance(group, str) and group.strip() else ()
+    named = isinstance(group, str) and group.strip().lower() not in ("", "none")
+    return (str(group).strip(),) if named else ()
 
 
-def _true(value: Any) -> bool:
-    return value is True or str(value).lower() in ("true", "yes")
+def _is(row: dict[str, Any], field: str, default: bool) -> bool:
+    """A field that is yes or no."""
+    return str(row.get(field) if row.get(field) not in (None, "") else default).lower() in ("true", "yes", "1")
 
 
 def _color(where: str, row: dict[str, Any]) -> Color | None:
     value = row.get("color", row.get("colour"))
-    if value is None and {"r", "g", "b"} <= row.keys():
-        value = [row["r"], row["g"], row["b"]]
+    for keys in CHANNELS:
+        value = [row[key] for key in keys] if value is None and row.keys() >= set(keys) else value
     if value is None or value == "":
         return None
     if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
         value = bytes.fromhex(value[1:])
-    parts = value.replace(",", " ").split() if isinstance(value, str) else list(value)
-    if len(parts) == 3 and all(str(p).strip().isdecimal() and int(p) < 256 for p in parts):
+    parts = value.replace(",", " ").split() if isinstance(value, str) else value
+    plain = isinstance(parts, list | tuple | bytes) and len(parts) == 3
+    if plain and all(is_whole(p) and len(str(p).strip()) < 4 and 0 <= int(p) < 256 for p in parts):
         return (int(parts[0]), int(parts[1]), int(parts[2]))
     raise HeterosegError(f"{where}: expected a colour of three numbers to 255, found {value!r:.40}")
-
-
-def _rows(path: Path, text: str, table: str | None) -> list[dict[str, Any]]:
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        return _json_rows(path, text, table)
-    if table is not None:
-        kind = suffix or "no suffix"
-        raise HeterosegError(f"{path}: --table names a part of a .json file, found {kind}; leave it out")
-    if suffix == ".py":
-        return _python_rows(path, text)
-    if suffix in (".yaml", ".yml"):
-        return _table_rows(parse_yaml(text, path).data) or []
-    if suffix == ".csv":
-        rows = [
-            {(k or "").strip().lower(): v for k, v in r.items()} for r in csv.DictReader(StringIO(text, newline=""))
-        ]
-        return [{("id" if k == "class_id" else k): v for k, v in row.items()} for row in rows]
-    if suffix == ".txt":
-        return _text_rows(text)
-    raise HeterosegError(f"{path}: expected {FORMS}, found the suffix {suffix or '(none)'!r}; convert or rename it")
-
-
-def _table_rows(data: Any) -> list[dict[str, Any]] | None:
-    """The rows of one list in JSON or YAML, None if it is none: dicts, or lists under the names in `fields`."""
-    lists = [data.get("labels"), data.get("categories")] if isinstance(data, dict) else [data]
-    for rows in lists:
-        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
-            return rows
-    fields = data.get("fields") if isinstance(data, dict) else None
-    if isinstance(fields, list) and isinstance(lists[0], list) and all(isinstance(row, list) for row in lists[0]):
-        return [dict(zip(map(str, fields), row, strict=False)) for row in lists[0]]
-    return None
-
-
-def _json_rows(path: Path, text: str, table: str | None) -> list[dict[str, Any]]:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise HeterosegError(f"{path}: not valid JSON, {error}") from None
-    lists = {str(k): rows for k, v in data.items() if (rows := _table_rows(v))} if isinstance(data, dict) else {}
-    if table is not None:
-        if table not in lists:
-            has = ", ".join(lists) or "none"
-            raise HeterosegError(f"{path}: no list of labels {table!r}{nearest(table, lists)}; the lists are: {has}")
-        return lists[table]
-    if rows := _table_rows(data):
-        return rows
-    if len(lists) > 1:
-        raise HeterosegError(f"{path}: expected one list of labels, found {', '.join(lists)}; choose with --table")
-    return next(iter(lists.values()), [])
-
-
-def _text_rows(text: str) -> list[dict[str, Any]]:
-    """`r g b name` a line (CamVid), or a name a line."""
-    rows: list[dict[str, Any]] = []
-    for line in text.splitlines():
-        words = line.split(maxsplit=3)
-        if len(words) == 4 and all(word.isdecimal() for word in words[:3]):
-            rows.append({"name": words[3], "color": " ".join(words[:3])})
-        elif line.strip() and not line.lstrip().startswith("#"):
-            rows.append({"name": line.strip()})
-    return rows
-
-
-def _python_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    """The calls `Label(...)` with plain values; the fields are those of the file's namedtuple."""
-    try:
-        module = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise HeterosegError(f"{path}: not valid Python, {error}") from None
-    calls = [(n.func.id, n) for n in ast.walk(module) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-    fields, rows = CITYSCAPES, []
-    for function, call in sorted(calls, key=lambda pair: (pair[0] == "Label", pair[1].lineno)):
-        try:
-            if function == "namedtuple" and len(call.args) == 2:
-                names = ast.literal_eval(call.args[1])
-                fields = names.replace(",", " ").split() if isinstance(names, str) else [str(name) for name in names]
-            elif function == "Label":
-                row = dict(zip(fields, map(ast.literal_eval, call.args), strict=False))
-                rows.append(row | {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg})
-        except (ValueError, TypeError, SyntaxError):
-            told = "expected a plain value, found an expression; write it out"
-            raise HeterosegError(f"{path}:{call.lineno}: {told}") from None
-    return rows
 
 
 def grouped_tree(paths: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
@@ -234,14 +192,20 @@ def _slug(name: str) -> str:
 
 
 def import_file(
-    path: Path, out: Path, name: str | None = None, id_field: str = "id", table: str | None = None, flat: bool = False
+    path: Path,
+    out: Path,
+    name: str | None = None,
+    id_field: str | None = None,
+    table: str | None = None,
+    flat: bool = False,
+    warn: Callable[[str], None] = _ignore,
 ) -> list[Path]:
     """Turn a list of labels into OUT/NAME-tree.yaml, a taxonomy by groups, and OUT/NAME.yaml, a label space.
 
-    `id_field` and `table` are as for `read_label_list`; `flat` makes one classifier of all labels. Returns both paths.
-    No file is replaced; faults raise HeterosegError before anything is written.
+    `id_field`, `table` and `warn` are as for `read_label_list`; `flat` makes one classifier of all labels. Returns
+    both paths. No file is replaced; faults raise HeterosegError before anything is written.
     """
-    labels = read_label_list(path, id_field, table)
+    labels = read_label_list(path, id_field, table, warn)
     mapped = [label for label in labels if not label.ignore]
     if len(mapped) < 2:
         raise HeterosegError(f"{path}: expected two or more labels that mean something, found {len(mapped)}")
