@@ -137,16 +137,15 @@ def _text_rows(path: Path, text: str) -> Rows:
     for form in LINES:
         found = {number: match.groupdict() for number, line in lines.items() if (match := form.fullmatch(line))}
         other = next((number for number in lines if number not in found), None)
-        if found and other is None:
+        if not found:
+            continue
+        if other is None:
             told = [{key: value for key, value in row.items() if value is not None} for row in found.values()]
             if len({"id" in row for row in told}) > 1:
                 raise HeterosegError(f"{path}: expected an id in each line or in none, found lines of both; {hint}")
             return [{**row, "name": row["name"].strip("'\", ")} for row in told]
-        if found:
-            first = lines[next(iter(found))]
-            raise HeterosegError(
-                f"{path}:{other}: expected a line like {first!r:.60}, found {lines[other]!r:.60}; {hint}"
-            )
+        first = lines[next(iter(found))]
+        raise HeterosegError(f"{path}:{other}: expected a line like {first!r:.60}, found {lines[other]!r:.60}; {hint}")
     if len(lines) > 1 and all(map(BEHIND.fullmatch, lines.values())):
         first = next(iter(lines.values()))
         raise HeterosegError(f"{path}: expected numbers before the names, found them behind, as {first!r:.60}; {hint}")
