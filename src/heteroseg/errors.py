@@ -13,5 +13,6 @@ class HeterosegError(Exception):
 
 def nearest(name: str, known) -> str:
     """`; did you mean 'x'?` for the most similar known name, or an empty string."""
-    match = get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
-    return f"; did you mean {match[0]!r}?" if match else ""
+    alike = {str(k).casefold(): str(k) for k in known}
+    match = get_close_matches(str(name).casefold(), alike, n=1, cutoff=0.6)
+    return f"; did you mean {alike[match[0]]!r}?" if match else ""

@@ -17,7 +17,7 @@ from heteroseg.datasets.shapes import rle_encode
 from heteroseg.files import write_json
 from tests.datasets.test_datasets import SIZE, faults_of, sample, samples
 from tests.writers import WRITERS
-from tests.writers.pixels import bars
+from tests.writers.pixels import bars, turned
 
 COLORS = np.array([[0, 0, 0], [128, 64, 128], [0, 0, 192]], np.uint8)
 
@@ -44,16 +44,6 @@ def test_images_of_all_kinds_become_rgb(tmp_path):
     assert np.array_equal(read_image(path), np.dstack([grey] * 3))
     Image.fromarray(grey > 99).save(path)
     assert np.array_equal(read_image(path)[..., 1], (grey > 99) * np.uint8(255))
-
-
-def turned(path: Path, image: np.ndarray, orientation: int) -> None:
-    """Write an image so that a viewer that heeds EXIF shows it upright; Pillow's names of turns are of another hand."""
-    turn = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90"}
-    turn |= {7: "TRANSVERSE", 8: "ROTATE_270"}
-    exif = Image.Exif()
-    exif[0x112] = orientation
-    stored = Image.fromarray(image).transpose(Image.Transpose[turn[orientation]])
-    stored.save(path, exif=exif, **({"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {}))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])

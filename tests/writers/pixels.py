@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from heteroseg.datasets.encoding import highest_id, write_ids, write_image
 from heteroseg.datasets.sample import Sample
@@ -42,3 +43,15 @@ def bars(mask: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
         edges = np.flatnonzero(np.diff(row, prepend=row[0] - 1, append=row[-1] - 1))
         for start, stop in pairwise(edges.tolist()):
             yield int(row[start]), start, stop, y
+
+
+def turned(path: Path, image: np.ndarray, orientation: int) -> None:
+    """Write an image so that a viewer that heeds EXIF shows it upright; Pillow's names of turns are of another hand."""
+    turn = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90"}
+    turn |= {7: "TRANSVERSE", 8: "ROTATE_270"}
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    stored = Image.fromarray(image).transpose(Image.Transpose[turn[orientation]])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exact = {"quality": 100, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg", ".jfif") else {}
+    stored.save(path, exif=exif, **exact)

@@ -193,9 +193,13 @@ def _shape(row: Row) -> Shape:
     return Shape(UNKNOWN, (np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]),))
 
 
+def _told(values: list[str | None]) -> str:
+    return f"{','.join(map(str, values))} as {','.join(COLUMNS)}"
+
+
 def csv_rows(path: Path) -> list[Row]:
     """Rows of a CSV with the columns `COLUMNS` (others are left alone); x2 and y2 are exclusive."""
     return [
-        Row(where, values[0] or "", tuple(map(number, values[1:5])), integer(values[5]), ",".join(map(str, values)))
+        Row(where, values[0] or "", tuple(map(number, values[1:5])), integer(values[5]), _told(values))
         for where, values in csv_records(path, COLUMNS)
     ]

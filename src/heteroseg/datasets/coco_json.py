@@ -58,8 +58,10 @@ def _size(image: dict) -> tuple[float, float] | None:
 def _row(where: str, note: dict, images: dict[str, dict], outlines: bool) -> Row:
     box, segmentation, category = (note.get(key) for key in ("bbox", "segmentation", "category_id"))
     image = images.get(str(note.get("image_id")), {})
-    name = str(image.get("file_name", f"(image_id {note.get('image_id')!r})"))
+    name = str(image.get("file_name", ""))
     row = Row(where, name, NO_BOX, integer(category), size=_size(image), crowd=note.get("iscrowd") in (1, True))
+    if not image:
+        return row._replace(fault=f"expected an entry of `images`, found image_id {note.get('image_id')!r}")
     if outlines and segmentation not in (None, [], {}, ""):
         row = row._replace(raw=f"segmentation {segmentation!r:.60}, category_id {category!r}")
         extent = segmentation.get("size") if isinstance(segmentation, dict) else None
@@ -71,7 +73,7 @@ def _row(where: str, note: dict, images: dict[str, dict], outlines: bool) -> Row
         return row._replace(outline=outline, size=row.size or (outline[1].window[2:] if outline[1] else None))
     x, y, width, height = map(number, box) if isinstance(box, list) and len(box) == 4 else NO_BOX
     corners = (x, y, x + width, y + height)
-    return row._replace(corners=corners, raw=f"bbox {box}, category_id {category!r}")
+    return row._replace(corners=corners, raw=f"bbox {box} as x y width height, category_id {category!r}")
 
 
 def coco_outline(value: Any, size: tuple[float, float] | None) -> Outline:

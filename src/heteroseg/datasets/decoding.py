@@ -62,7 +62,7 @@ def _sample(item: Item, scoring: bool, read: Callable[[bytes, Path, "View", bool
     for other, file in stated:
         if other is not None and not _fits(other, (width, height), parts and other is item.size):
             raise HeterosegError(
-                f"{item.image}: expected an image and a mask of one size, found {width}x{height} and "
+                f"{item.image}: expected an image and an annotation of one size, found {width}x{height} and "
                 f"{other[0]:g}x{other[1]:g} in {file or 'its annotation'}; resize the one that was changed"
             )
     boxes = _clipped(item, height, width)
@@ -239,7 +239,9 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
+        nowhere = path.is_symlink() and not path.exists()
+        reason = f"it is a link to nothing ({path.readlink()})" if nowhere else error.strerror or error
+        raise HeterosegError(f"{path}: cannot be read, {reason}") from None
 
 
 @contextmanager
@@ -252,18 +254,18 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _indices(path: Path, data: bytes) -> np.ndarray | None:
-    """(H, W) the indices of a file with a palette, which OpenCV hides; None for other files."""
+    """(H, W) the indices of a file with a palette, or of 1 bit, which OpenCV hides; None for other files."""
     if data.startswith(PNG) and data[25:26] != PALETTE:
         return None
     try:
         image = _opened(data)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None  # not one of Pillow's kinds
-    if image.mode != "P":
+    if image.mode not in ("P", "1"):
         return None
     with _readable(path):
         _opened(data).verify()  # checksums, which decoding does not heed
-        return np.asarray(image)
+        return np.asarray(image, np.uint8)
 
 
 def _decoded_jpeg(path: Path, data: bytes) -> np.ndarray | None:
@@ -329,10 +331,11 @@ def _from_colors(path: Path, pixels: np.ndarray, palette: np.ndarray) -> np.ndar
 
 def _clipped(item: Item, height: int, width: int) -> np.ndarray:
     boxes = item.boxes * np.array([width, height] * 2, np.float32) if item.parts else item.boxes
-    for box in boxes:
-        if outside(map(float, box), width, height):
-            raise HeterosegError(
-                f"{item.image}: expected boxes inside the image of {width}x{height}, found {box.tolist()}; "
-                f"if the image was resized, scale the boxes too"
-            )
+    wrong = [box.tolist() for box in boxes if outside(map(float, box), width, height)]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" * (len(wrong) > 1)
+        raise HeterosegError(
+            f"{item.box_file or 'boxes'}: {item.image}: expected boxes inside the image of {width}x{height}, "
+            f"found {wrong[0]}{more}; if the image was resized, scale the boxes too"
+        )
     return np.clip(boxes, 0, np.array([width, height] * 2, np.float32))

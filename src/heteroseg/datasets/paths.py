@@ -163,6 +163,11 @@ def stem_of(file: str) -> str:
     return PurePosixPath(without_suffix(file)).name
 
 
+def file_of(path: str) -> str:
+    """The last part of a path, as any machine or a URL writes it."""
+    return re.split(r"[/\\]", unquote(path))[-1]
+
+
 def listed_names(path: Path, name_of: Callable[[str], str] = without_suffix) -> list[str]:
     """The sorted names that `name_of` makes of the lines in a list of images."""
     return unique((where, name_of(line)) for where, line in lines_of(path))
@@ -193,9 +198,12 @@ def _raise_incomplete(kind: str, missing: Mapping[str, str | Path], files: Mappi
         came = "no such file"
         if near := forms.get(normal(name)):
             came = f"{str(near)!r}, the same name in another Unicode form"
+        elif (last := without_suffix(file_of(name))) in files:
+            came = f"{last!r} without folders, so this is a path of another machine"
         elif (first := re.split(r"[\s,;]", name)[0]) != name and without_suffix(first) in files:
             came = f"the file of its first word {first!r}, so the list has two columns"
-        faults.add(str(path), "", f"expected the {kind} of each image", f"for {name!r} {came}")
+        what = "an image for each name" if kind == "image" else f"the {kind} of each image"
+        faults.add(str(path), "", f"expected {what}", f"for {name!r} {came}")
     raise_faults(faults.told("complete the download or take the image out of the split"))
 
 
@@ -294,8 +302,7 @@ class ImageFinder:
         forms = {normal(key): paths for key, paths in self.paths.items()}
         if there := forms.get(normal(without_suffix(image))):
             return f"; {min(there)} has the same name in another Unicode form"
-        last = re.split(r"[/\\]", unquote(image))[-1]
-        if there := forms.get(normal(without_suffix(last))):
+        if there := forms.get(normal(without_suffix(file_of(image)))):
             return (
                 f"; {min(there)} has its name, so this is a path of another machine; write it as it is under the root"
             )

@@ -11,6 +11,9 @@ from typing import Any
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
 
+LONGEST = 1 << 30  # characters of a field; Python's own limit is short for run lengths
+COMMAS = {";": "semicolons", "\t": "tabs", ",": "commas"}
+
 
 def number(value: Any) -> float:
     """`value` as a float, NaN where it is none."""
@@ -36,16 +39,23 @@ def csv_records(
     lines. A column that is missing and a file that is no CSV in UTF-8 raise HeterosegError.
     """
     try:
+        csv.field_size_limit(LONGEST)
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
             header = next(reader, [])
             if missing := [c for c in columns if c not in header]:
+                other = next((name for comma, name in COMMAS.items() if len(header) == 1 and comma in header[0]), None)
                 raise HeterosegError(
                     f"{path}:1: expected the columns {f'{delimiter} '.join(columns)}, found no {missing[0]}; "
-                    f"write them in the first line"
+                    + (f"they stand apart by {other}, put {delimiter!r} there" if other else "write them there")
                 )
             places = [header.index(c) if c in header else len(header) for c in (*columns, *optional)]
             for record in reader:
+                if any(record[len(header) :]):
+                    raise HeterosegError(
+                        f"{path}:{reader.line_num}: expected {len(header)} columns as in the first line, "
+                        f"found {len(record)}; put a value with {delimiter!r} in quotes"
+                    )
                 if record:
                     yield f"{path}:{reader.line_num}", [record[i] if i < len(record) else None for i in places]
     except OSError as error:

@@ -124,12 +124,12 @@ def overlaps(sources: Sequence[Source], content: bool = False) -> list[str]:
 
 def _contents(paths: Sequence[Path]) -> Callable[[Path], str]:
     """What gives files of the same bytes the same key. Only files of one length are read."""
-    sizes = {path: path.stat().st_size for path in paths}
+    sizes = {path: path.stat().st_size for path in paths if path.is_file()}  # others are told where they are read
     several = {size for size, count in Counter(sizes.values()).items() if count > 1}
 
     @cache
     def key(path: Path) -> str:
-        return hashlib.sha256(path.read_bytes()).hexdigest() if sizes[path] in several else str(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest() if sizes.get(path) in several else str(path)
 
     return key
 

@@ -66,13 +66,14 @@ def _parsed(path: Path) -> ElementTree.Element:
 def _annotated(path: Path, top: ElementTree.Element, split: str, names: ClassNames) -> Iterator[AnnotatedImage]:
     for image in top.iterfind("image"):
         subset, file = image.get("subset"), image.get("name", "")
+        files = (file,) if subset is None else (file, f"{subset}/{file}")  # names may stand in several subsets
         where, size = f"{path}: image {file!r}", (number(image.get("width")), number(image.get("height")))
         if subset is not None and subset.lower() != split.lower():
-            yield where, (file,), None, None
+            yield where, files, None, None
             continue
         heights = [np.nan_to_num(number(shape.get("z_order", 0)), posinf=0, neginf=0) for shape in image]
         shapes = [image[i] for i in np.argsort(heights, kind="stable") if image[i].tag != "tag"]
-        yield where, (file,), size, [_row(names, where, shape, size) for shape in shapes]
+        yield where, files, size, [_row(names, where, shape, size) for shape in shapes]
 
 
 def _row(names: ClassNames, where: str, shape: ElementTree.Element, size: tuple[float, float]) -> Row:

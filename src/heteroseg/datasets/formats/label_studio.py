@@ -22,6 +22,7 @@ from heteroseg.datasets.paths import listed_names, require_file, stem_of
 from heteroseg.datasets.records import lists_of, number, read_json
 from heteroseg.datasets.sample import Listing
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
+from heteroseg.errors import HeterosegError
 
 UPLOAD = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts this before the names of uploaded files
 KINDS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels")
@@ -45,6 +46,9 @@ def label_studio(
     """
     path = require_file(root / annotations, "export", "export as JSON and put it here")
     (tasks,) = lists_of(path, {"tasks": read_json(path)}, "tasks")
+    if tasks and not any("annotations" in task or "completions" in task for task in tasks):
+        keys = ", ".join(map(str, tasks[0]))
+        raise HeterosegError(f"{path}: [0]: expected annotations, found {keys}, as in JSON-MIN; export as JSON")
     names, split_list = ClassNames(root, classes, others), root / f"{split}.txt"
     stems = listed_names(split_list, stem_of) if split_list.is_file() else None
     return read_export(root, split, images, path, _annotated(path, tasks, names), background, names, True, stems)

@@ -3,6 +3,7 @@
 Ultralytics' layout is images/SPLIT/NAME.jpg and labels/SPLIT/NAME.txt; exports of others have SPLIT/images and
 SPLIT/labels (set the patterns). A line is `class cx cy width height`, a box, or `class x y x y x y ...`, an outline
 that is painted to a mask. The class is the id. An image without a text file holds no object.
+Keypoints and confidences have no place here.
 """
 
 from dataclasses import replace
@@ -62,6 +63,8 @@ def _names(root: Path, folder: Path) -> dict[int, str]:
     for path in sorted(root.glob("*.y*ml")):
         data = read_yaml(path).data
         names = data.get("names") if isinstance(data, dict) else None
+        if isinstance(data, dict) and "kpt_shape" in data:
+            raise HeterosegError(f"{path}: expected boxes or outlines, found the keypoints of kpt_shape; export boxes")
         if isinstance(names, list | dict):
             pairs = names.items() if isinstance(names, dict) else enumerate(names)
             return {i: str(name) for key, name in pairs if (i := integer(key)) is not None}
@@ -77,9 +80,12 @@ def _rows(path: Path, name: str) -> list[Row]:
         first, *others = line.split()
         row = Row(where, name, NO_BOX, integer(first), repr(line[:60]), parts=True)
         values = [number(word) for word in others]
-        if len(values) < 5:
-            x, y, width, height = values if len(values) == 4 else NO_BOX
+        if len(values) == 4:
+            x, y, width, height = values
             rows.append(row._replace(corners=(x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
+        elif len(values) < 6 or len(values) % 2:
+            form = "a class and 4 numbers, or x and y of 3 corners or more"
+            rows.append(row._replace(fault=f"expected {form}, found {len(values)} numbers: {line:.60}"))
         else:
             rows.append(row._replace(outline=outline_of(polygon(values))))
     return rows
