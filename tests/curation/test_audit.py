@@ -2,18 +2,23 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from heteroseg.cli.main import main
-from heteroseg.curation.audit import audit, relations
+from heteroseg.curation.audit import Audit, DatasetFindings, _disputed, _Image, audit, relations
 from heteroseg.curation.check import count_split
 from heteroseg.datasets import read_mask
 from heteroseg.datasets.encoding import write_ids
+from heteroseg.datasets.sample import Sample
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
+from heteroseg.labels.space import LabelSpaceFile, build_label_space
+from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
+from heteroseg.report.audit import write_audit
 
 
 def quiet(_):
@@ -173,3 +178,77 @@ def test_cut_out_shows_the_region(tiny_model):
     ink = np.argwhere((picture == OUTLINE).all(-1))
     height, width = np.ptp(ink, axis=0) + 1
     assert width / height == pytest.approx(2, rel=0.1)
+
+
+TREE = build_taxonomy(
+    TaxonomyFile(
+        name="t", tree={"root": ["ground", "sky", "object"], "ground": ["marking", "asphalt"], "object": ["car", "man"]}
+    )
+)
+NAMES = {"void": None, "ground": "ground", "marking": "marking", "sky": "sky", "thing": "object"}
+
+
+def space_of(names):
+    entries = [{"id": i, "name": n, "nodes": k, "ignore": k is None} for i, (n, k) in enumerate(names.items())]
+    entries = [e | {"evaluate": e["name"] != "thing"} for e in entries]
+    return build_label_space(LabelSpaceFile(name="nested", taxonomy="t", labels=entries), TREE)
+
+
+class Says:
+    """What a network says that has the same probability of each leaf at every pixel."""
+
+    def __init__(self, shares, space):
+        self.probs = np.array([shares.get(TREE.names[leaf], 0.0) for leaf in TREE.leaves])
+        self.answer = space.by_leaf[self.probs.argmax()]
+
+    def mean_probs(self, numbers):
+        return np.tile(self.probs, (numbers.max() + 1, 1))
+
+    def confident_label_indices(self, _):
+        return np.full((40, 60), self.answer), np.full((40, 60), 0.99, np.float32)
+
+
+def judged(space, shares, annotated):
+    """What a network makes of a box annotated so, and what it disputes of a region."""
+    true = np.full((40, 60), -1, np.int16)
+    true[5:30, 5:50] = [label.name for label in space.labels].index(annotated)
+    sample = Sample("a", np.zeros((40, 60, 3), np.uint8), true)
+    image = _Image("d", space, "a", sample, true, Says(shares, space))
+    (box,) = image.findings("box", (true >= 0).astype(int), true)
+    return (box["called"], pytest.approx(box["fit"])), [f["called"] for f in _disputed(image, 0.9, 20)]
+
+
+def test_a_wide_label_does_not_beat_the_narrow_one_inside_it():
+    """99 % marking is marking where a dataset knows markings and the ground around them."""
+    space = space_of(NAMES)
+    marking = {"marking": 0.99, "asphalt": 0.01}
+    assert judged(space, marking, "marking") == (("marking", 0.99), [])
+    assert judged(space, marking, "ground") == (("marking", 0.01), ["marking"])
+    assert judged(space, {"marking": 0.4, "asphalt": 0.6}, "marking") == (("ground", 0.4), ["ground"])
+    no_sky = space_of({name: nodes for name, nodes in NAMES.items() if name != "sky"})
+    several = {"sky": 0.4, "marking": 0.3, "asphalt": 0.3}  # the likeliest leaf is none of its labels, most of it is
+    assert judged(no_sky, several, "ground")[0] == ("ground", 0.3)
+    assert judged(no_sky, {"sky": 0.6, "car": 0.4}, "thing")[0] == ("sky (no label of it)", 0.4)
+
+
+def test_a_label_that_only_narrower_ones_show_accepts_these():
+    space = space_of(NAMES | {"car": "car", "man": "man"})
+    assert judged(space, {"car": 0.97, "sky": 0.03}, "thing") == (("thing", 0.97), [])
+    assert judged(space, {"car": 0.03, "sky": 0.97}, "thing") == (("sky", 0.03), ["sky"])
+    assert judged(space, {"car": 0.97, "man": 0.03}, "man") == (("car", 0.03), ["car"])
+
+
+def test_every_finding_stands_in_the_json(tmp_path):
+    """Of seven alike three have a picture on the page, which says how many more there are."""
+    row = {"kind": "region", "dataset": "d", "image": "a", "window": (0, 0, 9, 9), "label": "road", "called": "sky"}
+    found, picture = DatasetFindings(1), np.zeros((9, 9, 3), np.uint8)
+    for sure in (0.91, 0.97, 0.92, 0.96, 0.93, 0.95, 0.94):
+        found.add([row | {"pixels": 300, "fit": 0.01, "sure": sure, "picture": picture}])
+    source = SimpleNamespace(name="d", space=space_of(NAMES))
+    limits = {"min_confidence": 0.9, "min_pixels": 200}
+    write_audit(tmp_path, Audit({"d": {}}, [], [], {"d": found}), {}, title="t", sources=[source], **limits)
+    told = json.loads((tmp_path / "audit.json").read_text())["findings"]
+    assert [f["sure"] for f in told] == [0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.91]
+    page = (tmp_path / "audit.html").read_text()
+    assert page.count("<figure>") == 3
+    assert "7 found, the 3 weightiest are shown, at most 3 alike; 4 more stand in audit.json" in page

@@ -35,7 +35,7 @@ def test_proposals_equal_a_slow_reference(tiny_model):
     regions = np.zeros((40, 56), np.int32)
     regions[3:9, 5:30], regions[20:, 40:] = 1, 2
     prediction = tiny_model.predict(np.random.default_rng(0).integers(0, 255, (40, 56, 3), np.uint8))
-    best, shares = proposals(prediction, regions, label, choices)
+    best, shares = proposals(prediction, regions, label, choices, own_space(tree))
     for i in (1, 2):
         means = [float(prediction.probs(c.name)[regions == i].mean()) for c in choices]
         assert best[i] == np.argmax(means)

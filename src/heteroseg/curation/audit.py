@@ -26,7 +26,7 @@ from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 from heteroseg.supervision.targets import paint_boxes, surroundings, to_label_indices
 
-MAX_SHOWN, MAX_ALIKE = 24, 3  # findings shown of a dataset and kind, and of one pair of labels among them
+MAX_SHOWN, MAX_ALIKE = 24, 3  # findings with a picture of a dataset and kind, and of one pair of labels among them
 PICTURE = 260  # pixels of a cut-out
 MIN_SHARE = 0.01  # of a label's pixels, for a conflict to be told
 
@@ -41,7 +41,9 @@ def _weight(finding: Row) -> float:
 
 @dataclass
 class DatasetFindings:
-    """What the network says of `images` images: the weightiest findings, and how many of each kind there were.
+    """What the network says of `images` images: all findings, the weightiest first, and how many of each kind.
+
+    Only the weightiest of a kind, and of these not too many alike, have a `picture`.
 
     `boxes` are rows by label: how many `boxes`, in how many the label is the likeliest (`agreed`), and its mean
     probability (`fit`).
@@ -53,16 +55,16 @@ class DatasetFindings:
     boxes: list[Row] = field(default_factory=list)
 
     def add(self, new: Sequence[Row]) -> None:
-        """Count the new findings, and keep the weightiest of all, not too many alike."""
+        """Put the new findings in their places among the others; what comes later only goes down."""
         self.totals.update(finding["kind"] for finding in new)
         alike: Counter[tuple] = Counter()
-        kept = []
-        for finding in sorted([*self.findings, *new], key=_weight, reverse=True):
+        self.findings = sorted([*self.findings, *new], key=_weight, reverse=True)
+        for finding in self.findings:
             kind, pair = (finding["kind"],), (finding["kind"], finding["label"], finding["called"])
             if alike[pair] < MAX_ALIKE and alike[kind] < MAX_SHOWN:
                 alike.update([pair, kind])
-                kept.append(finding)
-        self.findings = kept
+            else:
+                finding.pop("picture", None)
 
 
 @dataclass
@@ -138,25 +140,49 @@ class _Image:
         means, space, result = self.prediction.mean_probs(numbers), self.space, []
         names = [label.name for label in space.labels]
         for number in np.unique(numbers[numbers > 0]).tolist():
-            mask, probs, leaf = numbers == number, space.meaning_table @ means[number], means[number].argmax()
-            called, certainty = names[probs.argmax()], float(probs.max())
-            if not space.meaning_table[:, leaf].any():
-                called = f"{space.taxonomy.names[space.taxonomy.leaves[leaf]]} (no label of it)"
-                certainty = float(means[number, leaf])
+            mask = numbers == number
             label = int(annotated[mask][0])
+            shown = _competing(space, label)
+            probs, free = shown @ means[number], np.where(shown.any(0), 0.0, means[number])
+            called, sure = names[probs.argmax()], float(probs.max())
+            if free.sum() > probs.sum():
+                called = f"{space.taxonomy.names[space.taxonomy.leaves[free.argmax()]]} (no label of it)"
+                sure = float(free.max())
             name, fit = ("", 0.0) if label < 0 else (names[label], float(probs[label]))
             window = cv2.boundingRect(mask.astype(np.uint8))
             picture = cut_out(self.sample.image, mask, window, PICTURE, PICTURE)
             place = {"kind": kind, "dataset": self.dataset, "image": self.name, "window": window}
-            answer = {"label": name, "called": called, "fit": fit, "sure": certainty}
-            result.append(place | {"pixels": int(mask.sum())} | answer | {"picture": picture})
+            said = {"pixels": int(mask.sum()), "label": name, "called": called, "fit": fit, "sure": sure}
+            result.append(place | said | {"picture": picture})
         return result
+
+
+def _competing(space: LabelSpace, label: int) -> np.ndarray:
+    """(labels, leaves) bool: each leaf as one label, so that a wide label does not beat the narrower ones inside it.
+
+    Where nothing but narrower labels shows the annotated `label` (an index, or -1), it has their leaves.
+    """
+    shown = space.shown_table
+    if label < 0 or shown[label].any():
+        return shown
+    inside = space.meaning_table[label]
+    shown = shown & ~inside
+    shown[label] = inside
+    return shown
+
+
+def _accepted(space: LabelSpace) -> np.ndarray:
+    """(labels, labels + 1) bool: whether an answer, the last is none of them, is what a label says."""
+    accepted = np.eye(len(space.labels), len(space.labels) + 1, dtype=bool)
+    hidden, leaves = ~space.shown_table.any(1), space.meaning_table.astype(np.float32)
+    accepted[hidden, :-1] |= (leaves[hidden] @ leaves.T == leaves.sum(1)) & ~space.ignored  # labels inside it
+    return accepted
 
 
 def _disputed(image: _Image, min_confidence: float, min_pixels: int) -> list[Row]:
     """Regions whose label the network surely does not see."""
     answers, confidence = image.prediction.confident_label_indices(image.space)
-    differs = (image.true >= 0) & (image.true != answers) & (confidence >= min_confidence)
+    differs = (image.true >= 0) & ~_accepted(image.space)[image.true, answers] & (confidence >= min_confidence)
     pairs = image.true.astype(np.int64) * (len(image.space.labels) + 1) + answers + 1
     return image.findings("region", _regions(differs, pairs, min_pixels), image.true)
 

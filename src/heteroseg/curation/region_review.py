@@ -73,16 +73,17 @@ def subclasses(label: Label, fine: LabelSpace) -> list[Label]:
 
 
 def proposals(
-    prediction: Prediction, numbers: np.ndarray, label: Label, choices: Sequence[Label]
+    prediction: Prediction, numbers: np.ndarray, label: Label, choices: Sequence[Label], fine: LabelSpace
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest of `choices` for each region; `numbers` (H, W) int are the regions, 0 the background.
+    """The likeliest of `choices`, labels of `fine`, for each region; `numbers` (H, W) int are the regions, 0 the rest.
 
     Returns (regions + 1,) int64 indices into `choices`, and float64 p(choice | label): the mean probability over the
-    region divided by that of the label.
+    region divided by that of the label. A leaf counts for the narrowest choice.
     """
     means = prediction.mean_probs(numbers)
     whole = means[:, sorted(label.leaves)].sum(1)
-    shares = np.array([means[:, sorted(c.leaves)].sum(1) for c in choices]) / np.maximum(whole, 1e-12)
+    places = [fine.labels.index(choice) for choice in choices]
+    shares = fine.shown_table[places] @ means.T / np.maximum(whole, 1e-12)
     best = shares.argmax(0)
     return best, shares[best, np.arange(len(means))]
 
@@ -114,7 +115,7 @@ def _subclass_entries(space: LabelSpace, fine: LabelSpace, choices: Sequence[Lab
 
 
 def _proposed(
-    model: Model, source: Source, label: Label, choices: Sequence[Label], min_pixels: int
+    model: Model, source: Source, label: Label, choices: Sequence[Label], fine: LabelSpace, min_pixels: int
 ) -> Iterator[tuple[list, tuple[np.ndarray, str]]]:
     """The line of blobs.csv of every region, and its cut-out with what stands under it."""
     lines = count(1)
@@ -122,7 +123,7 @@ def _proposed(
         image, mask = read_masked(item)
         numbers, regions = components(mask, label.id, min_pixels)
         if regions:
-            best, probs = proposals(model.predict(image), numbers, label, choices)
+            best, probs = proposals(model.predict(image), numbers, label, choices, fine)
         for i, place in regions.items():
             line, proposal = next(lines), choices[best[i]].name
             picture = cut_out(image, numbers == i, place[:4], TILE, TILE - 22)
@@ -143,7 +144,7 @@ def find_regions(
     choices = subclasses(label, fine)
     require_empty(out)
     rows: list[list] = []
-    proposed, sheets = _proposed(model, source, label, choices, min_pixels), 0
+    proposed, sheets = _proposed(model, source, label, choices, fine, min_pixels), 0
     while part := list(islice(proposed, ACROSS * DOWN)):
         sheets += 1
         rows += [row for row, _ in part]

@@ -181,6 +181,11 @@ class LabelSpace:
         return result
 
     @cached_property
+    def shown_table(self) -> np.ndarray:
+        """(labels, leaves) bool: the leaves that are shown as each label, so not those of narrower labels inside it."""
+        return np.asarray(self.by_leaf == np.arange(len(self.labels))[:, None])
+
+    @cached_property
     def by_node(self) -> np.ndarray:
         """(nodes,) int64: the label of a decided node: -1 outside, -2 where its leaves have different labels.
 

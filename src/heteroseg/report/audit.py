@@ -4,14 +4,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from heteroseg.curation.audit import PICTURE, Audit
+from heteroseg.curation.audit import MAX_ALIKE, PICTURE, Audit
 from heteroseg.files import write_json
 from heteroseg.report.examples import photo_uri
 from heteroseg.report.page import write_page
 
 
 def write_audit(out: Path, audit: Audit, facts: dict[str, str], **values: Any) -> None:
-    """Write OUT/audit.html, alone and self-contained, and OUT/audit.json with the same findings for programs.
+    """Write OUT/audit.html, alone and self-contained, and OUT/audit.json with all findings for programs.
 
     `values` are what else the page tells: title, sources, min_confidence and min_pixels.
     """
@@ -29,4 +29,4 @@ def write_audit(out: Path, audit: Audit, facts: dict[str, str], **values: Any) -
     }
     write_json(out / "audit.json", data)
     photo = partial(photo_uri, width=PICTURE)
-    write_page(out / "audit.html", "audit.html", audit=audit, facts=facts, photo=photo, **values)
+    write_page(out / "audit.html", "audit.html", audit=audit, facts=facts, photo=photo, alike=MAX_ALIKE, **values)
