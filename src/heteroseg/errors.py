@@ -1,5 +1,6 @@
-"""The one error that a user is meant to read."""
+"""The one error that a user is meant to read, and warnings."""
 
+import sys
 from difflib import get_close_matches
 
 
@@ -9,6 +10,11 @@ class HeterosegError(Exception):
     def __init__(self, *faults: str):
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+def warn(text: str) -> None:
+    """Tell on stderr what looks wrong; `text` is one sentence."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def nearest(name: str, known) -> str:

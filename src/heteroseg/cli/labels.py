@@ -4,10 +4,20 @@ import argparse
 from pathlib import Path
 
 import heteroseg
-from heteroseg.cli.options import Action, add_command, add_group, count, fraction, log, open_experiment, option, pair
+from heteroseg.cli.options import (
+    Action,
+    add_command,
+    add_group,
+    allow_overlap,
+    count,
+    fraction,
+    log,
+    new_file,
+    open_experiment,
+    option,
+    pair,
+)
 from heteroseg.errors import HeterosegError
-
-OVERLAP = "val images may be train images too"
 
 
 def taxonomy_check(args: argparse.Namespace) -> None:
@@ -61,14 +71,14 @@ def taxonomy_suggest(args: argparse.Namespace) -> None:
 
 
 def data_check(args: argparse.Namespace) -> None:
-    _, sources = open_experiment(args.experiment, args.overrides)
+    _, sources = open_experiment(args.experiment, args.overrides, skipped=args.skipped)
     from heteroseg.curation.check import check_data
 
     check_data(sources, print, args.allow_overlap)
 
 
 def data_show(args: argparse.Namespace) -> None:
-    _, sources = open_experiment(args.experiment, args.overrides)
+    _, sources = open_experiment(args.experiment, args.overrides, skipped=args.skipped)
     from heteroseg.curation.check import check_data
     from heteroseg.curation.show import show_data
 
@@ -162,13 +172,15 @@ def add(commands: Action) -> None:
     actions = add_group(commands, "data", "check, show or audit the data of an experiment")
     does = "read every image and label, count them, and tell what looks wrong"
     p = add_command(actions, "check", data_check, does, "experiment", "overrides")
-    p.add_argument("--allow-overlap", action="store_true", help=OVERLAP)
+    allow_overlap(p)
+    option(p, "--skipped", "FILE", "write there what the option skip_faulty left out", new_file)
 
     does = "write what every pixel teaches, as maps with a legend"
     p = add_command(actions, "show", data_show, does, "experiment", "overrides")
     option(p, "--out", "DIR", "folder for maps.json, legend.json and the maps", Path, required=True)
     option(p, "--images", "N", "only N images of each split (default: all)", count)
-    p.add_argument("--allow-overlap", action="store_true", help=OVERLAP)
+    allow_overlap(p)
+    option(p, "--skipped", "FILE", "write there what the option skip_faulty left out", new_file)
 
     does = "write a page about the annotation: counts, conflicts, likely errors with pictures"
     p = add_command(actions, "audit", data_audit, does, "experiment", "--device", "overrides")

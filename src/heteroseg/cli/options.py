@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import heteroseg
+from heteroseg.errors import warn
 
 if TYPE_CHECKING:
     from heteroseg.experiment.sources import Source
@@ -88,14 +89,30 @@ def option(
     p.add_argument(name, metavar=metavar, help=does, type=kind, **more)
 
 
-def open_experiment(
-    path: str, overrides: Sequence[str], splits: Sequence[str] = ("train", "val")
-) -> tuple["heteroseg.Experiment", list["Source"]]:
-    """Read an experiment file with overrides, and list the images of its datasets."""
-    experiment, folder = heteroseg.load_experiment(path, overrides)
-    from heteroseg.experiment.sources import open_sources
+def allow_overlap(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--allow-overlap", action="store_true", help="val images may be train images too: only warn of it")
 
-    return experiment, open_sources(experiment, folder, splits)
+
+def open_experiment(
+    path: str,
+    overrides: Sequence[str],
+    splits: Sequence[str] = ("train", "val"),
+    skipped: Path | None = None,
+) -> tuple["heteroseg.Experiment", list["Source"]]:
+    """Read an experiment file with overrides, list the images of its datasets, and warn of what looks wrong there.
+
+    The file `skipped` gets what the option skip_faulty left out.
+    """
+    experiment, folder = heteroseg.load_experiment(path, overrides)
+    from heteroseg.experiment.sources import open_sources, write_skipped
+
+    sources = open_sources(experiment, folder, splits)
+    for source in sources:
+        for note in source.notes:
+            warn(note)
+    if skipped:
+        write_skipped(sources, skipped)
+    return experiment, sources
 
 
 def log(text: str) -> None:

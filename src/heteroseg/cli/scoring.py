@@ -6,13 +6,16 @@ from pathlib import Path
 import heteroseg
 from heteroseg.cli.options import Action, add_command, count, fraction, log, new_file, open_experiment, option, tell
 from heteroseg.cli.training import write_run_report
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, nearest, warn
 
 
 def evaluate(args: argparse.Namespace) -> None:
     splits = ("train", "val") if args.report else ("val",)
     experiment, sources = open_experiment(args.data, args.overrides, splits)
+    from heteroseg.experiment.sources import overlaps
 
+    for overlap in overlaps(sources):
+        warn(overlap)
     model = heteroseg.load(args.model, args.device)
     result = heteroseg.evaluate(model, sources, args.limit, lambda name: log(f"evaluating {name}"), args.back_off)
     tell("scores.txt", result, args.json)

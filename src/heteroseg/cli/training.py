@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 import heteroseg
-from heteroseg.cli.options import Action, add_command, count, log, option
+from heteroseg.cli.options import Action, add_command, allow_overlap, count, log, option
+from heteroseg.errors import warn
 
 
 def write_run_report(run: Path, out: Path, images: int = 9, data: Path | None = None) -> None:
@@ -17,7 +18,8 @@ def write_run_report(run: Path, out: Path, images: int = 9, data: Path | None = 
 
 def train(args: argparse.Namespace) -> None:
     experiment, folder = heteroseg.load_experiment(args.experiment, args.overrides)
-    result = heteroseg.train(experiment, folder, args.out, args.resume)
+    tell = (lambda _: None) if args.no_warnings else warn
+    result = heteroseg.train(experiment, folder, args.out, args.resume, args.allow_overlap, tell)
     if result is not None:
         from heteroseg.files import fill_template
 
@@ -36,7 +38,7 @@ def compare(args: argparse.Namespace) -> None:
     from heteroseg.report.comparison import write_comparison
 
     ways = args.ways.split(",") if args.ways else [way for way in WAYS if way != "unseen"]
-    table = run(experiment, folder, args.out, ways, range(args.seeds), log, args.jobs)
+    table = run(experiment, folder, args.out, ways, range(args.seeds), log, args.jobs, args.allow_overlap)
     print(markdown(table))
     title, text = f"Ways to train {experiment.name}", yaml_text(experiment)
     write_comparison(args.out / "report.html", title, table, text, facts(folder))
@@ -53,11 +55,14 @@ def add(commands: Action) -> None:
     does = "train one network on all datasets of an experiment"
     p = add_command(commands, "train", train, does, "experiment", "overrides")
     option(p, "--out", "RUN", "folder for the run; MODELs are RUN/best and RUN/last", Path, required=True)
+    allow_overlap(p)
     p.add_argument("--resume", action="store_true", help="go on where the run in RUN was stopped")
+    p.add_argument("--no-warnings", action="store_true", help="do not tell what looks wrong in the data")
 
     does = "train an experiment in several ways and seeds, with one table"
     p = add_command(commands, "compare", compare, does, "experiment", "overrides")
     option(p, "--out", "DIR", "folder for runs and table; a second call goes on", Path, required=True)
+    allow_overlap(p)
     ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen"
     option(p, "--ways", "A,B", f"some of {ways} (default: all but unseen)")
     option(p, "--seeds", "N", "train with seeds 0 to N-1 (default: 1)", count, default=1)

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from heteroseg.comparison.joining import WAYS, Base, Part
 from heteroseg.comparison.table import rarest_third, write_table
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.evaluation.scores import evaluate_source, summarise
 from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import open_sources
@@ -29,12 +29,15 @@ from heteroseg.files import parse_yaml, read_json, read_yaml, require_empty, wri
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
 from heteroseg.provenance import facts
+from heteroseg.supervision.coverage import look_over
 from heteroseg.training.batches import images_per_dataset
 
 
-def open_base(experiment: Experiment, folder: Path) -> Base:
-    """What the ways start from; also finds missing data before anything is trained."""
+def open_base(experiment: Experiment, folder: Path, allow_overlap: bool = False) -> Base:
+    """What the ways start from; also finds missing data before anything is trained, and warns of what looks wrong."""
     sources = open_sources(experiment, folder)
+    for note in look_over(sources, allow_overlap):
+        warn(note)
     spaces = {s.name: s.space for s in sources}
     counts = dict(zip(spaces, images_per_dataset(sources, experiment.train.batch), strict=True))
     root = str((folder / Path(os.path.expandvars(experiment.data_root)).expanduser()).resolve())
@@ -88,6 +91,7 @@ def _train(job: Job, output: Path | None) -> None:
     """
     command = [sys.executable, "-m", "heteroseg", "train", str(job.run.parent / "experiment.yaml")]
     command += ["--out", str(job.run), *(["--resume"] if (job.run / "state.pt").exists() else [])]
+    command += ["--no-warnings"]  # those of the base experiment are told once
     command += [f"train.seed={job.seed}", *(f"datasets.{d}.val=null" for d in job.part.spaces)]
     with output.open("ab") if output else nullcontext() as file:
         code = subprocess.run(command, stdout=file, stderr=file).returncode
@@ -166,12 +170,13 @@ def compare(
     seeds: Sequence[int],
     log: Callable[[str], None],
     processes: int = 1,
+    allow_overlap: bool = False,
 ) -> dict[str, Any]:
     """Train and score all ways with all seeds; every seed of all ways is begun before the next. Returns the table."""
     for way in ways:
         if way not in WAYS:
             raise HeterosegError(f"--ways: there is no way {way!r}{nearest(way, WAYS)}; there are {', '.join(WAYS)}")
-    base = open_base(experiment, folder)
+    base = open_base(experiment, folder, allow_overlap)
     ways_parts = {way: WAYS[way](base) for way in ways}
     parts = {out / way / p.name if len(ps) > 1 else out / way: p for way, ps in ways_parts.items() for p in ps}
     begun, wanted = out / "experiment.json", base.experiment.model_dump(mode="json")

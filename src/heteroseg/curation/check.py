@@ -9,15 +9,14 @@ import numpy as np
 
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.paths import IMAGE_SUFFIXES, walk
-from heteroseg.datasets.sample import Item, no_ids
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.sources import Source, overlaps
+from heteroseg.experiment.sources import Source, overlaps, require_apart
 from heteroseg.labels.space import LabelSpace
+from heteroseg.supervision.coverage import Taught, count_ids, ignored, untaught
 from heteroseg.supervision.targets import encode
 
 MAX_FAULTS = 20  # told of each split
-MUCH = 0.25  # of the pixels of masks: more of them ignored is worth a warning
-NAMED = 5  # labels that a warning names
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,7 @@ def count_split(source: Source, split: str) -> Counts:
         results = list(pool.map(lambda item: _count(item, source.space, split == "val"), items))
     sound = [r for r in results if not isinstance(r, list)]
     pixels = np.array([r[0] for r in sound], np.int64).reshape(-1, len(source.space.labels))
-    marks = (np.concatenate([no_ids(), *(getattr(item, kind) for item in items)]) for kind in ("box_ids", "tags"))
-    boxes, tags = (np.array([int((ids == label.id).sum()) for label in source.space.labels]) for ids in marks)
+    boxes, tags = (count_ids(items, kind, source.space) for kind in ("box_ids", "tags"))
     notes = Counter(note for r in sound for note in r[1])
     masked, silent = sum(r[2] for r in sound), sum(r[3] for r in sound)
     faults = tuple(fault for r in results if isinstance(r, list) for fault in r)
@@ -83,43 +81,14 @@ def _check_split(source: Source, split: str, counts: Counts, log: Callable[[str]
             log(f"  {label.id:6d}  {label.name:<28} {pixels:>12}  {pixels / max(labelled, 1):8.3%}  in {images} images")
     for note, images in counts.notes.items():
         log(f"warning: {name}: {images} images {note}")
-    if counts.silent > MUCH * counts.masked:
-        share = f"{counts.silent / counts.masked:.0%}"
-        log(f"warning: {name}: {share} of the pixels are ignored; nothing teaches what they are")
+    for note in ignored(name, counts.silent, counts.masked):
+        log(f"warning: {note}")
     more = len(counts.faults) - MAX_FAULTS
     faults = [*counts.faults[:MAX_FAULTS], *[f"{name}: {more} more faults like these"] * (more > 0)]
     if not counts.faults and not counts.occurring.any():
         taught = "a labelled pixel, box or tag"
         faults.append(f"{name}: expected {taught}, found none in {counts.total} images; check the label space's ids")
     return faults
-
-
-def _untaught(sources: Sequence[Source], counts: dict[tuple[str, str], Counts]) -> list[str]:
-    """Warnings of labels that occur in no training image, and of leaves that no label that occurs tells apart."""
-    notes, tree = [], sources[0].space.taxonomy
-    taught = np.zeros(len(tree.leaves), bool)
-    for source in sources:
-        if not source.train:
-            continue
-        occurring, table = counts[source.name, "train"].occurring, source.space.training_table
-        rare = [
-            label.name
-            for label, there in zip(source.space.labels, occurring, strict=True)
-            if label.leaves and not there
-        ]
-        notes += _named(f"{source.name} train: no pixel, box or tag has", rare)
-        for row in np.flatnonzero(np.append(occurring, [True] * (len(table) - len(occurring)))):
-            for start, stop in tree.spans:
-                if not table[row, start:stop].all():
-                    taught[start:stop] |= table[row, start:stop]
-    return notes + _named(
-        "nothing teaches", [tree.names[leaf] for leaf, there in zip(tree.leaves, taught, strict=True) if not there]
-    )
-
-
-def _named(told: str, names: Sequence[str]) -> list[str]:
-    more = f" and {len(names) - NAMED} more" * (len(names) > NAMED)
-    return [f"{told} {', '.join(map(repr, names[:NAMED]))}{more}"] if names else []
 
 
 def _unused(source: Source) -> list[str]:
@@ -132,7 +101,8 @@ def _unused(source: Source) -> list[str]:
 
 
 def check_data(sources: Sequence[Source], log: Callable[[str], None], allow_overlap: bool = False) -> None:
-    """Decode every image and annotation, and print how often each label occurs, and warnings.
+    """Decode every image and annotation, and print how often each label occurs, and warnings (but for the notes of the
+    sources, which are known before).
 
     Raises HeterosegError with all faults: files that cannot be read, ids outside the label space, bad boxes, splits
     without any label, and val images that are train images too, unless `allow_overlap`.
@@ -143,18 +113,19 @@ def check_data(sources: Sequence[Source], log: Callable[[str], None], allow_over
             if getattr(source, split):
                 counts[source.name, split] = count_split(source, split)
                 faults += _check_split(source, split, counts[source.name, split], log)
-    for note in [*(note for source in sources for note in source.notes), *_untaught(sources, counts)]:
+    trained = [(source, counts[source.name, "train"]) for source in sources if source.train]
+    for note in untaught([Taught(source, c.occurring, c.silent, c.masked) for source, c in trained]):
         log(f"warning: {note}")
     for source in sources:
         for note in _unused(source):
             log(note)
-    same_files, same_bytes = overlaps(sources), overlaps(sources, content=True)
-    for overlap in [
-        *(same_files if allow_overlap else []),
-        *(fault for fault in same_bytes if fault not in same_files),
-    ]:
+    same = []
+    try:
+        same = require_apart(sources, allow_overlap)
+    except HeterosegError as error:
+        faults += error.faults
+    for overlap in [*same, *overlaps(sources, content=True)]:
         log(f"warning: {overlap}")
-    faults += [] if allow_overlap else same_files
     if faults:
         raise HeterosegError(*faults)
     log("all sound")

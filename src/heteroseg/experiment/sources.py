@@ -1,9 +1,9 @@
 """What an experiment names: its taxonomy, its label spaces, its datasets on disk."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.sample import Item, Listing
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import DatasetConfig, Experiment, dataset_root
+from heteroseg.files import write_text
 from heteroseg.labels.space import LabelSpace, hold_out, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
 
@@ -76,9 +77,11 @@ def open_sources(experiment: Experiment, folder: Path, splits: Sequence[str] = (
                 continue
             setattr(source, part, list(listing))
             source.notes += [f"{name} {part}: {note}" for note in (*listing.notes, *_renamed(listing.names, space))]
-            source.skipped += [f"{name} {part}: {fault}" for fault in listing.faults]
+            source.skipped += [f"{name}: {fault}" for fault in listing.faults]
         if source.skipped:
-            source.notes.append(f"{name}: {len(source.skipped)} faulty annotations are left out (skip_faulty)")
+            source.skipped = list(dict.fromkeys(source.skipped))  # both splits may be in one file
+            told = f"{name}: faulty annotation is left out (skip_faulty), told in {len(source.skipped)} sentences"
+            source.notes.append(f"{told}, such as: {source.skipped[0]}")
         sources.append(source)
     if faults:
         raise HeterosegError(*dict.fromkeys(faults))
@@ -107,19 +110,37 @@ def _renamed(names: Mapping[int, str], space: LabelSpace) -> list[str]:
 
 
 def overlaps(sources: Sequence[Source], content: bool = False) -> list[str]:
-    """Faults where a val image is a train image too: the same file, or with `content` the same bytes."""
-    key_of = _contents([item.image for s in sources for item in (*s.train, *s.val)]) if content else os.path.realpath
+    """A sentence for each dataset of which val images are train images too: the same files, or, with `content`, other
+    files of the same bytes."""
+    key_of = _contents([item.image for s in sources for item in (*s.train, *s.val)]) if content else _file
     trained = {key_of(item.image): (source.name, item.image) for source in sources for item in source.train}
-    faults = []
+    files = {_file(item.image) for source in sources for item in source.train} if content else set()
+    told = []
     for source in sources:
         both = [(item.image, *trained[key]) for item in source.val if (key := key_of(item.image)) in trained]
-        if both:
+        if both := [entry for entry in both if _file(entry[0]) not in files]:
             image, name, other = both[0]
-            faults.append(
+            told.append(
                 f"datasets.{source.name}: expected val images that are not trained on, found {len(both)} others, "
-                f"such as {image}, which is {other} in train of {name}; take them out of one, or say --allow-overlap"
+                f"such as {image}, which is {other} in train of {name}"
             )
-    return faults
+    return told
+
+
+def require_apart(sources: Sequence[Source], allow_overlap: bool) -> list[str]:
+    """HeterosegError where val images are train images too, the same files; with `allow_overlap` these are warnings."""
+    same = overlaps(sources)
+    if same and not allow_overlap:
+        raise HeterosegError(*(f"{overlap}; take them out of one split, or say --allow-overlap" for overlap in same))
+    return same
+
+
+def _file(path: Path) -> object:
+    """What all names of a file have in common."""
+    with suppress(OSError):
+        known = path.stat()
+        return known.st_dev, known.st_ino
+    return path
 
 
 def _contents(paths: Sequence[Path]) -> Callable[[Path], str]:
@@ -132,6 +153,11 @@ def _contents(paths: Sequence[Path]) -> Callable[[Path], str]:
         return hashlib.sha256(path.read_bytes()).hexdigest() if sizes.get(path) in several else str(path)
 
     return key
+
+
+def write_skipped(sources: Sequence[Source], path: Path) -> None:
+    """Write what the option skip_faulty left out, a fault a line."""
+    write_text(path, "".join(f"{line}\n" for source in sources for line in source.skipped))
 
 
 def source_named(sources: Sequence[Source], name: str) -> Source:

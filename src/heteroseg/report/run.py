@@ -11,7 +11,7 @@ import torch
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import in_taxonomy_of
 from heteroseg.experiment.config import Experiment, load_experiment
-from heteroseg.experiment.sources import Source, open_sources
+from heteroseg.experiment.sources import Source, open_sources, overlaps
 from heteroseg.files import read_json, read_text, yaml_text
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts as facts_now
@@ -52,8 +52,11 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
             f"{run / 'evaluation.json'} is of an older version, so confusions and the scores of the tree are not shown"
             f"; `heteroseg evaluate {run} --data EXPERIMENT --report FILE` has all."
         )
+    warnings: list[str] = []  # told on the page alone: the terminal had them when the run began
     try:
-        contents = evaluation_contents(title, model, open_sources(experiment, folder), evaluation, images)
+        sources = open_sources(experiment, folder)
+        contents = evaluation_contents(title, model, sources, evaluation, images)
+        warnings = [*(note for source in sources for note in source.notes), *overlaps(sources)]
     except HeterosegError as error:
         notes.append(f"The data could not be read, so there are no pictures and counts: {error.faults[0]}")
         spaces = {n: model.space(e["label_space"]) for n, e in evaluation["datasets"].items()}
@@ -67,7 +70,7 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
         settings={"experiment.yaml": yaml_text(experiment.model_dump(mode="json"))},
         facts=facts | {"weights": model.digest},
         repeat=_repeat(experiment, facts),
-        notes=notes,
+        notes=[*notes, *warnings],
     )
     write_report(out, contents)
     return notes

@@ -2,6 +2,7 @@
 
 import csv
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, warn
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, TrainConfig
-from heteroseg.experiment.sources import open_sources
+from heteroseg.experiment.sources import open_sources, write_skipped
 from heteroseg.files import require_empty, write_json, write_text, written
 from heteroseg.model.card import mean_miou
 from heteroseg.model.model import Model, save_model
 from heteroseg.networks.network import build_network
 from heteroseg.provenance import facts
+from heteroseg.supervision.coverage import look_over
 from heteroseg.supervision.loss import Sums
 from heteroseg.training.batches import Batch, batches, training_loader
 from heteroseg.training.objective import Objective
@@ -233,12 +235,32 @@ def _between_steps(run: Run, log: Log | None) -> None:
             log.write({"step": run.step} | mious)
 
 
-def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False) -> dict[str, Any] | None:
-    """Train a network and leave RUN in `out`: best/, last/, log.csv, tensorboard/, evaluation/*.json, state.pt.
+def _begin(run: Run, folder: Path, notes: list[str], warn: Callable[[str], None]) -> None:
+    """Write what a run begins with, and tell the warnings."""
+    write_text(run.out / "experiment.json", run.experiment.model_dump_json(indent=2) + "\n")
+    write_json(run.out / "facts.json", facts(folder))
+    if any(source.skipped for source in run.sources):
+        write_skipped(run.sources, run.out / "skipped.txt")
+    for note in notes:
+        warn(note)
 
-    `folder` is where the experiment's relative paths start. `resume` goes on with the run in `out`. Returns the last
-    evaluation (of `last/`), None where no dataset has a val split or in all processes but the first. A faulty file, a
-    setting that cannot work and a loss that is no number raise HeterosegError.
+
+def train(
+    experiment: Experiment,
+    folder: Path,
+    out: Path,
+    resume: bool = False,
+    allow_overlap: bool = False,
+    warn: Callable[[str], None] = warn,
+) -> dict[str, Any] | None:
+    """Train a network and leave RUN in `out`: best/, last/, log.csv, tensorboard/, evaluation/*.json, state.pt, and
+    skipped.txt where the option skip_faulty left annotation out.
+
+    `folder` is where the experiment's relative paths start. `resume` goes on with the run in `out`. `warn` gets what
+    looks wrong in the data, a sentence each, on stderr by default. Returns the last evaluation (of `last/`), None where
+    no dataset has a val split or in all processes but the first. A faulty file, a dataset without labels, val images
+    that are train images too (unless `allow_overlap`), a setting that cannot work and a loss that is no number raise
+    HeterosegError.
 
     Example:
         >>> import tempfile
@@ -262,15 +284,15 @@ def train(experiment: Experiment, folder: Path, out: Path, resume: bool = False)
     _prepare_folder(experiment, out, resume)  # before other processes are started, so that a fault is told once
     fabric = _launch(experiment.train)
     run = Run(experiment, folder, out, fabric)
+    notes = look_over(run.sources, allow_overlap or resume)  # what was begun goes on
     if resume:
         run.restore()
-    if fabric.is_global_zero:
-        write_text(out / "experiment.json", experiment.model_dump_json(indent=2) + "\n")
-        write_json(out / "facts.json", facts(folder))
-    if not resume:
-        run.save()  # a run that is stopped from here on can be resumed
     pin = fabric.device.type == "cuda"
     loader = training_loader(experiment, run.sources, run.step, fabric.global_rank, fabric.world_size, pin)
+    if fabric.is_global_zero:
+        _begin(run, folder, notes, warn)
+    if not resume:
+        run.save()  # a run that is stopped from here on can be resumed
     log = Log(out, run.step) if fabric.is_global_zero else None
     _take_steps(run, loader, log)
     run.save()
