@@ -12,6 +12,7 @@ from heteroseg.datasets.sample import spread_evenly
 from heteroseg.experiment.sources import Source
 from heteroseg.files import require_empty, write_json
 from heteroseg.labels.space import LabelSpace
+from heteroseg.supervision.label_terms import label_gate
 from heteroseg.supervision.targets import MIXED, Mixture, encode
 
 Entry = dict[str, Any]  # of a legend: the label and the nodes that it leaves
@@ -34,10 +35,16 @@ def _nodes_of(leaves: np.ndarray, space: LabelSpace) -> list[str]:
 
 
 def _mixture_entry(mixture: Mixture, space: LabelSpace) -> Entry:
-    """What a pixel teaches of which only alternatives are known."""
+    """What a pixel teaches of which only alternatives are known: shares of boxes, or tags below their gates."""
     labels = sorted({label for _, members in mixture for label in members})
-    leaves = np.asarray(space.training_table[labels].any(0))
-    return {"label": " or ".join(space.labels[i].name for i in labels), "nodes": _nodes_of(leaves, space)}
+    name = " or ".join(space.labels[i].name for i in labels)
+    if all(weight < 1 for weight, _ in mixture):
+        return {"label": name, "nodes": _nodes_of(space.training_table[labels].any(0), space)}
+    leaves = np.ones(len(space.taxonomy.leaves), bool)
+    for _, members in mixture:
+        start, stop = space.taxonomy.spans[label_gate(space, members[0])]
+        leaves[start:stop] &= space.training_table[list(members)].any(0)[start:stop]
+    return {"label": f"(tags) {name}", "nodes": _nodes_of(leaves, space)}
 
 
 def show_data(sources: Sequence[Source], out: Path, images: int | None, log: Callable[[str], None]) -> None:

@@ -54,7 +54,9 @@ def folder(
         path = split_file(root, split, pattern, kind, f"file of {kind}", "check the pattern")
         others = []
         if names is not None or "{split}" not in pattern:
-            others = [path for _, path in matching(root, expand(images, split if "{split}" in pattern else "*"))]
+            masks_there = {path for _, path in matching(root, expand(masks, "*"))} if masks else set()
+            found = matching(root, expand(images, split if "{split}" in pattern else "*"))
+            others = [path for _, path in found if path not in masks_there]
         resolve = ImageFinder(root, listing, others).resolve
         if kind == "tags":
             listing = listing.then(with_tags(listing, path, ("image", "class_id"), resolve))

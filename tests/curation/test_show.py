@@ -1,0 +1,152 @@
+"""`data show` writes what every pixel teaches, in a format that programs rely on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import ExifTags, Image
+
+from heteroseg.cli.main import main
+
+TREE = {
+    "name": "t",
+    "tree": {"root": ["ground", "sky", "object"], "ground": ["marking", "road"], "object": ["car", "sign"]},
+}
+TREE["tree"]["sign"] = ["stop", "yield"]
+MASKS = [
+    {"id": 0, "name": "void", "ignore": True},
+    {"id": 1, "name": "below", "nodes": "ground"},
+    {"id": 2, "name": "rest", "nodes": ["sky", "car"]},
+]
+SIGNS = [{"id": 7, "name": "Stop", "nodes": "stop", "shape": "disc"}, {"id": 300, "name": "Yield", "nodes": "yield"}]
+AROUND = {"around_boxes": {"excludes": "sign", "margin": 0.5}}
+HEIGHT, WIDTH = 30, 40
+
+
+def write(root: Path, labels: list[dict], options: dict[str, str], more: dict | None = None, **files: str) -> Path:
+    """An experiment of the images a and b to train and c to evaluate, and whatever `files` are given."""
+    for split, name in (("train", "a"), ("train", "b"), ("val", "c")):
+        (root / split).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (WIDTH, HEIGHT), (ord(name), 9, 9)).save(root / split / f"{name}.png")
+    (root / "tree.yaml").write_text(yaml.safe_dump(TREE))
+    space = {"name": "s", "taxonomy": "tree.yaml", "labels": labels} | (more or {})
+    (root / "space.yaml").write_text(yaml.safe_dump(space))
+    for name, text in files.items():
+        (root / f"{name}.csv").write_text(text)
+    options = {"images": "{split}/{name}.png"} | options
+    dataset = {"root": ".", "reader": "folder", "label_space": "space.yaml", "options": options}
+    path = root / "experiment.yaml"
+    path.write_text(yaml.safe_dump({"name": "e", "taxonomy": "tree.yaml", "datasets": {"d": dataset}}))
+    return path
+
+
+def shown(path: Path, *options: str) -> tuple[list[dict], dict[str, dict], list[np.ndarray]]:
+    """Entries of maps.json, the legend of the dataset, and the maps as Pillow reads them."""
+    out = path.parent / "shown"
+    assert main(["data", "show", str(path), "--out", str(out), *options]) == 0
+    entries = json.loads((out / "maps.json").read_text())
+    maps = [Image.open(out / entry["map"]) for entry in entries]
+    assert {one.mode for one in maps} == {"I;16"}
+    legend = json.loads((out / "legend.json").read_text())
+    assert list(legend) == ["d"]
+    return entries, legend["d"], [np.array(one).astype(int) for one in maps]
+
+
+def taught(legend: dict[str, dict], numbers: np.ndarray) -> list:
+    """The label and nodes of each number, row by row; None where nothing is known."""
+    return [(legend[str(n)]["label"], legend[str(n)]["nodes"]) if n else None for n in numbers.ravel().tolist()]
+
+
+def test_masks(tmp_path):
+    path = write(tmp_path, MASKS, {"masks": "masks/{name}.png"})
+    ids = np.repeat(np.array([0, 1, 2, 1], np.uint8), WIDTH // 4)[None].repeat(HEIGHT, 0)
+    (tmp_path / "masks").mkdir()
+    for name in "abc":
+        Image.fromarray(ids).save(tmp_path / "masks" / f"{name}.png")
+    entries, legend, maps = shown(path)
+    assert [(e["dataset"], e["split"], e["image"]) for e in entries] == [
+        ("d", split, str(tmp_path / split / f"{name}.png"))
+        for split, name in (("train", "a"), ("train", "b"), ("val", "c"))
+    ]
+    assert {frozenset(e) for e in entries} == {frozenset({"dataset", "split", "image", "map"})}
+    for one in maps:
+        assert one.shape == (HEIGHT, WIDTH)
+        assert taught(legend, one[3, [0, 10, 20, 39]]) == [None, below := ("below", ["ground"]), REST, below]
+        assert (one > 0).tolist() == (ids > 0).tolist()
+
+
+REST = ("rest", ["sky", "car"])
+
+
+def test_boxes_in_their_shapes_and_what_surrounds_them(tmp_path):
+    rows = "image,x1,y1,x2,y2,class_id\na,10,10,20,20,7\na,14,14,18,18,300\nc,30,10,38,18,300\n"
+    path = write(tmp_path, SIGNS, {"boxes": "boxes.csv"}, AROUND, boxes=rows)
+    _, legend, (a, b, c) = shown(path)
+    around = ("(around boxes)", ["ground", "sky", "car"])
+    points = np.array([a[y, x] for x, y in ((15, 11), (16, 16), (10, 10), (6, 10), (4, 10))])
+    assert taught(legend, points) == [("Stop", ["stop"]), ("Yield", ["yield"]), around, around, None]
+    assert not b.any()  # without a box nothing surrounds one
+    assert taught(legend, c[14, [34, 28, 10]]) == [("Yield", ["yield"]), around, None]
+
+
+def test_a_mask_speaks_before_a_box(tmp_path):
+    rows = "image,x1,y1,x2,y2,class_id\na,0,0,20,10,7\n"
+    labels = [*MASKS, SIGNS[0] | {"shape": "rectangle"}]
+    path = write(tmp_path, labels, {"masks": "masks/{name}.png", "boxes": "boxes.csv"}, boxes=rows)
+    (tmp_path / "masks").mkdir()
+    for name in "abc":
+        ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+        ids[:, :10] = 1
+        Image.fromarray(ids).save(tmp_path / "masks" / f"{name}.png")
+    _, legend, (a, *_) = shown(path)
+    assert taught(legend, a[5, [5, 15, 25]]) == [("below", ["ground"]), ("Stop", ["stop"]), None]
+
+
+def test_tags_and_shared_boxes_are_alternatives(tmp_path):
+    rows = "image,x1,y1,x2,y2,class_id\na,0,0,20,10,7\na,10,0,30,10,300\n"
+    tags = "image,class_id\na,7\nb,300\nb,7\nc,7\n"
+    labels = [entry | {"shape": "rectangle"} for entry in SIGNS]
+    path = write(
+        tmp_path, labels, {"boxes": "boxes.csv", "tags": "tags.csv"}, {"overlap": "share"}, boxes=rows, tags=tags
+    )
+    _, legend, (a, b, c) = shown(path)
+    both = ("Stop or Yield", ["sign"])
+    unsure = ("(tags) Stop", ["ground", "sky", "car", "stop"])  # if it is a sign, it is this one
+    assert taught(legend, a[5, [5, 15, 25, 35]]) == [("Stop", ["stop"]), both, ("Yield", ["yield"]), unsure]
+    assert {label for label, _ in taught(legend, b)} == {"(tags) Stop or Yield"}
+    assert {label for label, _ in taught(legend, c)} == {"(tags) Stop"}
+
+
+@pytest.mark.parametrize(("upright", "size"), [("true", (HEIGHT, WIDTH)), ("false", (WIDTH, HEIGHT))])
+def test_maps_lie_as_images_are_trained(tmp_path, upright, size):
+    rows = "image,x1,y1,x2,y2,class_id\na,0,0,9,4,7\nc,0,0,9,4,7\n"
+    path = write(tmp_path, SIGNS, {"boxes": "boxes.csv", "upright": upright}, boxes=rows)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (HEIGHT, WIDTH)).save(tmp_path / "train" / "a.png", exif=exif)
+    _, _, (a, *_) = shown(path)
+    assert a.shape == (size if upright == "true" else (WIDTH, HEIGHT))
+    assert np.argwhere(a).max(0).tolist() == [3, 8]
+
+
+def test_some_images_of_each_split(tmp_path):
+    path = write(
+        tmp_path, SIGNS, {"boxes": "boxes.csv"}, boxes="image,x1,y1,x2,y2,class_id\na,0,0,9,9,7\nc,0,0,9,9,7\n"
+    )
+    entries, _, _ = shown(path, "--images", "1")
+    assert [entry["split"] for entry in entries] == ["train", "val"]
+
+
+def test_faults_are_those_of_data_check(tmp_path, capsys):
+    path = write(tmp_path, MASKS, {"masks": "masks/{name}.png"})
+    (tmp_path / "masks").mkdir()
+    for name, value in (("a", 1), ("b", 9), ("c", 2)):
+        Image.new("L", (WIDTH, HEIGHT), value).save(tmp_path / "masks" / f"{name}.png")
+    assert main(["data", "check", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert main(["data", "show", str(path), "--out", str(tmp_path / "shown")]) == 2
+    assert "b.png: expected ids of label space 's', found 9" in told
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "shown").exists()
