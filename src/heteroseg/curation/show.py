@@ -38,12 +38,13 @@ def _mixture_entry(mixture: Mixture, space: LabelSpace) -> Entry:
     """What a pixel teaches of which only alternatives are known: shares of boxes, or tags below their gates."""
     labels = sorted({label for _, members in mixture for label in members})
     name = " or ".join(space.labels[i].name for i in labels)
+    alternatives = np.asarray(space.training_table[labels].any(0))
     if all(weight < 1 for weight, _ in mixture):
-        return {"label": name, "nodes": _nodes_of(space.training_table[labels].any(0), space)}
-    leaves = np.ones(len(space.taxonomy.leaves), bool)
+        return {"label": name, "nodes": _nodes_of(alternatives, space)}
+    leaves = np.ones(len(alternatives), bool)
     for _, members in mixture:
         start, stop = space.taxonomy.spans[label_gate(space, members[0])]
-        leaves[start:stop] &= space.training_table[list(members)].any(0)[start:stop]
+        leaves[start:stop] &= alternatives[start:stop]
     return {"label": f"(tags) {name}", "nodes": _nodes_of(leaves, space)}
 
 
