@@ -1,6 +1,7 @@
 """Files: YAML read with lines and faults in one sentence, written so that it comes back, and never half a file."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import load_experiment
 from heteroseg.files import parse_yaml, read_yaml, require_empty, write_json, written, yaml_text
+from heteroseg.labels.space import load_label_space
+from heteroseg.labels.taxonomy import load_taxonomy
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"])) | st.sampled_from(
     [
@@ -107,6 +111,63 @@ def test_merge_keys():
 def test_faults_in_one_sentence(text, line, words):
     assert re.match(rf"f\.yaml:{line}: ", fault(text))
     assert words in fault(text)
+
+
+NINE = ", ".join(["{}"] * 9)
+BOMBS = {
+    "lists": "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{NINE.format(*[f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)),
+    "long texts": f"a: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 9000)}]\n",
+    "merges": f"a: &a {{{', '.join(f'k{i}: 1' for i in range(2000))}}}\nb: {{<<: [{', '.join(['*a'] * 2000)}]}}\n",
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_aliases_that_would_take_all_memory_are_refused_soon(kind):
+    start = time.monotonic()
+    assert "aliases stand for more than 100000 parts; write the file out" in fault(BOMBS[kind])
+    assert time.monotonic() - start < 10
+
+
+def test_aliases_of_ordinary_files_are_read():
+    text = "a: &a {x: [1, 2, 3]}\n" + "".join(f"b{i}: *a\n" for i in range(5000))
+    assert len(parse(text).data) == 5001
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"name: {'[' * 60}{']' * 60}", "f.yaml:1: expected at most 50 blocks in one another"),
+        (f"a: 1\nname: 0x{'f' * 5000}", "f.yaml:2: expected a number, found one of too many digits"),
+        (f"a: 1\nname: {'9' * 5000}", "f.yaml:2: expected a plain value"),
+    ],
+)
+def test_depth_and_digits_have_bounds(text, words):
+    assert words in fault(text)
+
+
+SPACE = "taxonomy: {tree}\nlabels:\n- {{id: 0, name: a, nodes: a}}\nname: {name}\n"
+EXPERIMENT = "taxonomy: t\n\n\n\ndatasets: {{d: {{root: r, reader: folder, label_space: s}}}}\nname: {name}\n"
+DATASET = "taxonomy: t\nname: e\ndatasets:\n  {name}: {{root: r, reader: folder, label_space: s}}\n"
+NAMED_FILES = {
+    "taxonomy": (load_taxonomy, "tree: {{root: [a, b]}}\n\n\nname: {name}\n", 4),
+    "label space": (load_label_space, SPACE, 4),
+    "experiment": (load_experiment, EXPERIMENT, 6),
+    "dataset": (load_experiment, DATASET, 4),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED_FILES)
+@pytest.mark.parametrize(
+    "name", ["../x", "..", ".x", "a/b", "/a", "'a\\\\b'", "''", "' a'", "'a\u00a0'", '"a\\nb"', '"a\\0b"', "x" * 201]
+)
+def test_names_are_plain(kind, name, tmp_path):
+    read, text, line = NAMED_FILES[kind]
+    (tmp_path / "f.yaml").write_text(text.format(name=name, tree="t"))
+    with pytest.raises(HeterosegError) as error:
+        read(str(tmp_path / "f.yaml"))
+    (told,) = error.value.faults
+    assert told.startswith(f"{tmp_path / 'f.yaml'}:{line}: ")
+    assert "expected a plain name" in told
 
 
 @pytest.mark.parametrize("text", ["name: \0", "[" * 3000, "a: &a {<<: *a, b: 1}"])

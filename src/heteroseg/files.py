@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from yaml.constructor import ConstructorError
 
 from heteroseg.errors import HeterosegError, nearest
@@ -23,6 +23,34 @@ SPECS = Path(__file__).parent / "specs"
 Model = TypeVar("Model", bound=BaseModel)
 Fault = tuple[tuple[str | int, ...], str]
 """Keys and indices into a file, and what is wrong there."""
+DEEPEST = 50  # blocks in blocks of a YAML file
+ALIASED = 100_000  # parts of a YAML file that its aliases may stand for
+LONGEST = 200  # bytes of a name, since files are named so
+BITS = 4096  # of a number: longer ones cannot be told
+
+
+def _plain(name: str) -> str:
+    """A name that may become part of a file's name."""
+    odd = not name or name != name.strip() or name.startswith(".") or not name.isprintable()
+    if odd or "/" in name or "\\" in name or len(name.encode()) > LONGEST:
+        raise ValueError("expected a plain name, short, without slashes and without a dot in front")
+    return name
+
+
+PlainName = Annotated[str, AfterValidator(_plain)]
+
+
+class Strict(BaseModel):
+    """What a user writes: only known keys, only finite numbers, and no yes or no where a number is due."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("expected a number")
+        return value
 
 
 @dataclass(frozen=True)
@@ -57,7 +85,7 @@ class Document:
         except ValidationError as error:
             faults = []
             for e in error.errors():
-                key = ".".join(str(k) for k in e["loc"]) or "the file"
+                key = ".".join(str(k) for k in e["loc"] if k != "[key]") or "the file"
                 fault = e["msg"].removeprefix("Value error, ")
                 if e["type"] == "extra_forbidden":
                     fault = f"there is no such key{nearest(str(e['loc'][-1]), _known_keys(model, e['loc'][:-1]))}"
@@ -86,15 +114,26 @@ class _LineLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
     def __init__(self, text: str, path: Path):
         super().__init__(text)
         self.path = path
+        self.seen: set[int] = set()
+        self.left = ALIASED
 
     def fault(self, node: yaml.Node, text: str) -> HeterosegError:
         return HeterosegError(f"{self.path}:{_line(node)}: {text}")
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except ValueError as error:  # such as a date with month 13
             raise self.fault(node, f"expected a plain value, {error}") from None
+        if isinstance(value, int) and value.bit_length() > BITS:
+            raise self.fault(node, "expected a number, found one of too many digits")
+        return value
+
+    def take(self, node: yaml.Node, parts: int) -> None:
+        """Count parts that stand for others; too many of them would take all memory."""
+        self.left -= parts
+        if self.left < 0:
+            raise self.fault(node, f"aliases stand for more than {ALIASED} parts; write the file out")
 
     def construct_key(self, node: yaml.Node) -> Any:
         key = self.construct_object(node) if isinstance(node, yaml.ScalarNode) else node
@@ -110,6 +149,7 @@ class _LineLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
                 for block in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
                     if not isinstance(block, yaml.MappingNode):
                         raise self.fault(block, "'<<' merges blocks of keys and values, found something else")
+                    self.take(key_node, len(block.value))
                 continue
             key = self.construct_key(key_node)
             if key in lines:
@@ -131,6 +171,11 @@ class _LineLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
             if node in outer:
                 told = "an alias refers to the block that contains it; write the block out"
                 raise HeterosegError(f"{self.path}:{lines[loc]}: {told}")
+            if len(outer) > DEEPEST:
+                raise self.fault(node, f"expected at most {DEEPEST} blocks in one another, found more")
+            if id(node) in self.seen:
+                self.take(node, 1 + (len(node.value) // LONGEST if isinstance(node, yaml.ScalarNode) else 0))
+            self.seen.add(id(node))
             parts: list[tuple[Any, yaml.Node, yaml.Node]] = []  # key, where it stands, value
             if isinstance(node, yaml.MappingNode):
                 parts = [(self.construct_key(key), key, value) for key, value in node.value]
@@ -173,7 +218,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise HeterosegError(f"{path}: expected a text file in UTF-8, found other bytes") from None
+        raise HeterosegError(f"{path}: expected a text file in UTF-8, found other bytes; save it as UTF-8") from None
 
 
 @contextmanager
@@ -248,8 +293,8 @@ def write_yaml(path: Path | str, data: Any) -> None:
 def read_json(path: Path, missing: Any = None) -> Any:
     """The content of a JSON file that heteroseg wrote, or `missing` where there is none; a damaged one raises."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else missing
-    except ValueError as error:
+        return json.loads(read_text(path)) if path.is_file() else missing
+    except (ValueError, RecursionError) as error:
         raise HeterosegError(f"{path}: expected JSON, found a file that is cut off or damaged ({error})") from None
 
 

@@ -113,6 +113,9 @@ def test_an_empty_block_can_be_filled(tmp_path):
         ("train.steps", ["'train.steps': expected key=value"]),
         ("=5", ["'=5': expected key=value"]),
         ("train.steps=[", ["'train.steps=['", "not valid YAML"]),
+        (f"train.steps={'[' * 3000}", ["'train.steps=[[[", "not valid YAML"]),
+        (f"train.steps=0x{'f' * 5000}", ["'train.steps=0xfff", "not valid YAML"]),
+        ("train={steps: 1, steps: 2}", ["'train={steps: 1, steps: 2}'", "not valid YAML"]),
         ("name=2024-13-45", ["'name=2024-13-45'", "not valid YAML"]),
         ("name.x=1", ["name.x=1: 'name'", "has no keys"]),
         ("train.crop.height=1", ["train.crop.height=1: 'train.crop'", "has no keys"]),
@@ -126,6 +129,67 @@ def test_faults_of_overrides(tmp_path, override, said):
     (fault,) = faults(tmp_path, SOUND, override)
     assert fault.startswith(said[0])
     assert all(s in fault for s in said)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "datasets.city.scale=[0, 1]",
+        "datasets.city.scale=[2, 1]",
+        "datasets.city.scale=[.nan, 1]",
+        "datasets.city.scale=[1, .inf]",
+        "datasets.city.share=.inf",
+        "datasets.city.flip=yes",
+        "model.scale=1.0e-300",
+        "model.width=100000000",
+        "loss.weights={default: -1}",
+        "loss.box_weights={default: .nan}",
+        "loss.class_weights={city/road: .inf}",
+        "optimiser.power=-1.0e+9",
+        "optimiser.lr=.inf",
+        "optimiser.lr=1.0e+30",
+        "optimiser.backbone_lr=.inf",
+        "optimiser.weight_decay=.inf",
+        "optimiser.momentum=1",
+        "optimiser.clip=.inf",
+        "optimiser.halve_at=[-1]",
+        "train.ema=1",
+        "train.seed=-1",
+        "train.seed=100000000000000000000000",
+        "train.steps=100000000000000000000000",
+        "train.steps=yes",
+        "train.crop=[1000000000, 1000000000]",
+        "train.workers=-1",
+        "train.workers=no",
+        "train.devices=0",
+        "train.devices=-3",
+    ],
+)
+def test_every_number_has_bounds(tmp_path, override):
+    assert [fault for fault in faults(tmp_path, SOUND, override) if not fault.startswith(f"{override}: ")] == []
+
+
+def test_two_label_spaces_of_one_name(tmp_path):
+    """A MODEL keeps its label spaces by name, so one of two would be lost."""
+    (tmp_path / "t.yaml").write_text("name: t\ntree: {root: [a, b]}\n")
+    for file, node in (("x.yaml", "a"), ("y.yaml", "b")):
+        (tmp_path / file).write_text(f"name: same\ntaxonomy: t.yaml\nlabels: [{{id: 0, name: l, nodes: {node}}}]\n")
+    text = "name: e\ntaxonomy: t.yaml\ndatasets:\n"
+    text += "".join(f"  {d}: {{root: r, reader: folder, label_space: {d}.yaml}}\n" for d in "xy")
+    with pytest.raises(HeterosegError, match=r"datasets\.y: y\.yaml: expected a name of its own .* called 'same'"):
+        open_spaces(*load_experiment(write(tmp_path, text)))
+    open_spaces(*load_experiment(write(tmp_path, text.replace("y.yaml", "x.yaml"))))  # one file may serve two datasets
+
+
+def test_more_labels_than_a_run_can_number(tmp_path):
+    text = "name: e\ntaxonomy: t.yaml\ndatasets:\n"
+    (tmp_path / "t.yaml").write_text("name: t\ntree: {root: [a, b]}\n")
+    for d in "xy":
+        rows = "".join(f"- {{id: {i}, name: l{i}, ignore: true}}\n" for i in range(17_000))
+        (tmp_path / f"{d}.yaml").write_text(f"name: {d}\ntaxonomy: t.yaml\nlabels:\n{rows}")
+        text += f"  {d}: {{root: r, reader: folder, label_space: {d}.yaml}}\n"
+    with pytest.raises(HeterosegError, match="expected at most 32767 labels together, found 34000"):
+        open_spaces(*load_experiment(write(tmp_path, text)))
 
 
 @pytest.mark.parametrize(

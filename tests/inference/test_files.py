@@ -428,8 +428,10 @@ def test_folders_that_are_no_model(tiny_model_folder, tmp_path):
     with pytest.raises(HeterosegError, match="found another folder"):
         load(tmp_path)
     for name, content, said in (
-        ("config.json", "{", "not the configuration of a MODEL"),
-        ("config.json", '{"name": "x"}', "not the configuration of a MODEL"),
+        ("config.json", "{", "expected JSON, found a file that is cut off"),
+        ("config.json", "[" * 100_000, "expected JSON, found a file that is cut off"),
+        ("config.json", '{"name": "x", "label_spaces": []}', "model: Field required"),
+        ("taxonomy.yaml", "name: x\ntree: {root: [" + "&a [x, x, x], " * 2, "not valid YAML"),
         ("model.safetensors", "short", "not the weights of this network"),
         ("taxonomy.yaml", None, "cannot be read"),
         ("label_spaces/vistas.yaml", None, "cannot be read"),

@@ -289,6 +289,16 @@ FAULTS = {
         "the key 'gate' stands twice .first on line 5",
     ),
     "duplicate key of a label": ("labels:\n  - {id: 0, name: a, id: 1}  # HERE\n", "the key 'id' stands twice"),
+    "no labels": ("labels: []  # HERE\n", "labels: List should have at least 1 item"),
+    "an id that is yes": ("labels:\n  - {id: yes, name: sky, nodes: sky}  # HERE\n", "labels.0.id: expected a number"),
+    "an outside that no file can hold": (
+        f"labels:\n{SKY}outside: -5  # HERE\n",
+        "outside: .*greater than or equal to 0",
+    ),
+    "an endless margin": (
+        f"labels:\n{SKY}around_boxes:\n  excludes: sign\n  margin: .inf  # HERE\n",
+        "around_boxes.margin: Input should be a finite number",
+    ),
     "alias to itself": ("labels: &all  # HERE\n  - *all\n", "an alias refers to the block that contains it"),
 }
 
@@ -297,6 +307,12 @@ def faults_of(path: str) -> tuple[str, ...]:
     with pytest.raises(HeterosegError) as caught:
         load_label_space(path)
     return caught.value.faults
+
+
+def test_more_labels_than_a_run_can_number(tmp_path):
+    labels = "".join(f"  - {{id: {i}, name: l{i}, ignore: true}}\n" for i in range(32_001))
+    (fault,) = faults_of(write(tmp_path, f"{HEAD}labels:\n{labels}"))
+    assert "labels: List should have at most 32000 items" in fault
 
 
 @pytest.mark.parametrize("kind", FAULTS)

@@ -257,6 +257,12 @@ def test_a_tree_of_2000_levels(tmp_path):
     assert show_spec_file(str(tmp_path / "deep.yaml")).count("\n") == 1 + len(tree)
 
 
+def test_more_nodes_than_can_be_numbered():
+    wide = {"root": [f"n{i}" for i in range(32_000)]}
+    with pytest.raises(HeterosegError, match="expected at most 32000 nodes, found 32001"):
+        build_taxonomy(TaxonomyFile(name="wide", tree=wide))
+
+
 def test_a_tree_of_2000_leaves():
     groups = {f"g{i}": [f"leaf {i} {j}" for j in range(40)] for i in range(50)}
     tree = build_taxonomy(TaxonomyFile(name="wide", tree={"root": list(groups), **groups}))

@@ -287,7 +287,7 @@ def test_names():
 def test_a_strangers_file_names_no_file_elsewhere(tiny_model, tmp_path):
     folder = tiny_model.save_pretrained(tmp_path / "m")
     config = json.loads((folder / "config.json").read_text())
-    for change, said in (({"label_spaces": ["../../secret"]}, "expected plain names"),):
+    for change, said in (({"label_spaces": ["../../secret"]}, "label_spaces.0: expected a plain name"),):
         (folder / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(HeterosegError, match=said):
             load(folder)

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,8 @@ def number(kind: Callable[[str], float], low: float, high: float, expected: str)
 
 
 fraction = number(float, 0, 1, "a number from 0 to 1")
-count = number(int, 1, inf, "a whole number from 1")
+count = number(int, 1, 2**31 - 1, "a whole number from 1")
+several = number(int, 1, 1024, "a whole number from 1 to 1024")
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -4,9 +4,22 @@ import argparse
 from pathlib import Path
 
 import heteroseg
-from heteroseg.cli.options import Action, add_command, count, fraction, log, new_file, open_experiment, option, tell
+from heteroseg.cli.options import (
+    Action,
+    add_command,
+    count,
+    fraction,
+    log,
+    new_file,
+    open_experiment,
+    option,
+    several,
+    tell,
+)
 from heteroseg.cli.training import write_run_report
 from heteroseg.errors import HeterosegError, nearest, warn
+
+SIDE = 2**14  # of an image that is timed
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -93,8 +106,8 @@ def bench(args: argparse.Namespace) -> None:
 
 def size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 520x706, found {text!r}")
+    if not (height.isdecimal() and width.isdecimal() and 0 < int(height) <= SIDE and 0 < int(width) <= SIDE):
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 520x706, each to {SIDE}, found {text!r}")
     return int(height), int(width)
 
 
@@ -128,5 +141,5 @@ def add(commands: Action) -> None:
     p.add_argument("--precision", choices=["fp32", "bf16", "int8"], help="default: fp32; for a preset in openvino int8")
     p.add_argument("--decision", choices=["path", "marginal"], help="default: as the model says (preset: path)")
     option(p, "--labels", "SPACE", "label space of the answer (default: leaves)", default="leaves")
-    p.add_argument("--threads", type=count, default=2, metavar="N")
+    p.add_argument("--threads", type=several, default=2, metavar="N")
     p.add_argument("--repeats", type=count, default=50, metavar="N")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import heteroseg
-from heteroseg.cli.options import Action, add_command, allow_overlap, count, log, option
+from heteroseg.cli.options import Action, add_command, allow_overlap, count, log, option, several
 from heteroseg.errors import warn
 
 
@@ -66,7 +66,7 @@ def add(commands: Action) -> None:
     ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen"
     option(p, "--ways", "A,B", f"some of {ways} (default: all but unseen)")
     option(p, "--seeds", "N", "train with seeds 0 to N-1 (default: 1)", count, default=1)
-    option(p, "--jobs", "N", "train N networks at once (default: 1)", count, default=1)
+    option(p, "--jobs", "N", "train N networks at once (default: 1)", several, default=1)
 
     does = "generate three small datasets, train on all, evaluate, predict, report"
     p = add_command(commands, "demo", demo, does, "overrides")

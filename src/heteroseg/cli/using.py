@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import heteroseg
-from heteroseg.cli.options import Action, add_command, count, fraction, log, number, option
+from heteroseg.cli.options import Action, add_command, count, fraction, log, number, option, several
 from heteroseg.errors import HeterosegError
 
 
@@ -122,7 +122,7 @@ def add(commands: Action) -> None:
     p = add_command(commands, "predict-many", predict_many, does, "model", "--labels", "--device")
     option(p, "source", "SOURCE", "folder of images: a path, or s3://, gs://, ... (fsspec)")
     option(p, "--out", "DEST", "folder for label maps and manifest: a path or address", required=True)
-    option(p, "--workers", "N", "processes that hold the model (2)", count, default=2)
+    option(p, "--workers", "N", "processes that hold the model (2)", several, default=2)
     option(p, "--batch", "N", "images that are noted as done together (32)", count, default=32)
     option(p, "--address", "CLUSTER", "Ray cluster that reaches MODEL and SOURCE: auto or ray://HOST:10001 (here)")
 
@@ -150,7 +150,7 @@ def add(commands: Action) -> None:
     option(p, "--allow-host", "NAME", "another name that browsers use for this server", action="append", default=[])
     port = number(int, 0, 65535, "a whole number from 0 to 65535")
     p.add_argument("--port", type=port, default=7860, help="0 takes a free one (default: 7860)")
-    above = number(float, sys.float_info.min, sys.float_info.max, "a number above 0")
+    above = number(float, sys.float_info.min, 1e6, "a number above 0, to 1000000")
     option(p, "--max-megapixels", "N", "largest image (16)", above, default=16.0)
     option(p, "--max-megabytes", "N", "largest upload (64)", above, default=64.0)
     option(p, "--max-seconds", "N", "for a video, and to wait (60)", above, default=60.0)

@@ -15,7 +15,7 @@ from pydantic import Field
 from heteroseg.curation.label_list_forms import FORMS, Rows, is_whole, read_rows
 from heteroseg.curation.spec_text import space_yaml, taxonomy_yaml
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.files import require_absent, write_text
+from heteroseg.files import Document, require_absent, write_text
 from heteroseg.labels.space import LabelEntry, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import ROOT, Color, TaxonomyFile, build_taxonomy
 
@@ -188,7 +188,7 @@ def grouped_tree(paths: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-") or "labels"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "labels"
 
 
 def import_file(
@@ -213,7 +213,8 @@ def import_file(
     nodes = {label.id: "root (label)" if label.name == ROOT else label.name for label in mapped}
     tree = grouped_tree({nodes[label.id]: () if flat else label.groups for label in mapped})
     colors = {nodes[label.id]: label.color for label in mapped if label.color}
-    file = TaxonomyFile(name=f"{name}-tree", tree=tree, colors=colors)
+    named = Document(path, {"name": f"{name}-tree", "tree": tree, "colors": colors}, {(): f"--name {name}"})
+    file = named.parse(TaxonomyFile)
     entries: list[LabelEntry] = [label.model_copy(update={"nodes": nodes.get(label.id)}) for label in labels]
     paths = [out / f"{_slug(name)}-tree.yaml", out / f"{_slug(name)}.yaml"]
     space = LabelSpaceFile(name=name, taxonomy=paths[0].name, labels=entries)

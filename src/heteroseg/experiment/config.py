@@ -6,19 +6,26 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from heteroseg.errors import HeterosegError
-from heteroseg.files import SPECS, Document, read_yaml
+from heteroseg.files import SPECS, Document, PlainName, Strict, parse_yaml, read_yaml
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+def _rising(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("expected the smaller number first")
+    return limits
 
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Side = Annotated[int, Field(gt=0, le=2**14)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Factor = Annotated[float, Field(gt=0, le=1e6)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Zoom = Annotated[float, Field(ge=0.01, le=100)]
 
 
 class DatasetConfig(Strict):
@@ -30,9 +37,11 @@ class DatasetConfig(Strict):
     options: dict[str, Any] = Field({}, description="arguments of the reader")
     train: str | None = Field("train", description="split to train on; null: only evaluate")
     val: str | None = Field("val", description="split to evaluate on; null: only train")
-    share: float = Field(1.0, gt=0, description="part of every batch, relative to the other datasets")
+    share: Factor = Field(1.0, description="part of every batch, relative to the other datasets")
     flip: Fraction = Field(0.5, description="chance of a horizontal flip; 0 where left and right have a meaning")
-    scale: tuple[float, float] = Field((0.5, 2.0), description="range of the random zoom")
+    scale: Annotated[tuple[Zoom, Zoom], AfterValidator(_rising)] = Field(
+        (0.5, 2.0), description="range of the random zoom"
+    )
     focus: Fraction = Field(0.0, description="chance that a crop is placed around a box")
     rare: Fraction = Field(0.0, description="chance that a draw is for a label, all labels being equally likely")
     license: str | None = Field(None, description="of the data, as told in reports and model cards")
@@ -44,11 +53,11 @@ class ModelConfig(Strict):
 
     backbone: str = "lite0"
     pretrained: bool = False
-    backbone_options: dict[str, Any] = {}
-    scale: float = Field(1.0, gt=0, le=1, description="images are shrunk by this first; the strides grow with it")
+    backbone_options: dict[str, Any] = Field({})
+    scale: float = Field(1.0, ge=0.01, le=1, description="images are shrunk by this first; the strides grow with it")
     decoder: Literal["fpn", "reduction"] = "fpn"
-    width: Positive = 128
-    stride: Positive = Field(4, description="output stride of the decoder")
+    width: Side = 128
+    stride: Side = Field(4, description="output stride of the decoder")
     adapters: bool = Field(False, description="the paper's bottleneck per classifier")
     upsample: bool = Field(False, description="the paper's learned 2x upsampling per classifier")
     void: bool = Field(False, description="the paper's void logit in every classifier")
@@ -63,43 +72,43 @@ def presets() -> dict[str, ModelConfig]:
 class LossConfig(Strict):
     """How terms are weighed; see heteroseg.supervision.loss."""
 
-    cell: Positive = Field(4, description="one pixel is looked at in every cell x cell block; 1 is full resolution")
+    cell: Side = Field(4, description="one pixel is looked at in every cell x cell block; 1 is full resolution")
     gate: Literal["hard", "soft", "open"] = "hard"
     normalise: Literal["classifier", "pixel"] = "classifier"
-    weights: dict[str, float] = Field({}, description="weight by classifier, `default` for the rest")
-    box_weights: dict[str, float] = Field({}, description="the same for terms from boxes; else as in weights")
+    weights: dict[str, Weight] = Field({}, description="weight by classifier, `default` for the rest")
+    box_weights: dict[str, Weight] = Field({}, description="the same for terms from boxes; else as in weights")
     balance: Fraction = Field(0.0, description="pixels weigh like (pixels of their label in the batch) ** -balance")
-    class_weights: dict[str, float] = Field({}, description="weight by label, as DATASET/LABEL")
+    class_weights: dict[str, Weight] = Field({}, description="weight by label, as DATASET/LABEL")
 
 
 class OptimiserConfig(Strict):
     name: Literal["sgd", "adamw"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
-    backbone_lr: float = Field(1.0, gt=0, description="factor on lr for the backbone")
-    weight_decay: float = Field(1e-2, ge=0)
-    momentum: Fraction = 0.9
+    lr: Factor = 1e-3
+    backbone_lr: Factor = Field(1.0, description="factor on lr for the backbone")
+    weight_decay: Weight = 1e-2
+    momentum: Decay = 0.9
     schedule: Literal["poly", "piecewise"] = "poly"
-    warmup: int = Field(0, ge=0, description="steps over which lr rises linearly from 0")
-    power: float = 0.9
-    halve_at: list[int] = Field([], description="steps after which a piecewise lr is halved")
-    clip: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 is off")
+    warmup: Count = Field(0, description="steps over which lr rises linearly from 0")
+    power: float = Field(0.9, ge=0, le=100)
+    halve_at: list[Count] = Field([], description="steps after which a piecewise lr is halved")
+    clip: Weight = Field(0.0, description="largest norm of the gradient; 0 is off")
 
 
 class TrainConfig(Strict):
     steps: Positive = 1000
-    batch: Positive = 8
-    crop: tuple[Positive, Positive] = Field((256, 256), description="height, width")
+    batch: Side = 8
+    crop: tuple[Side, Side] = Field((256, 256), description="height, width")
     color: Fraction = Field(0.5, description="chance of each of: brightness, contrast, saturation, hue, blur")
-    seed: int = 0
-    workers: int = Field(1, ge=0)
-    ema: Fraction = Field(0.0, description="decay of the weight average; 0 is off")
+    seed: int = Field(0, ge=0, lt=2**32)
+    workers: int = Field(1, ge=0, le=1024)
+    ema: Decay = Field(0.0, description="decay of the weight average; 0 is off")
     precision: Literal["32", "bf16", "16"] = "32"
-    devices: int | Literal["auto"] = "auto"
+    devices: Positive | Literal["auto"] = "auto"
     nodes: Positive = 1
     accelerator: str = "auto"
     log_every: Positive = 10
     save_every: Positive = 200
-    evaluate_every: int = Field(0, ge=0, description="steps between evaluations; 0: only at the end")
+    evaluate_every: Count = Field(0, description="steps between evaluations; 0: only at the end")
     freeze_norm: bool = Field(False, description="keep the statistics of batch norms as they are")
 
 
@@ -117,11 +126,11 @@ class Experiment(Strict):
         (1000, 0.5)
     """
 
-    name: str
+    name: PlainName
     taxonomy: str
     data_root: str = Field("", description="dataset roots that are not absolute start here")
     hold_out: list[str] = Field([], description="nodes whose labels are ignored, to see how novel things are met")
-    datasets: dict[str, DatasetConfig] = Field(min_length=1)
+    datasets: dict[PlainName, DatasetConfig] = Field(min_length=1)
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
@@ -197,8 +206,8 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Ex
         if not equals or not key:
             raise HeterosegError(f"{override!r}: expected key=value, such as train.steps=100")
         try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
+            value = parse_yaml(text, Path(key)).data if text.strip() else None
+        except HeterosegError:
             raise HeterosegError(f"{override!r}: the part after = is not valid YAML") from None
         keys = tuple(key.split("."))
         _assign(document.data, keys, value, override)

@@ -19,6 +19,7 @@ from heteroseg.labels.space import LabelSpace, hold_out, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
 
 SHOWN = 3  # of what is told with a count
+MOST_TARGETS = 2**15 - 1  # running numbers of labels are int16
 
 
 @dataclass
@@ -54,6 +55,10 @@ def open_spaces(experiment: Experiment, folder: Path) -> tuple[Taxonomy, list[La
             spaces.append(hold_out(space, experiment.hold_out))
         except HeterosegError as error:
             faults.extend(error.faults)
+    count = sum(space.targets for space in spaces)
+    if count > MOST_TARGETS:
+        told = f"expected at most {MOST_TARGETS} labels together, found {count}; train on fewer datasets"
+        faults.append(f"datasets: {told}")
     if faults:
         raise HeterosegError(*faults)
     return tree, spaces

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from heteroseg.errors import nearest
-from heteroseg.files import Document, Fault
-from heteroseg.labels.taxonomy import ROOT, Color, Taxonomy, distinct_colors, find_spec, load_taxonomy
+from heteroseg.files import Document, Fault, PlainName, Strict
+from heteroseg.labels.taxonomy import MOST_NODES, ROOT, Color, Taxonomy, distinct_colors, find_spec, load_taxonomy
 
 Coverage = Literal["positives", "complete", "none"]
 OUTSIDE = -1
@@ -26,10 +26,9 @@ MOST_HINTS = 20  # a hint is a search through all names, so a file for another t
 BoxShape = Literal["rectangle", "disc", "triangle_up", "triangle_down", "diamond", "octagon"]
 
 
-class LabelEntry(BaseModel):
+class LabelEntry(Strict):
     """One label as a user writes it."""
 
-    model_config = ConfigDict(extra="forbid")
     id: int = Field(ge=0, le=2**31 - 1, description="as stored in the dataset's files")
     name: str
     nodes: str | list[str] | None = None
@@ -44,28 +43,28 @@ class LabelEntry(BaseModel):
         return [self.nodes] if isinstance(self.nodes, str) else self.nodes or []
 
 
-class AroundBoxes(BaseModel):
+class AroundBoxes(Strict):
     """What the pixels around a box are not; the part of the box that its shape leaves free counts too."""
 
-    model_config = ConfigDict(extra="forbid")
     excludes: str = Field(description="the node that they do not belong to")
-    margin: float | None = Field(1.0, gt=0, description="how far, in sizes of the box; null: the whole image")
+    margin: float | None = Field(1.0, gt=0, le=1e6, description="how far, in sizes of the box; null: the whole image")
 
 
-class LabelSpaceFile(BaseModel):
+class LabelSpaceFile(Strict):
     """What a label space YAML may hold."""
 
-    model_config = ConfigDict(extra="forbid")
-    name: str
+    name: PlainName
     description: str = ""
     taxonomy: str
-    labels: list[LabelEntry]
-    outside: int | None = Field(None, description="id written where a prediction lies outside this space")
+    labels: list[LabelEntry] = Field(min_length=1, max_length=MOST_NODES)
+    outside: int | None = Field(
+        None, ge=0, le=2**31 - 1, description="id written where a prediction lies outside this space"
+    )
     gate: str | None = Field(None, description="boxes train the classifiers at and under this node")
     around_boxes: AroundBoxes | None = None
     overlap: Literal["smallest", "share"] = Field("smallest", description="which of several boxes a pixel is in counts")
     assume: list[str] = Field([], description="nodes taken for granted once their parent is decided")
-    coverage: dict[str, Coverage] = {}
+    coverage: dict[str, Coverage] = Field({})
 
 
 class Label(LabelEntry):

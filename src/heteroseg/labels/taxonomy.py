@@ -11,23 +11,23 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.files import SPECS, Document, Fault, parse_yaml, read_text, read_yaml
+from heteroseg.files import SPECS, Document, Fault, PlainName, Strict, parse_yaml, read_text, read_yaml
 
 ROOT = "root"
 Color = tuple[int, int, int]
+MOST_NODES = 32_000  # numbers of labels and nodes are int16
 
 
-class TaxonomyFile(BaseModel):
+class TaxonomyFile(Strict):
     """What a taxonomy YAML may hold."""
 
-    model_config = ConfigDict(extra="forbid")
-    name: str
+    name: PlainName
     description: str = ""
     tree: dict[str, list[str]] = Field(description="children of each inner node; `root` is the top")
-    colors: dict[str, Color] = {}
+    colors: dict[str, Color] = Field({})
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,8 @@ def build_taxonomy(file: TaxonomyFile, document: Document | None = None, void: b
     faults = list(_faults_of_tree(file.tree, known, document))
     if not faults and all(len(children) < 2 for children in file.tree.values()):
         faults.append((("tree",), "the tree has no node with two or more children, so there is nothing to decide"))
+    if len(names) > MOST_NODES:
+        faults.append((("tree",), f"expected at most {MOST_NODES} nodes, found {len(names)}; leave out the finest"))
     for name, color in file.colors.items():
         if name not in known:
             faults.append((("colors", name), f"a colour is given for {name!r}, which is no node{nearest(name, names)}"))

@@ -5,7 +5,6 @@ that is handed on has its card, `README.md`, too.
 """
 
 import hashlib
-import json
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -23,8 +22,8 @@ from heteroseg.datasets import read_image
 from heteroseg.decisions.plan import Plan, plan_decode
 from heteroseg.decisions.reference import Rule
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.experiment.config import ModelConfig, Strict
-from heteroseg.files import require_empty, write_text, write_yaml
+from heteroseg.experiment.config import Factor, ModelConfig
+from heteroseg.files import Document, PlainName, Strict, read_json, require_empty, write_text, write_yaml
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.card import model_card
@@ -38,11 +37,11 @@ class ModelFile(Strict):
     """config.json of a MODEL folder."""
 
     format: int = 1
-    name: str
+    name: PlainName
     model: ModelConfig
     decision: Rule = "marginal"
-    label_spaces: list[str]
-    temperatures: dict[str, float] = Field({}, description="by node; the weights are divided by them already")
+    label_spaces: list[PlainName]
+    temperatures: dict[str, Factor] = Field({}, description="by node; the weights are divided by them already")
 
 
 @dataclass
@@ -235,16 +234,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
             f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one, "
             "and a model on a hub is named hf://owner/name"
         )
-    try:
-        file = ModelFile.model_validate(json.loads(config_file.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        raise HeterosegError(f"{config_file}: not the configuration of a MODEL, {reason}") from None
+    file = Document(config_file, read_json(config_file)).parse(ModelFile)
     if file.format != 1:
         raise HeterosegError(f"{config_file}: expected format 1, found {file.format}; install a newer heteroseg")
-    for name in file.label_spaces:
-        if Path(name).name != name:
-            raise HeterosegError(f"{config_file}: label_spaces: expected plain names, found {name!r}")
     taxonomy = load_taxonomy("taxonomy.yaml", folder, void=file.model.void)
     spaces = {n: load_label_space(f"{n}.yaml", taxonomy, folder / "label_spaces") for n in file.label_spaces}
     require_portable(file.model, str(config_file))
@@ -260,10 +252,10 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
 
 
 def _exported(network: ExportedNetwork) -> Model:
-    data = network.metadata
-    file = ModelFile.model_validate(data["file"])
-    taxonomy = build_taxonomy(TaxonomyFile.model_validate(data["taxonomy"]), void=file.model.void)
-    files = {name: LabelSpaceFile.model_validate(entry) for name, entry in data["label_spaces"].items()}
+    data, path = network.metadata, network.path
+    file = Document(path, data["file"]).parse(ModelFile)
+    taxonomy = build_taxonomy(Document(path, data["taxonomy"]).parse(TaxonomyFile), void=file.model.void)
+    files = {name: Document(path, entry).parse(LabelSpaceFile) for name, entry in data["label_spaces"].items()}
     spaces = {name: build_label_space(file, taxonomy) for name, file in files.items()}
     return Model(file.name, network, taxonomy, spaces, file.model, file.decision, temperatures=file.temperatures)
 
