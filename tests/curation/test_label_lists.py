@@ -187,9 +187,9 @@ def test_ids_are_asked_for_where_only_another_column_has_numbers(tmp_path, capsy
         ("label_colors.txt", "1 2 3 a\n4 5 6 b\n", None),
     ],
 )
-def test_what_a_list_leaves_open_is_a_warning(tmp_path, file, text, said):
-    told = []
-    read_label_list(write(tmp_path / file, text), "train" if "train" in str(text) else None, warn=told.append)
+def test_what_a_list_leaves_open_is_a_warning(tmp_path, capsys, file, text, said):
+    read_label_list(write(tmp_path / file, text), "train" if "train" in str(text) else None)
+    told = capsys.readouterr().err.splitlines()
     assert [said in line and line.startswith("warning: ") for line in told] == [True] * (said is not None)
 
 

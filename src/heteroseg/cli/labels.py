@@ -43,7 +43,7 @@ def taxonomy_import(args: argparse.Namespace) -> None:
     from heteroseg.curation.label_lists import import_file
     from heteroseg.labels.describe import check_spec_file
 
-    for path in import_file(args.file, args.out, args.name, args.id, args.table, args.flat, log):
+    for path in import_file(args.file, args.out, args.name, args.id, args.table, args.flat):
         print(check_spec_file(str(path)))
 
 
@@ -52,7 +52,7 @@ def taxonomy_suggest(args: argparse.Namespace) -> None:
     from heteroseg.curation.spec_text import is_shipped
     from heteroseg.curation.suggest import collect, suggest
 
-    labels, source, evidence = read_label_list(args.labels, args.id, args.table, log), args.labels.name, None
+    labels, source, evidence = read_label_list(args.labels, args.id, args.table), args.labels.name, None
     if args.model:
         if args.taxonomy or not (args.reader and args.root):
             raise HeterosegError("--model goes with --reader and --root, and has a taxonomy of its own; see --help")

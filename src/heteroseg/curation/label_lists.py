@@ -6,7 +6,7 @@ YOLO's data.yaml, CamVid's label_colors.txt, `7 sky` a line, a name a line, or a
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from heteroseg.curation.label_list_forms import FORMS, Rows, is_whole, read_rows
 from heteroseg.curation.spec_text import space_yaml, taxonomy_yaml
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.files import Document, require_absent, write_text
 from heteroseg.labels.space import LabelEntry, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import ROOT, Color, TaxonomyFile, build_taxonomy
@@ -34,19 +34,13 @@ class Listed(LabelEntry):
     groups: tuple[str, ...] = Field((), exclude=True)
 
 
-def _ignore(text: str) -> None:
-    """Warn nobody."""
-
-
-def read_label_list(
-    path: Path | str, id_field: str | None = None, table: str | None = None, warn: Callable[[str], None] = _ignore
-) -> list[Listed]:
+def read_label_list(path: Path | str, id_field: str | None = None, table: str | None = None) -> list[Listed]:
     """The labels of a list, sorted by id; a list that cannot be understood raises HeterosegError.
 
     `id_field` is the field with the ids of the dataset's files (such as trainId); without it they are `id`, and the
     places in a list that has no numbers. `table` names one list of a JSON file that holds several. Labels with a
-    negative id are in no file and are left out. Labels that share an id (as IDD's level1Id) become one. `warn` is told
-    what a list leaves open.
+    negative id are in no file and are left out. Labels that share an id (as IDD's level1Id) become one. What a
+    list leaves open is a warning.
     """
     path = Path(path)
     rows, placed = read_rows(path, table)
@@ -55,12 +49,12 @@ def read_label_list(
     field = _id_field(path, rows, id_field)
     if field is None and not placed:
         cvat = any("id in cvat" in row for row in rows)
-        warn(f"warning: {path}: {'the ids are numbers of CVAT, not of files' if cvat else 'no ids'}, {PLACES}")
+        warn(f"{path}: {'the ids are numbers of CVAT, not of files' if cvat else 'no ids'}, {PLACES}")
     labels = []
     for i, row in enumerate(rows):
         label = _label(f"{path}: label {i + 1}", row, i if field is None else row.get(field), field or "id")
         if label.id == 255 and label.ignore and field not in IDS and label.name.lower() not in VOID:
-            warn(f"warning: {path}: {label.name!r} has 255 as {field}, which is what is not trained: it is ignored")
+            warn(f"{path}: {label.name!r} has 255 as {field}, which is what is not trained: it is ignored")
         labels.append(label)
     return _join(path, labels)
 
@@ -198,14 +192,13 @@ def import_file(
     id_field: str | None = None,
     table: str | None = None,
     flat: bool = False,
-    warn: Callable[[str], None] = _ignore,
 ) -> list[Path]:
     """Turn a list of labels into OUT/NAME-tree.yaml, a taxonomy by groups, and OUT/NAME.yaml, a label space.
 
-    `id_field`, `table` and `warn` are as for `read_label_list`; `flat` makes one classifier of all labels. Returns
+    `id_field` and `table` are as for `read_label_list`; `flat` makes one classifier of all labels. Returns
     both paths. No file is replaced; faults raise HeterosegError before anything is written.
     """
-    labels = read_label_list(path, id_field, table, warn)
+    labels = read_label_list(path, id_field, table)
     mapped = [label for label in labels if not label.ignore]
     if len(mapped) < 2:
         raise HeterosegError(f"{path}: expected two or more labels that mean something, found {len(mapped)}")
