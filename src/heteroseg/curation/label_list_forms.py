@@ -4,13 +4,12 @@ Keys are in small letters; `id` and `name` stand there only where the list names
 """
 
 import ast
-import csv
-import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+from heteroseg.datasets.records import csv_lines
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import parse_yaml, read_text
 
@@ -64,11 +63,7 @@ def is_whole(value: Any) -> bool:
 def _csv_rows(path: Path, text: str) -> Rows:
     """Lines under a header; commas, semicolons or tabs are between the fields, whichever the header has most of."""
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.reader(io.StringIO(text, ""), delimiter=delimiter, strict=True)
-    try:
-        lines = [line for line in reader if any(map(str.strip, line))]
-    except csv.Error as error:
-        raise HeterosegError(f"{path}: not a valid CSV file, {error}; export it again") from None
+    lines = [line for _, line in csv_lines(path, delimiter) if any(map(str.strip, line))]
     header = [name.strip() for name in lines[0]] if lines else []
     if len(set(filter(None, header))) < len(list(filter(None, header))):
         raise HeterosegError(f"{path}:1: expected each column once, found {', '.join(header)}; rename or remove one")

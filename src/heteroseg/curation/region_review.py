@@ -24,7 +24,7 @@ from heteroseg.curation.new_dataset import (
     write_item,
 )
 from heteroseg.datasets.encoding import write_image
-from heteroseg.datasets.records import csv_records
+from heteroseg.datasets.records import csv_records, integer
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source, source_named
@@ -173,7 +173,7 @@ def _read_confirmed(path: Path, names: Sequence[str]) -> dict[tuple[str, Place],
         if subclass not in names:
             expected = f"{where}: confirmed must be yes, no, nothing or a subclass"
             faults.append(f"{expected}, found {subclass!r}{nearest(subclass, names)}")
-        elif not all(cell.strip().isdecimal() for cell in place):
+        elif None in map(integer, place):
             faults.append(f"{where}: {', '.join(PLACE)} must be whole numbers, as find wrote them")
         else:
             confirmed[image, tuple(map(int, place))] = (subclass, where)

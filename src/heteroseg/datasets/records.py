@@ -30,38 +30,52 @@ def integer(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < 2**31 else None
 
 
+def csv_lines(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]]]:
+    """(`file:line`, fields) of each line that is not blank, read as it is asked for: a file may have millions of lines.
+
+    A file that is no CSV in UTF-8, such as one with a quote that does not end, raises HeterosegError.
+    """
+    try:
+        csv.field_size_limit(LONGEST)
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+            for fields in reader:
+                if fields:
+                    yield f"{path}:{reader.line_num}", fields
+    except OSError as error:
+        raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise HeterosegError(f"{path}: expected a CSV file in UTF-8, found other bytes; save it as UTF-8") from None
+    except csv.Error as error:
+        raise HeterosegError(f"{path}: expected a CSV file, found {error}; export it again") from None
+
+
 def csv_records(
     path: Path, columns: tuple[str, ...], delimiter: str = ",", optional: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, list[str | None]]]:
     """(`file:line`, values of `columns` and of `optional`) of each line; None where a line or the file has no more.
 
-    The file has a header; other columns are left alone. It is read as it is asked for, since it may have millions of
-    lines. A column that is missing and a file that is no CSV in UTF-8 raise HeterosegError.
+    The file has a header; other columns are left alone. A column that is missing or stands twice, and a line of more
+    columns than the first raise HeterosegError.
     """
-    try:
-        csv.field_size_limit(LONGEST)
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-            header = next(reader, [])
-            if missing := [c for c in columns if c not in header]:
-                other = next((name for comma, name in COMMAS.items() if len(header) == 1 and comma in header[0]), None)
-                raise HeterosegError(
-                    f"{path}:1: expected the columns {f'{delimiter} '.join(columns)}, found no {missing[0]}; "
-                    + (f"they stand apart by {other}, put {delimiter!r} there" if other else "write them there")
-                )
-            places = [header.index(c) if c in header else len(header) for c in (*columns, *optional)]
-            for record in reader:
-                if any(record[len(header) :]):
-                    raise HeterosegError(
-                        f"{path}:{reader.line_num}: expected {len(header)} columns as in the first line, "
-                        f"found {len(record)}; put a value with {delimiter!r} in quotes"
-                    )
-                if record:
-                    yield f"{path}:{reader.line_num}", [record[i] if i < len(record) else None for i in places]
-    except OSError as error:
-        raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise HeterosegError(f"{path}: expected a CSV file in UTF-8, found other bytes") from None
+    lines = csv_lines(path, delimiter)
+    _, header = next(lines, ("", []))
+    if missing := [c for c in columns if c not in header]:
+        other = next((name for comma, name in COMMAS.items() if len(header) == 1 and comma in header[0]), None)
+        raise HeterosegError(
+            f"{path}:1: expected the columns {f'{delimiter} '.join(columns)}, found no {missing[0]}; "
+            + (f"they stand apart by {other}, put {delimiter!r} there" if other else "write them there")
+        )
+    if twice := [c for c in (*columns, *optional) if header.count(c) > 1]:
+        raise HeterosegError(f"{path}:1: expected each column once, found {twice[0]} twice; rename or remove one")
+    places = [header.index(c) if c in header else len(header) for c in (*columns, *optional)]
+    for where, fields in lines:
+        if any(fields[len(header) :]):
+            raise HeterosegError(
+                f"{where}: expected {len(header)} columns as in the first line, found {len(fields)}; "
+                f"put a value with {delimiter!r} in quotes"
+            )
+        yield where, [fields[i] if i < len(fields) else None for i in places]
 
 
 def read_json(path: Path) -> Any:
@@ -70,6 +84,8 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise HeterosegError(f"{path}:{error.lineno}: not valid JSON, {error.msg}; export it again") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, or brackets in brackets
+        raise HeterosegError(f"{path}: not valid JSON, a number or a nesting is too long; export it again") from None
 
 
 def lists_of(path: Path, data: Any, *keys: str) -> list[list[dict]]:

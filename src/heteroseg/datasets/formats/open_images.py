@@ -5,18 +5,16 @@ other one has a code and a name a line. A table of image-level labels (ImageID, 
 beside them. Only images that are there are read, so a part of the dataset is a dataset.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 from heteroseg.datasets.boxes import Row, attach
 from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.paths import items_of, require_file, split_file
-from heteroseg.datasets.records import csv_records, number
+from heteroseg.datasets.records import csv_lines, csv_records, number
 from heteroseg.datasets.sample import Listing
 from heteroseg.datasets.tags import with_tags
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_text
 
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
 
@@ -59,8 +57,8 @@ def open_images(
 
 def _described(path: Path) -> dict[str, str]:
     """Class names by code, in the order of the file; it may have a header (LabelName, DisplayName)."""
-    text = read_text(require_file(path, "list of class names", "download it, or set `names` to its name"))
-    rows = [row for row in csv.reader(text.splitlines()) if row]
+    require_file(path, "list of class names", "download it, or set `names` to its name")
+    rows = [row for _, row in csv_lines(path)]
     if bad := [row for row in rows if len(row) != 2]:
         raise HeterosegError(f"{path}: expected a code and a name in each line, found {','.join(bad[0])!r}; restore it")
     return dict(row for row in rows if row[0] != "LabelName")
