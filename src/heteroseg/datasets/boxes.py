@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from heteroseg.datasets.paths import Faults
 from heteroseg.datasets.records import csv_records, integer, number
-from heteroseg.datasets.sample import UNKNOWN, Item, Listing, RunLength, Shape
+from heteroseg.datasets.sample import CROWD, UNKNOWN, Item, Listing, RunLength, Shape
 
 SLACK = 1.0  # pixels by which a box may stand over the edge of its image (rounding); it is clipped when read
 PART = 1e-3  # the same where coordinates are parts of the image
@@ -188,7 +188,7 @@ def _with(item: Item, rows: list[Row], paints: bool, by_area: bool) -> Item:
 def _shape(row: Row) -> Shape:
     """What is painted for a row: a box is unknown ground, whatever else it holds."""
     if row.outline is not None:
-        return Shape(UNKNOWN if row.crowd or row.label is None else row.label, *row.outline)
+        return Shape(CROWD if row.crowd or row.label is None else row.label, *row.outline)
     x1, y1, x2, y2 = row.corners
     return Shape(UNKNOWN, (np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]),))
 

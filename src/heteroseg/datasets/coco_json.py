@@ -42,12 +42,21 @@ def with_coco(items: list[Item], path: Path, resolve: Callable[[str], str | None
     kept = [item for item in items if item.name in sizes or item.mask is not None]
     kept = [replace(item, size=sizes.get(item.name) or item.size, box_file=path) for item in kept]
     kept = [replace(item, mask=path) for item in kept] if outlines else kept
-    (categories,) = lists_of(path, {"categories": [], **data}, "categories")
-    names = {integer(c.get("id")): str(c.get("name")) for c in categories}
     listing = attach(kept, rows, resolve, paints=outlines, by_area=True)
-    listing.names = {i: name for i, name in names.items() if i is not None}
+    listing.names = category_names(path, data)
     listing.notes += unlisted([item.name for item in items], {item.name for item in kept}, path)
     return listing
+
+
+def category_names(path: Path, data: dict) -> dict[int, str]:
+    """What a COCO json calls its ids; {} where it has no `categories`."""
+    (categories,) = lists_of(path, {"categories": [], **data}, "categories")
+    return {i: str(c.get("name")) for c in categories if (i := integer(c.get("id"))) is not None}
+
+
+def is_crowd(note: dict) -> bool:
+    """Whether a COCO annotation or segment marks many things at once, of which none is outlined."""
+    return note.get("iscrowd") in (1, True)
 
 
 def _size(image: dict) -> tuple[float, float] | None:
@@ -59,7 +68,7 @@ def _row(where: str, note: dict, images: dict[str, dict], outlines: bool) -> Row
     box, segmentation, category = (note.get(key) for key in ("bbox", "segmentation", "category_id"))
     image = images.get(str(note.get("image_id")), {})
     name = str(image.get("file_name", ""))
-    row = Row(where, name, NO_BOX, integer(category), size=_size(image), crowd=note.get("iscrowd") in (1, True))
+    row = Row(where, name, NO_BOX, integer(category), size=_size(image), crowd=is_crowd(note))
     if not image:
         return row._replace(fault=f"expected an entry of `images`, found image_id {note.get('image_id')!r}")
     if outlines and segmentation not in (None, [], {}, ""):

@@ -9,6 +9,7 @@ import numpy as np
 
 T = TypeVar("T")
 UNKNOWN = -1  # the id of pixels and boxes of which nothing is known
+CROWD = -2  # the same for pixels of a crowd: things may be in it that were not marked, so silence means nothing there
 
 
 def no_ids() -> np.ndarray:
@@ -54,7 +55,7 @@ class Item:
     `size`: width and height of the image that the annotation was made for, where it tells. `parts`: the coordinates of
     `boxes` and `shapes` are parts of the image, not pixels. `box_file` is the file that the boxes and tags come from.
     `upright`: turn the image as its EXIF orientation says, unless what the annotation was made for is the stored one.
-    An id of -1 is unknown ground: a crowd.
+    A box of the id -1 and a shape of the id -2 are unknown ground: a crowd.
     """
 
     name: str
@@ -102,9 +103,9 @@ class Listing(list[Item]):
 class Sample:
     """A decoded item: `image` (H, W, 3) uint8 RGB, `mask` (H, W) int32 native ids or None, boxes and tags as in Item.
 
-    In `mask` -1 is unknown; shapes are drawn into it. `file` holds its ids and `box_file` those of the boxes; they are
-    told where an id is wrong. `window` is x1, y1, x2, y2 of what the sample shows of a photograph; None is all of it.
-    `notes` say how the image was read, where that is not plain.
+    In `mask` -1 is unknown, and -2 a crowd; shapes are drawn into it. `file` holds its ids and `box_file` those of the
+    boxes; they are told where an id is wrong. `window` is x1, y1, x2, y2 of what the sample shows of a photograph; None
+    is all of it. `notes` say how the image was read, where that is not plain.
     """
 
     name: str

@@ -38,7 +38,7 @@ def truth(sample: Sample, space: LabelSpace) -> np.ndarray:
     """(H, W) int16 true label indices, -1 unknown: from the mask, and where that is silent from the boxes' shapes."""
     target = encode(sample, space, 0)
     boxes = np.where((target.boxes >= 0) & (target.boxes < len(space.labels)), target.boxes, -1)
-    return boxes if sample.mask is None else np.where(sample.mask == UNKNOWN, boxes, target.mask)
+    return boxes if sample.mask is None else np.where(sample.mask <= UNKNOWN, boxes, target.mask)
 
 
 def predict_labelled(

@@ -124,22 +124,22 @@ class LabelSpace:
 
     @cached_property
     def _index_tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """-1 and the ids in rising order, what `indices_of` answers for each, and its answers for -2 ... 2**16."""
+        """-2, -1 and the ids in rising order, what `indices_of` answers for each, and its answers for -3 ... 2**16."""
         order = np.argsort(self.ids)
-        ids = np.append(-1, self.ids[order])
-        indices = np.append(-1, np.where(self.ignored, -1, np.arange(len(order)))[order]).astype(np.int16)
-        table = np.full(min(ids[-1], 2**16) + 4, -2, np.int16)
-        table[ids[ids <= 2**16] + 2] = indices[ids <= 2**16]
+        ids = np.append([-2, -1], self.ids[order])
+        indices = np.append([-1, -1], np.where(self.ignored, -1, np.arange(len(order)))[order]).astype(np.int16)
+        table = np.full(min(ids[-1], 2**16) + 5, -2, np.int16)
+        table[ids[ids <= 2**16] + 3] = indices[ids <= 2**16]
         return ids, indices, table
 
     def indices_of(self, ids: np.ndarray) -> np.ndarray:
         """Ids of any shape as they stand in files to int16 indices in `labels`.
 
-        Ignored labels and -1 become -1; an id that the space does not list becomes -2.
+        Ignored labels, -1 and -2 become -1; an id that the space does not list becomes -2.
         """
         known, indices, table = self._index_tables
         if known[-1] <= 2**16:
-            return table.take(ids.astype(np.int64) + 2, mode="clip")
+            return table.take(ids.astype(np.int64) + 3, mode="clip")
         nearest_known = np.searchsorted(known, ids).clip(max=len(known) - 1)
         return np.where(known[nearest_known] == ids, indices[nearest_known], np.int16(-2))
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from heteroseg.datasets.class_names import parse_id
-from heteroseg.datasets.paths import SHOWN, expand, items_of, listed_names, raise_faults, split_file, stem_of
+from heteroseg.datasets.coco_json import category_names, is_crowd
+from heteroseg.datasets.paths import Faults, expand, items_of, listed_names, split_file, stem_of, unlisted
 from heteroseg.datasets.records import by_id, integer, lists_of, read_json
-from heteroseg.datasets.sample import Item
+from heteroseg.datasets.sample import CROWD, Listing
 
 
 def coco_panoptic(
@@ -23,8 +24,9 @@ def coco_panoptic(
     masks: str | None = None,
     names: str | None = None,
     background: str | None = None,
-) -> list[Item]:
-    """Items by name; masks hold category ids, and `background` (default: unknown) where there is no segment.
+) -> Listing:
+    """Items by name; masks hold category ids, and `background` (default: unknown) where there is no segment. Crowds are
+    unknown, and images without segments are left out, and counted.
 
     `segments` is the json; the PNGs lie in `masks`, by default in a folder of the json's name. `names` is a text file
     with one of the images a line, where a split is a list. What is missing and a segment without a category raise
@@ -32,33 +34,38 @@ def coco_panoptic(
     """
     path = split_file(root, split, segments, "segments", "list of segments", "download it, or set `segments`")
     folder = path.with_suffix("") if masks is None else root / expand(masks, split)
-    listed, notes = lists_of(path, read_json(path), "images", "annotations")
+    data = read_json(path)
+    listed, notes = lists_of(path, data, "images", "annotations")
     entries = by_id(path, "images", listed)
     wanted = None if names is None else set(listed_names(root / expand(names, split)))
     known = {i.name: i for i in items_of(root, split, images, background=parse_id(background, "background"))}
-    items, faults = [], []
+    items, noted, faults = {}, set(), Faults()
     for i, note in enumerate(notes):
         entry = entries.get(str(note.get("image_id")), {})
         name = stem_of(str(entry.get("file_name", f"(image_id {note.get('image_id')!r})")))
         if wanted is not None and name not in wanted:
             continue
         mask, where = folder / str(note.get("file_name")), f"{path}: annotations[{i}]"
+        noted.add(name)
         table = _table(note.get("segments_info"))
         if name not in known:
-            faults.append(f"{where}: expected an image {name!r}, found none under {root}; complete the download")
+            faults.add(where, "", f"expected the image of each annotation under {root}", f"none for {name!r}")
         elif not mask.is_file():
-            faults.append(f"{mask}: expected the segments of {name!r}, found no such file; complete the download")
+            faults.add(str(mask), "", "expected the segments of each image", f"no such file for {name!r}")
         elif table is None:
-            faults.append(f"{where}: expected segments_info with id and category_id, found others; restore the file")
+            faults.add(where, name, "expected segments_info with id and category_id", "others")
         else:
-            items.append(replace(known[name], mask=mask, segments=table))
-    raise_faults(faults, SHOWN)
-    return sorted(items, key=lambda item: item.name)
+            items[name] = replace(known[name], mask=mask, segments=table)
+    told = faults.told("complete the download, or set the option skip_faulty")
+    listing = Listing((items[name] for name in sorted(items)), category_names(path, data), told)
+    there = [name for name in known if wanted is None or name in wanted]
+    listing.notes += unlisted(there, noted, path)
+    return listing
 
 
 def _table(entries: object) -> dict[int, int] | None:
-    """Segment number -> category id; None where an entry has none."""
+    """Segment number -> category id, -2 for a crowd; None where an entry has none."""
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         return None
-    pairs = [(integer(e.get("id")), integer(e.get("category_id"))) for e in entries]
+    pairs = [(integer(e.get("id")), CROWD if is_crowd(e) else integer(e.get("category_id"))) for e in entries]
     return {s: c for s, c in pairs if s is not None and c is not None} if all(None not in p for p in pairs) else None
