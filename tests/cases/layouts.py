@@ -83,10 +83,18 @@ def masks(
     then(out)
 
 
-def listed(out: Path, lines: Mapping[str, Iterable[str]] | None = None, end: str = "\n", code: str = "utf-8") -> None:
+def listed(
+    out: Path,
+    *,
+    lines: Mapping[str, Iterable[str]] | None = None,
+    end: str = "\n",
+    code: str = "utf-8",
+    image: str = "images/im{i}.jpg",
+    mask: str = "masks/im{i}.png",
+) -> None:
     """Masks in one folder; lists of images are the splits."""
     patterns = {"images": "images/{name}.jpg", "masks": "masks/{name}.png", "names": "{split}.txt"}
-    masks(out, image="images/im{i}.jpg", mask="masks/im{i}.png", **patterns)
+    masks(out, image=image, mask=mask, **patterns)
     for split, names in (lines or {s: [f"im{i}" for i in numbers] for s, numbers in SPLITS.items()}).items():
         write(out / f"data/{split}.txt", "".join(name + end for name in names), code)
 
@@ -183,6 +191,7 @@ def cvat(
     label_space: str | None = None,
     change: Callable[[str], str] = same,
     code: str = "utf-8",
+    then: Callable[[Path], Any] = nothing,
     **options: str,
 ) -> None:
     """CVAT for images 1.1, of a project with subsets. The numbers in names count from `first` on."""
@@ -198,6 +207,7 @@ def cvat(
         text += f'  <image id="{i}" {file} width="{size[0]}" height="{size[1]}">\n'
         text += (shapes(drawn) if shapes else "".join(marked)) + "  </image>\n"
     write(out / "data/annotations.xml", change(text + "</annotations>\n"), code)
+    then(out)
 
 
 def label_studio(
@@ -245,6 +255,7 @@ def box_csv(
     end: str = "\r\n",
     code: str = "utf-8",
     name: str = "im{i}.jpg",
+    then: Callable[[Path], Any] = nothing,
 ) -> None:
     """A CSV of boxes."""
     experiment(out, "folder", {"images": "{split}/{name}.jpg", "boxes": "{split}.csv"}, THINGS)
@@ -256,3 +267,4 @@ def box_csv(
             boxes = drawn.boxes.items()
             lines += [comma.join(map(str, row(name.format(i=i), box, IDS[label]))) for label, box in boxes]
         write(out / f"data/{split}.csv", end.join(lines) + end, code)
+    then(out)

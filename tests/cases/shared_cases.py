@@ -43,13 +43,13 @@ def code(mask: np.ndarray, swapped: bool) -> dict:
     return {"size": list(mask.shape[::-1] if swapped else mask.shape), "counts": runs}
 
 
-def run_lengths(out: Path, factor: int = 1, swapped: bool = False) -> None:
+def run_lengths(out: Path, factor: int = 1, swapped: bool = False, **more) -> None:
     def shape(box):
         mask = np.zeros((48 * factor, 64 * factor), np.uint8)
         mask[box[1] : box[3], box[0] : box[2]] = 1
         return code(mask, swapped)
 
-    coco(out, shape=shape, size=(64 * factor, 48 * factor), scale=factor)
+    coco(out, shape=shape, size=(64 * factor, 48 * factor), scale=factor, **more)
 
 
 def other_order(data: dict) -> None:

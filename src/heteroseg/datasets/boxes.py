@@ -19,6 +19,7 @@ PIXELS = 4  # parts of an image are never so large, nor is a photograph so small
 FAR = 1e6  # no image is that large
 COLUMNS = ("image", "x1", "y1", "x2", "y2", "class_id")
 NO_BOX = (math.nan,) * 4
+IN_HUNDREDTH = "all lie in the first hundredth of their images, so they may be parts where percent are meant"
 CORRECT = "correct it, or set the option skip_faulty"
 
 Outline = tuple[tuple[np.ndarray, ...], RunLength | None]  # polygons, each (N, 2) float64, and a run-length code
@@ -154,13 +155,21 @@ def attach(
             row = _unknown_ground(row)
         if name in rows_of and row.label is not None:
             rows_of[name].append(row)
-    bad = set()  # images of which no annotation is sure
+    bad: set[str | None] = set()  # images of which no annotation is sure
     for image, sound in rows_of.items():
         for row, expected, came in _faults_of_image(sound):
             faults.add(row.where, str(image), expected, came)
             bad.add(image)
+    if scaled := _too_small([row for sound in rows_of.values() for row in sound if row.parts]):
+        faults.add(scaled.where, "", "expected coordinates of the whole image", f"{scaled.raw}: {IN_HUNDREDTH}")
+        bad = set(rows_of)
     kept = [_with(item, rows_of[item.name], paints, by_area) for item in items if item.name not in bad]
     return Listing(kept, faults=faults.told(CORRECT))
+
+
+def _too_small(rows: list[Row]) -> Row | None:
+    """The first of rows in parts of their images, where all are so small that parts were taken for percent."""
+    return rows[0] if rows and max(max(row.extent) for row in rows) <= 0.01 else None
 
 
 def _unknown_ground(row: Row) -> Row:

@@ -56,7 +56,7 @@ def category_names(path: Path, data: dict) -> dict[int, str]:
 
 def is_crowd(note: dict) -> bool:
     """Whether a COCO annotation or segment marks many things at once, of which none is outlined."""
-    return note.get("iscrowd") in (1, True)
+    return note.get("iscrowd") in (1, "1")
 
 
 def _size(image: dict) -> tuple[float, float] | None:

@@ -21,6 +21,7 @@ from heteroseg.errors import HeterosegError
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 PALETTE = b"\x03"  # the 26th byte of a PNG
+POINTER = b"version https://git-lfs"
 ORIENTATION = 0x112  # the EXIF tag
 FLIPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}  # steps down and across
 SWAPPED = 5  # from here on rows are columns, before they are flipped
@@ -120,7 +121,7 @@ def _painted(
 
 def _from_segments(path: Path, segments: dict[int, int], background: int) -> np.ndarray:
     """COCO's panoptic colours to ids: a colour is the number of a segment, 0 is unlabelled."""
-    packed = _packed(_rgb(path, _decoded(path, _bytes(path))))
+    packed = _packed(_rgb(path, _decoded(path, _bytes_of_mask(path))))
     numbers, inverse = np.unique(packed, return_inverse=True)
     unknown = [n for n in numbers.tolist() if n and n not in segments]
     if unknown:
@@ -212,12 +213,11 @@ def _opened(data: bytes) -> Image.Image:
 def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray:
     """(H, W) int32 ids from a grey file of 1 to 32 bits or a palette PNG's indices; with `palette` from colours.
 
-    A file with several channels (without `palette`), a JPEG and a colour that is not in `palette` raise HeterosegError.
+    A file with several channels (without `palette`), a JPEG, one that is to be turned (but for TIFF, which its decoder
+    turns) and a colour that is not in `palette` raise HeterosegError.
     """
     path = Path(path)
-    data = _bytes(path)
-    if data.startswith(JPEG):
-        raise HeterosegError(f"{path}: expected a mask in a lossless format, found a JPEG; export it as PNG")
+    data = _bytes_of_mask(path)
     if palette is not None:
         return _from_colors(path, _decoded(path, data), palette)
     depth, grey = (data[24], data[25] == 0) if data.startswith(PNG) and len(data) > 25 else (8, False)
@@ -235,13 +235,27 @@ def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray
     return ids.astype(np.int32)
 
 
+def _bytes_of_mask(path: Path) -> bytes:
+    data = _bytes(path)
+    if data.startswith(JPEG):
+        raise HeterosegError(f"{path}: expected a mask in a lossless format, found a JPEG; export it as PNG")
+    seen = view(data, path)
+    if seen.orientation in FLIPS and not seen.decoded_upright:
+        told = f"found EXIF orientation {seen.orientation}; save it upright and without"
+        raise HeterosegError(f"{path}: expected a mask that lies as it is to be read, {told}")
+    return data
+
+
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         nowhere = path.is_symlink() and not path.exists()
         reason = f"it is a link to nothing ({path.readlink()})" if nowhere else error.strerror or error
         raise HeterosegError(f"{path}: cannot be read, {reason}") from None
+    if data.startswith(POINTER):
+        raise HeterosegError(f"{path}: expected an image, found a pointer of git-lfs; fetch the file by git lfs pull")
+    return data
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
+from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 from urllib.parse import unquote
@@ -193,18 +194,26 @@ def require(names: Iterable[str], files: dict[str, Path], kind: str, expected: s
 
 def _raise_incomplete(kind: str, missing: Mapping[str, str | Path], files: Mapping[str, Path]) -> None:
     faults = Faults()
-    forms = {normal(name): path for name, path in files.items()} if missing else {}
     for name, path in missing.items():
-        came = "no such file"
-        if near := forms.get(normal(name)):
-            came = f"{str(near)!r}, the same name in another Unicode form"
-        elif (last := without_suffix(file_of(name))) in files:
-            came = f"{last!r} without folders, so this is a path of another machine"
-        elif (first := re.split(r"[\s,;]", name)[0]) != name and without_suffix(first) in files:
-            came = f"the file of its first word {first!r}, so the list has two columns"
+        came = "" if faults.places else _in_its_place(name, Path(path), files)  # said of the first
         what = "an image for each name" if kind == "image" else f"the {kind} of each image"
         faults.add(str(path), "", f"expected {what}", f"for {name!r} {came}")
     raise_faults(faults.told("complete the download or take the image out of the split"))
+
+
+def _in_its_place(name: str, path: Path, files: Mapping[str, Path]) -> str:
+    """What there is where a file is missing."""
+    forms = {normal(other): there for other, there in files.items()}
+    if near := forms.get(normal(name)):
+        return f"{str(near)!r}, the same name in another Unicode form"
+    if (last := without_suffix(file_of(name))) in files:
+        return f"{last!r} without folders, so this is a path of another machine"
+    if (first := re.split(r"[\s,;]", name)[0]) != name and without_suffix(first) in files:
+        return f"the file of its first word {first!r}, so the list has two columns"
+    other = next((p for p in sorted(path.parent.glob(f"{escape(path.stem)}.*")) if p.is_file()), None)
+    if other is not None:
+        return f"only {str(other)!r}, which is not read"
+    return f"no such file, and {such}" if not files and (such := _unmatched(path.parent)) else "no such file"
 
 
 def normal(name: str) -> str:
@@ -248,9 +257,15 @@ def _check_files(pattern: str, option: str) -> None:
 def _raise_unmatched(root: Path, pattern: str, split: str) -> NoReturn:
     wanted = expand(pattern, split)
     fixed = root / re.split("[*{]", wanted)[0].rpartition("/")[0]
-    there = list(walk(fixed))
-    such = f"none of the {len(there)} images there matches, such as {there[0]}" if there else "there are no images"
+    other = next((p.name for p in sorted(fixed.iterdir()) if p.is_file()), None)
+    such = _unmatched(fixed) or "there are no images" + f", but files such as {other}" * (other is not None)
     raise HeterosegError(f"{fixed}: expected images as {wanted!r}, found none, {such}; check the split and the pattern")
+
+
+def _unmatched(folder: Path) -> str:
+    """What images a folder has where none is met by a pattern."""
+    there = list(walk(folder))
+    return f"none of the {len(there)} images there matches, such as {there[0]}" if there else ""
 
 
 def unlisted(names: list[str], listed: Container[str], path: Path) -> list[str]:

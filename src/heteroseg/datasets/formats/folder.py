@@ -63,6 +63,9 @@ def folder(
         elif path.suffix == ".csv":
             items = [replace(item, box_file=path) for item in listing]
             listing = listing.then(attach(items, csv_rows(path), resolve))
+            if empty := [item.name for item in listing if not len(item.boxes)]:
+                told = f"{path} has no box in {len(empty)} of {len(items)} images, such as {empty[0]!r}"
+                listing.notes.append(f"{told}: they count as images without objects")
         else:
             listing = listing.then(with_coco(listing, path, resolve, kind == "polygons"))
     return listing.then(Listing(listing, _labelme_names(listing)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from heteroseg.datasets.boxes import NO_BOX, Row, attach, outline_of
 from heteroseg.datasets.class_names import parse_id
-from heteroseg.datasets.paths import check_pattern, expand, items_of, lines_of, matching, require_folder, walk
+from heteroseg.datasets.paths import check_pattern, expand, items_of, lines_of, matching, normal, require_folder, walk
 from heteroseg.datasets.records import integer, number
 from heteroseg.datasets.sample import Listing
 from heteroseg.datasets.shapes import polygon
@@ -47,9 +47,11 @@ def yolo(
     known = {*texts.values(), *(folder / name for name in LISTS)}
     if "{split}" not in labels:  # label files of other splits lie there too
         known |= {root / expand(labels, split, name) for name, _ in matching(root, expand(images, "*"))}
+    forms = {normal(texts[name].name) for name in unlabelled}
     for path in walk(folder, {".txt"}):
         if path not in known:
             near = nearest(path.name, [texts[name].name for name in unlabelled])
+            near = "; one has it in another Unicode form" if normal(path.name) in forms else near
             listing.faults.append(f"{path}: expected a label file of an image, found no image of this name{near}")
     if unlabelled:
         told = f"{len(unlabelled)} of {len(items)} images have no label file, such as {texts[unlabelled[0]]}"
