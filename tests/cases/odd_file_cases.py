@@ -237,10 +237,15 @@ OVERLAPS = {
     "overlap_of_two_datasets": ("refused", TRAINED, partial(two_datasets, root="data", train="val", val="''")),
     "overlap_of_copies": ("warning", TRAINED, copies),
     "overlap_of_a_link": ("refused", TRAINED, partial(masks, then=linked_copy)),
-    "overlap_of_a_hard_link": ("warning", TRAINED, partial(masks, then=hard_link)),
+    "overlap_of_a_hard_link": ("refused", TRAINED, partial(masks, then=hard_link)),
     "links_to_files": ("right", "", partial(masks, then=linked_files)),
     "links_to_one_folder": ("right", "", partial(masks, then=two_links)),
     "link_to_itself": ("refused", "a link to nothing", partial(masks, then=circle)),
+    "space_named_as_a_path": (
+        "refused",
+        "expected a plain name",
+        partial(masks, label_space=PARKS.replace("parks", "../p")),
+    ),
     "spaces_of_one_name": ("refused", "a name of its own", two_spaces_of_a_name),
 }
 FORMS = {
