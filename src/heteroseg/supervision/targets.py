@@ -180,15 +180,16 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
             boxes = paint_boxes(sample.boxes, shapes, labels, size).astype(np.int16)
     around = space.file.around_boxes
     if around is not None:
-        free = surroundings(sample.boxes, around.margin, size) & (boxes == NOTHING) & shown
+        free = surroundings(sample.boxes, around.margin, size) & (boxes == NOTHING)
         if sample.mask is not None:
             free &= sample.mask == UNKNOWN
         ignored = np.isin(sample.box_ids, [*space.ids[space.ignored], UNKNOWN])
         boxes[free & ~surroundings(sample.boxes[ignored], 0.0, size)] = len(space.labels)
     if len(sample.tags) and (mixture := tag_mixture(to_label_indices(sample.tags, space, where_boxes), space)):
-        boxes[(boxes == NOTHING) & (mask == NOTHING) & shown] = MIXED - len(mixtures)
+        boxes[(boxes == NOTHING) & (mask == NOTHING)] = MIXED - len(mixtures)
         mixtures.append(mixture)
     for labels in (mask, boxes):
+        labels[~shown] = NOTHING
         np.add(labels, offset, out=labels, where=labels >= 0)
     running = (tuple((w, tuple(label + offset for label in labels)) for w, labels in m) for m in mixtures)
     return Target(mask, boxes, tuple(running))

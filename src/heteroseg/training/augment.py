@@ -81,14 +81,24 @@ def crop_resize(
     if flip:
         image, mask = image[:, ::-1], None if mask is None else mask[:, ::-1]
         boxes[:, [0, 2]] = size[1] - boxes[:, [2, 0]]
-    corners = (np.array([[0, 0], [width, height]]) - (x0, y0)) * (sx, sy)  # of the photograph, in the crop
-    corners = np.ceil(np.clip(corners, 0, size[::-1]) - 0.5)  # a pixel is where its centre is
-    (left, top), (right, bottom) = corners.astype(int).tolist()
+    left, top, right, bottom = sample.window or (0, 0, width, height)
+    (left, right), (top, bottom) = (
+        _shown(left - x0, right - x0, x1 - x0, size[1]),
+        _shown(top - y0, bottom - y0, y1 - y0, size[0]),
+    )
     if flip:
         left, right = size[1] - right, size[1] - left
     seen = (boxes[:, 2] > 0) & (boxes[:, 3] > 0) & (boxes[:, 0] < size[1]) & (boxes[:, 1] < size[0])
     image, boxes, box_ids = np.ascontiguousarray(image), boxes[seen], sample.box_ids[seen]
     return replace(sample, image=image, mask=mask, boxes=boxes, box_ids=box_ids, window=(left, top, right, bottom))
+
+
+def _shown(first: int, end: int, length: int, size: int) -> tuple[int, int]:
+    """Where `first` to `end` of `length` pixels lie after a resize to `size`, as masks are resized."""
+    line = np.zeros((1, length), np.uint8)
+    line[0, max(first, 0) : max(end, 0)] = 1
+    places = np.flatnonzero(cv2.resize(line, (size, 1), interpolation=cv2.INTER_NEAREST_EXACT))
+    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
 
 
 def change_color(image: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:
