@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point: returns the exit code."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # what it warns of is told in our own words
     parser = build_parser()
     args, extra = parser.parse_known_args(argv)
     if hasattr(args, "overrides") and all("=" in e and not e.startswith("-") for e in extra):

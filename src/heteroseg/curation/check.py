@@ -1,7 +1,7 @@
 """Every image and label of an experiment read once, and counted; what looks wrong is told."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,18 +13,17 @@ from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source, overlaps, require_apart
 from heteroseg.labels.space import LabelSpace
-from heteroseg.supervision.coverage import Taught, count_ids, ignored, untaught
-from heteroseg.supervision.targets import encode
+from heteroseg.supervision.coverage import Pixels, Taught, count_ids, count_pixels, ignored, untaught
 
-MAX_FAULTS = 20  # told of each split
+ALIKE, FILES = 3, 10  # faults of one kind that are told of a split, and files of others that are named
 
 
 @dataclass(frozen=True)
 class Counts:
     """How often the labels of a split occur; arrays are (labels,) int64: pixels, images with any, boxes, and tags.
 
-    `total` are its images; `notes` say how often images are read in a way that is not plain. Of the `masked` pixels
-    `silent` teach nothing.
+    `total` are its images, `labelled` its pixels with any label; `notes` say how often images are read in a way that is
+    not plain. Of the `masked` pixels `silent` teach nothing.
     """
 
     total: int
@@ -33,6 +32,7 @@ class Counts:
     images: np.ndarray
     boxes: np.ndarray
     tags: np.ndarray
+    labelled: int
     masked: int
     silent: int
     faults: tuple[str, ...]
@@ -43,17 +43,11 @@ class Counts:
         return (self.pixels + self.boxes + self.tags) > 0
 
 
-def _count(item: Item, space: LabelSpace, scoring: bool) -> tuple[np.ndarray, tuple[str, ...], int, int] | list[str]:
-    """Labelled pixels of one image by label position, notes of the image, pixels of its mask and those without a
-    label; or its faults. `scoring` reads its mask for scoring."""
+def _count(item: Item, space: LabelSpace, scoring: bool) -> tuple[Pixels, tuple[str, ...]] | list[str]:
+    """Pixels and notes of one image, or its faults. `scoring` reads its mask for scoring."""
     try:
         sample = read_sample(item, scoring)
-        target = encode(sample, space, 0)
-        maps = [target.mask] if scoring and item.scoring_mask is not None else [target.mask, target.boxes]
-        known = np.concatenate([m[m >= 0] for m in maps])
-        pixels = np.bincount(known, minlength=space.targets)[: len(space.labels)]
-        masked = 0 if sample.mask is None else target.mask.size
-        return pixels, sample.notes, masked, int((target.mask < 0).sum()) if masked else 0
+        return count_pixels(sample, space, scoring and item.scoring_mask is not None), sample.notes
     except HeterosegError as error:
         return list(error.faults)
 
@@ -64,40 +58,79 @@ def count_split(source: Source, split: str) -> Counts:
     with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
         results = list(pool.map(lambda item: _count(item, source.space, split == "val"), items))
     sound = [r for r in results if not isinstance(r, list)]
-    pixels = np.array([r[0] for r in sound], np.int64).reshape(-1, len(source.space.labels))
-    boxes, tags = (count_ids(items, kind, source.space) for kind in ("box_ids", "tags"))
-    notes = Counter(note for r in sound for note in r[1])
-    masked, silent = sum(r[2] for r in sound), sum(r[3] for r in sound)
-    faults = tuple(fault for r in results if isinstance(r, list) for fault in r)
-    return Counts(len(items), notes, pixels.sum(0), (pixels > 0).sum(0), boxes, tags, masked, silent, faults)
+    images = [image for image, _ in sound]
+    pixels = np.array([image.labels for image in images], np.int64).reshape(-1, len(source.space.labels))
+    return Counts(
+        total=len(items),
+        notes=Counter(note for _, notes in sound for note in notes),
+        pixels=pixels.sum(0),
+        images=(pixels > 0).sum(0),
+        boxes=count_ids(items, "box_ids", source.space),
+        tags=count_ids(items, "tags", source.space),
+        labelled=sum(image.labelled for image in images),
+        masked=sum(image.masked for image in images),
+        silent=sum(image.silent for image in images),
+        faults=tuple(fault for r in results if isinstance(r, list) for fault in r),
+    )
+
+
+def _table(space: LabelSpace, counts: Counts) -> Iterator[str]:
+    """A line for each label that means something, under a line of headings."""
+    width = max(len(label.name) for label in space.labels)
+    marks = {kind: n for kind, n in (("boxes", counts.boxes), ("tags", counts.tags)) if n.any()}
+    yield f"  {'id':>6}  {'label':<{width}}  {'pixels':>12}  {'share':>8}  {'images':>7}" + "".join(
+        f"  {kind:>7}" for kind in marks
+    )
+    for i, label in enumerate(space.labels):
+        if label.leaves:
+            pixels, share = counts.pixels[i], counts.pixels[i] / max(counts.labelled, 1)
+            line = f"  {label.id:6d}  {label.name:<{width}}  {pixels:>12}  {share:>8.3%}  {counts.images[i]:>7}"
+            yield line + "".join(f"  {n[i]:>7}" for n in marks.values())
 
 
 def _check_split(source: Source, split: str, counts: Counts, log: Callable[[str], None]) -> list[str]:
     """Print the counts of a split; returns its first faults."""
-    labelled, boxes, name = counts.pixels.sum(), counts.boxes.sum(), f"{source.name} {split}"
-    log(f"{name}: {counts.total} images, {labelled} labelled pixels{f', {boxes} boxes' * bool(boxes)}")
-    for label, pixels, images in zip(source.space.labels, counts.pixels, counts.images, strict=True):
-        if label.leaves:
-            log(f"  {label.id:6d}  {label.name:<28} {pixels:>12}  {pixels / max(labelled, 1):8.3%}  in {images} images")
+    name, boxes, tags = f"{source.name} {split}", counts.boxes.sum(), counts.tags.sum()
+    marks = f"{f', {boxes} boxes' * bool(boxes)}{f', {tags} tags' * bool(tags)}"
+    log(f"{name}: {counts.total} images, {counts.labelled} labelled pixels{marks}")
+    for line in _table(source.space, counts):
+        log(line)
     for note, images in counts.notes.items():
         log(f"warning: {name}: {images} images {note}")
-    for note in ignored(name, counts.silent, counts.masked):
+    so = "nothing teaches what they are" if split == "train" else "no score tells how they are answered"
+    for note in ignored(name, counts.silent, counts.masked, so=so):
         log(f"warning: {note}")
-    more = len(counts.faults) - MAX_FAULTS
-    faults = [*counts.faults[:MAX_FAULTS], *[f"{name}: {more} more faults like these"] * (more > 0)]
+    faults = _alike(name, counts.faults)
     if not counts.faults and not counts.occurring.any():
         taught = "a labelled pixel, box or tag"
         faults.append(f"{name}: expected {taught}, found none in {counts.total} images; check the label space's ids")
     return faults
 
 
-def _unused(source: Source) -> list[str]:
-    """A note of the image files in a dataset's folder that neither split uses."""
-    items = [*source.train, *source.val]
+def _alike(name: str, faults: Sequence[str]) -> list[str]:
+    """The first faults of each kind, and the files of the others."""
+    kinds = defaultdict[str, list[tuple[str, str]]](list)
+    for fault in faults:
+        file, _, rest = fault.partition(": ")
+        kinds[rest.partition(", found ")[0]].append((file, fault))
+    told: list[str] = []
+    for alike in kinds.values():
+        told += [fault for _, fault in alike[:ALIKE]]
+        if others := [file for file, _ in alike[ALIKE:]]:
+            more = ", ..." * (len(others) > FILES)
+            told.append(f"{name}: {len(others)} more faults like the last, in {', '.join(others[:FILES])}{more}")
+    return told
+
+
+def _unused(sources: Sequence[Source]) -> Iterator[str]:
+    """A note of the image files in each dataset's folder that no split of any dataset uses."""
+    items = [item for source in sources for item in (*source.train, *source.val)]
     used = {path for item in items for path in (item.image, item.mask, item.scoring_mask)}
-    spare = sorted(path for path in walk(source.root, IMAGE_SUFFIXES) if path not in used)
-    told = f"{source.name}: {len(spare)} image files in {source.root} belong to neither split"
-    return [f"{told}, such as {spare[0]}"] if spare else []
+    for source in sources:
+        spare = sorted(path for path in walk(source.root, IMAGE_SUFFIXES) if path not in used)
+        if spare:
+            told = f"{source.name}: {len(spare)} image files in {source.root} belong to neither split"
+            yield f"{told}, such as {spare[0]}"
 
 
 def check_data(sources: Sequence[Source], log: Callable[[str], None], allow_overlap: bool = False) -> None:
@@ -114,11 +147,11 @@ def check_data(sources: Sequence[Source], log: Callable[[str], None], allow_over
                 counts[source.name, split] = count_split(source, split)
                 faults += _check_split(source, split, counts[source.name, split], log)
     trained = [(source, counts[source.name, "train"]) for source in sources if source.train]
-    for note in untaught([Taught(source, c.occurring, c.silent, c.masked) for source, c in trained]):
+    taught = [Taught(source, c.occurring, c.silent, c.masked) for source, c in trained]
+    for note in [] if any(c.faults for _, c in trained) else untaught(taught):  # what is faulty may hold what lacks
         log(f"warning: {note}")
-    for source in sources:
-        for note in _unused(source):
-            log(note)
+    for note in _unused(sources):
+        log(note)
     same = []
     try:
         same = require_apart(sources, allow_overlap)

@@ -240,7 +240,8 @@ def items_of(
         _check_files(masks, "masks")
         there = find_files(root, masks, split)
         mask_of = require(files, there, "mask", str(root / expand(masks, split)))
-        if names is None and (spare := sorted(there.keys() - files.keys())):
+        of_all_splits = "{split}" in images and "{split}" not in masks
+        if names is None and not of_all_splits and (spare := sorted(there.keys() - files.keys())):
             notes.append(f"{len(spare)} masks have no image, such as {there[spare[0]]}: left out")
     return Listing((Item(name, path, mask_of.get(name), **fields) for name, path in files.items()), notes=notes)
 

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from heteroseg.datasets import read_annotation
-from heteroseg.datasets.sample import Item, no_ids, spread_evenly
+from heteroseg.datasets.sample import Item, Sample, no_ids, spread_evenly
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source, require_apart
 from heteroseg.labels.space import LabelSpace
-from heteroseg.supervision.targets import to_label_indices
+from heteroseg.labels.taxonomy import Taxonomy
+from heteroseg.supervision.targets import NOTHING, encode
 
 SAMPLE = 50  # training images of each dataset whose masks are looked at before training
 MUCH = 0.25  # of the pixels of masks: more of them ignored is worth a warning
@@ -61,50 +62,77 @@ def count_ids(items: Iterable[Item], kind: str, space: LabelSpace) -> np.ndarray
     return np.array([of_id.get(label.id, 0) for label in space.labels], np.int64)
 
 
+class Pixels(NamedTuple):
+    """Pixels of an image: `labels` (labels,) int64 how many teach each, of masks and boxes; `labelled` how many teach
+    any. Of the `masked` ones, all that a mask has, `silent` teach nothing."""
+
+    labels: np.ndarray
+    labelled: int
+    masked: int
+    silent: int
+
+
+def count_pixels(sample: Sample, space: LabelSpace, mask_alone: bool = False) -> Pixels:
+    """What the pixels of an image teach; with `mask_alone` its boxes do not count, and it is no fault to be silent."""
+    target = encode(sample, space, 0)
+    maps = [target.mask] if mask_alone else [target.mask, target.boxes]
+    known = np.concatenate([m[m >= 0] for m in maps])
+    labels = np.bincount(known, minlength=space.targets)[: len(space.labels)]
+    said = np.logical_or.reduce([m != NOTHING for m in maps])
+    labelled = np.logical_or.reduce([(m >= 0) & (m < len(space.labels)) for m in maps])
+    masked = 0 if sample.mask is None or mask_alone else said.size
+    return Pixels(labels, int(labelled.sum()), masked, int((~said).sum()) if masked else 0)
+
+
 def look_at(source: Source, most: int = SAMPLE) -> Taught:
     """The labels of all boxes and tags, and of the masks of up to `most` training images; photographs stay undecoded.
 
     Faulty masks raise HeterosegError.
     """
     space, sample = source.space, spread_evenly([item for item in source.train if item.mask is not None], most)
-    pixels = np.zeros(len(space.labels) + 1, np.int64)  # the first: ignored
-
-    def indices_of(item: Item) -> np.ndarray:
-        annotation = read_annotation(item)
-        ids = no_ids() if annotation.mask is None else annotation.mask
-        return to_label_indices(ids, space, str(annotation.file)).ravel()
-
     with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock alone
-        for indices in pool.map(indices_of, sample):
-            pixels += np.bincount(indices + 1, minlength=len(pixels))
-    occurring = pixels[1:] + count_ids(source.train, "box_ids", space) + count_ids(source.train, "tags", space) > 0
+        counts = list(pool.map(lambda item: count_pixels(read_annotation(item), space), sample))
+    pixels = sum((c.labels for c in counts), np.zeros(len(space.labels), np.int64))
+    occurring = pixels + count_ids(source.train, "box_ids", space) + count_ids(source.train, "tags", space) > 0
     masks = sum(item.mask is not None for item in source.train)
     where = f" in the {len(sample)} of {masks} masks that were looked at" * (len(sample) < masks)
-    return Taught(source, occurring, int(pixels[0]), int(pixels.sum()), where)
+    return Taught(source, occurring, sum(c.silent for c in counts), sum(c.masked for c in counts), where)
 
 
-def ignored(name: str, silent: int, masked: int, where: str = "") -> list[str]:
+def ignored(
+    name: str, silent: int, masked: int, where: str = "", so: str = "nothing teaches what they are"
+) -> list[str]:
     """A warning where much of the `masked` pixels is `silent`."""
-    told = "are ignored; nothing teaches what they are"
-    return [f"{name}: {silent / masked:.0%} of the pixels{where} {told}"] if silent > MUCH * masked else []
+    told = f"{name}: {100 * silent // max(masked, 1)}% of the pixels{where} are ignored; {so}"
+    return [told] if silent > MUCH * masked else []
 
 
 def untaught(taught: Sequence[Taught]) -> list[str]:
-    """Warnings of labels that occur in no training image, and of leaves that no label that occurs tells apart."""
+    """Warnings of labels that occur in no training image, and of leaves that nothing tells from those beside them."""
     if not taught:
         return []
-    notes, tree = [], taught[0].source.space.taxonomy
-    leaves = np.zeros(len(tree.leaves), bool)
+    notes, tree, rows = [], taught[0].source.space.taxonomy, []
     for source, occurring, *_, where in taught:
         space, table = source.space, source.space.training_table
         rare = [label.name for label, there in zip(space.labels, occurring, strict=True) if label.leaves and not there]
         notes += _named(f"{source.name} train: no pixel, box or tag has", rare, where)
-        for row in np.flatnonzero(np.append(occurring, [True] * (len(table) - len(occurring)))):
-            for start, stop in tree.spans:
-                if not table[row, start:stop].all():
-                    leaves[start:stop] |= table[row, start:stop]
-    rare = [tree.names[leaf] for leaf, there in zip(tree.leaves, leaves, strict=True) if not there]
+        rows.append(table[np.flatnonzero(np.append(occurring, [True] * (len(table) - len(occurring))))])
+    learnt = _learnt(tree, np.concatenate(rows))
+    rare = [tree.names[leaf] for leaf, there in zip(tree.leaves, learnt, strict=True) if not there]
     return notes + _named("nothing teaches", rare, max(t.where for t in taught))
+
+
+def _learnt(tree: Taxonomy, rows: np.ndarray) -> np.ndarray:
+    """(leaves,) bool: leaves to which every decision on their way is taught, by `rows` (targets, leaves) bool.
+
+    A target teaches a child where it holds a part of it and not all of the child's parent.
+    """
+    learnt = np.ones(len(tree.leaves), bool)
+    for node, parent in enumerate(tree.parents):
+        if node and len(tree.children[parent]) > 1:
+            own, whole = (slice(*tree.spans[n]) for n in (node, parent))
+            learnt[own] &= bool((rows[:, own].any(1) & ~rows[:, whole].all(1)).any())
+    return learnt
 
 
 def _named(told: str, names: Sequence[str], where: str) -> list[str]:
