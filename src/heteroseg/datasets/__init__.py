@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heteroseg.datasets.decoding import decode_image, read_annotation, read_image, read_mask, read_sample
+from heteroseg.datasets.faulty import without_faulty
 from heteroseg.datasets.formats.a2d2 import a2d2
 from heteroseg.datasets.formats.camvid import camvid, camvid_segnet
 from heteroseg.datasets.formats.cityscapes import cityscapes
@@ -61,6 +62,8 @@ def list_items(reader: str, root: Path | str, split: str, options: dict[str, Any
         raise_faults(listing.faults, MOST)
     if not upright:
         listing = listing.then(replace(item, upright=False) for item in listing)
+    if skip:
+        listing = without_faulty(listing)
     if not listing:
         raise HeterosegError(
             f"{root}: expected images of the split {split!r}, found none; check the split and {reader}'s layout",

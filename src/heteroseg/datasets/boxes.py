@@ -185,6 +185,7 @@ def _with(item: Item, rows: list[Row], paints: bool, by_area: bool) -> Item:
     boxes = np.array([row.corners for row in boxed], np.float32).reshape(-1, 4)
     ids = np.array([UNKNOWN if row.crowd else row.label for row in boxed], np.int64)
     size = next((row.size for row in rows if row.size is not None), item.size)
+    boxes, ids = np.concatenate([item.boxes, boxes]), np.append(item.box_ids, ids)  # of another file, and these
     item = replace(item, boxes=boxes, box_ids=ids, size=size, parts=item.parts or any(row.parts for row in rows))
     if not paints:
         return item

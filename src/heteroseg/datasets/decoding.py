@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngImageFile
 from simplejpeg import decode_jpeg, decode_jpeg_header
 
 from heteroseg.datasets.boxes import outside
+from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.sample import UNKNOWN, Item, Sample, Shape
 from heteroseg.datasets.shapes import draw_polygons, paint, read_polygons
 from heteroseg.errors import HeterosegError
@@ -52,20 +53,13 @@ def _no_pixels(data: bytes, path: Path, seen: "View", upright: bool) -> tuple[np
 
 def _sample(item: Item, scoring: bool, read: Callable[[bytes, Path, "View", bool], tuple[np.ndarray, Notes]]) -> Sample:
     data = _bytes(item.image)
-    seen = view(data, item.image)
+    seen = view(io.BytesIO(data), item.image)
     path = item.scoring_mask if scoring and item.scoring_mask is not None else item.mask
     mask, shapes, size = _stored_mask(item, path)
     stated = [(size, path), (item.size, path if item.shapes is not None else item.box_file)]
-    parts = item.parts and all(shape.run_length is None for shape in item.shapes or ())
-    upright = _upright(item, seen, [s for s, _ in stated if s is not None], parts)
+    upright = lies_upright(item, seen, stated)
     image, notes = read(data, item.image, seen, upright)
     height, width = image.shape[:2]
-    for other, file in stated:
-        if other is not None and not _fits(other, (width, height), parts and other is item.size):
-            raise HeterosegError(
-                f"{item.image}: expected an image and an annotation of one size, found {width}x{height} and "
-                f"{other[0]:g}x{other[1]:g} in {file or 'its annotation'}; resize the one that was changed"
-            )
     boxes = _clipped(item, height, width)
     if shapes is not None:
         mask = _painted(item, path, shapes, boxes, (height, width))
@@ -81,10 +75,23 @@ def _fits(stated: Size, size: tuple[int, int], parts: bool) -> bool:
     return tuple(stated) == size
 
 
-def _upright(item: Item, seen: "View", stated: list[Size], parts: bool) -> bool:
-    """Whether an image is turned as its EXIF orientation says: the stated size of the annotation decides, if it can."""
-    fits = {upright: all(_fits(s, seen.size(upright), parts) for s in stated) for upright in (True, False)}
-    return item.upright if fits[True] == fits[False] else fits[True]
+def lies_upright(item: Item, seen: "View", stated: Sequence[tuple[Size | None, Path | None]]) -> bool:
+    """Whether an image is turned as its EXIF orientation says: the stated size of the annotation decides, if it can.
+
+    `stated` are the sizes that files tell. One that does not fit the image raises HeterosegError.
+    """
+    parts = item.parts and all(shape.run_length is None for shape in item.shapes or ())
+    known = [(size, file) for size, file in stated if size is not None]
+    fits = {upright: all(_fits(s, seen.size(upright), parts) for s, _ in known) for upright in (True, False)}
+    upright = item.upright if fits[True] == fits[False] else fits[True]
+    width, height = seen.size(upright)
+    for other, file in known:
+        if not _fits(other, (width, height), parts and other is item.size):
+            raise HeterosegError(
+                f"{item.image}: expected an image and an annotation of one size, found {width}x{height} and "
+                f"{other[0]:g}x{other[1]:g} in {file or 'its annotation'}; resize the one that was changed"
+            )
+    return upright
 
 
 def _stored_mask(item: Item, path: Path | None) -> tuple[np.ndarray | None, Sequence[Shape] | None, Size | None]:
@@ -94,7 +101,8 @@ def _stored_mask(item: Item, path: Path | None) -> tuple[np.ndarray | None, Sequ
     if path != item.scoring_mask and item.shapes is not None:
         return None, item.shapes, None
     if path != item.scoring_mask and item.polygon_ids is not None:
-        size, shapes = read_polygons(path, item.polygon_ids)
+        size, shapes, faults = read_polygons(path, item.polygon_ids)
+        raise_faults(faults)
         return None, shapes, size
     if path != item.scoring_mask and item.segments is not None:
         mask = _from_segments(path, item.segments, item.background)
@@ -144,7 +152,7 @@ def read_image(path: Path | str) -> np.ndarray:
 
 def decode_image(data: bytes, path: Path) -> np.ndarray:
     """As `read_image`, of the bytes of a file; `path` is told where they are no image."""
-    return _decode(data, path, view(data, path), True)[0]
+    return _decode(data, path, view(io.BytesIO(data), path), True)[0]
 
 
 def _decode(data: bytes, path: Path, seen: "View", upright: bool) -> tuple[np.ndarray, Notes]:
@@ -187,14 +195,15 @@ class View(NamedTuple):
         return (self.height, self.width) if swapped else (self.width, self.height)
 
 
-def view(data: bytes, path: Path) -> View:
-    """How an image lies in its file; `path` is told where the bytes are no image."""
+def view(file: BinaryIO, path: Path) -> View:
+    """How an image lies in its file; `path` is told where it is no image."""
     try:
-        image = _opened(data)
+        image = _opened(file)
         has_exif = image.format != "PNG" or "exif" in image.info  # else Pillow decodes a PNG to look for it
         exif = image.getexif().get(ORIENTATION, 1) if has_exif else 1
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow does not know it
-        height, width = _decoded(path, data).shape[:2]
+        file.seek(0)
+        height, width = _decoded(path, file.read()).shape[:2]
         return View(width, height, 1, False)
     orientation = exif if exif in FLIPS else 1
     tiff = image.format == "TIFF"  # Pillow and OpenCV turn it, and tell its size as it is upright
@@ -202,12 +211,13 @@ def view(data: bytes, path: Path) -> View:
     return View(width, height, orientation, tiff)
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(file: BinaryIO) -> Image.Image:
     """Pillow's image, not decoded yet; of PNG and JPEG of any size, where `open` refuses 179 megapixels."""
-    file = io.BytesIO(data)
-    if data.startswith(PNG):
+    head = file.read(len(PNG))
+    file.seek(0)
+    if head == PNG:
         return PngImageFile(file)
-    return JpegImageFile(file) if data.startswith(JPEG) else Image.open(file)
+    return JpegImageFile(file) if head.startswith(JPEG) else Image.open(file)
 
 
 def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray:
@@ -239,7 +249,7 @@ def _bytes_of_mask(path: Path) -> bytes:
     data = _bytes(path)
     if data.startswith(JPEG):
         raise HeterosegError(f"{path}: expected a mask in a lossless format, found a JPEG; export it as PNG")
-    seen = view(data, path)
+    seen = view(io.BytesIO(data), path)
     if seen.orientation in FLIPS and not seen.decoded_upright:
         told = f"found EXIF orientation {seen.orientation}; save it upright and without"
         raise HeterosegError(f"{path}: expected a mask that lies as it is to be read, {told}")
@@ -272,13 +282,13 @@ def _indices(path: Path, data: bytes) -> np.ndarray | None:
     if data.startswith(PNG) and data[25:26] != PALETTE:
         return None
     try:
-        image = _opened(data)
+        image = _opened(io.BytesIO(data))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None  # not one of Pillow's kinds
     if image.mode not in ("P", "1"):
         return None
     with _readable(path):
-        _opened(data).verify()  # checksums, which decoding does not heed
+        _opened(io.BytesIO(data)).verify()  # checksums, which decoding does not heed
         return np.asarray(image, np.uint8)
 
 
@@ -343,13 +353,19 @@ def _from_colors(path: Path, pixels: np.ndarray, palette: np.ndarray) -> np.ndar
     return ids
 
 
-def _clipped(item: Item, height: int, width: int) -> np.ndarray:
+def strays(item: Item, width: int, height: int) -> tuple[list[int], str]:
+    """The places of the boxes that stand out of the image, and what is to be told of them; unknown ground may."""
     boxes = item.boxes * np.array([width, height] * 2, np.float32) if item.parts else item.boxes
-    wrong = [box.tolist() for box in boxes if outside(map(float, box), width, height)]
-    if wrong:
-        more = f" and {len(wrong) - 1} more" * (len(wrong) > 1)
-        raise HeterosegError(
-            f"{item.box_file or 'boxes'}: {item.image}: expected boxes inside the image of {width}x{height}, "
-            f"found {wrong[0]}{more}; if the image was resized, scale the boxes too"
-        )
-    return np.clip(boxes, 0, np.array([width, height] * 2, np.float32))
+    sure = item.box_ids != UNKNOWN
+    places = [i for i in np.flatnonzero(sure).tolist() if outside(map(float, boxes[i]), width, height)]
+    more = f" and {len(places) - 1} more" * (len(places) > 1)
+    told = f"{item.box_file or 'boxes'}: {item.image}: expected boxes inside the image of {width}x{height}, found"
+    first = boxes[places[0]].tolist() if places else ""
+    return places, f"{told} {first}{more}; if the image was resized, scale the boxes too" if places else ""
+
+
+def _clipped(item: Item, height: int, width: int) -> np.ndarray:
+    if fault := strays(item, width, height)[1]:
+        raise HeterosegError(fault)
+    size = np.array([width, height] * 2, np.float32)
+    return np.clip(item.boxes * size if item.parts else item.boxes, 0, size)

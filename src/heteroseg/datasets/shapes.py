@@ -11,7 +11,6 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from heteroseg.datasets.boxes import FAR, extent_of, outside
-from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.records import number, read_json
 from heteroseg.datasets.sample import UNKNOWN, RunLength, Shape
 from heteroseg.errors import HeterosegError
@@ -35,7 +34,7 @@ def paint(
     for shape in shapes:
         polygons = [corners * scale for corners in shape.polygons]
         extent = extent_of((tuple(polygons), shape.run_length))
-        if outside(extent, width, height):
+        if shape.id >= 0 and outside(extent, width, height):
             raise ValueError(f"expected a shape inside the image of {width}x{height}, found one at {extent}")
         if shape.run_length is not None:
             x, y, w, h = shape.run_length.window
@@ -125,11 +124,12 @@ def turned(points: np.ndarray, degrees: float, around: tuple[float, float], size
     return points if part is None else part.reshape(-1, 2).astype(np.float64)
 
 
-def read_polygons(path: Path, ids: dict[str, int]) -> tuple[tuple[float, float], list[Shape]]:
-    """(width, height) and the shapes of a json of labelled polygons as Cityscapes and IDD have it.
+def read_polygons(path: Path, ids: dict[str, int]) -> tuple[tuple[float, float], list[Shape], list[str]]:
+    """(width, height), the shapes and the faults of a json of labelled polygons as Cityscapes and IDD have it.
 
-    Objects that are marked as deleted are left out; LABELgroup counts as LABEL where it has no id of its own. A label
-    without an id (-1 is none) and a polygon of fewer than three corners raise HeterosegError, all of them at once.
+    Objects that are marked as deleted are left out; LABELgroup counts as LABEL where it has no id of its own. Faults
+    are labels without an id (-1 is none), whose polygons are unknown ground, and polygons of fewer than three corners.
+    A json without the list raises HeterosegError.
     """
     data = read_json(path)
     objects = data.get("objects") if isinstance(data, dict) else None
@@ -145,12 +145,11 @@ def read_polygons(path: Path, ids: dict[str, int]) -> tuple[tuple[float, float],
         points = polygon(corners)
         if label_id < 0:
             faults.append(f"{path}: objects[{i}]: expected a label that the reader knows, found {label!r}; correct it")
-        elif points is None:
+        if points is None:
             faults.append(f"{path}: objects[{i}]: expected a polygon of three or more corners, found {corners!r:.60}")
         else:
-            shapes.append(Shape(label_id, (points,)))
-    raise_faults(faults)
-    return (width, height), shapes
+            shapes.append(Shape(max(label_id, UNKNOWN), (points,)))
+    return (width, height), shapes, faults
 
 
 def draw_polygons(shapes: Iterable[Shape], ground: np.ndarray) -> np.ndarray:

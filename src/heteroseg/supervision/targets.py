@@ -180,7 +180,8 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
             boxes = paint_boxes(sample.boxes, shapes, labels, size).astype(np.int16)
     around = space.file.around_boxes
     if around is not None:
-        free = surroundings(sample.boxes, around.margin, size) & (boxes == NOTHING)
+        sure = sample.boxes[sample.box_ids != UNKNOWN]
+        free = surroundings(sure, around.margin, size) & (boxes == NOTHING)
         if sample.mask is not None:
             free &= sample.mask == UNKNOWN
         ignored = np.isin(sample.box_ids, [*space.ids[space.ignored], UNKNOWN])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from heteroseg.datasets.sample import Sample, no_ids
+from heteroseg.datasets.sample import UNKNOWN, Sample, no_ids
 
 UNLABELLED = -1  # where a crop reaches over the image's edge
 
@@ -36,8 +36,9 @@ def _window(
     height, width = sample.image.shape[:2]
     h, w = crop[0] / zoom, crop[1] / zoom
     centre = near  # stays inside the crop, anywhere
-    if centre is None and len(sample.boxes) and rng.random() < focus:
-        centre = _centre_of_one(sample.boxes, rng)
+    boxes = sample.boxes[sample.box_ids != UNKNOWN]
+    if centre is None and len(boxes) and rng.random() < focus:
+        centre = _centre_of_one(boxes, rng)
 
     def place(full: float, part: float, at: float | None) -> float:
         if part >= full:
