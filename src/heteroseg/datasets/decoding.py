@@ -1,6 +1,8 @@
 """Decoding: from the files of an item to its pixels, ids and boxes."""
 
 import io
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -12,6 +14,7 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from simplejpeg import decode_jpeg, decode_jpeg_header
 
 from heteroseg.datasets.boxes import outside
@@ -20,7 +23,8 @@ from heteroseg.datasets.sample import UNKNOWN, Item, Sample, Shape
 from heteroseg.datasets.shapes import draw_polygons, paint, read_polygons
 from heteroseg.errors import HeterosegError
 
-PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+PNG, JPEG, TIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+COMPRESSION, DEFLATED, LOSSY = 259, (8, 32946), (6, 7, 34712, 50001)  # of TIFF; JPEG, JPEG 2000 and WebP are lossy
 PALETTE = b"\x03"  # the 26th byte of a PNG
 POINTER = b"version https://git-lfs"
 ORIENTATION = 0x112  # the EXIF tag
@@ -223,8 +227,9 @@ def _opened(file: BinaryIO) -> Image.Image:
 def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray:
     """(H, W) int32 ids from a grey file of 1 to 32 bits or a palette PNG's indices; with `palette` from colours.
 
-    A file with several channels (without `palette`), a JPEG, one that is to be turned (but for TIFF, which its decoder
-    turns) and a colour that is not in `palette` raise HeterosegError.
+    A file with several channels (without `palette`), a JPEG, a TIFF that is lossy, inverted or of several images, other
+    files that EXIF turns (TIFFs are upright) and a colour that is not in `palette` raise HeterosegError. Of BMP, PGM
+    and TIFF that is not deflated nobody knows whether bits have changed.
     """
     path = Path(path)
     data = _bytes_of_mask(path)
@@ -253,7 +258,32 @@ def _bytes_of_mask(path: Path) -> bytes:
     if seen.orientation in FLIPS and not seen.decoded_upright:
         told = f"found EXIF orientation {seen.orientation}; save it upright and without"
         raise HeterosegError(f"{path}: expected a mask that lies as it is to be read, {told}")
+    if data.startswith(TIFF) and (wrong := _wrong_in_tiff(path, data)):
+        raise HeterosegError(f"{path}: expected a mask of sure ids, found a TIFF with {wrong}; export it as PNG")
     return data
+
+
+def _wrong_in_tiff(path: Path, data: bytes) -> str | None:
+    """Why the ids of a TIFF are not sure. A damaged one raises HeterosegError, as far as it has checksums."""
+    with _readable(path):
+        tags = _tags(data, None)
+        if tags.get(COMPRESSION) in DEFLATED:
+            for at, size in zip(tags.get(273) or tags[324], tags.get(279) or tags[325], strict=True):  # strips or tiles
+                zlib.decompress(data[at : at + size])
+        if tags.get(COMPRESSION) in LOSSY:
+            return "lossy compression"
+        if tags.get(262) == 0:
+            return "0 as white"
+        smaller = tags.next and _tags(data, tags.next).get(254, 0) & 1  # a copy of the first image
+        return "several images" if tags.next and not smaller else None
+
+
+def _tags(data: bytes, at: int | None) -> ImageFileDirectory_v2:
+    """The tags of one of a TIFF's images, by default the first."""
+    tags, file = ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8]), io.BytesIO(data)
+    file.seek(tags.next if at is None else at)
+    tags.load(file)
+    return tags
 
 
 def _bytes(path: Path) -> bytes:
@@ -272,7 +302,7 @@ def _bytes(path: Path) -> bytes:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (cv2.error, OSError, SyntaxError, ValueError):
+    except (cv2.error, OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error, zlib.error):
         fault = f"{path}: expected an image, found a file that is cut off or damaged; download it again"
         raise HeterosegError(fault) from None
 
