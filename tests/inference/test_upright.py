@@ -9,7 +9,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from heteroseg.cli.main import main
-from heteroseg.datasets import read_mask
+from heteroseg.datasets import read_image, read_mask
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.export.export import calibration_images
@@ -47,6 +47,18 @@ def test_every_way_to_predict_gives_the_same_map(tiny_model, tiny_model_folder, 
     model = str(tiny_model_folder)
     main(["predict", model, str(photo), "--out", str(tmp_path / "out"), "--labels", "cityscapes"])
     np.testing.assert_array_equal(read_mask(tmp_path / "out" / "a.png"), want)
+
+
+def test_images_as_stored(tiny_model, tiny_model_folder, photo, tmp_path, capsys):
+    words = ["predict", str(tiny_model_folder), str(photo), "--out", str(tmp_path / "out"), "--labels", "cityscapes"]
+    main([*words, "--as-stored"])
+    want = tiny_model.predict(read_image(photo, upright=False)).labels("cityscapes")
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "a.png"), want)
+    stored = cv2.imread(str(photo), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    np.testing.assert_array_equal(read_image(photo, upright=False), stored[..., ::-1])
+    assert main([*words, "--as-stored"]) == 0
+    assert main(words) == 2  # upright ones are not mixed with them
+    assert "with images as stored: True" in capsys.readouterr().err
 
 
 def test_the_endpoint_agrees(tiny_model, scene, photo):

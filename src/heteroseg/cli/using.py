@@ -24,7 +24,7 @@ def predict(args: argparse.Namespace) -> None:
     def told(job, done):
         log(f"{job.source}: {'kept' if done else job.target}")
 
-    written = predict_files(model, args.inputs, args.out, space, args.overlay, told, args.back_off)
+    written = predict_files(model, args.inputs, args.out, space, args.overlay, told, args.back_off, args.as_stored)
     print(f"{written} input{'s' * (written != 1)} in {args.out}, ids of label space {space.name!r}")
 
 
@@ -116,6 +116,7 @@ def add(commands: Action) -> None:
     option(p, "inputs", "INPUT", "image, folder or video", nargs="+")
     option(p, "--out", "DIR", "folder for label maps, overlays and JSON files", Path, required=True)
     option(p, "--back-off", "P", "write nodes of the tree: the deepest whose probability is P or more", fraction)
+    p.add_argument("--as-stored", action="store_true", help="do not turn images as their EXIF orientation says")
     p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
 
     does = "label a large collection with Ray, here or on a cluster, resumable"

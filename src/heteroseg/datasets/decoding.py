@@ -145,18 +145,18 @@ def _from_segments(path: Path, segments: dict[int, int], background: int) -> np.
     return ids[inverse].reshape(packed.shape)
 
 
-def read_image(path: Path | str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, upright: turned as its EXIF orientation says.
+def read_image(path: Path | str, upright: bool = True) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned as its EXIF orientation says, or with `upright` False as it is stored.
 
     Grey becomes three channels, alpha is dropped. Of 16 bits the upper 8 are kept; of 12, where no value has more.
     """
     path = Path(path)
-    return decode_image(_bytes(path), path)
+    return decode_image(_bytes(path), path, upright)
 
 
-def decode_image(data: bytes, path: Path) -> np.ndarray:
+def decode_image(data: bytes, path: Path, upright: bool = True) -> np.ndarray:
     """As `read_image`, of the bytes of a file; `path` is told where they are no image."""
-    return _decode(data, path, view(io.BytesIO(data), path), True)[0]
+    return _decode(data, path, view(io.BytesIO(data), path), upright)[0]
 
 
 def _decode(data: bytes, path: Path, seen: "View", upright: bool) -> tuple[np.ndarray, Notes]:

@@ -32,6 +32,7 @@ CHANGES = {
     "labels_digest": "before label space {label_space!r} or its taxonomy was changed",
     "decision": "by the decision {before!r}, now it is {now!r}",
     "input": "before this input was changed",
+    "as_stored": "with images as stored: {before}, now {now}",
 }
 """How to say that what decides an answer was another one before."""
 
@@ -195,8 +196,10 @@ Answer = Callable[[np.ndarray], np.ndarray]  # an image to indices of labels
 Tell = Callable[[dict[str, Any]], None]  # writes the JSON
 
 
-def _label_image(job: Job, out: _Outputs, answer: Answer, space: LabelSpace, tell: Tell) -> None:
-    image = read_image(job.source)
+def _label_image(
+    job: Job, out: _Outputs, answer: Answer, space: LabelSpace, tell: Tell, as_stored: bool = False
+) -> None:
+    image = read_image(job.source, upright=not as_stored)
     label_indices = answer(image)
     tell(summary(count_labels(label_indices, space), space, label_indices.shape))
     write_ids(out.ids, label_indices, space)
@@ -227,11 +230,12 @@ def predict_files(
     with_overlay: bool = False,
     progress: Callable[[Job, bool], None] = lambda job, done_before: None,
     back_off: float | None = None,
+    as_stored: bool = False,
 ) -> int:
     """Predict every input into `out`: NAME.png (native ids of `space`), NAME.json, with an overlay NAME_overlay.jpg.
 
     With `back_off`, the least probability of a decision, the answers are nodes, and `space` is what `back_off_space`
-    gives.
+    gives. With `as_stored` images are not turned as their EXIF orientation says.
 
     What is there from an earlier run is kept and not worked out again; where the input, the model, the label space or
     an option has changed since, HeterosegError is raised before anything is written. Returns the number of inputs.
@@ -241,12 +245,13 @@ def predict_files(
         prediction = model.predict(image)
         return prediction.label_indices(space) if back_off is None else prediction.nodes(back_off)
 
-    decided = decided_by(model, space)
+    decided = decided_by(model, space) | ({"as_stored": True} if as_stored else {})
     work = [(job, outputs := _outputs(job, with_overlay), outputs.done(job, decided)) for job in list_jobs(inputs, out)]
     for job, outputs, done in work:
         progress(job, done)
         if not done:
             own = decided | {"input": _digest(job.source)}
-            label = _label_video if job.source.suffix.lower() in VIDEOS else _label_image
+            is_video = job.source.suffix.lower() in VIDEOS
+            label = _label_video if is_video else partial(_label_image, as_stored=as_stored)
             label(job, outputs, answer, space, partial(outputs.tell, own))
     return len(work)
