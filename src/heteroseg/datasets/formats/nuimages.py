@@ -1,7 +1,7 @@
 """nuImages: v1.0-SPLIT/*.json beside samples/CAM_*/*.jpg. Splits: train, val, test (no annotation) and mini.
 
-The key frame of every sample is an image. Surfaces are painted first and objects over them in the order of their
-tokens, as in nuScenes' development kit, whose ids are used: 0 unlabelled, 1-23 the objects in alphabetical order, 24
+The key frame of every sample is an image. Surfaces are painted as they stand and objects over them in the order of
+their tokens, as in nuScenes' development kit, whose ids are used: 0 unlabelled, 1-23 the objects in alphabetical order, 24
 driveable surface, 31 ego vehicle. Objects without a mask stay unlabelled.
 """
 
@@ -45,8 +45,9 @@ def nuimages(root: Path, split: str) -> Listing:
     raise_faults(faults, SHOWN)
     rows = []
     for table in ("surface_ann", "object_ann"):
-        notes = enumerate(tables[table].items())
-        for i, (_, note) in sorted(notes, key=lambda entry: entry[1][0]):
+        notes = list(enumerate(tables[table].items()))
+        notes = sorted(notes, key=lambda entry: entry[1][0]) if table == "object_ann" else notes
+        for i, (_, note) in notes:
             token = str(note.get("sample_data_token"))
             if token in items and note.get("mask") is not None:
                 category = str(tables["category"].get(str(note.get("category_token")), {}).get("name", "(none)"))
