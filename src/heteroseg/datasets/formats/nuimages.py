@@ -1,8 +1,8 @@
 """nuImages: v1.0-SPLIT/*.json beside samples/CAM_*/*.jpg. Splits: train, val, test (no annotation) and mini.
 
 The key frame of every sample is an image. Surfaces are painted as they stand and objects over them in the order of
-their tokens, as in nuScenes' development kit, whose ids are used: 0 unlabelled, 1-23 the objects in alphabetical order, 24
-driveable surface, 31 ego vehicle. Objects without a mask stay unlabelled.
+their tokens, as in nuScenes' development kit, whose ids are used: 0 unlabelled, 1-23 the objects in alphabetical order,
+24 driveable surface, 31 ego vehicle. Objects without a mask stay unlabelled.
 """
 
 import base64
