@@ -174,7 +174,7 @@ def fraction(value) -> bool:
 
 def check_scores(data: dict, images: int) -> None:
     """The format that the issue fixes; what `summarise` adds may stand beside it."""
-    assert list(data) == ["datasets"]
+    assert list(data) == ["datasets", "warnings", "training_warnings"]
     assert list(data["datasets"]) == ["cityscapes", "vistas", "gtsdb"]
     for d in data["datasets"].values():
         assert set(d) - {"levels", "decided", "unlabelled", "confusion", "per_image"} == TOP

@@ -1,5 +1,7 @@
 """What the annotation of a run teaches and what it leaves untaught is told before training."""
 
+import html
+import json
 from pathlib import Path
 
 import cv2
@@ -141,3 +143,40 @@ def test_a_comparison_tells_it_once(tmp_path, capfd):
     path = write(tmp_path, {"train": ("a",), "val": ("b",)}, {"a": half})
     main(["compare", str(path), "--out", str(tmp_path / "out"), "--ways", "hierarchical,flat"])
     assert capfd.readouterr().err.count("warning: nothing teaches 'sign'") == 1
+
+
+def test_the_same_stands_beside_the_scores(tmp_path, capsys):
+    """After training all masks are looked at: here one alone that was not has a sign, and none has a car."""
+    names, half = [f"n{i:02d}" for i in range(60)], np.repeat([0, 0, 1, 2], 10)[None].repeat(32, 0)
+    masks = dict.fromkeys([*names, "v"], half) | {"n03": np.where(half == 0, 4, half)}
+    path = write(tmp_path, {"train": tuple(names), "val": ("v",)}, masks)
+    assert main(["train", str(path), "--out", str(tmp_path / "run")]) == 0
+    before, after = capsys.readouterr()[::-1]
+    assert (
+        "warning: d train: no pixel, box or tag has 'car', 'sign' in the 50 of 60 masks that were looked at" in before
+    )
+    told = [
+        "warning: d val: 50% of the pixels are ignored; no score tells how they are answered",
+        "warning: d train: 49% of the pixels are ignored; nothing teaches what they are",
+        "warning: d train: no pixel, box or tag has 'car'",
+        "warning: nothing teaches 'car'",
+    ]
+    assert [line for line in after.splitlines() if line.startswith("warning: ")] == told
+    kept = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert [f"warning: {w}" for w in kept["warnings"] + kept["training_warnings"]] == told
+    page = html.unescape((tmp_path / "run" / "report.html").read_text())
+    assert all(line.removeprefix("warning: ") in page for line in told)
+    assert "50 of 60" not in page
+    table = tmp_path / "table.json"
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(path), "--json", str(table)]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")] == told
+    again = json.loads(table.read_text())
+    assert (again["warnings"], again["training_warnings"]) == (kept["warnings"], kept["training_warnings"])
+
+
+def test_a_mask_that_was_never_drawn_spoils_no_finished_run(tmp_path):
+    names = [f"n{i:02d}" for i in range(60)]
+    path = write(tmp_path, {"train": tuple(names), "val": ("v",)})
+    (tmp_path / "masks" / "train" / "n03.png").write_bytes(b"no image")
+    result = train(*load_experiment(path), tmp_path / "run")
+    assert result["training_warnings"] == []

@@ -15,6 +15,7 @@ from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import OUTSIDE_NAME, LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
+from heteroseg.supervision.coverage import ignored
 from heteroseg.supervision.targets import encode
 
 
@@ -175,6 +176,14 @@ def summarise(tally: Tally, space: LabelSpace) -> dict[str, Any]:
     }
 
 
+def _unscored(source: Source, tally: Tally) -> list[str]:
+    """A warning where masks leave much without a label; beside boxes, and in masks for scores alone, that is usual."""
+    if not all(item.mask is not None and item.scoring_mask is None for item in source.val):
+        return []
+    total = tally.unlabelled + int(tally.confusion.sum())
+    return ignored(f"{source.name} val", tally.unlabelled, total, so="no score tells how they are answered")
+
+
 def evaluate(
     model: Model,
     sources: Sequence[Source],
@@ -182,7 +191,8 @@ def evaluate(
     log: Callable[[str], None] = lambda _: None,
     back_off: float | None = None,
 ) -> dict[str, Any]:
-    """Score all datasets that have a val split; the result is what `heteroseg evaluate --json` writes.
+    """Score all datasets that have a val split; the result is what `heteroseg evaluate --json` writes: `datasets` by
+    name, and `warnings`, sentences about what the scores leave out.
 
     A dataset that was not trained on needs no more than a label space over the model's tree. With `back_off` each
     dataset also has the scores of `hierarchical` as [down to the leaves, stopped at the deepest node of that
@@ -203,17 +213,18 @@ def evaluate(
         >>> result["datasets"]["signs"]["images"]
         2
     """
-    result = {}
+    result, warnings = {}, list[str]()
     for source in sources:
         if source.val:
             log(source.name)
             require_tree_of(model, source, "evaluate with")
             tally = evaluate_source(model, source, limit, back_off)
             result[source.name] = summarise(tally, source.space)
+            warnings += _unscored(source, tally)
             if tally.nodes is not None:
                 leaves, stopped = (hierarchical(part, source.space) for part in tally.nodes)
                 pairs = {key: [leaves[key], stopped[key]] for key in leaves}
                 result[source.name]["back_off"] = {"least": back_off, **pairs}
     if not result:
         raise HeterosegError("no dataset of the experiment has a val split; set val: to the split to evaluate on")
-    return {"datasets": result}
+    return {"datasets": result, "warnings": warnings}

@@ -27,7 +27,8 @@ def evaluation_contents(
     spaces = {s.name: in_taxonomy_of(model, s.space) for s in sources}
     examples = collect_examples(model, sources, evaluation, images)
     statistics, facts = {s.name: count(s) for s in sources}, facts_now() | {"weights": model.digest}
-    return Contents(title, model.taxonomy, spaces, evaluation, examples, statistics=statistics, facts=facts)
+    told = [*evaluation.get("training_warnings", []), *evaluation.get("warnings", [])]
+    return Contents(title, model.taxonomy, spaces, evaluation, examples, statistics=statistics, facts=facts, notes=told)
 
 
 def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, title: str = "") -> list[str]:
@@ -56,7 +57,7 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
     try:
         sources = open_sources(experiment, folder)
         contents = evaluation_contents(title, model, sources, evaluation, images)
-        warnings = [*(note for source in sources for note in source.notes), *overlaps(sources)]
+        warnings = [*contents.notes, *(note for source in sources for note in source.notes), *overlaps(sources)]
     except HeterosegError as error:
         notes.append(f"The data could not be read, so there are no pictures and counts: {error.faults[0]}")
         spaces = {n: model.space(e["label_space"]) for n, e in evaluation["datasets"].items()}
@@ -70,7 +71,7 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
         settings={"experiment.yaml": yaml_text(experiment.model_dump(mode="json"))},
         facts=facts | {"weights": model.digest},
         repeat=_repeat(experiment, facts),
-        notes=[*notes, *warnings],
+        notes=[*dict.fromkeys([*notes, *warnings])],
     )
     write_report(out, contents)
     return notes

@@ -30,14 +30,14 @@ class Taught(NamedTuple):
     where: str = ""
 
 
-def look_over(sources: Sequence[Source], allow_overlap: bool = False) -> list[str]:
-    """Warnings about the data of an experiment, as far as they cost little.
+def look_over(sources: Sequence[Source], allow_overlap: bool = False, most: int = SAMPLE) -> list[str]:
+    """Warnings about the data of an experiment, for which up to `most` masks of each dataset are decoded.
 
     A dataset without labels, and val images that are train images too (unless `allow_overlap`) raise HeterosegError.
     """
     require_labels(sources)
     notes = [*(note for source in sources for note in source.notes), *require_apart(sources, allow_overlap)]
-    taught = [look_at(source) for source in sources if source.train]
+    taught = [look_at(source, most) for source in sources if source.train]
     for source, _, silent, masked, where in taught:
         notes += ignored(f"{source.name} train", silent, masked, where)
     return notes + untaught(taught)

@@ -1,8 +1,10 @@
 """The training loop, on lightning's Fabric: devices, processes, precision are its business, the rest ours."""
 
 import csv
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +247,19 @@ def _begin(run: Run, folder: Path, notes: list[str], warn: Callable[[str], None]
         warn(note)
 
 
+def _end(run: Run, folder: Path, notes: list[str], result: dict[str, Any] | None) -> None:
+    """Write what a run ends with. Beside the scores stand the warnings after a look at all masks, or the notes from
+    before training where one of them is faulty."""
+    write_json(run.out / "facts.json", facts(folder) | {"training seconds": f"{run.seconds:.0f}"})
+    if result is None:
+        save_model(run.model(), run.out / "best")
+        return
+    result["training_warnings"] = notes
+    with suppress(HeterosegError):
+        result["training_warnings"] = look_over(run.sources, True, sys.maxsize)
+    write_json(run.out / "evaluation.json", result)
+
+
 def train(
     experiment: Experiment,
     folder: Path,
@@ -298,10 +313,6 @@ def train(
     run.save()
     result = run.evaluate()
     if log:
-        write_json(out / "facts.json", facts(folder) | {"training seconds": f"{run.seconds:.0f}"})
-        if result is None:
-            save_model(run.model(), out / "best")
-        else:
-            write_json(out / "evaluation.json", result)
+        _end(run, folder, notes, result)
         log.board.finalize("success")
     return result
