@@ -214,7 +214,8 @@ def parse_yaml(text: str, path: Path) -> Document:
 def read_text(path: Path) -> str:
     """A text file in UTF-8, without the byte order mark that some editors write."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # a text stream takes one byte of the mark for an empty file
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
     except UnicodeDecodeError:
