@@ -215,11 +215,27 @@ def test_label_studio_faults(tmp_path):
         ("keypointlabels", {"x": 1, "keypointlabels": ["cat"]}, "keypointlabels"),
         ("brushlabels", {"rle": [1, 2, 3], "brushlabels": ["cat"]}, "run-length"),
         ("polygonlabels", {"points": [[1, 1]], "polygonlabels": ["cat"]}, "three"),
+        ("rectanglelabels", {**box, "rectanglelabels": [["cat"]]}, "expected one label"),
+        ("polygonlabels", {"points": [[1, 1], 2, [3, 4]], "polygonlabels": ["cat"]}, "three"),
+        ("polygonlabels", {"points": [[1, 1, 1], [2, 2, 2], [3, 3, 3], [4, 4, 4]], "polygonlabels": ["cat"]}, "three"),
     ):
         path.write_text(json.dumps(tasks_of(kind, value)))
         (fault,) = faults_of(list_items, "label_studio", tmp_path, "train", options)
         assert word in fault
         assert f"{path}: [0]" in fault
+    sound = tasks_of("rectanglelabels", {**box, "rectanglelabels": ["cat"]})[0]
+    (mark,) = sound["annotations"][0]["result"]
+    for given, word in (
+        ([7], "expected a list of results, found 7"),
+        (True, "expected a list of results, found True"),
+        ([{"result": {"0": mark}}], "expected a list of results, found {'0'"),
+        ([{"result": [mark, [mark]]}], "result[1]: expected rectanglelabels"),
+        ([{"result": [mark, mark | {"original_width": 999}]}], "expected one size of the image"),
+    ):
+        path.write_text(json.dumps([sound | {"annotations": given}]))
+        assert word in faults_of(list_items, "label_studio", tmp_path, "train", options)[0]
+    path.write_text(json.dumps([sound | {"data": {"image": "http://[a.png"}}]))
+    assert "expected an image" in faults_of(list_items, "label_studio", tmp_path, "train", options)[0]
     path.write_text(json.dumps(tasks_of("choices", {"choices": ["x"]}, "https://host/b.png")))
     assert "'b.png'" in faults_of(list_items, "label_studio", tmp_path, "train", options)[0]
     path.write_text("[1]")

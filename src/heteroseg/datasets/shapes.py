@@ -99,7 +99,8 @@ def polygon(values: Any) -> np.ndarray | None:
     """(N, 2) float64 corners from x, y, x, y, ... or from pairs; None for fewer than three and for other things."""
     if not isinstance(values, list | tuple):
         return None
-    flat = [v for pair in values for v in pair] if values and isinstance(values[0], list | tuple) else values
+    paired = [isinstance(value, list | tuple) and len(value) == 2 for value in values]
+    flat = [v for pair in values for v in pair] if all(paired) else values
     numbers = [number(v) for v in flat]
     if len(numbers) < 6 or len(numbers) % 2 or not all(map(math.isfinite, numbers)):
         return None

@@ -56,15 +56,27 @@ def label_studio(
 
 def _annotated(path: Path, tasks: list[dict], names: ClassNames) -> Iterator[AnnotatedImage]:
     for i, task in enumerate(tasks):
-        given = task.get("annotations") or task.get("completions") or []
-        done = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
-        annotation = next((a for a in done if a.get("ground_truth")), done[0] if done else {})
-        result = annotation.get("result")
-        if isinstance(result, list):
-            marks = enumerate(mark for mark in result if isinstance(mark, dict))
-            wanted = [(f"{path}: [{i}]: result[{j}]", mark) for j, mark in marks if mark.get("type") not in LEFT_OUT]
-            size = next((size for _, mark in wanted if (size := _size(mark))), None)
-            yield f"{path}: [{i}]", _files(task), size, (_row(names, where, mark) for where, mark in wanted)
+        where, given = f"{path}: [{i}]", task.get("annotations") or task.get("completions") or []
+        all_given = [
+            a if isinstance(a, dict) else {"result": a} for a in (given if isinstance(given, list) else [given])
+        ]
+        done = [a for a in all_given if not a.get("was_cancelled")]
+        if done:
+            result = next((a for a in done if a.get("ground_truth")), done[0]).get("result")
+            yield where, _files(task), *_marks(where, result, names)
+
+
+def _marks(where: str, result: Any, names: ClassNames) -> tuple[tuple[float, float] | None, list[Row]]:
+    """The size of the image that an annotation tells, and its rows."""
+    if not isinstance(result, list):
+        return None, [Row(where, fault=f"expected a list of results, found {result!r:.60}; export it again")]
+    marks = [mark if isinstance(mark, dict) else {"type": repr(mark)[:60]} for mark in result]
+    wanted = [(f"{where}: result[{j}]", mark) for j, mark in enumerate(marks) if mark.get("type") not in LEFT_OUT]
+    rows = [_row(names, place, mark) for place, mark in wanted]
+    sizes = list(dict.fromkeys(size for _, mark in wanted if (size := _size(mark))))
+    if len(sizes) > 1:
+        rows.append(Row(where, fault=f"expected one size of the image, found {sizes[0]} and {sizes[1]}"))
+    return (sizes[0] if sizes else None), rows
 
 
 def _size(mark: dict) -> tuple[float, float] | None:
@@ -77,7 +89,10 @@ def _files(task: dict) -> tuple[str, str]:
     """Names of a task's image: data.image is a URL, a path of the server, or has the file behind ?d=."""
     data = task.get("data")
     values = [data.get("image"), *data.values()] if isinstance(data, dict) else []
-    url = urlsplit(next((v for v in values if isinstance(v, str)), ""))
+    try:
+        url = urlsplit(next((v for v in values if isinstance(v, str)), ""))
+    except ValueError:  # a bracket that looks like one of an address
+        url = urlsplit("")
     file = PurePosixPath(unquote(parse_qs(url.query).get("d", [url.path])[0])).name
     return file, UPLOAD.sub("", file, count=1)
 
@@ -87,12 +102,12 @@ def _row(names: ClassNames, where: str, mark: dict) -> Row:
     if kind not in KINDS or not isinstance(value, dict):
         return Row(where, fault=f"expected {', '.join(KINDS)}, found {kind!r}; convert or remove it")
     labels = value.get(kind)
-    if not isinstance(labels, list) or len(labels) != 1:
-        return Row(where, fault=f"expected one label, found {labels!r}; correct it in Label Studio")
+    if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
+        return Row(where, fault=f"expected one label, found {labels!r:.60}; correct it in Label Studio")
     row = names.labelled(Row(where, raw=f"{value!r:.60}"), labels[0])
     size = _size(mark)
     if mark.get("image_rotation") not in (None, 0):
-        found = f"one turned by {mark['image_rotation']} degrees"
+        found = f"one turned by {mark['image_rotation']!r:.60} degrees"
         return Row(where, fault=f"expected an image as it is, found {found}; turn it back in Label Studio")
     if kind == "brushlabels":
         return row._replace(outline=_brush(value.get("rle"), size))
