@@ -8,10 +8,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from heteroseg.cli.main import main
-from tests.cases import more_shared_cases, neighbour_cases, odd_file_cases, shared_cases
+from tests.cases import more_shared_cases, neighbour_cases, odd_file_cases, reason_cases, shared_cases
 from tests.cases.drawing import COLORS, NUMBERS
 
-CASES = shared_cases.CASES | more_shared_cases.CASES | neighbour_cases.CASES | odd_file_cases.CASES
+CASES = shared_cases.CASES | more_shared_cases.CASES | neighbour_cases.CASES | odd_file_cases.CASES | reason_cases.CASES
 LEAVES = {name: {name} for name in COLORS} | {"object": {"car", "sign"}, "root": set(COLORS)}
 LEAST = 0.1  # of the pixels that are labelled, where a case is right
 

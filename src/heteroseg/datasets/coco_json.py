@@ -25,12 +25,7 @@ def with_coco(items: list[Item], path: Path, resolve: Callable[[str], str | None
     """
     data = read_json(path)
     images, notes = lists_of(path, data, "images", "annotations")
-    for i, image in enumerate(images):
-        if not isinstance(image.get("file_name"), str):
-            keys = ", ".join(map(str, image)) or "none"
-            raise HeterosegError(
-                f"{path}: images[{i}]: expected a file_name, found the keys {keys}; write the name there"
-            )
+    require_file_names(path, images)
     by_number = by_id(path, "images", images)
     rows = [_row(f"{path}: annotations[{i}]", note, by_number, outlines) for i, note in enumerate(notes)]
     sizes = {}
@@ -46,6 +41,16 @@ def with_coco(items: list[Item], path: Path, resolve: Callable[[str], str | None
     listing.names = category_names(path, data)
     listing.notes += unlisted([item.name for item in items], {item.name for item in kept}, path)
     return listing
+
+
+def require_file_names(path: Path, images: list[dict]) -> None:
+    """Raise HeterosegError for an entry of `images` that names no file, with what it has instead."""
+    for i, image in enumerate(images):
+        if not isinstance(image.get("file_name"), str):
+            keys = ", ".join(map(str, image)) or "none"
+            raise HeterosegError(
+                f"{path}: images[{i}]: expected a file_name, found the keys {keys}; write the name there"
+            )
 
 
 def category_names(path: Path, data: dict) -> dict[int, str]:

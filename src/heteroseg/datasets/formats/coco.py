@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from heteroseg.datasets.class_names import parse_id
-from heteroseg.datasets.coco_json import category_names, is_crowd
+from heteroseg.datasets.coco_json import category_names, is_crowd, require_file_names
 from heteroseg.datasets.paths import Faults, expand, items_of, listed_names, split_file, stem_of, unlisted
 from heteroseg.datasets.records import by_id, integer, lists_of, read_json
 from heteroseg.datasets.sample import CROWD, Listing
@@ -36,6 +36,7 @@ def coco_panoptic(
     folder = path.with_suffix("") if masks is None else root / expand(masks, split)
     data = read_json(path)
     listed, notes = lists_of(path, data, "images", "annotations")
+    require_file_names(path, listed)
     entries = by_id(path, "images", listed)
     wanted = None if names is None else set(listed_names(root / expand(names, split)))
     known = {i.name: i for i in items_of(root, split, images, background=parse_id(background, "background"))}

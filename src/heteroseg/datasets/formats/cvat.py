@@ -45,6 +45,10 @@ def cvat(
     """
     path = root / annotations
     top = _parsed(path)
+    subsets = {name for image in top.iterfind("image") if (name := image.get("subset"))}
+    if subsets and split.lower() not in map(str.lower, subsets):
+        there = ", ".join(sorted(subsets))
+        raise HeterosegError(f"{path}: expected the subset {split!r}, found {there}; set `train` and `val` to these")
     listed = [e.text or "" for e in top.iterfind("meta//labels/label/name")]
     names = ClassNames(root, classes, others, dict.fromkeys(listed))
     return read_export(root, split, images, path, _annotated(path, top, split, names), background, names)
@@ -66,9 +70,9 @@ def _parsed(path: Path) -> ElementTree.Element:
 def _annotated(path: Path, top: ElementTree.Element, split: str, names: ClassNames) -> Iterator[AnnotatedImage]:
     for image in top.iterfind("image"):
         subset, file = image.get("subset"), image.get("name", "")
-        files = (file,) if subset is None else (file, f"{subset}/{file}")  # names may stand in several subsets
+        files = (file, f"{subset}/{file}") if subset else (file,)  # names may stand in several subsets
         where, size = f"{path}: image {file!r}", (number(image.get("width")), number(image.get("height")))
-        if subset is not None and subset.lower() != split.lower():
+        if subset and subset.lower() != split.lower():
             yield where, files, None, None
             continue
         heights = [np.nan_to_num(number(shape.get("z_order", 0)), posinf=0, neginf=0) for shape in image]

@@ -45,7 +45,11 @@ def label_studio(
     kinds of marks, bad coordinates, unknown names and missing images raise HeterosegError, all of them at once.
     """
     path = require_file(root / annotations, "export", "export as JSON and put it here")
-    (tasks,) = lists_of(path, {"tasks": read_json(path)}, "tasks")
+    data = read_json(path)
+    if isinstance(data, dict):
+        keys = ", ".join(map(str, data))
+        raise HeterosegError(f"{path}: expected a list of tasks, found {keys:.60}; export as JSON (not JSON-MIN, COCO)")
+    (tasks,) = lists_of(path, {"tasks": data}, "tasks")
     if tasks and not any("annotations" in task or "completions" in task for task in tasks):
         keys = ", ".join(map(str, tasks[0]))
         raise HeterosegError(f"{path}: [0]: expected annotations, found {keys}, as in JSON-MIN; export as JSON")
