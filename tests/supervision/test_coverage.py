@@ -82,6 +82,15 @@ def test_large_ignored_parts(tmp_path):
     assert look_over(opened(path))[0] == "d train: 50% of the pixels are ignored; nothing teaches what they are"
 
 
+def test_a_val_split_without_labels_is_told_beside_the_score(tmp_path, capsys):
+    path = write(tmp_path, {"train": ("a",), "val": ("b",)}, {"b": np.zeros((32, 40), int)})
+    main(["train", str(path), "--out", str(tmp_path / "run")])
+    main(["evaluate", str(tmp_path / "run"), "--data", str(path)])
+    told = capsys.readouterr().out
+    assert told.count("warning: d: expected val pixels of labels that are scored, found none in 1 images") == 2
+    assert told.count("(100.0 % of all)") == 2
+
+
 def test_a_split_without_annotation_is_a_fault(tmp_path):
     path = write(tmp_path, {"train": ("a", "b")})
     path.write_text(path.read_text().replace(', masks: "masks/{split}/{name}.png"', ""))
