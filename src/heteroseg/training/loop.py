@@ -21,6 +21,8 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources, write_skipped
 from heteroseg.files import require_empty, write_json, write_text, written
+from heteroseg.labels.space import load_label_space
+from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.card import mean_miou
 from heteroseg.model.model import Model, save_model
 from heteroseg.networks.network import build_network
@@ -91,7 +93,8 @@ class Run:
         save_model(self.model(), self.out / "last")
 
     def restore(self) -> None:
-        """Go on from `state.pt`; a file that cannot be read raises HeterosegError."""
+        """Go on from `state.pt`; a file that cannot be read, and labels that mean something else by now, raise."""
+        self._require_same_labels()
         try:
             state = torch.load(self.state_file, map_location=self.fabric.device, weights_only=True)
         except (OSError, RuntimeError, EOFError) as error:
@@ -102,6 +105,19 @@ class Run:
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
             self.average.n_averaged.fill_(self.step + 1)
+
+    def _require_same_labels(self) -> None:
+        last = self.out / "last"
+        free: Any = {"description": True, "taxonomy": True, "labels": {"__all__": {"color"}}}
+        tree = load_taxonomy("taxonomy.yaml", last, self.experiment.model.void)
+        changed = [] if tree.same_tree(self.tree) else [f"taxonomy {tree.name!r}"]
+        for space in [] if changed else [source.space for source in self.sources]:
+            begun = load_label_space(f"{space.name}.yaml", tree, last / "label_spaces")
+            if begun.file.model_dump(exclude=free) != space.file.model_dump(exclude=free):
+                changed.append(f"label space {space.name!r}")
+        if changed:
+            told = f"this run began with another content of {', '.join(dict.fromkeys(changed))}"
+            raise HeterosegError(f"{self.out}: {told}; restore it, or start a new run in another folder")
 
     def evaluate(self) -> dict[str, Any] | None:
         """Score the network (first process only), keep it as `best/` when its mean mIoU is the highest so far."""
