@@ -10,7 +10,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
-from heteroseg.datasets.decoding import decode_image, read_annotation, read_image, read_mask, read_sample
+from heteroseg.datasets.decoding import read_annotation, read_sample
 from heteroseg.datasets.faulty import without_faulty
 from heteroseg.datasets.formats.a2d2 import a2d2
 from heteroseg.datasets.formats.camvid import camvid, camvid_segnet
@@ -29,6 +29,8 @@ from heteroseg.datasets.formats.open_images import open_images
 from heteroseg.datasets.formats.vistas import vistas
 from heteroseg.datasets.formats.webdataset import webdataset
 from heteroseg.datasets.formats.yolo import yolo
+from heteroseg.datasets.image_files import decode_image, read_image
+from heteroseg.datasets.mask_files import read_mask
 from heteroseg.datasets.paths import raise_faults, require_folder
 from heteroseg.datasets.sample import Item, Listing
 from heteroseg.errors import HeterosegError, nearest

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from heteroseg.datasets.boxes import extent_of, outside
-from heteroseg.datasets.decoding import View, lies_upright, strays, view
+from heteroseg.datasets.decoding import lies_upright, strays
+from heteroseg.datasets.image_files import View, view
 from heteroseg.datasets.sample import UNKNOWN, Item, Listing, Shape
 from heteroseg.datasets.shapes import read_polygons
 from heteroseg.errors import HeterosegError

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from heteroseg.datasets.decoding import JPEG, PNG
+from heteroseg.datasets.image_files import JPEG, PNG
 from heteroseg.datasets.paths import items_of
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError

@@ -1,0 +1,138 @@
+"""Mask files: from grey values, palettes, colours and numbers of segments to ids."""
+
+import io
+import zlib
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from heteroseg.datasets.image_files import FLIPS, JPEG, PNG, bytes_of, decoded, opened, readable, rgb_of, view
+from heteroseg.errors import HeterosegError
+
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+COMPRESSION, DEFLATED, LOSSY = 259, (8, 32946), (6, 7, 34712, 50001)  # of TIFF; JPEG, JPEG 2000 and WebP are lossy
+PALETTE = b"\x03"  # the 26th byte of a PNG
+
+
+def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray:
+    """(H, W) int32 ids from a grey file of 1 to 32 bits or a palette PNG's indices; with `palette` from colours.
+
+    A file with several channels (without `palette`), a JPEG, a TIFF that is lossy, inverted or of several images, other
+    files that EXIF turns (TIFFs are upright) and a colour that is not in `palette` raise HeterosegError. Of BMP, PGM
+    and TIFF that is not deflated nobody knows whether bits have changed.
+    """
+    path = Path(path)
+    data = _bytes_of_mask(path)
+    if palette is not None:
+        return _from_colors(path, decoded(path, data), palette)
+    depth, grey = (data[24], data[25] == 0) if data.startswith(PNG) and len(data) > 25 else (8, False)
+    ids = _indices(path, data)
+    ids = decoded(path, data) if ids is None else ids
+    if ids.ndim != 2 or ids.dtype.kind not in "ui":
+        channels = 1 if ids.ndim == 2 else ids.shape[2]
+        equal = channels >= 3 and bool((ids[..., :3] == ids[..., :1]).all())
+        hint = "they are equal, so keep one" if equal else "store ids instead of colours"
+        raise HeterosegError(f"{path}: expected one channel of whole ids, found {channels} of {ids.dtype}; {hint}")
+    if grey and depth < 8:
+        ids = ids // (255 // (2**depth - 1))  # the decoder stretches few bits to 0..255
+    if ids.dtype.itemsize > 2 and ids.min(initial=0) < -1:  # 32 bits without a sign come with one
+        raise HeterosegError(f"{path}: expected ids from 0 to {2**31 - 1}, found others; renumber them")
+    return ids.astype(np.int32)
+
+
+def _bytes_of_mask(path: Path) -> bytes:
+    data = bytes_of(path)
+    if data.startswith(JPEG):
+        raise HeterosegError(f"{path}: expected a mask in a lossless format, found a JPEG; export it as PNG")
+    seen = view(io.BytesIO(data), path)
+    if seen.orientation in FLIPS and not seen.decoded_upright:
+        told = f"found EXIF orientation {seen.orientation}; save it upright and without"
+        raise HeterosegError(f"{path}: expected a mask that lies as it is to be read, {told}")
+    if data.startswith(TIFF) and (wrong := _wrong_in_tiff(path, data)):
+        raise HeterosegError(f"{path}: expected a mask of sure ids, found a TIFF with {wrong}; export it as PNG")
+    return data
+
+
+def _wrong_in_tiff(path: Path, data: bytes) -> str | None:
+    """Why the ids of a TIFF are not sure. A damaged one raises HeterosegError, as far as it has checksums."""
+    with readable(path):
+        tags = _tags(data, None)
+        if tags.get(COMPRESSION) in DEFLATED:
+            for at, size in zip(tags.get(273) or tags[324], tags.get(279) or tags[325], strict=True):  # strips or tiles
+                zlib.decompress(data[at : at + size])
+        if tags.get(COMPRESSION) in LOSSY:
+            return "lossy compression"
+        if tags.get(262) == 0:
+            return "0 as white"
+        smaller = tags.next and _tags(data, tags.next).get(254, 0) & 1  # a copy of the first image
+        return "several images" if tags.next and not smaller else None
+
+
+def _tags(data: bytes, at: int | None) -> ImageFileDirectory_v2:
+    """The tags of one of a TIFF's images, by default the first."""
+    tags, file = ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8]), io.BytesIO(data)
+    file.seek(tags.next if at is None else at)
+    tags.load(file)
+    return tags
+
+
+def _indices(path: Path, data: bytes) -> np.ndarray | None:
+    """(H, W) the indices of a file with a palette, or of 1 bit, which OpenCV hides; None for other files."""
+    if data.startswith(PNG) and data[25:26] != PALETTE:
+        return None
+    try:
+        image = opened(io.BytesIO(data))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None  # not one of Pillow's kinds
+    if image.mode not in ("P", "1"):
+        return None
+    with readable(path):
+        opened(io.BytesIO(data)).verify()  # checksums, which decoding does not heed
+        return np.asarray(image, np.uint8)
+
+
+def from_segments(path: Path, segments: dict[int, int], background: int) -> np.ndarray:
+    """COCO's panoptic colours to ids: a colour is the number of a segment, 0 is unlabelled."""
+    packed = _packed(rgb_of(path, decoded(path, _bytes_of_mask(path))))
+    numbers, inverse = np.unique(packed, return_inverse=True)
+    unknown = [n for n in numbers.tolist() if n and n not in segments]
+    if unknown:
+        raise HeterosegError(
+            f"{path}: expected the segments that its json lists, found number {unknown[0]} too; "
+            f"take the json and the images of one release"
+        )
+    ids = np.array([segments[n] if n else background for n in numbers.tolist()], np.int32)
+    return ids[inverse].reshape(packed.shape)
+
+
+def _packed(rgb: np.ndarray) -> np.ndarray:
+    """(H, W) uint32 R + 256 G + 65536 B."""
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF
+
+
+@lru_cache(maxsize=8)
+def _id_table(palette: bytes) -> np.ndarray:
+    """(2**24,) int32: id + 1 by packed colour, 0 where no id has the colour. Untouched pages take no memory."""
+    red, green, blue, ids = np.frombuffer(palette, np.int32).reshape(-1, 4).T
+    table = np.zeros(1 << 24, np.int32)
+    table[red | green << 8 | blue << 16] = ids + 1
+    return table
+
+
+def _from_colors(path: Path, pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    rgb = rgb_of(path, pixels)
+    if palette.shape[1] == 3:
+        palette = np.column_stack([palette, np.arange(len(palette))])
+    ids = _id_table(palette.astype(np.int32).tobytes())[_packed(rgb)] - 1
+    if ids.size and ids.min() < 0:
+        y, x = (int(v) for v in np.argwhere(ids < 0)[0])
+        color = tuple(rgb[y, x].tolist())
+        raise HeterosegError(
+            f"{path}: expected only the palette's colours, found {color} at x={x}, y={y}; "
+            f"add the colour to the palette or repair the mask"
+        )
+    return ids
