@@ -16,6 +16,7 @@ from heteroseg.errors import HeterosegError
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COMPRESSION, DEFLATED, LOSSY = 259, (8, 32946), (6, 7, 34712, 50001)  # of TIFF; JPEG, JPEG 2000 and WebP are lossy
 PALETTE = b"\x03"  # the 26th byte of a PNG
+TURNED = (b"eXIf", b"exif", b"adobe.xmp")  # one of them is in a PNG that tells its orientation
 
 
 def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray:
@@ -48,6 +49,8 @@ def _bytes_of_mask(path: Path) -> bytes:
     data = bytes_of(path)
     if data.startswith(JPEG):
         raise HeterosegError(f"{path}: expected a mask in a lossless format, found a JPEG; export it as PNG")
+    if data.startswith(PNG) and not any(mark in data for mark in TURNED):
+        return data  # without the time to open it
     seen = view(io.BytesIO(data), path)
     if seen.orientation in FLIPS and not seen.decoded_upright:
         told = f"found EXIF orientation {seen.orientation}; save it upright and without"
