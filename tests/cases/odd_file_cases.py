@@ -235,7 +235,7 @@ PATHS = {
 }
 OVERLAPS = {
     "overlap_of_two_datasets": ("refused", TRAINED, partial(two_datasets, root="data", train="val", val="''")),
-    "overlap_of_copies": ("warning", TRAINED, copies),
+    "overlap_of_copies": ("refused", TRAINED, copies),
     "overlap_of_a_link": ("refused", TRAINED, partial(masks, then=linked_copy)),
     "overlap_of_a_hard_link": ("refused", TRAINED, partial(masks, then=hard_link)),
     "links_to_files": ("right", "", partial(masks, then=linked_files)),

@@ -165,10 +165,12 @@ def test_files_that_belong_nowhere(tmp_path, capsys):
 def test_images_of_one_content(tmp_path, capsys):
     path = masked(tmp_path)
     shutil.copyfile(tmp_path / "train" / "a.png", tmp_path / "val" / "c.png")
-    code, _, warnings, _ = check(capsys, path)
-    assert code == 0
-    told = [warning for warning in warnings if "expected val images that are not trained on, found 1 others" in warning]
-    assert len(told) == 1
+    assert check(capsys, path)[0] == 0  # of one colour
+    for split, name in (("train", "a"), ("val", "c")):
+        pixels = np.arange(HEIGHT * WIDTH * 3).reshape(HEIGHT, WIDTH, 3).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / split / f"{name}.png")
+    code, _, _, faults = check(capsys, path)
+    assert (code, "expected val images that are not trained on, found 1 that are" in faults[0]) == (2, True)
     (tmp_path / "val" / "c.png").unlink()
     (tmp_path / "val" / "c.png").symlink_to(tmp_path / "train" / "a.png")
     code, lines, warnings, faults = check(capsys, path)

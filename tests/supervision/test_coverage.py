@@ -114,7 +114,7 @@ def overlapping(tmp_path) -> Path:
 def test_val_images_that_are_trained_on_are_a_fault(overlapping, command, tmp_path, capsys):
     assert main([command, str(overlapping), "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
-    assert f"found 1 others, such as {tmp_path}/val/c.jpg, which is {tmp_path}/train/a.jpg in train of d" in told
+    assert f"found 1 that are, such as {tmp_path}/val/c.jpg, which is {tmp_path}/train/a.jpg in train of d" in told
     assert "say --allow-overlap" in told
 
 

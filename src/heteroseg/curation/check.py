@@ -11,7 +11,7 @@ from heteroseg.datasets import read_sample
 from heteroseg.datasets.paths import IMAGE_SUFFIXES, walk
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.sources import Source, overlaps, require_apart
+from heteroseg.experiment.sources import Source, require_apart
 from heteroseg.labels.space import LabelSpace
 from heteroseg.supervision.coverage import Pixels, Taught, count_ids, count_pixels, ignored, untaught
 
@@ -154,10 +154,10 @@ def check_data(sources: Sequence[Source], log: Callable[[str], None], allow_over
         log(note)
     same = []
     try:
-        same = require_apart(sources, allow_overlap)
+        same = require_apart(sources, allow_overlap, content=True)
     except HeterosegError as error:
         faults += error.faults
-    for overlap in [*same, *overlaps(sources, content=True)]:
+    for overlap in same:
         log(f"warning: {overlap}")
     if faults:
         raise HeterosegError(*faults)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from heteroseg.datasets import list_items
+from heteroseg.datasets import list_items, read_image
 from heteroseg.datasets.class_names import plain
 from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.sample import Item, Listing
@@ -116,28 +116,36 @@ def _renamed(names: Mapping[int, str], space: LabelSpace) -> list[str]:
 
 def overlaps(sources: Sequence[Source], content: bool = False) -> list[str]:
     """A sentence for each dataset of which val images are train images too: the same files, or, with `content`, other
-    files of the same bytes."""
+    files of the same bytes, but for images of one colour, of which nothing can be learnt by heart."""
     key_of = _contents([item.image for s in sources for item in (*s.train, *s.val)]) if content else _file
     trained = {key_of(item.image): (source.name, item.image) for source in sources for item in source.train}
     files = {_file(item.image) for source in sources for item in source.train} if content else set()
     told = []
     for source in sources:
         both = [(item.image, *trained[key]) for item in source.val if (key := key_of(item.image)) in trained]
-        if both := [entry for entry in both if _file(entry[0]) not in files]:
+        if both := [entry for entry in both if _file(entry[0]) not in files and not (content and _is_blank(entry[0]))]:
             image, name, other = both[0]
             told.append(
-                f"datasets.{source.name}: expected val images that are not trained on, found {len(both)} others, "
+                f"datasets.{source.name}: expected val images that are not trained on, found {len(both)} that are, "
                 f"such as {image}, which is {other} in train of {name}"
             )
     return told
 
 
-def require_apart(sources: Sequence[Source], allow_overlap: bool) -> list[str]:
-    """HeterosegError where val images are train images too, the same files; with `allow_overlap` these are warnings."""
-    same = overlaps(sources)
+def require_apart(sources: Sequence[Source], allow_overlap: bool, content: bool = False) -> list[str]:
+    """HeterosegError where val images are train images too, the same files, or with `content` also files of the same
+    bytes; with `allow_overlap` these are warnings, which are returned."""
+    same = overlaps(sources) + (overlaps(sources, True) if content else [])
     if same and not allow_overlap:
         raise HeterosegError(*(f"{overlap}; take them out of one split, or say --allow-overlap" for overlap in same))
     return same
+
+
+def _is_blank(path: Path) -> bool:
+    with suppress(HeterosegError):
+        image = read_image(path)
+        return bool((image == image[:1, :1]).all())
+    return False
 
 
 def _file(path: Path) -> object:
