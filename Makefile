@@ -63,7 +63,8 @@ test-plain: .venv-plain/.installed
 
 fuzz: setup
 	@echo "make fuzz SEED=$(SEED)"
-	$(PYTEST) -n 2 -m hypothesis --hypothesis-profile=random --hypothesis-seed=$(SEED) $(CORE) tests/training
+	$(PYTEST) -n 2 -m hypothesis --hypothesis-profile=random --hypothesis-seed=$(SEED) $(CORE) tests/training \
+		tests/curation
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks

@@ -1,8 +1,13 @@
 """Published lists of labels become taxonomies and label spaces that pass the check."""
 
+import csv
+import io
 import json
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from heteroseg.cli.main import main
 from heteroseg.curation.label_lists import grouped_tree, import_file, read_label_list
@@ -11,6 +16,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.files import parse_yaml
 from heteroseg.labels.space import LabelEntry, LabelSpaceFile, load_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile
+from tests.datasets.damage import damaged, damaged_json
 
 LABELS_PY = """
 from collections import namedtuple
@@ -231,6 +237,8 @@ def test_groups_that_share_a_name_with_a_class():
         ("a.xml", "<a/>", [], "found the suffix '.xml'"),
         ("a.csv", "name\nx\ny\n", ["--table", "t"], "--table names a part of a .json file"),
         ("a.csv", 'id,name\n1,"sky\n2,road\n', [], "expected a CSV file, found unexpected end of data"),
+        ("a.csv", "id,name\n1,x, y\n2,z\n", [], "a.csv:2: expected 2 columns as in the first line, found 3"),
+        ("a.csv", "id,name\n1,x\n1,y\n2,z\n", [], "found 1 for 'x' and for 'y'"),
         ("a.csv", "id,id,name\n1,2,x\n2,3,y\n", [], "expected each column once"),
         ("a.csv", "id,name\n1,x\n,y\n", [], "label 2: expected a whole number as 'id'"),
         ("a.csv", "id,name\n1.0,x\n2.0,y\n", [], "label 1: expected a whole number as 'id'"),
@@ -297,3 +305,54 @@ def test_long_lists_break_between_names():
 def test_missing_file(tmp_path):
     with pytest.raises(HeterosegError, match="cannot be read"):
         read_label_list(tmp_path / "none.json")
+
+
+ROWS = [
+    {"id": 3, "name": "sky", "color": [1, 2, 3]},
+    {"id": 7, "name": "a, b", "category": "c"},
+    {"id": 0, "name": "x"},
+]
+LINES = "".join(f'{row["id"]},"{row["name"]}",{row.get("category", "")}\n' for row in ROWS)
+LISTS = {
+    "l.csv": f"id,name,category\n{LINES}",
+    "l.json": json.dumps(ROWS),
+    "l.txt": "3: sky\n7: road\n0: x\n",
+    "labelmap.txt": "# label:color_rgb:parts:actions\nsky:1,2,3::\nroad:4,5,6::\n",
+    "l.yaml": "nc: 2\nnames:\n  0: sky\n  7: 'no'\n",
+    "l.py": LABELS_PY,
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")
+
+
+def listed_by_others(file, text):
+    """(id, name) of each row by csv, json and PyYAML, None of other files and of those that have no ids."""
+    if file == "l.csv":
+        rows = csv.DictReader(io.StringIO(text, ""), skipinitialspace=True, strict=True)
+        rows = [row for row in rows if any(str(value or "").strip() for value in row.values())]
+        return [(row["id"], row["name"]) for row in rows] if rows and "id" in rows[0] and "name" in rows[0] else None
+    data = json.loads(text) if file == "l.json" else yaml.safe_load(text) if file == "l.yaml" else None
+    if file == "l.yaml" and isinstance(data, dict) and isinstance(data.get("names"), dict):
+        return list(data["names"].items())
+    rows = data if isinstance(data, list) and all(isinstance(row, dict) for row in data) else []
+    return [(row["id"], row["name"]) for row in rows] if all({"id", "name"} <= row.keys() for row in rows) else None
+
+
+@pytest.mark.parametrize("file", LISTS)
+@given(data=st.data())
+def test_damaged_lists(place, file, data):
+    """A list is refused, or read as others read it."""
+    text = LISTS[file]
+    structured = damaged_json(ROWS).map(json.dumps).map(str.encode) if file == "l.json" else st.nothing()
+    content = data.draw(damaged(text.encode()) | st.binary(max_size=100) | structured)
+    (place / file).write_bytes(content)
+    try:
+        labels = read_label_list(place / file)
+    except HeterosegError:
+        return
+    rows = listed_by_others(file, content.decode("utf-8-sig"))
+    if rows:
+        assert {(b.id, b.name) for b in labels} == {(int(i), str(n).strip()) for i, n in rows if int(i) >= 0}

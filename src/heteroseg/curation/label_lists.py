@@ -39,8 +39,8 @@ def read_label_list(path: Path | str, id_field: str | None = None, table: str | 
 
     `id_field` is the field with the ids of the dataset's files (such as trainId); without it they are `id`, and the
     places in a list that has no numbers. `table` names one list of a JSON file that holds several. Labels with a
-    negative id are in no file and are left out. Labels that share an id (as IDD's level1Id) become one. What a
-    list leaves open is a warning.
+    negative id are in no file and are left out. Labels that share an id of `id_field` (as IDD's level1Id) become one.
+    What a list leaves open is a warning.
     """
     path = Path(path)
     rows, placed = read_rows(path, table)
@@ -56,6 +56,11 @@ def read_label_list(path: Path | str, id_field: str | None = None, table: str | 
         if label.id == 255 and label.ignore and field not in IDS and label.name.lower() not in VOID:
             warn(f"{path}: {label.name!r} has 255 as {field}, which is what is not trained: it is ignored")
         labels.append(label)
+    if id_field is None:  # a column that was asked for may join labels
+        first = {label.id: label.name for label in reversed(labels)}
+        if twice := next((label for label in labels if label.id >= 0 and first[label.id] != label.name), None):
+            told = f"found {twice.id} for {first[twice.id]!r} and for {twice.name!r}"
+            raise HeterosegError(f"{path}: expected an id of its own for each label, {told}; correct one, or say --id")
     return _join(path, labels)
 
 
@@ -93,7 +98,7 @@ def _join(path: Path, labels: Sequence[Listed]) -> list[Listed]:
             by_id.setdefault(label.id, []).append(label)
     result = []
     for number, same_id in sorted(by_id.items()):
-        used = [label for label in same_id if not label.ignore] or same_id[:1]
+        used = list({label.name: label for label in same_id if not label.ignore}.values()) or same_id[:1]
         name, groups = " / ".join(dict.fromkeys(label.name for label in used)), used[0].groups
         others = [label for label in labels if label.id != number and label.groups == groups and not label.ignore]
         if len({label.groups for label in used}) > 1:
