@@ -119,7 +119,8 @@ def untaught(taught: Sequence[Taught]) -> list[str]:
         rows.append(table[np.flatnonzero(np.append(occurring, [True] * (len(table) - len(occurring))))])
     learnt = _learnt(tree, np.concatenate(rows))
     rare = [tree.names[leaf] for leaf, there in zip(tree.leaves, learnt, strict=True) if not there]
-    return notes + _named("nothing teaches", rare, max(t.where for t in taught))
+    where = " in the masks that were looked at" * any(t.where for t in taught)
+    return notes + _named("nothing teaches", rare, where)
 
 
 def _learnt(tree: Taxonomy, rows: np.ndarray) -> np.ndarray:
