@@ -54,6 +54,7 @@ def test_images_are_read_upright_as_pillow_turns_them(tmp_path, suffix, orientat
     shown = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
     assert np.array_equal(read_image(path), shown)
     assert suffix == ".jpg" or np.array_equal(shown, image)
+    assert read_annotation(Item("x", path)).image.shape[:2] == shown.shape[:2]
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
