@@ -189,25 +189,3 @@ def test_a_mask_that_was_never_drawn_spoils_no_finished_run(tmp_path):
     (tmp_path / "masks" / "train" / "n03.png").write_bytes(b"no image")
     result = train(*load_experiment(path), tmp_path / "run")
     assert result["training_warnings"] == []
-
-
-def test_a_run_is_not_resumed_with_other_labels(tmp_path, capsys):
-    path = write(tmp_path, {"train": ("a",), "val": ("b",)})
-    command = ["train", str(path), "--out", str(tmp_path / "run")]
-    assert main(command) == 0
-    (tmp_path / "space.yaml").write_text(
-        "description: told anew\n" + SPACE.replace("nodes: sky}", "nodes: sky, color: [1, 2, 3]}")
-    )
-    assert main([*command, "--resume"]) == 0  # means the same
-    for file, text, told in (
-        (
-            "space.yaml",
-            SPACE.replace("nodes: car", "nodes: sky2").replace("nodes: sky}", "nodes: car}").replace("sky2", "sky"),
-            "label space 's'",
-        ),
-        ("tree.yaml", TREE.replace("[sky, ground,", "[ground, sky,"), "taxonomy 't'"),
-    ):
-        (tmp_path / file).write_text(text)
-        capsys.readouterr()
-        assert main([*command, "--resume"]) == 2
-        assert f"run: this run began with another content of {told}; restore it" in capsys.readouterr().err

@@ -16,12 +16,14 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
+from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import OptimiserConfig, load_experiment
 from heteroseg.model.model import load
 from heteroseg.scenes import generate
 from heteroseg.training.loop import Run, train
 from heteroseg.training.optimiser import build_optimiser, learning_rate, memory_layout, weight_average
+from tests.supervision.test_coverage import SPACE, TREE, write
 
 TINY = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 
@@ -130,6 +132,28 @@ def test_no_run_is_overwritten_or_resumed_as_another(reference, data):
         run(folder, data, resume=True, optimiser__lr=0.1)
     with pytest.raises(HeterosegError, match="nothing to resume"):
         run(folder, data, resume=True, name="absent")
+
+
+def test_a_run_is_not_resumed_with_other_labels(tmp_path, capsys):
+    path = write(tmp_path, {"train": ("a",), "val": ("b",)})
+    command = ["train", str(path), "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    (tmp_path / "space.yaml").write_text(
+        "description: told anew\n" + SPACE.replace("nodes: sky}", "nodes: sky, color: [1, 2, 3]}")
+    )
+    assert main([*command, "--resume"]) == 0  # means the same
+    for file, text, told in (
+        (
+            "space.yaml",
+            SPACE.replace("nodes: car", "nodes: sky2").replace("nodes: sky}", "nodes: car}").replace("sky2", "sky"),
+            "label space 's'",
+        ),
+        ("tree.yaml", TREE.replace("[sky, ground,", "[ground, sky,"), "taxonomy 't'"),
+    ):
+        (tmp_path / file).write_text(text)
+        capsys.readouterr()
+        assert main([*command, "--resume"]) == 2
+        assert f"run: this run began with another content of {told}; restore it" in capsys.readouterr().err
 
 
 def test_it_learns(tmp_path, data):
