@@ -155,6 +155,21 @@ def test_a_cut_image_is_told(tmp_path, suffix, kept):
     assert str(path) in fault
 
 
+def test_palette_masks_and_images_of_any_size(tmp_path, monkeypatch):
+    """Pillow refuses to open what has twice as many pixels as its bound, which is 179 million."""
+    ids = np.random.default_rng(0).integers(0, 4, (48, 64), np.uint8)
+    image = Image.fromarray(ids)
+    image.putpalette([9, 9, 9, 5, 5, 5, 7, 7, 7, 3, 3, 3] * 64)
+    image.save(tmp_path / "mask.png")
+    image.convert("RGB").save(tmp_path / "image.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(tmp_path / "mask.png")
+    item = Item("a", tmp_path / "image.png", tmp_path / "mask.png")
+    assert (read_sample(item).mask == ids).all()
+    assert (read_sample(item).image[..., 0] == np.array([9, 5, 7, 3])[ids]).all()
+
+
 def test_a_cut_palette_mask_is_told(tmp_path):
     WRITERS["vistas"](tmp_path, "training", samples(["a"], range(66)))
     (item,) = list_items("vistas", tmp_path, "training")
