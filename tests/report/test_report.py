@@ -100,7 +100,10 @@ def small_space(name: str = "small", label: str = "Car") -> LabelSpace:
         LabelEntry(id=7, name=label, nodes="car", color=(0, 0, 200)),
         LabelEntry(id=9, name="Sky", nodes="sky", color=(10, 200, 250)),
     ]
-    return build_label_space(LabelSpaceFile(name=name, taxonomy="t", labels=labels), tree)
+    file = LabelSpaceFile(name="small", taxonomy="t", labels=labels)
+    return build_label_space(
+        file.model_copy(update={"name": name}), tree
+    )  # files have plain names; pages do not rely on it
 
 
 def test_a_report_of_a_network(world, tmp_path):
