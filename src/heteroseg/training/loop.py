@@ -94,7 +94,8 @@ class Run:
 
     def restore(self) -> None:
         """Go on from `state.pt`; a file that cannot be read, and labels that mean something else by now, raise."""
-        self._require_same_labels()
+        if (self.out / "last" / "taxonomy.yaml").is_file():
+            self._require_same_labels()
         try:
             state = torch.load(self.state_file, map_location=self.fabric.device, weights_only=True)
         except (OSError, RuntimeError, EOFError) as error:
