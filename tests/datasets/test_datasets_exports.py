@@ -42,6 +42,25 @@ def test_what_was_written_is_read(tmp_path, reader):
     assert_alike(read_all(reader, tmp_path, "val", options), val, reader in EXPORTS)
 
 
+@pytest.mark.parametrize("reader", ["cvat", "label_studio", "mtsd", "open_images"])
+def test_names_that_are_nearly_a_class_are_told(tmp_path, reader):
+    WRITERS[reader](tmp_path, "train", samples(PLAIN, [0], BOXES))
+    (tmp_path / "classes.txt").write_text(CLASSES.replace("label 3", "Label_3"))
+    listing = list_items(reader, tmp_path, "train", {"classes": "classes.txt", "others": "99"})
+    assert sorted(np.concatenate([item.box_ids for item in listing]).tolist()) == [0, 7, 99]
+    assert "'label 3' is no class but counts as `others`; the class is 'Label_3'" in listing.notes
+
+
+@pytest.mark.parametrize("reader", ["cvat", "label_studio", "mtsd"])
+def test_a_mark_without_a_name_is_none_of_the_others(tmp_path, reader):
+    WRITERS[reader](tmp_path, "train", samples(["a"], [0], BOXES))
+    (tmp_path / "classes.txt").write_text(CLASSES)
+    (path,) = (path for path in tmp_path.rglob("a*") if path.suffix in (".json", ".xml"))
+    path.write_text(path.read_text().replace('"label 3"', '""'))
+    (fault,) = faults_of(list_items, reader, tmp_path, "train", {"classes": "classes.txt", "others": "99"})
+    assert "expected the name of a class, found ''" in fault
+
+
 @pytest.mark.parametrize("reader", EXPORTS)
 def test_boxes_alone_give_no_mask_and_shapes_on_a_background_do(tmp_path, reader):
     (tmp_path / "classes.txt").write_text(CLASSES)

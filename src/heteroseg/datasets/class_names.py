@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from heteroseg.datasets.boxes import Row
 from heteroseg.datasets.paths import require_file, unique
@@ -61,8 +62,10 @@ class ClassNames:
         ]
         return listing.then(Listing(listing, {i: name for name, i in self.ids.items()}, notes=misses))
 
-    def labelled(self, row: Row, name: str) -> Row:
-        """The row with the id of a name, or with the fault that the name has none."""
+    def labelled(self, row: Row, name: Any) -> Row:
+        """The row with the id of a name, or with the fault that the name has none or is no name."""
+        if not isinstance(name, str) or not name.strip():
+            return row._replace(fault=f"expected the name of a class, found {name!r:.60}")
         label = self.find(name)
         if label is None:
             fault = f"expected a class of the list, found {name!r}{nearest(name, self.ids)}; add it, or set `others`"

@@ -44,4 +44,4 @@ def _rows(image: str, path: Path, names: ClassNames) -> Iterator[Row]:
         for part in halves.values() if isinstance(halves, dict) else (box,):
             corners = tuple(number(part.get(c)) for c in CORNERS) if isinstance(part, dict) else NO_BOX
             row = Row(f"{path}: objects[{i}]", image, corners, None, f"bbox {part}", size)
-            yield names.labelled(row, str(entry.get("label")))
+            yield names.labelled(row, entry.get("label"))
