@@ -129,10 +129,12 @@ def _learnt(tree: Taxonomy, rows: np.ndarray) -> np.ndarray:
     A target teaches a child where it holds a part of it and not all of the child's parent.
     """
     learnt = np.ones(len(tree.leaves), bool)
-    for node, parent in enumerate(tree.parents):
-        if node and len(tree.children[parent]) > 1:
-            own, whole = (slice(*tree.spans[n]) for n in (node, parent))
-            learnt[own] &= bool((rows[:, own].any(1) & ~rows[:, whole].all(1)).any())
+    for node, children in enumerate(tree.children):
+        if len(children) > 1:
+            parts = rows[:, slice(*tree.spans[node])]
+            held, first = parts[~parts.all(1)].any(0), tree.spans[node][0]
+            for start, stop in (tree.spans[child] for child in children):
+                learnt[start:stop] &= held[start - first : stop - first].any()
     return learnt
 
 
