@@ -132,7 +132,7 @@ def _learnt(tree: Taxonomy, rows: np.ndarray) -> np.ndarray:
     for node, children in enumerate(tree.children):
         if len(children) > 1:
             parts = rows[:, slice(*tree.spans[node])]
-            held, first = parts[~parts.all(1)].any(0), tree.spans[node][0]
+            held, first = np.asarray(parts[~parts.all(1)].any(0)), tree.spans[node][0]
             for start, stop in (tree.spans[child] for child in children):
                 learnt[start:stop] &= held[start - first : stop - first].any()
     return learnt
