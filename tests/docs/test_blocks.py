@@ -82,6 +82,7 @@ def world(tmp_path_factory) -> Path:
     (folder / "experiment.yaml").write_text(EXPERIMENT)
     (folder / "mine.yaml").write_text(EXPERIMENT)
     (folder / "labels.py").write_text(LABELS_PY)
+    (folder / "classes.csv").write_text("pixel_value,name\n1,sky\n5,road\n")
     listed = [f"{b.id},{b.name}\n" for b in load_label_space("camvid11").labels]
     (folder / "labels.csv").write_text("id,name\n" + "".join(listed))
     (folder / "config.json").write_text(
