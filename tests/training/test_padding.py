@@ -91,3 +91,17 @@ def test_a_crop_of_a_crop_keeps_to_the_photograph(crop):
     target = encode(again, space_of(None, True, "smallest"), 0)
     dark = cv2.erode((view.image == 0).all(2).astype(np.uint8), np.ones((3, 3))) == 1
     assert (target.boxes[dark & ~inside(sample, window, size, flip)] == -1).all()
+
+
+@given(crops(), st.sampled_from([0.3, None]), st.sampled_from(["smallest", "share"]))
+def test_crowds_are_spoken_for_by_their_own_boxes_alone(crop, margin, overlap):
+    sample, window, size, flip = crop
+    view = crop_resize(sample, window, size, flip)
+    crowds = np.zeros(size, bool) if view.mask is None else view.mask == CROWD
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    for x1, y1, x2, y2 in view.boxes[view.box_ids == UNKNOWN]:
+        crowds |= (x1 < x) & (x < x2) & (y1 < y) & (y < y2)
+    boxed = encode(replace(view, tags=np.zeros(0, np.int64)), space_of(None, False, overlap), 0).boxes
+    taught = encode(view, space_of(margin, True, overlap), 0).boxes
+    assert (taught[crowds & (boxed == -1)] == -1).all()
+    np.testing.assert_array_equal(taught[boxed >= 0], boxed[boxed >= 0])

@@ -159,7 +159,7 @@ class Model:
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray | str | Path) -> Prediction:
-        """Run the network on one image: (H, W, 3) uint8 RGB, (H, W) grey, or a path."""
+        """Run the network on one image: (H, W, 3) uint8 RGB, (H, W) grey, or a path, whose image is read upright."""
         if not isinstance(image, np.ndarray):
             image = read_image(Path(image))
         if image.ndim == 2:

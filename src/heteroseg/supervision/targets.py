@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heteroseg.datasets.sample import UNKNOWN, Sample
+from heteroseg.datasets.sample import CROWD, UNKNOWN, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.space import BoxShape, LabelSpace
 from heteroseg.supervision.label_terms import label_gate, pad_ragged
@@ -160,8 +160,8 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
     """Turn a sample's annotation into label maps for training; `offset` is the running number of the first label.
 
     Where no mask says anything, pixels around boxes get the target after the last label if the space has
-    `around_boxes`; what lies inside the rectangle of an ignored box or a crowd stays unknown. Tags speak for pixels of
-    which no more is known. Nothing is taught outside the sample's window.
+    `around_boxes`; what lies inside the rectangle of an ignored box stays unknown. Tags speak for pixels of which no
+    more is known. Neither speaks for a crowd. Nothing is taught outside the sample's window.
     """
     size, where = sample.image.shape[:2], str(sample.file or sample.name)
     where_boxes = str(sample.box_file or where)
@@ -178,16 +178,19 @@ def encode(sample: Sample, space: LabelSpace, offset: int) -> Target:
         else:
             shapes = [space.labels[i].shape for i in labels]
             boxes = paint_boxes(sample.boxes, shapes, labels, size).astype(np.int16)
+    crowds = surroundings(sample.boxes[sample.box_ids == UNKNOWN], 0.0, size)
+    if sample.mask is not None:
+        crowds |= sample.mask == CROWD
     around = space.file.around_boxes
     if around is not None:
         sure = sample.boxes[sample.box_ids != UNKNOWN]
         free = surroundings(sure, around.margin, size) & (boxes == NOTHING)
         if sample.mask is not None:
             free &= sample.mask == UNKNOWN
-        ignored = np.isin(sample.box_ids, [*space.ids[space.ignored], UNKNOWN])
-        boxes[free & ~surroundings(sample.boxes[ignored], 0.0, size)] = len(space.labels)
+        ignored = surroundings(sample.boxes[np.isin(sample.box_ids, space.ids[space.ignored])], 0.0, size)
+        boxes[free & ~ignored & ~crowds] = len(space.labels)
     if len(sample.tags) and (mixture := tag_mixture(to_label_indices(sample.tags, space, where_boxes), space)):
-        boxes[(boxes == NOTHING) & (mask == NOTHING)] = MIXED - len(mixtures)
+        boxes[(boxes == NOTHING) & (mask == NOTHING) & ~crowds] = MIXED - len(mixtures)
         mixtures.append(mixture)
     for labels in (mask, boxes):
         labels[~shown] = NOTHING
