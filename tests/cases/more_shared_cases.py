@@ -172,13 +172,13 @@ def two_entries(data: dict) -> None:
         note["image_id"] += 500 * (note["category_id"] == IDS["sign"])
 
 
-def labelme(out: Path) -> None:
-    """NAME_json/img.png, label.png and label_names.txt: each image numbers its classes anew."""
+def labelme(out: Path, lists: tuple[list[str], list[str]] = (["sky", "road", "car", "sign"],) * 2) -> None:
+    """NAME_json/img.png, label.png and label_names.txt; the lists are those of even and of odd images."""
     options = {"images": "{split}/{name}_json/img.png", "masks": "{split}/{name}_json/label.png"}
     experiment(out, "folder", options, PARKS)
     for split, i in pictures():
         folder, drawn = out / f"data/{split}/im{i}_json", scene(i)
-        names = ["sky", "road", "car", "sign"] if i % 2 == 0 else ["car", "sign", "sky", "road"]
+        names = lists[i % 2]
         number = np.zeros(5, np.uint8)
         number[[IDS[name] for name in names]] = range(1, 5)
         save(folder / "img.png", drawn.image)
@@ -200,7 +200,16 @@ PNG_IMAGES = {"image": "images/{split}/im{i}.png", "images": "images/{split}/{na
 CUT_OFF = "{}/train/im1.{}: expected an image, found a file that is cut off"
 ANOTHER_MACHINE, EQUAL = "a path of another machine", "they are equal"
 
+ROAD_FIRST = (["road", "sky", "car", "sign"],) * 2
+ANEW = (["sky", "road", "car", "sign"], ["car", "sign", "sky", "road"])
+
 CASES = {
+    "control_labelme_of_one_list": ("right", "", labelme),
+    "names_labelme_permuted": (
+        "refused",
+        "found 1 for 'road'",
+        partial(labelme, lists=(["road", "sky", "car", "sign"],) * 2),
+    ),
     "a0_control_mixed_cvat": ("right", "", partial(mixed, background=False)),
     "b09_path_backslash": ("refused", ANOTHER_MACHINE, partial(coco, kind="boxes", file="images\\im{i}.jpg")),
     "b09_path_windows_absolute": ("refused", ANOTHER_MACHINE, partial(coco, kind="boxes", file="C:\\me\\im{i}.jpg")),
@@ -285,7 +294,11 @@ CASES = {
         partial(masks, label_space=OCTAL, ids=lambda ids: TENS[ids]),
     ),
     "b17_yaml_norway": ("refused", "found True", norway),
-    "b18_labelme_per_image_ids": ("refused", "labelme numbers the classes of each image anew", labelme),
+    "b18_labelme_per_image_ids": (
+        "refused",
+        "labelme numbers the classes of each image anew",
+        partial(labelme, lists=ANEW),
+    ),
     "b19_label_studio_json_min": ("refused", "JSON-MIN", partial(label_studio, change=json_min)),
     "b19_cvat_subsets_same_names": ("right", "", partial(cvat, **SUBSETS)),
     "b19_cvat_subsets_same_names_split_pattern": (

@@ -207,6 +207,13 @@ def _told(values: list[str | None]) -> str:
     return f"{','.join(map(str, values))} as {','.join(COLUMNS)}"
 
 
+def without_boxes(items: list[Item], path: Path) -> list[str]:
+    """A note of the images that a table of boxes knows nothing of: nobody can tell whether they were annotated."""
+    empty = [item.name for item in items if not len(item.boxes)]
+    told = f"{path} has no box in {len(empty)} of {len(items)} images, such as"
+    return [f"{told} {empty[0]!r}: they count as images without objects"] if empty else []
+
+
 def csv_rows(path: Path) -> list[Row]:
     """Rows of a CSV with the columns `COLUMNS` (others are left alone); x2 and y2 are exclusive."""
     return [

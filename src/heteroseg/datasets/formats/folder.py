@@ -9,7 +9,7 @@ docs/datasets.md has their patterns.
 from dataclasses import replace
 from pathlib import Path
 
-from heteroseg.datasets.boxes import attach, csv_rows
+from heteroseg.datasets.boxes import attach, csv_rows, without_boxes
 from heteroseg.datasets.class_names import parse_id
 from heteroseg.datasets.coco_json import with_coco
 from heteroseg.datasets.paths import ImageFinder, expand, items_of, listed_names, matching, split_file
@@ -63,9 +63,7 @@ def folder(
         elif path.suffix == ".csv":
             items = [replace(item, box_file=path) for item in listing]
             listing = listing.then(attach(items, csv_rows(path), resolve))
-            if empty := [item.name for item in listing if not len(item.boxes)]:
-                told = f"{path} has no box in {len(empty)} of {len(items)} images, such as {empty[0]!r}"
-                listing.notes.append(f"{told}: they count as images without objects")
+            listing.notes += without_boxes(listing, path)
         else:
             listing = listing.then(with_coco(listing, path, resolve, kind == "polygons"))
     return listing.then(Listing(listing, _labelme_names(listing)))

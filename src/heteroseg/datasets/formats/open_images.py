@@ -8,7 +8,7 @@ beside them. Only images that are there are read, so a part of the dataset is a 
 from collections.abc import Iterator
 from pathlib import Path
 
-from heteroseg.datasets.boxes import Row, attach
+from heteroseg.datasets.boxes import Row, attach, without_boxes
 from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.paths import items_of, require_file, split_file
 from heteroseg.datasets.records import csv_lines, csv_records, number
@@ -40,6 +40,7 @@ def open_images(
     path = split_file(root, split, boxes, "boxes", "table of boxes", "download it, or set `boxes` to its name")
     listing = items_of(root, split, images, box_file=path)
     listing = listing.then(attach(listing, _rows(path, {item.name for item in listing}, described, ids)))
+    listing.notes += without_boxes(listing, path)
     if tags is None:
         return ids.told(listing)
     path = split_file(root, split, tags, "tags", "table of image-level labels", "download it, or leave it out")
