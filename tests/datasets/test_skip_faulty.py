@@ -223,6 +223,10 @@ def test_an_image_whose_mask_has_another_size_is_left_out(tmp_path):
     listing = skipping("folder", tmp_path, options)
     assert [item.name for item in listing] == ["a"]
     assert "of one size" in listing.faults[0]
+    cv2.imwrite(str(tmp_path / "mask_a.bmp"), np.zeros((HEIGHT, WIDTH + 1), np.uint8))
+    with pytest.raises(HeterosegError) as error:  # nothing is left
+        skipping("folder", tmp_path, options)
+    assert ["of one size" in fault for fault in error.value.faults] == [False, True, True]
 
 
 def test_boxes_of_two_files_add_up(tmp_path):

@@ -70,6 +70,7 @@ def list_items(reader: str, root: Path | str, split: str, options: dict[str, Any
         raise HeterosegError(
             f"{root}: expected images of the split {split!r}, found none; check the split and {reader}'s layout",
             *listing.notes,
+            *listing.faults[:MOST],  # of what skip_faulty left out
         )
     return listing
 
