@@ -6,11 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 from PIL import ExifTags, Image
 
 from heteroseg.cli.main import main
-from heteroseg.datasets import read_image, read_mask
-from heteroseg.experiment.config import load_experiment
+from heteroseg.curation.new_dataset import finish_dataset, items_by_path, write_item
+from heteroseg.datasets import list_items, read_image, read_mask, read_sample
+from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.export.export import calibration_images
 from heteroseg.inference.video import Video
@@ -134,3 +136,21 @@ def test_frames_of_a_turned_video_are_upright(tmp_path):
     assert video.size == first.shape[:2] == (96, 64)
     assert first[:40].min() > 200
     assert first[56:].max() < 60
+
+
+def test_a_new_dataset_reads_its_photographs_as_the_old_one(scene, photo, tmp_path):
+    """Which is only told by its options where the photograph is as wide turned as not."""
+    Image.fromarray(scene[:64, :64]).save(photo, exif=Image.open(photo).getexif())
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "masks" / "a.png"), np.zeros((64, 64), np.uint8))
+    options = {"images": "photos/{name}.png", "masks": "masks/{name}.png", "upright": "false"}
+    dataset = {"root": ".", "reader": "folder", "label_space": "cityscapes", "options": options, "val": None}
+    experiment = Experiment(name="e", taxonomy="streets-108", datasets={"d": dataset})
+    (source,) = open_sources(experiment, tmp_path)
+    said: list[str] = []
+    for path, item in items_by_path(source):
+        write_item(tmp_path / "new", path, item, read_sample(item).mask)
+    finish_dataset(source, tmp_path / "new", source.space, said.append)
+    made = yaml.safe_load("\n".join(said[-1].splitlines()[1:]))["d-refined"]
+    (item,) = list_items(made["reader"], made["root"], made["train"], made["options"])
+    np.testing.assert_array_equal(read_sample(item).image, scene[:64, :64])
