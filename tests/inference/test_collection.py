@@ -142,6 +142,11 @@ def test_faults_are_tried_again_and_new_images_found(done, tiny_model_folder, ca
     assert main([*command, "--labels", "vistas", "--workers", "1"]) == 0
     assert "9 images in" in capsys.readouterr().out
     assert all(row["error"] is None for row in rows_of(work / "out"))
+    cv2.imwrite(str(work / "images" / "new.jpg"), np.zeros((20, 30, 3), np.uint8))
+    assert main([*command, "--labels", "vistas", "--workers", "1"]) == 0
+    assert "1 of them new" in capsys.readouterr().out  # the image has changed
+    (row,) = (row for row in rows_of(work / "out") if row["source"] == "new.jpg")
+    assert (row["width"], row["height"], row["error"]) == (30, 20, None)
 
 
 def test_wrong_places(tiny_model_folder, tmp_path, capsys):

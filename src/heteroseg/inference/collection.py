@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ SCHEMA = pa.schema(
         ("confidence", pa.float32()),  # mean probability of the answers
         ("pixels", pa.map_(pa.string(), pa.int64())),  # by name of the label; "(outside)" is none of them
         ("error", pa.string()),
+        ("bytes", pa.int64()),  # of the image: one of another length is labelled again
     ]
 )
 LEAST_SURE = 20  # images that the summary names
@@ -61,9 +62,14 @@ class Place:
         self.local = Path(root) if isinstance(file_system, LocalFileSystem) else None
         self.files = DirFileSystem(root, file_system)
 
+    def sizes(self) -> dict[str, int | None]:
+        """The bytes of all files below, where they are told, by their paths from here, sorted."""
+        files = self.files.find("", detail=True) if self.files.exists("") else {}
+        return {name: files[name].get("size") for name in sorted(files)}
+
     def names(self) -> list[str]:
         """All files below, as paths from here, sorted."""
-        return sorted(self.files.find("")) if self.files.exists("") else []
+        return list(self.sizes())
 
     def write(self, name: str, data: bytes) -> None:
         """Whole or not at all: a rename on disks, one put on object stores."""
@@ -88,7 +94,8 @@ class Labeller:
     def row(self, name: str) -> dict[str, Any]:
         target = f"labels/{name}.png"
         try:
-            image = decode_image(self.source.files.cat_file(name), Path(name))
+            data = self.source.files.cat_file(name)
+            image = decode_image(data, Path(name))
             label_indices, confidence = self.model.predict(image).confident_label_indices(self.space)
             self.dest.write(target, encode_ids(label_indices, self.space))
         except (HeterosegError, OSError) as error:
@@ -97,13 +104,9 @@ class Labeller:
         names = [*(label.name for label in self.space.labels), OUTSIDE_NAME]
         pixels = [(n, int(c)) for n, c in zip(names, counts, strict=True) if c]
         return {
-            "source": name,
-            "labels": target,
-            "width": label_indices.shape[1],
-            "height": label_indices.shape[0],
-            "confidence": float(confidence.mean()),
-            "pixels": pixels,
-        }
+            "source": name, "labels": target, "width": label_indices.shape[1], "height": label_indices.shape[0],
+            "confidence": float(confidence.mean()), "pixels": pixels, "bytes": len(data),
+        }  # fmt: skip
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         rows = [self.row(str(name)) for name in batch["source"]]
@@ -119,12 +122,18 @@ def parquet(rows: Sequence[dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def read_rows(dest: Place, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """One row for each source in the manifests; one without a fault counts more than one with."""
+def read_rows(dest: Place, names: Sequence[str], sizes: Mapping[str, int | None]) -> dict[str, dict[str, Any]]:
+    """One row for each source in the manifests; one without a fault counts more than one with.
+
+    `sizes` are the bytes of the sources; a row of other bytes has the fault that its image has changed.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
         if name.startswith("manifest/") and name.endswith(".parquet"):
             for row in pq.read_table(io.BytesIO(dest.files.cat_file(name)), schema=SCHEMA).to_pylist():
+                was, now = row["bytes"], sizes.get(row["source"])
+                if None not in (was, now) and was != now:
+                    row["error"] = "the image has changed since"
                 if row["source"] not in rows or row["error"] is None:
                     rows[row["source"]] = row
     return rows
@@ -181,7 +190,8 @@ def predict_collection(
     loaded = load(model, "cpu")
     space = loaded.space(labels)
     inputs, outputs = Place(source), Place(dest)
-    images = [name for name in inputs.names() if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    sizes = {name: n for name, n in inputs.sizes().items() if Path(name).suffix.lower() in IMAGE_SUFFIXES}
+    images = list(sizes)
     if not images:
         raise HeterosegError(f"{source}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) below it, found none")
     if inputs.local and outputs.local and outputs.local.resolve().is_relative_to(inputs.local.resolve()):
@@ -191,14 +201,14 @@ def predict_collection(
     for name in names:
         if Path(name).name.startswith(".part-"):  # of a killed job
             outputs.files.rm_file(name)
-    before = read_rows(outputs, names)
+    before = read_rows(outputs, names, sizes)
     left = [name for name in images if name not in before or before[name]["error"] is not None]
     log(f"{len(images)} images, {len(images) - len(left)} done before")
     started = time.monotonic()
     if left:
         _run(left, (model, labels, source, dest, device), workers, batch, address)
     seconds = time.monotonic() - started
-    rows = read_rows(outputs, outputs.names())
+    rows = read_rows(outputs, outputs.names(), sizes)
     kept = [rows[name] for name in images]
     outputs.write("manifest.parquet", parquet([row | {"pixels": list(row["pixels"] or ())} for row in kept]))
     result = summarise(kept, seconds, len(left))
@@ -220,12 +230,9 @@ def _run(names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, a
         options: Any = {"num_gpus": 1} if job[-1].startswith("cuda") else {"num_cpus": 1}  # the device
         data = ray.data.from_items([{"source": n} for n in names], override_num_blocks=-(-len(names) // batch))
         done = data.map_batches(
-            Labeller,
-            batch_size=batch,
-            compute=ActorPoolStrategy(size=workers),
-            **options,
+            Labeller, batch_size=batch, compute=ActorPoolStrategy(size=workers), **options,
             fn_constructor_args=(*job, threads),
-        )
+        )  # fmt: skip
         with tqdm(total=len(names), unit="image", dynamic_ncols=True) as bar:
             for part in done.iter_batches(batch_size=None, prefetch_batches=0):
                 bar.update(len(part["error"]))
