@@ -8,6 +8,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,13 +16,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from heteroseg.datasets import list_items, read_annotation
 from heteroseg.errors import HeterosegError
 from tests.datasets.damage import damaged, damaged_json
+from tests.datasets.test_datasets import samples
+from tests.writers import WRITERS
 
 Mark = tuple[str, int, tuple]  # image, id, coordinates
 STEMS = ("im0", "im1")
@@ -215,6 +218,9 @@ def check(root: Path, form: Form, content: bytes) -> bool:
     try:
         items = list_items(form.reader, root, "train", form.options)
     except HeterosegError:
+        with suppress(HeterosegError):
+            for item in list_items(form.reader, root, "train", {**form.options, "skip_faulty": "true"}):
+                read_annotation(item)
         return False
     text = content.decode("utf-8-sig")
     listed = {item.name for item in items}
@@ -242,3 +248,46 @@ def test_damaged_files(root, kind, data):
 @given(data=st.data())
 def test_json_with_other_values(root, kind, data):
     check(root, FORMS[kind], json.dumps(data.draw(damaged_json(json.loads(FORMS[kind].text)))).encode())
+
+
+# ---- other layouts: no more than that nothing ends in a traceback
+OTHERS: dict[str, tuple[str, list[str], list[int], dict[str, str]]] = {
+    "camvid": ("camvid", ["a"], [0, 1, 17], {}),
+    "idd": ("idd", ["10/frame1"], [0, 25, 39], {"labels": "polygons"}),
+    "a2d2": ("a2d2", ["20181008_095521/cam_front_center/20181008095521_camera_frontcenter_000000091"], [0, 1], {}),
+    "nuimages": ("nuimages", ["CAM_FRONT/a"], [0, 1, 24], {}),
+    "panoptic": ("coco_panoptic", ["a"], [0, 1, 24], {}),
+    "open_images": ("open_images", ["a"], [0], {}),
+    "mtsd": ("mtsd", ["a"], [0], {"classes": "classes.txt"}),
+    "gtsrb": ("gtsrb", ["00007"], [0], {}),
+    "gtsdb": ("gtsdb", ["00007"], [0], {}),
+}
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("others")
+    for kind, (reader, names, ids, options) in OTHERS.items():
+        box = ((5, 6, 24, 25, 2011 if kind.startswith("gts") else 3),)
+        more = options if reader == "idd" else {}
+        WRITERS[reader](folder / kind, "train", samples(names, ids, (box,)), **more)
+    (folder / "mtsd/classes.txt").write_text("label 3\n")
+    return folder
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@settings(max_examples=100)
+@given(data=st.data())
+def test_damaged_files_of_other_layouts(others, kind, data):
+    reader, _, _, options = OTHERS[kind]
+    root = others / kind
+    path = data.draw(st.sampled_from(sorted(p for p in root.rglob("*.*") if p.suffix in (".json", ".csv", ".txt"))))
+    sound = path.read_bytes()
+    values = damaged_json(json.loads(sound)).map(json.dumps).map(str.encode) if path.suffix == ".json" else st.nothing()
+    try:
+        path.write_bytes(data.draw(damaged(sound) | values))
+        with suppress(HeterosegError):
+            for item in list_items(reader, root, "train", {**options, "skip_faulty": "true"}):
+                read_annotation(item)
+    finally:
+        path.write_bytes(sound)
