@@ -16,11 +16,8 @@ def many(data: dict) -> None:
         data["annotations"].append(data["annotations"][0] | {"id": 900 + k, "bbox": [1, 1, 0, 5]})
 
 
-def one_far_box(data: dict) -> None:
-    """The image's size is not told, so only the image itself shows that a box is outside."""
-    data["annotations"][0]["bbox"] = [1, 1, 500, 5]
-    for image in data["images"]:
-        del image["width"], image["height"]
+def no_width_at_all(note: dict) -> None:
+    note["bbox"][2] = 0
 
 
 def masks_and_boxes(out: Path, change) -> None:
@@ -98,6 +95,11 @@ CASES = {
         "refused",
         "annotations[9], annotations[10] and 4 more places",
         partial(coco, kind="boxes", change=many),
+    ),
+    "reason_many_images": (
+        "refused",
+        "more faults like the last, in ",
+        partial(coco, kind="boxes", note=no_width_at_all),
     ),
     "reason_box_file": ("refused", "train.json: ", partial(masks_and_boxes, change=far)),
     "reason_box_file_of_an_id": ("refused", "train.json: ", partial(masks_and_boxes, change=unknown_id)),

@@ -1,6 +1,6 @@
 """Every image and label of an experiment read once, and counted; what looks wrong is told."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from heteroseg.datasets import read_sample
-from heteroseg.datasets.paths import IMAGE_SUFFIXES, walk
+from heteroseg.datasets.paths import IMAGE_SUFFIXES, grouped, walk
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source, require_apart
 from heteroseg.labels.space import LabelSpace
 from heteroseg.supervision.coverage import Pixels, Taught, count_ids, count_pixels, ignored, untaught
-
-ALIKE, FILES = 3, 10  # faults of one kind that are told of a split, and files of others that are named
 
 
 @dataclass(frozen=True)
@@ -100,26 +98,11 @@ def _check_split(source: Source, split: str, counts: Counts, log: Callable[[str]
     so = "nothing teaches what they are" if split == "train" else "no score tells how they are answered"
     for note in ignored(name, counts.silent, counts.masked, so=so):
         log(f"warning: {note}")
-    faults = _alike(name, counts.faults)
+    faults = grouped(name, counts.faults)
     if not counts.faults and not counts.occurring.any():
         taught = "a labelled pixel, box or tag"
         faults.append(f"{name}: expected {taught}, found none in {counts.total} images; check the label space's ids")
     return faults
-
-
-def _alike(name: str, faults: Sequence[str]) -> list[str]:
-    """The first faults of each kind, and the files of the others."""
-    kinds = defaultdict[str, list[tuple[str, str]]](list)
-    for fault in faults:
-        file, _, rest = fault.partition(": ")
-        kinds[rest.partition(", found ")[0]].append((file, fault))
-    told: list[str] = []
-    for alike in kinds.values():
-        told += [fault for _, fault in alike[:ALIKE]]
-        if others := [file for file, _ in alike[ALIKE:]]:
-            more = ", ..." * (len(others) > FILES)
-            told.append(f"{name}: {len(others)} more faults like the last, in {', '.join(others[:FILES])}{more}")
-    return told
 
 
 def _unused(sources: Sequence[Source]) -> Iterator[str]:

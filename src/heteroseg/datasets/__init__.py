@@ -31,7 +31,7 @@ from heteroseg.datasets.formats.webdataset import webdataset
 from heteroseg.datasets.formats.yolo import yolo
 from heteroseg.datasets.image_files import decode_image, read_image
 from heteroseg.datasets.mask_files import read_mask
-from heteroseg.datasets.paths import raise_faults, require_folder
+from heteroseg.datasets.paths import grouped, raise_faults, require_folder
 from heteroseg.datasets.sample import Item, Listing
 from heteroseg.errors import HeterosegError, nearest
 
@@ -61,7 +61,7 @@ def list_items(reader: str, root: Path | str, split: str, options: dict[str, Any
     listing = READERS[reader](require_folder(Path(root)), split, **options)
     listing = listing if isinstance(listing, Listing) else Listing(listing)
     if not skip:
-        raise_faults(listing.faults, MOST)
+        raise_faults(grouped(f"{root} {split}", listing.faults), MOST)
     if not upright:
         listing = listing.then(replace(item, upright=False) for item in listing)
     if skip:

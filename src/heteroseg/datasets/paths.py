@@ -17,7 +17,7 @@ from heteroseg.files import read_text
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
 SHOWN = 20
-PLACES = 3  # told of faults of one kind
+PLACES, NAMED = 3, 10  # faults of one kind that are told, and places of others that are named
 LIST_HINT = "name a split that has a list, or write the list with one image a line"
 
 
@@ -27,6 +27,22 @@ def raise_faults(faults: list[str], most: int | None = None) -> None:
         faults = [*faults[:most], f"... and {len(faults) - most} more such faults"]
     if faults:
         raise HeterosegError(*faults)
+
+
+def grouped(name: str, faults: Iterable[str]) -> list[str]:
+    """The first faults of each kind, and the places of the others; `name` is whose faults they are."""
+    kinds = defaultdict[str, list[tuple[str, str]]](list)
+    for fault in faults:
+        place, _, rest = fault.partition(": expected ")
+        kind = rest.partition(", found ")[0] or place.partition(": ")[2]
+        kinds[kind].append((place if rest else place.partition(": ")[0], fault))
+    told: list[str] = []
+    for alike in kinds.values():
+        told += [fault for _, fault in alike[:PLACES]]
+        if others := [place for place, _ in alike[PLACES:]]:
+            more = ", ..." * (len(others) > NAMED)
+            told.append(f"{name}: {len(others)} more faults like the last, in {', '.join(others[:NAMED])}{more}")
+    return told
 
 
 class Faults:
