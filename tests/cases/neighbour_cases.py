@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.cases.drawing import HEIGHT, IDS, PARKS, SPLITS, WIDTH, experiment, pictures, save, scene, write
+from tests.cases.drawing import HEIGHT, IDS, PAINTED, PARKS, SPLITS, WIDTH, experiment, pictures, save, scene, write
 from tests.cases.layouts import box_csv, coco, cvat, label_studio, masks, nothing, outline, parts, yolo
 from tests.cases.shared_cases import OTHERS, READ_UPRIGHT, code, enlarge, run_lengths
 from tests.writers.pixels import turned
@@ -87,6 +87,11 @@ def off_by_one(data: dict) -> None:
     for entry in data["annotations"]:
         entry["category_id"] -= 1
     data["categories"] = [{"id": 2, "name": "car"}, {"id": 3, "name": "sign"}]
+
+
+def nearly_one_name(out: Path) -> None:
+    """The sign is called Car., with a full stop."""
+    write(out / "space.yaml", PAINTED.replace("name: sign", "name: Car."))
 
 
 def sky_and_road(data: dict) -> None:
@@ -232,6 +237,7 @@ UNLISTED = {
     "unlisted_images": ("refused", "masks/train/im1.png", partial(masks, then=without("masks/train/im1.png"))),
 }
 NAMES = {
+    "names_that_differ_in_a_sign": ("right", "", partial(coco, change=called("car", "Car."), then=nearly_one_name)),
     "names_coco_off_by_one": ("refused", "found 3 for 'sign'", partial(coco, change=off_by_one)),
     "names_coco_case": ("right", "", partial(coco, change=called("Car", "SIGN "))),
     "names_coco_language": ("warning", "name ids differently", partial(coco, change=called("Auto", "Schild"))),

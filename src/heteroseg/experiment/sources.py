@@ -97,7 +97,8 @@ def _permuted(names: Mapping[int, str], space: LabelSpace) -> list[str]:
     """Faults where the files give an id the name that the label space gives another one."""
     id_of = {plain(label.name): label.id for label in space.labels}
     ours = {label.id: label.name for label in space.labels}
-    crossed = [(i, name) for i, name in names.items() if i in ours and id_of.get(plain(name), i) != i]
+    other = [(i, name) for i, name in names.items() if i in ours and plain(ours[i]) != plain(name)]
+    crossed = [(i, name) for i, name in other if plain(name) in id_of]
     return [
         f"expected ids as label space {space.name!r} has them, found {i} for {name!r} in the annotation, which is "
         f"{id_of[plain(name)]} there, and {i} is {ours[i]!r}; correct the ids or names of the label space"
