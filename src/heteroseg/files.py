@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -48,8 +49,11 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
-            raise ValueError("expected a number")
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if any(isinstance(part, bool) for part in inner):
+            kinds = set(re.findall(r"\w+", str(cls.model_fields[str(info.field_name)].annotation)))
+            if kinds & {"int", "float"} and "bool" not in kinds:
+                raise ValueError("expected a number")
         return value
 
 

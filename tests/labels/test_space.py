@@ -291,6 +291,7 @@ FAULTS = {
     "duplicate key of a label": ("labels:\n  - {id: 0, name: a, id: 1}  # HERE\n", "the key 'id' stands twice"),
     "no labels": ("labels: []  # HERE\n", "labels: List should have at least 1 item"),
     "an id that is yes": ("labels:\n  - {id: yes, name: sky, nodes: sky}  # HERE\n", "labels.0.id: expected a number"),
+    "an outside that is yes": (f"labels:\n{SKY}outside: yes  # HERE\n", "outside: expected a number"),
     "an outside that no file can hold": (
         f"labels:\n{SKY}outside: -5  # HERE\n",
         "outside: .*greater than or equal to 0",
