@@ -190,6 +190,7 @@ def test_ids_are_asked_for_where_only_another_column_has_numbers(tmp_path, capsy
         ("a.json", [{"name": "a", "id": 9, "attributes": []}, {"name": "b", "attributes": []}], "numbers of CVAT"),
         ("a.csv", "name,train\na,0\nb,1\nc,255\n", "'c' has 255 as train, which is what is not trained"),
         ("a.yaml", "names: [a, b]", None),
+        ("a.yaml", "labels: [{name: a, color: [1, 2, 3]}, {name: b}]", "no ids"),
         ("label_colors.txt", "1 2 3 a\n4 5 6 b\n", None),
     ],
 )

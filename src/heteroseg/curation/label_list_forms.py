@@ -52,7 +52,8 @@ def read_rows(path: Path, table: str | None) -> tuple[Rows, bool]:
     else:
         raise HeterosegError(f"{path}: expected {FORMS}, found the suffix {suffix or '(none)'!r}; convert or rename it")
     rows = [{str(key).strip().lower(): value for key, value in row.items()} for row in rows]
-    return rows, suffix in (".yaml", ".yml") or any("r" in row for row in rows)
+    yolo = suffix in (".yaml", ".yml") and all(row.keys() == {"name"} for row in rows)
+    return rows, yolo or any("r" in row for row in rows)
 
 
 def is_whole(value: Any) -> bool:
