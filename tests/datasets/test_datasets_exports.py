@@ -245,8 +245,9 @@ def test_label_studio_faults(tmp_path):
     sound = tasks_of("rectanglelabels", {**box, "rectanglelabels": ["cat"]})[0]
     (mark,) = sound["annotations"][0]["result"]
     for given, word in (
-        ([7], "expected a list of results, found 7"),
-        (True, "expected a list of results, found True"),
+        ([7], "expected a list of results, found '7'"),
+        (True, "expected a list of results, found 'True'"),
+        ([[]], "expected a list of results, found '[]'"),
         ([{"result": {"0": mark}}], "expected a list of results, found {'0'"),
         ([{"result": [mark, [mark]]}], "result[1]: expected rectanglelabels"),
         ([{"result": [mark, mark | {"original_width": 999}]}], "expected one size of the image"),

@@ -67,7 +67,7 @@ def box(*corners: float) -> tuple:
 # ---- what a file says, by the standard library
 def coco_truth(text: str) -> list[Mark]:
     data = json.loads(text)
-    names = {str(image["id"]): stem(image["file_name"]) for image in data["images"]}
+    names = {str(image.get("id")): stem(image["file_name"]) for image in data["images"]}
     marks = []
     for note in data["annotations"]:
         crowd, name = note.get("iscrowd") in (1, "1"), names[str(note["image_id"])]

@@ -62,7 +62,7 @@ def _annotated(path: Path, tasks: list[dict], names: ClassNames) -> Iterator[Ann
     for i, task in enumerate(tasks):
         where, given = f"{path}: [{i}]", task.get("annotations") or task.get("completions") or []
         all_given = [
-            a if isinstance(a, dict) else {"result": a} for a in (given if isinstance(given, list) else [given])
+            a if isinstance(a, dict) else {"result": repr(a)} for a in (given if isinstance(given, list) else [given])
         ]
         done = [a for a in all_given if not a.get("was_cancelled")]
         if done:
