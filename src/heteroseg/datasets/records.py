@@ -101,6 +101,7 @@ def by_id(path: Path, key: str, entries: list[dict]) -> dict[str, dict]:
     """Objects by their `id` as text; one that stands twice raises HeterosegError."""
     objects: dict[str, dict] = {}
     for i, entry in enumerate(entries):
-        if objects.setdefault(str(entry.get("id")), entry) is not entry:
-            raise HeterosegError(f"{path}: {key}[{i}]: expected an id of its own, found {entry.get('id')!r} again")
+        if entry.get("id") is None or objects.setdefault(str(entry["id"]), entry) is not entry:
+            found = "none" if entry.get("id") is None else f"{entry['id']!r:.60} again"
+            raise HeterosegError(f"{path}: {key}[{i}]: expected an id of its own, found {found}")
     return objects
