@@ -139,7 +139,7 @@ def label_studio_truth(text: str) -> list[Mark]:
             values = [task["data"].get("image"), *task["data"].values()]
             mark = stem(next(v for v in values if isinstance(v, str))), {"car": 0, "sign": 1}[name]
             if result["type"] == "rectanglelabels":
-                assert real(value.get("rotation", 0)) == 0
+                assert real(value.get("rotation") or 0) == 0
                 x, y, width, height = (real(value[k]) for k in ("x", "y", "width", "height"))
                 marks.append((*mark, box(x / 100, y / 100, (x + width) / 100, (y + height) / 100)))
             else:

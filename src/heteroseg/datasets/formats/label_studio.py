@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, outline_of
+from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Outline, Row, outline_of
 from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.exports import AnnotatedImage, read_export
 from heteroseg.datasets.paths import listed_names, require_file, stem_of
@@ -126,15 +126,16 @@ def _rectangle_or_ellipse(row: Row, kind: str, value: dict, size: tuple[float, f
     rectangle = kind == "rectanglelabels"
     keys = ("x", "y", "width", "height") if rectangle else ("x", "y", "radiusX", "radiusY")
     x, y, a, b = (number(value.get(key)) for key in keys)
-    turn = number(value.get("rotation", 0))
+    turn = number(value.get("rotation") or 0)
     finite = math.isfinite(x + y + a + b + turn)
     if rectangle and (turn == 0 or not finite):
-        return row._replace(corners=(x / 100, y / 100, (x + a) / 100, (y + b) / 100))
+        corners = (x / 100, y / 100, (x + a) / 100, (y + b) / 100)
+        return row._replace(corners=corners if turn == 0 else NO_BOX)
     if not finite or min(a, b) <= 0 or size is None:
         return row._replace(outline=NO_OUTLINE)
-    corners = np.array([[x, y], [x + a, y], [x + a, y + b], [x, y + b]]) if rectangle else ellipse(x, y, a, b)
+    points = np.array([[x, y], [x + a, y], [x + a, y + b], [x, y + b]]) if rectangle else ellipse(x, y, a, b)
     scale = np.array(size) / 100  # turns are in pixels, the rest in percent
-    return row._replace(outline=outline_of(turned(corners * scale, turn, (x * scale[0], y * scale[1]), size) / size))
+    return row._replace(outline=outline_of(turned(points * scale, turn, (x * scale[0], y * scale[1]), size) / size))
 
 
 def _brush(rle: Any, size: tuple[float, float] | None) -> Outline:
