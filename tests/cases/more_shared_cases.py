@@ -264,7 +264,7 @@ CASES = {
     "b14_mask_instance_ids": (
         "refused",
         "found 1001, 2001",
-        partial(masks, ids=lambda ids: ids.astype(np.int32) * 1000 + 1),
+        partial(masks, ids=lambda ids: ids.astype(np.uint16) * 1000 + 1),
     ),
     "b14_mask_float_tiff": ("refused", "float32", partial(masks, **tif(ids=lambda ids: ids.astype(np.float32)))),
     "b14_mask_bilevel_tiff": (
