@@ -165,7 +165,7 @@ TRAIN_IDS = [{"trainId": 5, "label": "sky"}, {"trainId": 9, "label": "road"}]
         ("coco.json", {"categories": THINGS}, [], [(2, "things"), (4, "car")]),
         ("list.json", [{"id": 1, "name": 1}, {"id": 0, "name": 0}], [], [(0, "0"), (1, "1")]),
     ],
-)  # fmt: skip
+)
 def test_lists_as_tools_write_them(tmp_path, file, text, options, ids):
     space = space_of(tmp_path, write(tmp_path / file, text), *options)
     assert [(label.id, label.name) for label in space.labels] == ids

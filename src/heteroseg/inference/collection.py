@@ -104,9 +104,14 @@ class Labeller:
         names = [*(label.name for label in self.space.labels), OUTSIDE_NAME]
         pixels = [(n, int(c)) for n, c in zip(names, counts, strict=True) if c]
         return {
-            "source": name, "labels": target, "width": label_indices.shape[1], "height": label_indices.shape[0],
-            "confidence": float(confidence.mean()), "pixels": pixels, "bytes": len(data),
-        }  # fmt: skip
+            "source": name,
+            "labels": target,
+            "width": label_indices.shape[1],
+            "height": label_indices.shape[0],
+            "confidence": float(confidence.mean()),
+            "pixels": pixels,
+            "bytes": len(data),
+        }
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         rows = [self.row(str(name)) for name in batch["source"]]
@@ -230,9 +235,12 @@ def _run(names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, a
         options: Any = {"num_gpus": 1} if job[-1].startswith("cuda") else {"num_cpus": 1}  # the device
         data = ray.data.from_items([{"source": n} for n in names], override_num_blocks=-(-len(names) // batch))
         done = data.map_batches(
-            Labeller, batch_size=batch, compute=ActorPoolStrategy(size=workers), **options,
+            Labeller,
+            batch_size=batch,
+            compute=ActorPoolStrategy(size=workers),
+            **options,
             fn_constructor_args=(*job, threads),
-        )  # fmt: skip
+        )
         with tqdm(total=len(names), unit="image", dynamic_ncols=True) as bar:
             for part in done.iter_batches(batch_size=None, prefetch_batches=0):
                 bar.update(len(part["error"]))
