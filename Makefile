@@ -3,7 +3,8 @@
 # make test    the test suite, and the examples in the docstrings
 # make test-lowest   a part of it with the lowest versions that pyproject.toml allows
 # make test-plain    a part of it without extras
-# make fuzz    random examples, others in every run, for about a minute; make fuzz SEED=7 repeats one run
+# make fuzz    random examples, others in every run, and every attack and kill of tests/reliability, for some minutes;
+#              make fuzz SEED=7 repeats one run
 # make lint    ruff, mypy, import layers
 # make docs    the documentation site, in site/
 # make compare       all ways to join the four real datasets, two seeds, short (80 minutes and more, 2 cores)
@@ -65,6 +66,7 @@ fuzz: setup
 	@echo "make fuzz SEED=$(SEED)"
 	$(PYTEST) -n 2 -m hypothesis --hypothesis-profile=random --hypothesis-seed=$(SEED) $(CORE) tests/training \
 		tests/curation
+	FUZZ=1 SEED=$(SEED) $(PYTEST) tests/reliability
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks
