@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
-from heteroseg.files import parse_yaml, read_yaml, require_empty, write_json, written, yaml_text
+from heteroseg.files import parse_yaml, read_yaml, write_json, yaml_text
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
+from heteroseg.writing import require_empty, written
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"])) | st.sampled_from(
     [
@@ -192,7 +193,7 @@ def test_written_puts_the_whole_file_in_place(tmp_path):
     with written(path) as temporary:
         temporary.write_text("whole")
         assert not path.exists()
-        assert temporary.suffix == ".txt"
+        assert temporary.name == ".part-file.txt.tmp"  # no pattern such as *.txt meets it
     assert path.read_text() == "whole"
     assert list(path.parent.iterdir()) == [path]
 

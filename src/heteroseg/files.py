@@ -1,13 +1,10 @@
-"""Reading what users write (YAML that remembers its lines) and writing without ever leaving half a file."""
+"""Texts: YAML that users write and that remembers its lines, JSON, templates."""
 
 import io
 import json
-import os
 import re
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -18,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, Val
 from yaml.constructor import ConstructorError
 
 from heteroseg.errors import HeterosegError, nearest
+from heteroseg.writing import LONGEST, write_bytes
 
 SPECS = Path(__file__).parent / "specs"
 """The folder of the YAML files that ship."""
@@ -26,7 +24,6 @@ Fault = tuple[tuple[str | int, ...], str]
 """Keys and indices into a file, and what is wrong there."""
 DEEPEST = 50  # blocks in blocks of a YAML file
 ALIASED = 100_000  # parts of a YAML file that its aliases may stand for
-LONGEST = 200  # bytes of a name, since files are named so
 BITS = 4096  # of a number: longer ones cannot be told
 
 
@@ -226,44 +223,8 @@ def read_text(path: Path) -> str:
         raise HeterosegError(f"{path}: expected a text file in UTF-8, found other bytes; save it as UTF-8") from None
 
 
-@contextmanager
-def written(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well and removed when it fails."""
-    path = Path(path)
-    if path.is_dir():
-        raise HeterosegError(f"{path}: expected a file to write, found a folder; choose another name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
-    except OSError as error:
-        reason = "a file stands where a folder is due" if isinstance(error, FileExistsError) else error.strerror
-        raise HeterosegError(f"{path}: cannot be written, {reason}") from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_text(path: Path | str, text: str) -> None:
-    with written(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def require_empty(folder: Path, hint: str = "choose another --out") -> None:
-    """Raise HeterosegError if `folder` is a file or has something in it; `hint` tells the user what to do then."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "something in it" if folder.is_dir() else "a file"
-        raise HeterosegError(f"{folder}: expected a new or empty folder, found {what}; {hint}")
-
-
-def require_absent(path: Path, hint: str = "choose another --out") -> None:
-    """Raise HeterosegError if `path` is there; `hint` tells the user what to do then."""
-    if path.exists():
-        raise HeterosegError(f"{path}: stands there already; {hint}, or take it away")
+    write_bytes(path, text.encode())
 
 
 def yaml_text(data: Any) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from heteroseg.datasets.sample import Sample
-from heteroseg.files import written
 from heteroseg.scenes.layouts import mask_of
+from heteroseg.writing import written
 from tests.writers.pixels import encoded
 
 

@@ -89,9 +89,10 @@ def data_show(args: argparse.Namespace) -> None:
 def data_audit(args: argparse.Namespace) -> None:
     experiment, sources = open_experiment(args.experiment, args.overrides)
     from heteroseg.curation.audit import audit
-    from heteroseg.files import fill_template, require_empty
+    from heteroseg.files import fill_template
     from heteroseg.provenance import facts
     from heteroseg.report.audit import write_audit
+    from heteroseg.writing import require_empty
 
     require_empty(args.out)
     model = heteroseg.load(args.model, args.device) if args.model else None

@@ -50,7 +50,7 @@ def report(args: argparse.Namespace) -> None:
 
 def calibrate(args: argparse.Namespace) -> None:
     if args.out:
-        from heteroseg.files import require_absent
+        from heteroseg.writing import require_absent
 
         require_absent(args.out)
     _, sources = open_experiment(args.data, args.overrides, ("val",))

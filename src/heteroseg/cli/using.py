@@ -50,7 +50,7 @@ def predict_many(args: argparse.Namespace) -> None:
 def export(args: argparse.Namespace) -> None:
     from heteroseg.export.export import calibration_images, choose_head, compare
     from heteroseg.export.export import export as run
-    from heteroseg.files import require_absent
+    from heteroseg.writing import require_absent
 
     require_absent(args.out)
     model = heteroseg.load(args.model)

@@ -25,12 +25,13 @@ from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.evaluation.scores import evaluate_source, summarise
 from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import parse_yaml, read_json, read_yaml, require_empty, write_json, write_yaml, yaml_text
+from heteroseg.files import parse_yaml, read_json, read_yaml, write_json, write_yaml, yaml_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
 from heteroseg.provenance import facts
 from heteroseg.supervision.coverage import look_over
 from heteroseg.training.batches import images_per_dataset
+from heteroseg.writing import require_empty
 
 
 def open_base(experiment: Experiment, folder: Path, allow_overlap: bool = False) -> Base:

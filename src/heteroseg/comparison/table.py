@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from heteroseg.experiment.config import Experiment
-from heteroseg.files import fill_template, read_json, write_json, write_text, written
+from heteroseg.files import fill_template, read_json, write_json, write_text
 from heteroseg.provenance import facts
+from heteroseg.writing import written
 
 METRICS = {
     "miou": "mIoU",
@@ -150,7 +151,7 @@ def write_table(out: Path, experiment: Experiment, ways: Sequence[str], seeds: S
     write_text(out / "table.md", markdown(table))
     if table:
         with written(out / "table.png") as temporary:
-            plot(table).savefig(temporary, dpi=130)
+            plot(table).savefig(temporary, dpi=130, format="png")
     return table
 
 

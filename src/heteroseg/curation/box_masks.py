@@ -15,9 +15,9 @@ from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import Item, Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
-from heteroseg.files import require_absent
 from heteroseg.labels.space import BoxShape, LabelSpace
 from heteroseg.supervision.targets import paint_boxes, to_label_indices
+from heteroseg.writing import require_absent
 
 
 def box_masks(sample: Sample, space: LabelSpace) -> dict[str, np.ndarray]:

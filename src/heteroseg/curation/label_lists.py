@@ -15,9 +15,10 @@ from pydantic import Field
 from heteroseg.curation.label_list_forms import FORMS, Rows, is_whole, read_rows
 from heteroseg.curation.spec_text import space_yaml, taxonomy_yaml
 from heteroseg.errors import HeterosegError, nearest, warn
-from heteroseg.files import Document, require_absent, write_text
+from heteroseg.files import Document, write_text
 from heteroseg.labels.space import LabelEntry, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import ROOT, Color, TaxonomyFile, build_taxonomy
+from heteroseg.writing import require_absent
 
 VOID = {"void", "unlabeled", "unlabelled", "unlabel", "ignore", "ignored", "unknown", "invalid", "unannotated"}
 NAMES = ("readable", "name", "class", "label", "class_name", "label_name")

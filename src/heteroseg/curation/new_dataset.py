@@ -18,9 +18,10 @@ from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import Item, spread_evenly
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
-from heteroseg.files import write_text, written
+from heteroseg.files import write_text
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.labels.taxonomy import Taxonomy
+from heteroseg.writing import written
 
 Log = Callable[[str], None]
 """What tells the user how far the work is, a line at a time."""

@@ -28,11 +28,12 @@ from heteroseg.datasets.records import csv_records, integer
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source, source_named
-from heteroseg.files import read_yaml, require_empty, write_json, written
+from heteroseg.files import read_yaml, write_json
 from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
+from heteroseg.writing import require_empty, written
 
 COLUMNS = ("number", "image", "x", "y", "width", "height", "pixels", "proposal", "probability", "confirmed")
 PLACE = COLUMNS[2:7]  # what tells a region from the others of its image

@@ -16,11 +16,12 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source
-from heteroseg.files import require_empty, write_json
+from heteroseg.files import write_json
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 from heteroseg.supervision.targets import to_label_indices
+from heteroseg.writing import require_empty
 
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 

@@ -10,10 +10,11 @@ from heteroseg.datasets import read_annotation
 from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import spread_evenly
 from heteroseg.experiment.sources import Source
-from heteroseg.files import require_empty, write_json
+from heteroseg.files import write_json
 from heteroseg.labels.space import LabelSpace
 from heteroseg.supervision.label_terms import label_gate
 from heteroseg.supervision.targets import MIXED, Mixture, encode
+from heteroseg.writing import require_empty
 
 Entry = dict[str, Any]  # of a legend: the label and the nodes that it leaves
 

@@ -16,11 +16,12 @@ from heteroseg.datasets import list_items, read_sample
 from heteroseg.datasets.sample import Sample, spread_evenly
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.metrics import count_pairs
-from heteroseg.files import require_absent, write_text
+from heteroseg.files import write_text
 from heteroseg.labels.space import LabelEntry, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 from heteroseg.supervision.targets import paint_boxes
+from heteroseg.writing import require_absent
 
 CLAIM, LOOSE = 0.5, 0.35  # least claim that gives a leaf to a label, in the first and in a wider proposal
 SEEN = 0.005  # a leaf that is seen in this part of some label's pixels counts half

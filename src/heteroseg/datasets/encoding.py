@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from heteroseg.errors import HeterosegError
-from heteroseg.files import written
+from heteroseg.writing import write_bytes
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -30,11 +30,14 @@ def highest_id(path: Path, mask: np.ndarray, most: int) -> int:
 
 
 def write_pixels(path: Path, pixels: np.ndarray, options: Sequence[int] = ()) -> None:
-    """Write (H, W) or (H, W, 3) BGR pixels, uint8 or uint16, as OpenCV does by the suffix; never half a file."""
-    with written(path) as temporary:
-        try:
-            done = cv2.imwrite(str(temporary), pixels, options)
-        except cv2.error:
-            done = False
-        if not done:
-            raise HeterosegError(f"{path}: cannot be written as an image; check the suffix and the free space")
+    """Write (H, W) or (H, W, 3) BGR pixels, uint8 or uint16, as the suffix says; never half a file.
+
+    OpenCV only encodes: its own writing takes a full disk for a success, and crashes on paths that are not UTF-8.
+    """
+    try:
+        done, data = cv2.imencode(path.suffix, pixels, options)
+    except cv2.error:
+        done = False
+    if not done:
+        raise HeterosegError(f"{path}: cannot be written as an image; check the suffix")
+    write_bytes(path, data.tobytes())

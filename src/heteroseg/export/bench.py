@@ -11,13 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from heteroseg.datasets import read_image
-from heteroseg.datasets.encoding import write_pixels
+from heteroseg.datasets.encoding import write_image, write_pixels
 from heteroseg.decisions.exact import decode
 from heteroseg.decisions.lazy_head import LazyLogits
 from heteroseg.decisions.plan import Plan
@@ -98,7 +97,7 @@ def bench(model: Model, image: np.ndarray, labels: str, threads: int = 2, repeat
     try:
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "image.jpg", Path(folder) / "ids.png"
-            cv2.imwrite(str(source), image[..., ::-1])
+            write_image(source, image)
             reads, frames = timed(lambda: read_image(source), repeats), []
             for _ in range(WARM + repeats):
                 stages, logits, ids = frame(model, image, plan)

@@ -20,12 +20,12 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import written
 from heteroseg.inference.files import list_jobs
 from heteroseg.model.exported import FORMATS, METADATA, need, prepare
 from heteroseg.model.model import Model, model_file
 from heteroseg.networks.heads import fused_head
 from heteroseg.networks.network import Network
+from heteroseg.writing import written
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
@@ -167,7 +167,7 @@ def _openvino(graph: Graph, example: Tensor, out: Path, text: str, images: Seque
     if images:
         network = _quantise(network, images, None)
     network.set_rt_info(text, METADATA)
-    with written(out.with_suffix(".bin")) as weights, written(out) as temporary:
+    with written(out.with_suffix(".bin"), ".bin") as weights, written(out, ".xml") as temporary:
         openvino.serialize(network, temporary, weights)
 
 

@@ -30,10 +30,10 @@ from tqdm import tqdm
 from heteroseg.datasets import decode_image
 from heteroseg.datasets.paths import IMAGE_SUFFIXES
 from heteroseg.errors import HeterosegError
-from heteroseg.files import written
 from heteroseg.inference.files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.labels.space import OUTSIDE_NAME
 from heteroseg.model.model import load
+from heteroseg.writing import written
 
 SCHEMA = pa.schema(
     [

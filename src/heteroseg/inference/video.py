@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from heteroseg.errors import HeterosegError
-from heteroseg.files import written
+from heteroseg.writing import written
 
 
 class Video:
@@ -41,7 +41,7 @@ def write_video(path: Path, codec: str, video: Video) -> Iterator[Callable[[np.n
 
     The file is at `path` when the block ends well. `codec` has four letters.
     """
-    with written(path) as temporary:
+    with written(path, path.suffix) as temporary:
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), video.rate, video.size[::-1])
         if not writer.isOpened():
             raise HeterosegError(f"{path}: this OpenCV cannot write videos of this kind; take single images")

@@ -23,7 +23,7 @@ from heteroseg.decisions.plan import Plan, plan_decode
 from heteroseg.decisions.reference import Rule
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import Factor, ModelConfig
-from heteroseg.files import Document, PlainName, Strict, read_json, require_empty, write_text, write_yaml
+from heteroseg.files import Document, PlainName, Strict, read_json, write_text, write_yaml
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.card import model_card
@@ -31,6 +31,7 @@ from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare
 from heteroseg.model.hub import PREFIX, download, parse_name, upload
 from heteroseg.model.prediction import Prediction
 from heteroseg.networks.network import Network, build_network, portable_config, require_portable
+from heteroseg.writing import require_empty
 
 
 class ModelFile(Strict):

@@ -10,6 +10,7 @@ from heteroseg.datasets.formats.gtsdb import FIRST_ID
 from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
 from heteroseg.files import write_text
+from heteroseg.writing import written
 
 
 def mask_of(sample: Sample) -> np.ndarray:
@@ -32,10 +33,10 @@ def write_vistas(root: Path | str, split: str, samples: list[Sample], version: s
         write_image(Path(root, split, "images", f"{sample.name}.jpg"), sample.image)
         mask, path = mask_of(sample), Path(root, split, version, "labels", f"{sample.name}.png")
         highest_id(path, mask, 255)
-        path.parent.mkdir(parents=True, exist_ok=True)
         picture = Image.frombytes("P", mask.shape[::-1], mask.astype(np.uint8).tobytes())
         picture.putpalette((np.arange(256)[:, None] * [37, 91, 151] % 256).astype(np.uint8).tobytes())
-        picture.save(path)
+        with written(path) as part:
+            picture.save(part, format="png")
 
 
 def write_gtsdb(root: Path | str, split: str, samples: list[Sample]) -> None:

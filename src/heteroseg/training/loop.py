@@ -20,7 +20,7 @@ from heteroseg.errors import HeterosegError, warn
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources, write_skipped
-from heteroseg.files import require_empty, write_json, write_text, written
+from heteroseg.files import write_json, write_text
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.card import mean_miou
@@ -38,6 +38,7 @@ from heteroseg.training.optimiser import (
     memory_layout,
     weight_average,
 )
+from heteroseg.writing import require_empty, written
 
 
 class Run:

@@ -1,0 +1,250 @@
+"""Writing: files that are never half there, and that never take the place of what a user made.
+
+A file is written under a temporary name (`part_of`), which is always the same for it, and then renamed. What a killed
+run leaves behind, the next start writes anew; whoever lists files passes over names that begin with PART.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any
+
+from heteroseg.errors import HeterosegError
+
+PART = ".part-"
+AT_WORK = f"{PART}at-work.json"
+"""In a folder that a command has begun and not finished: what is done there."""
+RECORD = ".heteroseg-wrote"
+"""Beside files that are written again and again: their digests, to tell them from files of others and changed ones."""
+LONGEST = 200  # bytes of a name: file systems take 255
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def part_of(path: Path, ending: str = ".tmp") -> Path:
+    """The temporary name of a file. It has another ending, so that patterns such as *.png do not meet it."""
+    name = path.name
+    if len(os.fsencode(name)) > LONGEST:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return path.with_name(f"{PART}{name}{ending}")
+
+
+def is_part(path: PurePath | str) -> bool:
+    """Whether a file is a temporary one."""
+    return PurePath(path).name.startswith(PART)
+
+
+def is_free(path: Path) -> bool:
+    """Whether nothing stands at `path`, not even a link to nothing."""
+    return not os.path.lexists(path)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file stands where a folder is due"
+    if error.errno in FULL:
+        return "the disk is full; what was written before is whole, so make room and give the same command again"
+    return error.strerror or str(error)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HeterosegError(f"{path}: cannot be written, {_reason(error)}") from None
+
+
+def _place(path: Path | str) -> Path:
+    """Where a file goes: a link stays, and what it leads to is written. No plain file raises HeterosegError."""
+    path = Path(os.path.realpath(path))
+    with _told(path):
+        try:
+            kind = path.stat().st_mode
+        except FileNotFoundError:
+            return path
+    if stat.S_ISDIR(kind):
+        raise HeterosegError(f"{path}: expected a file to write, found a folder; choose another name")
+    if not stat.S_ISREG(kind):
+        raise HeterosegError(f"{path}: expected a file to write, found a device or a pipe; choose another name")
+    return path
+
+
+def _lock(part: Path) -> int:
+    """Create the file and hold it until it is closed; a killed process holds nothing."""
+    while True:
+        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # less the umask
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise HeterosegError(f"{part}: another process is writing this file; wait until it has ended") from None
+        except OSError:
+            pass  # a file system without locks
+        try:
+            if os.path.samestat(os.fstat(handle), part.stat()):
+                os.ftruncate(handle, 0)
+                return handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)  # the other process has just renamed it
+
+
+def _is_full(part: Path) -> bool:
+    """Whether the disk of a file that could not be written takes no more; libraries say it in many ways."""
+    try:
+        with part.open("ab") as file:
+            file.write(bytes(2**20))
+    except OSError as error:
+        return error.errno in FULL
+    return False
+
+
+@contextmanager
+def written(path: Path | str, ending: str = ".tmp") -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends well and removed when it fails.
+
+    `ending` is that of the temporary name, for libraries that go by it. A full disk raises HeterosegError.
+    """
+    path = _place(path)
+    part = part_of(path, ending)
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _lock(part)
+    try:
+        yield part
+        part.replace(path)
+    except HeterosegError:
+        part.unlink(missing_ok=True)
+        raise
+    except BaseException as error:
+        full = isinstance(error, Exception) and (getattr(error, "errno", None) in FULL or _is_full(part))
+        part.unlink(missing_ok=True)
+        if full:
+            raise HeterosegError(f"{path}: cannot be written, {_reason(OSError(errno.ENOSPC, ''))}") from None
+        raise
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    with written(path) as part:
+        part.write_bytes(data)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _entry(path: Path, digest: str) -> bytes:
+    return json.dumps([path.name, digest]).encode() + b"\n"
+
+
+def require_own(path: Path | str) -> None:
+    """Raise HeterosegError where a file stands that heteroseg did not write, or that was changed since."""
+    path = _place(path)
+    if not path.exists() or not path.stat().st_size:
+        return
+    record = path.with_name(RECORD)
+    wrote = record.read_bytes().splitlines(keepends=True) if record.is_file() else []
+    if _entry(path, _digest(path)) not in wrote:
+        told = "stands there and is not, or not any more, what heteroseg wrote"
+        raise HeterosegError(f"{path}: {told}; choose another name, or take it away")
+
+
+@contextmanager
+def rewritten(path: Path | str) -> Iterator[Path]:
+    """As `written`, but what stands there is only replaced if it is still as heteroseg wrote it."""
+    require_own(path)
+    with written(path) as part:
+        yield part
+        place = _place(path)
+        record = os.open(place.with_name(RECORD), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        try:
+            os.write(record, _entry(place, _digest(part)))  # before the renaming: so a killed run knows it again
+        finally:
+            os.close(record)
+
+
+def require_empty(folder: Path, hint: str = "choose another --out") -> None:
+    """Raise HeterosegError if `folder` is a file or has something in it; `hint` tells the user what to do then.
+
+    Temporary files of a killed run are nothing.
+    """
+    require_folder(folder, hint)
+    if folder.exists() and any(not is_part(name) for name in folder.iterdir()):
+        raise HeterosegError(f"{folder}: expected a new or empty folder, found something in it; {hint}")
+
+
+def require_absent(path: Path, hint: str = "choose another --out") -> None:
+    """Raise HeterosegError if `path` is there; `hint` tells the user what to do then."""
+    if not is_free(path):
+        raise HeterosegError(f"{path}: stands there already; {hint}, or take it away")
+
+
+def require_folder(folder: Path, hint: str = "choose another --out") -> None:
+    """Raise HeterosegError where no folder can be, or none that may be written."""
+    there = next(p for p in (folder, *folder.absolute().parents) if not is_free(p))
+    with _told(folder):
+        if not stat.S_ISDIR(there.stat().st_mode):
+            what = "a file" if there == folder else f"the file {there}"
+            raise HeterosegError(f"{folder}: expected a new or empty folder, found {what}; {hint}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise HeterosegError(f"{folder}: cannot be written, {there} gives no right to; {hint}")
+
+
+@contextmanager
+def filling(folder: Path, job: Mapping[str, Any], names: Sequence[str] | None = None) -> Iterator[None]:
+    """A new folder, or the `names` in a folder, while a command fills it.
+
+    `job` (for JSON) is all that decides what is written. A killed command goes on where its `job` is the same: what is
+    there is whole, so it is kept (`is_free` asks for it). Other folders that are not empty raise HeterosegError.
+    """
+    marker = folder / AT_WORK
+    if is_free(marker):
+        require_folder(folder)
+        for path in [folder / name for name in names or ()]:
+            require_absent(path)
+        if names is None:
+            require_empty(folder)
+        write_bytes(marker, json.dumps(job, indent=2).encode())
+    else:
+        try:
+            before = json.loads(marker.read_bytes())
+        except (OSError, ValueError):
+            before = None
+        if before != json.loads(json.dumps(job)):
+            told = "holds what a stopped command began, with other inputs or options than now"
+            raise HeterosegError(f"{folder}: {told}; choose another --out, or remove it ({marker.name} tells more)")
+    yield
+    marker.unlink()
+
+
+def require_apart(folder: Path, names: Iterable[str]) -> None:
+    """Raise HeterosegError for two names below `folder` that its disk takes for one, by case or form of Unicode."""
+    alike: dict[str, str] = {}
+    for name in names:
+        first = alike.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if first != name and _are_one(folder, first, name):
+            told = f"would be one file on the disk of {folder}; rename one, or choose another --out"
+            raise HeterosegError(f"{first} and {name}: {told}")
+
+
+def _are_one(folder: Path, first: str, second: str) -> bool:
+    above = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
+    trial = above / f"{PART}names"
+    shutil.rmtree(trial, ignore_errors=True)  # of a killed run
+    try:
+        with _told(folder):
+            (trial / first).mkdir(parents=True)
+        return (trial / second).exists()
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
