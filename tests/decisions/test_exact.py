@@ -176,6 +176,22 @@ def test_any_tree_any_size_any_logits(data):
     )
 
 
+@pytest.mark.parametrize("ahead", [16, 16.63, 16.64, 17, 50, 1e4, float("inf")])
+def test_void_that_is_certain_is_outside(ahead):
+    """2**-24 is e ** -16.6355: below it nothing is known of the labels. Before, the first label stood there."""
+    tree = build_taxonomy(TaxonomyFile(name="three", tree={"root": ["a", "b", "c"]}), void=True)
+    labels = [{"id": 9, "name": "nothing", "ignore": True}, {"id": 1, "name": "all", "nodes": ["a", "b", "c"]}]
+    space = build_label_space(LabelSpaceFile(name="s", taxonomy="three", labels=labels), tree)
+    plan, z = plan_decode(space, "marginal"), torch.zeros(1, 4, 2, 3)
+    z[:, :3], z[:, 3, :, 1:] = -1e3, ahead
+    z[:, 0] = 0
+    agrees(z, (20, 30), (20, 30), plan)
+    found, probs = decode(z, (20, 30), (20, 30), plan, confident=True)
+    assert found[10, 0] == 1
+    assert found[10, 29] == (OUTSIDE if ahead > 16.635 else 1)
+    assert probs[10, 29] > 0.999999 or ahead < 16.635
+
+
 def test_a_union_with_a_majority_at_every_corner_may_lose_between_them():
     """Another node of the union leads at each corner; halfway both are low, and the third label wins."""
     tree = build_taxonomy(TaxonomyFile(name="three", tree={"root": ["a", "b", "c"]}))

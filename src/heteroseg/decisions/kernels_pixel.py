@@ -9,6 +9,7 @@ from heteroseg.decisions.kernels_probability import blend, exps
 from heteroseg.decisions.plan import FloatArray, IntArray, Walk
 from heteroseg.labels.space import OUTSIDE
 
+CERTAIN = np.float32(2.0**-24)  # as reference.CERTAIN
 NEAR = np.float32(1e-5)  # relative distance of two probabilities that rounding could turn round
 
 
@@ -81,6 +82,11 @@ def pixel(across: Scalar, every: bool, walk: Walk, work: PixelWork) -> tuple[int
             most = max(most, work.share[q])
         rival = max(second, most) if walk.single else second + rest
     close = best - rival <= NEAR * best or not (walk.closed or abs(inside - outside) > NEAR + rest)
+    known = inside + outside + rest  # all that is not void
+    if known < 2 * CERTAIN:
+        close = known > CERTAIN / 2
+    if known < CERTAIN:
+        return OUTSIDE, ONE - known, close
     if inside < outside:
         return OUTSIDE, outside, close
     return arg, best, close

@@ -1,7 +1,8 @@
 """From fused logits to decided nodes, and to the labels of any label space: plain PyTorch, the reference of `exact`.
 
 Two rules. `path` (the paper's): from the root along the larger child. `marginal`: p(label) is the sum over the leaves
-that it covers, and the largest wins; a pixel lies outside the space where more than half of the mass does.
+that it covers, and the largest wins; a pixel lies outside the space where more than half of the mass does, or where
+void logits are certain.
 """
 
 import math
@@ -20,6 +21,7 @@ Score = Literal["probability", "entropy", "logit"]
 SCORES: tuple[Score, ...] = ("probability", "entropy", "logit")
 VOID = -1  # a classifier answered "not a child of this node"
 LARGE = 1e30  # logits beyond it are held there
+CERTAIN = 2.0**-24  # less than this for all leaves together, and that of void is 1 but for rounding
 LANES = 64  # a whole number of vector registers on any machine
 
 
@@ -183,13 +185,14 @@ def label_map(logits: Tensor, space: LabelSpace, rule: Rule = "marginal") -> Ten
 
 def best_label(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
     """(B, C, H, W) fused logits to (B, H, W) by the marginal rule: int64 label indices, OUTSIDE where it
-    is none, and the float32 probability of that label, or of all that lies outside."""
+    is none, and the float32 probability of that label, or of all that lies outside; of void where that is certain."""
     batch, _, height, width = logits.shape
     labels, total = label_probs(in_lanes(logits), space)
     inside = labels.sum(1)
-    fits = inside >= 0.5 * total
+    void = total < CERTAIN
+    fits = (inside >= 0.5 * total) & ~void
     label = torch.where(fits, labels.argmax(1), OUTSIDE)
-    probs = torch.where(fits, labels.amax(1), total - inside)
+    probs = torch.where(fits, labels.amax(1), torch.where(void, 1 - total, total - inside))
     pixels = height * width
     return label[:, 0, :pixels].view(batch, height, width), probs[:, 0, :pixels].view(batch, height, width)
 
