@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
@@ -25,6 +26,8 @@ Fault = tuple[tuple[str | int, ...], str]
 DEEPEST = 50  # blocks in blocks of a YAML file
 ALIASED = 100_000  # parts of a YAML file that its aliases may stand for
 BITS = 4096  # of a number: longer ones cannot be told
+MOST_BYTES = 2**31  # of a file that is read whole
+MOST_YAML = 2**25  # bytes of a YAML file, and of a JSON file that heteroseg wrote
 
 
 def _plain(name: str) -> str:
@@ -195,7 +198,7 @@ def _line(node: yaml.Node) -> int:
 def read_yaml(path: Path | str) -> Document:
     """Parse a YAML file. Duplicate keys, self-containing aliases and syntax errors raise HeterosegError."""
     path = Path(path)
-    return parse_yaml(read_text(path), path)
+    return parse_yaml(read_text(path, MOST_YAML), path)
 
 
 def parse_yaml(text: str, path: Path) -> Document:
@@ -212,10 +215,25 @@ def parse_yaml(text: str, path: Path) -> Document:
         raise HeterosegError(f"{place}: {told}, {problem}") from None
 
 
-def read_text(path: Path) -> str:
-    """A text file in UTF-8, without the byte order mark that some editors write."""
+def require_regular(path: Path, most: int = MOST_BYTES) -> Path:
+    """`path` where it is a file of at most `most` bytes; pipes and devices, which may not end, raise HeterosegError."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # a text stream takes one byte of the mark for an empty file
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        told = getattr(error, "strerror", None) or error
+        raise HeterosegError(f"{path}: cannot be read, {told}") from None
+    if not S_ISREG(found.st_mode):
+        what = "a folder" if S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise HeterosegError(f"{path}: cannot be read, expected a file, found {what}")
+    if found.st_size > most:
+        raise HeterosegError(f"{path}: expected a file of at most {most} bytes, found {found.st_size}; make it smaller")
+    return path
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """A text file in UTF-8 of at most `most` bytes, without the byte order mark that some editors write."""
+    try:  # a text stream takes one byte of the mark for an empty file
+        text = require_regular(path, most).read_bytes().decode("utf-8-sig")
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None

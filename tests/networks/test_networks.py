@@ -14,7 +14,8 @@ from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.networks.backbone import as_backbone, build_backbone
 from heteroseg.networks.heads import HierarchicalHead, replace_classifier
-from heteroseg.networks.network import Network, build_network, portable_config
+from heteroseg.networks.network import Network, build_network
+from heteroseg.networks.portable import portable_config
 
 TINY_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 TINY_SWIN = {"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}

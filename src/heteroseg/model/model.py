@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from heteroseg.datasets import read_image
 from heteroseg.decisions.plan import Plan, plan_decode
@@ -27,11 +26,16 @@ from heteroseg.files import Document, PlainName, Strict, read_json, write_text, 
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.card import model_card
+from heteroseg.model.checking import WEIGHTS, checksums, fill, read_weights, require_unchanged
 from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare
 from heteroseg.model.hub import PREFIX, download, parse_name, upload
 from heteroseg.model.prediction import Prediction
-from heteroseg.networks.network import Network, build_network, portable_config, require_portable
+from heteroseg.networks.network import Network, build_network
+from heteroseg.networks.portable import portable_config, require_portable
 from heteroseg.writing import require_empty
+
+MOST_SPACES = 1000
+HIGHEST = 65535  # of an id in a PNG
 
 
 class ModelFile(Strict):
@@ -41,8 +45,9 @@ class ModelFile(Strict):
     name: PlainName
     model: ModelConfig
     decision: Rule = "marginal"
-    label_spaces: list[PlainName]
+    label_spaces: list[PlainName] = Field(max_length=MOST_SPACES)
     temperatures: dict[str, Factor] = Field({}, description="by node; the weights are divided by them already")
+    checksums: dict[str, str] = Field({}, description="SHA-256 by file; older MODELs have none")
 
 
 @dataclass
@@ -176,11 +181,24 @@ class Model:
 
 
 def model_file(model: Model) -> ModelFile:
-    """What describes a model besides its tree, label spaces and weights."""
+    """What describes a model besides its tree, label spaces and weights. What `load` would refuse raises."""
     config, spaces = portable_config(model.config, model.torch_network), list(model.spaces)
-    return ModelFile(
+    file = ModelFile(
         name=model.name, model=config, decision=model.decision, label_spaces=spaces, temperatures=model.temperatures
     )
+    _require_fit(file, model.taxonomy, model.spaces, f"model {model.name!r}")
+    return file
+
+
+def _require_fit(file: ModelFile, taxonomy: Taxonomy, spaces: dict[str, LabelSpace], where: str) -> None:
+    """Raise HeterosegError for temperatures of what is no classifier, and for ids that no prediction can hold."""
+    classifiers = [taxonomy.names[c.node] for c in taxonomy.classifiers]
+    if other := next((name for name in file.temperatures if name not in classifiers), None):
+        raise HeterosegError(f"{where}: temperatures: expected classifiers of the tree, found {other!r:.80}; remove it")
+    for name, space in spaces.items():
+        if (highest := max(*space.ids.tolist(), space.outside)) > HIGHEST:
+            told = f"expected ids up to {HIGHEST}, which image files hold, found {highest}; renumber the labels"
+            raise HeterosegError(f"{where}: label space {name!r}: {told}")
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -192,10 +210,11 @@ def save_model(model: Model, folder: Path) -> None:
         for name, space in model.spaces.items():
             write_yaml(part / "label_spaces" / f"{name}.yaml", space.file.model_copy(update={"name": name}))
         write_yaml(part / "taxonomy.yaml", model.taxonomy.to_file())
-        (part / "config.json").write_text(file.model_dump_json(indent=2) + "\n", encoding="utf-8")
         tensors = {k: v.detach().cpu().contiguous() for k, v in model.torch_network.state_dict().items()}
-        save_file(tensors, part / "model.safetensors")
-        (part / "model.safetensors").chmod(0o644)
+        save_file(tensors, part / WEIGHTS)
+        (part / WEIGHTS).chmod(0o644)
+        file = file.model_copy(update={"checksums": checksums(part, model.spaces, file.model_dump(mode="json"))})
+        write_text(part / "config.json", file.model_dump_json(indent=2) + "\n")
         part.chmod(0o755)
         old = folder.with_name(f".old-{folder.name}")
         shutil.rmtree(old, ignore_errors=True)
@@ -235,20 +254,22 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
             f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one, "
             "and a model on a hub is named hf://owner/name"
         )
-    file = Document(config_file, read_json(config_file)).parse(ModelFile)
+    config_data = read_json(config_file)
+    file = Document(config_file, config_data).parse(ModelFile)
     if file.format != 1:
         raise HeterosegError(f"{config_file}: expected format 1, found {file.format}; install a newer heteroseg")
+    where = str(config_file)
+    config = require_portable(file.model, where).model_copy(update={"pretrained": False})  # the weights are here
     taxonomy = load_taxonomy("taxonomy.yaml", folder, void=file.model.void)
-    spaces = {n: load_label_space(f"{n}.yaml", taxonomy, folder / "label_spaces") for n in file.label_spaces}
-    require_portable(file.model, str(config_file))
-    config = file.model.model_copy(update={"pretrained": False})  # the weights are here, whatever the file says
-    network = build_network(config, taxonomy)
-    try:
-        network.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise HeterosegError(f"{folder / 'model.safetensors'}: not the weights of this network, {reason}") from None
-    network = _placed(network.eval(), device)
+    names = dict.fromkeys(file.label_spaces)
+    spaces = {n: load_label_space(f"{n}.yaml", taxonomy, folder / "label_spaces") for n in names}
+    _require_fit(file, taxonomy, spaces, where)
+    weights = read_weights(folder / WEIGHTS)
+    network = build_network(config, taxonomy, most=sum(tensor.numel() for tensor in weights.values()))
+    fill(network, weights, folder / WEIGHTS, taxonomy.channels)
+    if file.checksums:  # those of an older heteroseg have none
+        require_unchanged(folder, spaces, config_data)
+    network = _placed(network, device)
     return Model(file.name, network, taxonomy, spaces, config, file.decision, folder, file.temperatures)
 
 

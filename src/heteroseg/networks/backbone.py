@@ -167,7 +167,9 @@ def build_errors(name: str) -> Iterator[None]:
     """What a hub, a package or a wrong option says while a network is built becomes one sentence with its name."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except HeterosegError:
+        raise
+    except Exception as error:  # libraries have errors of every kind for options that make no sense
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise HeterosegError(f"model.backbone: {name!r} could not be built, {reason}") from error
 

@@ -1,12 +1,13 @@
 """The whole network: pixels to fused logits, a plain module that exports as such."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules import module as hooks
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
@@ -14,6 +15,8 @@ from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.networks.backbone import IMAGENET, build_backbone, build_errors
 from heteroseg.networks.decoder import DECODERS
 from heteroseg.networks.heads import HierarchicalHead, replace_classifier
+
+PARAMETERS, MODULES = 4 * 10**9, 20_000  # of the largest network that is built
 
 
 class Geometry:
@@ -118,8 +121,41 @@ def _in_image(strides: Sequence[int], scale: float) -> list[int]:
     return [round(s) for s in scaled]
 
 
-def build_network(config: ModelConfig, taxonomy: Taxonomy) -> Network:
-    """Build a network for a taxonomy (its `void` decides about void logits) from its configuration."""
+@contextmanager
+def _bounded(parameters: int) -> Iterator[None]:
+    """Raise HeterosegError as soon as what is built in the block has more parameters, or more than MODULES modules.
+
+    A parameter's memory is taken when it is filled, which is after it was counted.
+    """
+    counts = [parameters, MODULES]
+
+    def count(place: int, number: int) -> None:
+        counts[place] -= number
+        if counts[place] < 0:
+            limit = f"{(parameters, MODULES)[place]} {('parameters', 'modules')[place]}"
+            raise HeterosegError(f"model: expected a network of at most {limit}, found more; make it smaller")
+
+    handles = [
+        hooks.register_module_parameter_registration_hook(lambda _, name, p: count(0, 0 if p is None else p.numel())),
+        hooks.register_module_module_registration_hook(lambda _, name, m: count(1, 1)),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def build_network(config: ModelConfig, taxonomy: Taxonomy, most: int = PARAMETERS) -> Network:
+    """Build a network for a taxonomy (its `void` decides about void logits) from its configuration.
+
+    One with more parameters than `most` raises HeterosegError before it takes memory or long.
+    """
+    with _bounded(most):
+        return _build(config, taxonomy)
+
+
+def _build(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     if config.backbone.startswith("hf-seg:"):
         return _segmenter(config, taxonomy)
     backbone = build_backbone(config.backbone, config.pretrained, config.backbone_options)
@@ -130,43 +166,3 @@ def build_network(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     inner, outer = maps.strides[strides.index(config.stride)], config.stride
     multiple = math.lcm(inner, maps.multiple or max(maps.strides)) // inner * outer
     return Network(nn.Sequential(backbone, decoder, head), maps.mean, maps.std, multiple, (inner, outer))
-
-
-def portable_config(config: ModelConfig, network: Network) -> ModelConfig:
-    """The same configuration without anything to download: hub names become a model type with all of its options."""
-    update: dict = {"pretrained": False}
-    if config.backbone.startswith(("hf:", "hf-seg:")):
-        inner = network.body.model if isinstance(network.body, LogitsOf) else network.get_submodule("body.0.body")
-        options: dict[str, Any] = inner.config.to_diff_dict()  # type: ignore[operator,union-attr]
-        kind = options.pop("model_type")
-        for key in ("transformers_version", "architectures", "dtype", "id2label", "label2id", "out_indices"):
-            options.pop(key, None)
-        update |= {"backbone": f"{config.backbone.partition(':')[0]}:{kind}", "backbone_options": options}
-    return config.model_copy(update=update)
-
-
-NAMES_A_FILE = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "use_pretrained_backbone")
-
-
-def require_portable(config: ModelConfig, where: str) -> None:
-    """Check the configuration of a MODEL from elsewhere: it names no file, address or hub, which a library might load.
-
-    Anything else raises HeterosegError, which begins with `where`.
-    """
-    name = config.backbone.partition(":")[2]
-    if any(sign in name for sign in ":/\\"):
-        raise HeterosegError(f"{where}: model.backbone: expected a plain name, found {config.backbone!r:.80}")
-    waiting = [("backbone_options", config.backbone_options)]
-    while waiting:
-        place, value = waiting.pop()
-        key = place.rpartition(".")[2]
-        if isinstance(value, dict):
-            waiting += [(f"{place}.{k}", v) for k, v in value.items()]
-        elif isinstance(value, list):
-            waiting += [(place, v) for v in value]
-        is_address = isinstance(value, str) and any(sign in value for sign in "/\\") and key != "_name_or_path"
-        if is_address or (key in NAMES_A_FILE and value):
-            raise HeterosegError(
-                f"{where}: model.{place}: a MODEL must not name files or addresses, found {value!r:.80}; "
-                "do not trust this MODEL"
-            )

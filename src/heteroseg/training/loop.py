@@ -24,7 +24,7 @@ from heteroseg.files import write_json, write_text
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.card import mean_miou
-from heteroseg.model.model import Model, save_model
+from heteroseg.model.model import Model, model_file, save_model
 from heteroseg.networks.network import build_network
 from heteroseg.provenance import facts
 from heteroseg.supervision.coverage import look_over
@@ -66,6 +66,7 @@ class Run:
         self.rates = [g["lr"] for g in optimiser.param_groups]
         self.network, self.optimiser = fabric.setup(network, optimiser)
         self.objective = Objective(experiment, self.sources, fabric, layout)
+        model_file(self.model())  # what could not be loaded later is told now
         self.step = 0
         self.best = -1.0
         self.seconds = 0.0  # spent in training steps, over all resumed parts
