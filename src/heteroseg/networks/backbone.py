@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from heteroseg.errors import HeterosegError, nearest
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+LONGEST = 200  # characters of a reason that a library gives
 MINUS_ONE_TO_ONE = ((127.5,) * 3, (127.5,) * 3)
 
 
@@ -170,8 +171,8 @@ def build_errors(name: str) -> Iterator[None]:
     except HeterosegError:
         raise
     except Exception as error:  # libraries have errors of every kind for options that make no sense
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise HeterosegError(f"model.backbone: {name!r} could not be built, {reason}") from error
+        reason = str(error).partition("\n")[0][:LONGEST] or type(error).__name__
+        raise HeterosegError(f"model.backbone: {name!r:.80} could not be built, {reason}") from error
 
 
 def build_backbone(name: str, pretrained: bool = False, options: dict | None = None) -> Backbone:
