@@ -28,8 +28,6 @@ def test_a_model_names_no_file_and_no_hub(tiny_model_folder, tmp_path, changes):
     config["model"] = {**config["model"], "backbone_options": {}, **changes}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "README.md").write_bytes(b"\x80\x04.")  # a pickle of nothing
-    with pytest.raises(
-        HeterosegError,
-        match=r"config\.json: model\.backbone(_options\S*)?: expected (a plain name|an option that is known|numbers)",
-    ):
+    said = r"config\.json: model\.backbone(_options\S*)?: expected (a plain name|an option that is known|numbers)"
+    with pytest.raises(HeterosegError, match=said):
         load(folder)

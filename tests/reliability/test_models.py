@@ -31,6 +31,7 @@ from tests.reliability.forging import (
     content,
     forged,
     header,
+    no_file,
     one_value,
     option,
     outcome,
@@ -44,7 +45,6 @@ WHOLE = bool(os.environ.get("FUZZ"))
 SEED = int(os.environ.get("SEED") or np.random.default_rng().integers(2**32))
 random = settings(max_examples=1500 if WHOLE else 60, deadline=None, suppress_health_check=list(HealthCheck))
 
-NODES = {"id": 3, "name": "u or v", "nodes": ["u", "v"]}
 LABELS = [
     {"id": 0, "name": "a", "nodes": "a"},
     {"id": 7, "name": "b", "nodes": "only"},
@@ -189,23 +189,10 @@ WEIGHTS = {
     "a pickle": lambda folder: torch.save({}, folder / "model.safetensors"),
     "cut off": lambda folder: os.truncate(folder / "model.safetensors", 3000),
     "empty": content("model.safetensors", b""),
-    "a pipe": lambda folder: (
-        ((folder / "model.safetensors").unlink(), os.mkfifo(folder / "model.safetensors")) and None
-    ),
-    "a device": lambda folder: (
-        (
-            (folder / "model.safetensors").unlink(),
-            (folder / "model.safetensors").symlink_to("/dev/zero"),
-        )
-        and None
-    ),
-    "a circle": lambda folder: (
-        (
-            (folder / "model.safetensors").unlink(),
-            (folder / "model.safetensors").symlink_to("model.safetensors"),
-        )
-        and None
-    ),
+    "a pipe": no_file("model.safetensors"),
+    "a device": no_file("model.safetensors", "/dev/zero"),
+    "a circle": no_file("model.safetensors", "model.safetensors"),
+    "a folder": no_file("model.safetensors", "label_spaces"),
 }
 SPACE = "label_spaces/mine.yaml"
 MEANINGS = {
@@ -232,9 +219,9 @@ MEANINGS = {
     "a node more": text("taxonomy.yaml", lambda t: t.replace("[a, b, c]", "[a, b, c, d]")),
     "a node less": text("taxonomy.yaml", lambda t: t.replace("[u, v, w]", "[u, v]")),
     "a circle": text("taxonomy.yaml", lambda t: t.replace("[u, v, w]", "[u, v, a]")),
-    "a pipe": lambda folder: ((folder / SPACE).unlink(), os.mkfifo(folder / SPACE)) and None,
-    "a device": lambda folder: ((folder / SPACE).unlink(), (folder / SPACE).symlink_to("/dev/zero")) and None,
-    "a circle of links": lambda folder: ((folder / SPACE).unlink(), (folder / SPACE).symlink_to("mine.yaml")) and None,
+    "a pipe": no_file(SPACE),
+    "a device": no_file(SPACE, "/dev/zero"),
+    "a circle of links": no_file(SPACE, "mine.yaml"),
 }
 ORDERS = {  # sound by themselves: only the checksums know that they are not what was saved
     "another order of the children": text("taxonomy.yaml", lambda t: t.replace("[a, b, c]", "[c, b, a]")),

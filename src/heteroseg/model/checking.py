@@ -1,4 +1,4 @@
-"""A MODEL may come from anywhere: its weights are looked at before they are used, and its files must be of one MODEL."""
+"""A MODEL may come from anywhere: its weights are looked at before they are used, and its files belong together."""
 
 import hashlib
 import json
