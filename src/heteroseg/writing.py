@@ -179,7 +179,7 @@ def require_empty(folder: Path, hint: str = "choose another --out") -> None:
 
     Temporary files of a killed run are nothing.
     """
-    require_folder(folder, hint)
+    require_folder(folder, hint, "a new or empty folder")
     if folder.exists() and any(not is_part(name) for name in folder.iterdir()):
         raise HeterosegError(f"{folder}: expected a new or empty folder, found something in it; {hint}")
 
@@ -190,13 +190,13 @@ def require_absent(path: Path, hint: str = "choose another --out") -> None:
         raise HeterosegError(f"{path}: stands there already; {hint}, or take it away")
 
 
-def require_folder(folder: Path, hint: str = "choose another --out") -> None:
+def require_folder(folder: Path, hint: str = "choose another --out", kind: str = "a folder") -> None:
     """Raise HeterosegError where no folder can be, or none that may be written."""
     there = next(p for p in (folder, *folder.absolute().parents) if not is_free(p))
     with _told(folder):
         if not stat.S_ISDIR(there.stat().st_mode):
             what = "a file" if there == folder else f"the file {there}"
-            raise HeterosegError(f"{folder}: expected a new or empty folder, found {what}; {hint}")
+            raise HeterosegError(f"{folder}: expected {kind}, found {what}; {hint}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise HeterosegError(f"{folder}: cannot be written, {there} gives no right to; {hint}")
 

@@ -20,7 +20,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.inference.files import list_jobs
+from heteroseg.inference.files import jobs_of
 from heteroseg.model.exported import FORMATS, METADATA, need, prepare
 from heteroseg.model.model import Model, model_file
 from heteroseg.networks.heads import fused_head
@@ -124,7 +124,7 @@ def calibration_images(source: str, count: int) -> list[np.ndarray]:
         sources = open_sources(*load_experiment(source), splits=("train",))
         items = [item for row in zip_longest(*(s.train for s in sources)) for item in row if item is not None]
     else:
-        files = [job.source for job in list_jobs([source], Path("nowhere"))]
+        files = [job.source for job in jobs_of(Path(source), Path("nowhere"))]
         items = [Item(path.stem, path) for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not items:
         raise HeterosegError(f"{source}: expected images to calibrate with, found none")

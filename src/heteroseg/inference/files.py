@@ -16,13 +16,13 @@ from heteroseg.datasets import read_image
 from heteroseg.datasets.encoding import write_pixels
 from heteroseg.datasets.paths import IMAGE_SUFFIXES
 from heteroseg.errors import HeterosegError
-from heteroseg.files import write_json
+from heteroseg.files import read_json, write_json
 from heteroseg.inference.pictures import colorise, entries, legend, overlay
 from heteroseg.inference.video import Video, write_video
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
-from heteroseg.writing import require_absent
+from heteroseg.writing import is_free, is_part, require_absent, require_apart, require_folder
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
 RULE = 2  # of heteroseg; goes up when a network comes to answer otherwise for the same file. 2: photographs are upright
@@ -46,14 +46,14 @@ class Job:
     target: Path
 
 
-def _jobs_of(path: Path, out: Path) -> list[Job]:
+def jobs_of(path: Path, out: Path) -> list[Job]:
     """The images and videos that a name stands for."""
     if path.is_dir():
         whole = out.resolve()
         if path.resolve() == whole:
             raise HeterosegError(f"{out}: is the folder of the inputs; choose another --out, so that none is replaced")
         files = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES | VIDEOS and p.is_file())
-        inputs = sorted(p for p in files if whole not in p.resolve().parents)
+        inputs = sorted(p for p in files if whole not in p.resolve().parents and not is_part(p))
         if not inputs:
             raise HeterosegError(f"{path}: expected images or videos in this folder, found none")
         return [Job(p, out / p.relative_to(path).with_suffix("")) for p in inputs]
@@ -69,19 +69,33 @@ def list_jobs(inputs: Sequence[str | Path], out: Path) -> list[Job]:
 
     Two inputs with one output, and an output that would replace an input, are errors.
     """
-    if out.exists() and not out.is_dir():
-        raise HeterosegError(f"{out}: expected a folder for the predictions, found a file; choose another --out")
-    jobs: dict[Path, Job] = {}
-    for job in (job for name in inputs for job in _jobs_of(Path(name), out)):
-        other = jobs.setdefault(job.target, job).source
-        if other != job.source:
-            both = f"{job.source} and {other} would both be written to {job.target}.png"
-            raise HeterosegError(f"{both}; give them in two runs with another --out")
-    outputs = {_with_ending(t, e).resolve() for t in jobs for e in (".png", "_overlay.jpg", "_overlay.mp4")}
-    for job in jobs.values():
-        if job.source.resolve() in outputs:
+    require_folder(out, kind="a folder for the predictions")
+    jobs = list(dict.fromkeys(job for name in inputs for job in jobs_of(Path(name), out)))
+    _require_apart(jobs, out)
+    return jobs
+
+
+def _of_one_output(source: Path, other: Path, output: Path) -> HeterosegError:
+    both = f"{source} and {other} would both be written to {output}"
+    return HeterosegError(f"{both}; give them in two runs with another --out")
+
+
+def _require_apart(jobs: Sequence[Job], out: Path) -> None:
+    """Raise HeterosegError where an output is that of another job, lies in one (the frames of a video), or an input."""
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        for output in _outputs(job, True).all():
+            if (other := taken.setdefault(output, job.source)) != job.source:
+                raise _of_one_output(job.source, other, output)
+    for output, source in taken.items():
+        if above := taken.keys() & set(output.parents):
+            raise _of_one_output(source, taken[min(above)], min(above))
+    require_apart(out, [output.relative_to(out).as_posix() for output in taken])
+    outputs = {output.resolve() for output in taken}
+    for job in jobs:
+        source = job.source.resolve()
+        if source in outputs or outputs & set(source.parents):
             raise HeterosegError(f"{job.source}: a prediction would replace this input; choose another --out")
-    return list(jobs.values())
 
 
 def count_labels(label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
@@ -154,16 +168,18 @@ class _Outputs:
     """Where the answer to a job goes: label maps, a picture where one is wanted, and the JSON that tells of them.
 
     The JSON is there before the others, so that what has none is somebody else's; that of a video ends with its `size`.
+    No file that is there is replaced: what is there is whole, and perhaps somebody has worked on it.
     """
 
     ids: Path
     painted: Path | None
     told: Path
+    of_video: bool
 
     def done(self, job: Job, decided: dict[str, Any]) -> bool:
         """Whether all is there. Files of somebody else, and what was decided otherwise, raise HeterosegError."""
-        if not self.told.exists():
-            for path in (self.ids, *([self.painted] if self.painted else [])):
+        if is_free(self.told):
+            for path in self.all():
                 require_absent(path, f"no {self.told.name} says that it was predicted, so choose another --out")
             return False
         try:
@@ -172,10 +188,19 @@ class _Outputs:
         except (ValueError, KeyError, TypeError):
             told = "expected a file of an earlier prediction"
             raise HeterosegError(f"{self.told}: {told}; choose another --out") from None
-        return "size" in before and self.ids.exists() and (self.painted is None or self.painted.exists())
+        if "size" not in before or any(is_free(path) for path in self.all()):
+            return False
+        return not self.of_video or not any(is_free(self.frame(i)) for i in range(before["frames"]))
+
+    def all(self) -> list[Path]:
+        return [self.ids, self.told, *([self.painted] if self.painted else [])]
+
+    def frame(self, i: int) -> Path:
+        return self.ids / f"{i:06d}.png"
 
     def tell(self, decided: dict[str, Any], found: dict[str, Any]) -> None:
-        write_json(self.told, decided | found)
+        if "size" not in read_json(self.told, {}):
+            write_json(self.told, decided | found)
 
 
 def _digest(path: Path) -> str:
@@ -190,7 +215,7 @@ def _outputs(job: Job, with_overlay: bool) -> _Outputs:
     is_video = job.source.suffix.lower() in VIDEOS
     ids = job.target if is_video else _with_ending(job.target, ".png")
     painted = _with_ending(job.target, "_overlay.mp4" if is_video else "_overlay.jpg") if with_overlay else None
-    return _Outputs(ids, painted, _with_ending(job.target, ".json"))
+    return _Outputs(ids, painted, _with_ending(job.target, ".json"), is_video)
 
 
 Answer = Callable[[np.ndarray], np.ndarray]  # an image to indices of labels
@@ -203,8 +228,9 @@ def _label_image(
     image = read_image(job.source, upright=not as_stored)
     label_indices = answer(image)
     tell(summary(count_labels(label_indices, space), space, label_indices.shape))
-    write_ids(out.ids, label_indices, space)
-    if out.painted:
+    if is_free(out.ids):
+        write_ids(out.ids, label_indices, space)
+    if out.painted and is_free(out.painted):
         pixels = np.ascontiguousarray(picture(image, label_indices, space)[..., ::-1])
         write_pixels(out.painted, pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
 
@@ -212,11 +238,13 @@ def _label_image(
 def _label_video(job: Job, out: _Outputs, answer: Answer, space: LabelSpace, tell: Tell) -> None:
     """Frames to IDS/000000.png ..., and perhaps under their colours to a video at the speed of the source."""
     video, counts, frames = Video(job.source), np.zeros(len(space.labels) + 1, np.int64), 0
-    with write_video(out.painted, "mp4v", video) if out.painted else nullcontext() as write:
+    painted = out.painted if out.painted and is_free(out.painted) else None
+    with write_video(painted, "mp4v", video) if painted else nullcontext() as write:
         tell({})
         for frames, frame in enumerate(video, 1):
             label_indices = answer(frame)
-            write_ids(out.ids / f"{frames - 1:06d}.png", label_indices, space)
+            if is_free(frame_file := out.frame(frames - 1)):
+                write_ids(frame_file, label_indices, space)
             counts += count_labels(label_indices, space)
             if write:
                 write(overlay(frame, colorise(label_indices, space)))
