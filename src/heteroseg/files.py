@@ -283,7 +283,11 @@ def read_json(path: Path, missing: Any = None) -> Any:
 
 
 def write_json(path: Path | str, data: Any) -> None:
-    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(data))
+
+
+def json_text(data: Any) -> str:
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
 def fill_template(name: str, values: Mapping[str, Any], **filters: Callable) -> str:

@@ -46,6 +46,11 @@ def is_free(path: Path) -> bool:
     return not os.path.lexists(path)
 
 
+def is_newer(path: Path, *sources: Path | None) -> bool:
+    """Whether a file is there and was written after all `sources`."""
+    return path.is_file() and all(path.stat().st_mtime_ns >= p.stat().st_mtime_ns for p in sources if p)
+
+
 def _reason(error: OSError) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         return "a file stands where a folder is due"
@@ -174,6 +179,11 @@ def rewritten(path: Path | str) -> Iterator[Path]:
             os.close(record)
 
 
+def rewrite(path: Path | str, text: str) -> None:
+    with rewritten(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def require_empty(folder: Path, hint: str = "choose another --out") -> None:
     """Raise HeterosegError if `folder` is a file or has something in it; `hint` tells the user what to do then.
 
@@ -206,9 +216,9 @@ def filling(folder: Path, job: Mapping[str, Any], names: Sequence[str] | None = 
     """A new folder, or the `names` in a folder, while a command fills it.
 
     `job` (for JSON) is all that decides what is written. A killed command goes on where its `job` is the same: what is
-    there is whole, so it is kept (`is_free` asks for it). Other folders that are not empty raise HeterosegError.
+    there is whole, and may be kept or written again. Other folders that are not empty raise HeterosegError.
     """
-    marker = folder / AT_WORK
+    marker, new = folder / AT_WORK, is_free(folder)
     if is_free(marker):
         require_folder(folder)
         for path in [folder / name for name in names or ()]:
@@ -224,8 +234,15 @@ def filling(folder: Path, job: Mapping[str, Any], names: Sequence[str] | None = 
         if before != json.loads(json.dumps(job)):
             told = "holds what a stopped command began, with other inputs or options than now"
             raise HeterosegError(f"{folder}: {told}; choose another --out, or remove it ({marker.name} tells more)")
-    yield
-    marker.unlink()
+    try:
+        yield
+        marker.unlink()
+    except BaseException:
+        if [*folder.iterdir()] == [marker]:  # nothing is begun
+            marker.unlink()
+            if new:
+                folder.rmdir()
+        raise
 
 
 def require_apart(folder: Path, names: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from heteroseg.cli.options import (
     fraction,
     log,
     new_file,
+    new_folder,
     open_experiment,
     option,
     pair,
@@ -89,17 +90,18 @@ def data_show(args: argparse.Namespace) -> None:
 def data_audit(args: argparse.Namespace) -> None:
     experiment, sources = open_experiment(args.experiment, args.overrides)
     from heteroseg.curation.audit import audit
+    from heteroseg.curation.new_dataset import job_of
     from heteroseg.files import fill_template
     from heteroseg.provenance import facts
     from heteroseg.report.audit import write_audit
-    from heteroseg.writing import require_empty
+    from heteroseg.writing import filling
 
-    require_empty(args.out)
-    model = heteroseg.load(args.model, args.device) if args.model else None
-    result = audit(sources, model, args.images, args.min_confidence, args.min_pixels, log)
-    told = facts() | ({"model": f"{model.name}, weights {model.digest}"} if model else {})
     limits = {"min_confidence": args.min_confidence, "min_pixels": args.min_pixels}
-    write_audit(args.out, result, told, title=f"Annotation of {experiment.name}", sources=sources, **limits)
+    with filling(args.out, job_of("data audit", sources, model=args.model, images=args.images, **limits)):
+        model = heteroseg.load(args.model, args.device) if args.model else None
+        result = audit(sources, model, args.images, args.min_confidence, args.min_pixels, log)
+        told = facts() | ({"model": f"{model.name}, weights {model.digest}"} if model else {})
+        write_audit(args.out, result, told, title=f"Annotation of {experiment.name}", sources=sources, **limits)
     print(fill_template("audit.txt", vars(result)))
     print(f"page: {args.out / 'audit.html'}")
 
@@ -154,7 +156,7 @@ def add(commands: Action) -> None:
 
     p = add_command(actions, "import", taxonomy_import, "turn published lists of labels into YAML", "--id", "--table")
     option(p, "file", "FILE", "labels.py, config.json, .csv, label_colors.txt", Path)
-    option(p, "--out", "DIR", "folder for the taxonomy and label space files", Path, required=True)
+    option(p, "--out", "DIR", "folder for the taxonomy and label space files", new_folder, required=True)
     p.add_argument("--name", help="name of the taxonomy or label space (default: from FILE)")
     p.add_argument("--flat", action="store_true", help="one classifier for all instead of a tree by groups")
 
@@ -178,14 +180,14 @@ def add(commands: Action) -> None:
 
     does = "write what every pixel teaches, as maps with a legend"
     p = add_command(actions, "show", data_show, does, "experiment", "overrides")
-    option(p, "--out", "DIR", "folder for maps.json, legend.json and the maps", Path, required=True)
+    option(p, "--out", "DIR", "folder for maps.json, legend.json and the maps", new_folder, required=True)
     option(p, "--images", "N", "only N images of each split (default: all)", count)
     allow_overlap(p)
     option(p, "--skipped", "FILE", "write there what the option skip_faulty left out", new_file)
 
     does = "write a page about the annotation: counts, conflicts, likely errors with pictures"
     p = add_command(actions, "audit", data_audit, does, "experiment", "--device", "overrides")
-    option(p, "--out", "DIR", "a new folder for audit.html and audit.json", Path, required=True)
+    option(p, "--out", "DIR", "a new folder for audit.html and audit.json", new_folder, required=True)
     option(p, "--model", "MODEL", "also look where this network surely sees something else")
     option(p, "--images", "N", "images of each split to look at (100)", count, default=100)
     option(p, "--sure", "P", "least probability of its answer (0.9)", fraction, default=0.9, dest="min_confidence")
@@ -197,14 +199,14 @@ def _add_new_datasets(commands: Action) -> None:
     actions = add_group(commands, "masks", "draw masks from boxes")
     does = "draw a dataset's boxes as coarse and fine masks, by the shapes of its labels"
     p = add_command(actions, "draw", masks_draw, does, "experiment", "--dataset", "overrides")
-    option(p, "--out", "DIR", "folder for gtCoarse/ and gtFine/", Path, required=True)
+    option(p, "--out", "DIR", "folder for gtCoarse/ and gtFine/", new_folder, required=True)
     p.add_argument("--compare", action="store_true", help="print the IoU with the dataset's own masks, by label")
 
     does = "give a dataset of coarse masks finer labels, where the network is sure"
     p = add_command(commands, "relabel", relabel, does, "model", "--data", "--dataset", "--device", "overrides")
     option(p, "--labels", "SPACE", "finer label space, of the model or a YAML file", required=True)
     option(p, "--confidence", "P", "least p(fine | coarse) (0.9)", fraction, default=0.9)
-    option(p, "--out", "DIR", "folder for the new dataset", Path, required=True)
+    option(p, "--out", "DIR", "folder for the new dataset", new_folder, required=True)
     option(p, "--truth", "NAME", "dataset of the same images with true labels, to compare")
 
     actions = add_group(commands, "blobs", "give subclasses to the regions of a coarse label, one by one")
@@ -214,9 +216,9 @@ def _add_new_datasets(commands: Action) -> None:
     option(p, "--model", "MODEL", "MODEL or RUN folder of the network that proposes", required=True)
     option(p, "--labels", "SPACE", "label space with the subclasses, as for predict", required=True)
     option(p, "--least", "N", "leave out smaller regions (100 pixels)", count, default=100, dest="min_pixels")
-    option(p, "--out", "DIR", "folder for blobs.csv and the sheets", Path, required=True)
+    option(p, "--out", "DIR", "folder for blobs.csv and the sheets", new_folder, required=True)
 
     does = "write the dataset with the confirmed subclasses in its masks"
     p = add_command(actions, "apply", blobs_apply, does, "experiment", "overrides")
     option(p, "--blobs", "DIR", "what find wrote, with `confirmed` filled in", Path, required=True)
-    option(p, "--out", "DIR", "folder for the new dataset", Path, required=True)
+    option(p, "--out", "DIR", "folder for the new dataset", new_folder, required=True)

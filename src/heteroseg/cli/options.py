@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import heteroseg
-from heteroseg.errors import warn
+from heteroseg.errors import HeterosegError, warn
+from heteroseg.writing import require_folder, require_own
 
 if TYPE_CHECKING:
     from heteroseg.experiment.sources import Source
@@ -41,9 +42,21 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def new_file(text: str) -> Path:
-    if Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: expected a file to write, found a folder; name a file in it")
-    return Path(text)
+    """A file that may be written: new, or as heteroseg wrote it."""
+    return _checked(Path(text), require_own)
+
+
+def new_folder(text: str) -> Path:
+    """A folder that may be written."""
+    return _checked(Path(text), require_folder)
+
+
+def _checked(path: Path, check: Callable[[Path], None]) -> Path:
+    try:
+        check(path)
+    except HeterosegError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return path
 
 
 PICTURES = "pictures of each dataset: a third worst, a third best, a third random, and up to N more for rare labels"
@@ -122,8 +135,9 @@ def log(text: str) -> None:
 
 def tell(template: str, figures: dict[str, Any], file: Path | None) -> None:
     """Print figures as the table that `template` makes of them, and write them to a JSON file where one is wanted."""
-    from heteroseg.files import fill_template, write_json
+    from heteroseg.files import fill_template, json_text
+    from heteroseg.writing import rewrite
 
     print(fill_template(template, figures))
     if file:
-        write_json(file, figures)
+        rewrite(file, json_text(figures))

@@ -4,13 +4,15 @@ import argparse
 from pathlib import Path
 
 import heteroseg
-from heteroseg.cli.options import Action, add_command, allow_overlap, count, log, option, several
+from heteroseg.cli.options import Action, add_command, allow_overlap, count, log, new_folder, option, several
 from heteroseg.errors import warn
+from heteroseg.writing import require_own
 
 
 def write_run_report(run: Path, out: Path, images: int = 9, data: Path | None = None) -> None:
     from heteroseg.report.run import report_run
 
+    require_own(out)
     for note in report_run(run, out, images, data):
         log(f"heteroseg: {note}")
     print(f"report: {out}")
@@ -54,14 +56,14 @@ def demo(args: argparse.Namespace) -> None:
 def add(commands: Action) -> None:
     does = "train one network on all datasets of an experiment"
     p = add_command(commands, "train", train, does, "experiment", "overrides")
-    option(p, "--out", "RUN", "folder for the run; MODELs are RUN/best and RUN/last", Path, required=True)
+    option(p, "--out", "RUN", "folder for the run; MODELs are RUN/best and RUN/last", new_folder, required=True)
     allow_overlap(p)
     p.add_argument("--resume", action="store_true", help="go on where the run in RUN was stopped")
     p.add_argument("--no-warnings", action="store_true", help="do not tell what looks wrong in the data")
 
     does = "train an experiment in several ways and seeds, with one table"
     p = add_command(commands, "compare", compare, does, "experiment", "overrides")
-    option(p, "--out", "DIR", "folder for runs and table; a second call goes on", Path, required=True)
+    option(p, "--out", "DIR", "folder for runs and table; a second call goes on", new_folder, required=True)
     allow_overlap(p)
     ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen"
     option(p, "--ways", "A,B", f"some of {ways} (default: all but unseen)")
@@ -70,4 +72,4 @@ def add(commands: Action) -> None:
 
     does = "generate three small datasets, train on all, evaluate, predict, report"
     p = add_command(commands, "demo", demo, does, "overrides")
-    option(p, "--out", "DIR", "folder for everything (default: runs/demo)", Path, default="runs/demo")
+    option(p, "--out", "DIR", "folder for everything (default: runs/demo)", new_folder, default="runs/demo")

@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel
 
 from heteroseg.comparison.joining import WAYS, Base, Part
-from heteroseg.comparison.table import rarest_third, write_table
+from heteroseg.comparison.table import TABLES, rarest_third, write_table
 from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.evaluation.scores import evaluate_source, summarise
 from heteroseg.experiment.config import Experiment
@@ -31,7 +31,7 @@ from heteroseg.model.model import load
 from heteroseg.provenance import facts
 from heteroseg.supervision.coverage import look_over
 from heteroseg.training.batches import images_per_dataset
-from heteroseg.writing import require_empty
+from heteroseg.writing import require_empty, require_own
 
 
 def open_base(experiment: Experiment, folder: Path, allow_overlap: bool = False) -> Base:
@@ -191,6 +191,8 @@ def compare(
             )
     else:
         require_empty(out, "it holds no comparison; choose another --out")
+    for name in (*TABLES, "report.html"):
+        require_own(out / name)
     for place, part in parts.items():
         require_same(part, place)
     write_json(begun, wanted)

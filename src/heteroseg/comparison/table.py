@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from heteroseg.experiment.config import Experiment
-from heteroseg.files import fill_template, read_json, write_json, write_text
+from heteroseg.files import fill_template, json_text, read_json
 from heteroseg.provenance import facts
-from heteroseg.writing import written
+from heteroseg.writing import rewrite, rewritten
 
 METRICS = {
     "miou": "mIoU",
@@ -113,7 +113,7 @@ def _gain(ours: dict[str, Any], other: dict[str, Any], dataset: str) -> str:
 
 def write_csv(path: Path, table: dict[str, Any]) -> None:
     """One line per way, dataset, metric and seed."""
-    with written(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with rewritten(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("way", "dataset", "metric", "seed", "value"))
         for way, row in table.items():
@@ -143,15 +143,18 @@ def plot(table: dict[str, Any]) -> Figure:
     return figure
 
 
+TABLES = ("table.json", "table.csv", "table.md", "table.png")
+
+
 def write_table(out: Path, experiment: Experiment, ways: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """Write table.json, table.csv, table.md and table.png from what is scored so far."""
+    """Write TABLES from what is scored so far."""
     table = collect(out, ways, seeds)
-    write_json(out / "table.json", {"experiment": experiment.name, "facts": facts(), "ways": table})
+    rewrite(out / "table.json", json_text({"experiment": experiment.name, "facts": facts(), "ways": table}))
     write_csv(out / "table.csv", table)
-    write_text(out / "table.md", markdown(table))
+    rewrite(out / "table.md", markdown(table))
     if table:
-        with written(out / "table.png") as temporary:
-            plot(table).savefig(temporary, dpi=130, format="png")
+        with rewritten(out / "table.png") as part:
+            plot(table).savefig(part, dpi=130, format="png")
     return table
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.curation.new_dataset import Log, items_by_path, with_unlabelled, write_space
+from heteroseg.curation.new_dataset import Log, items_by_path, job_of, require_places, with_unlabelled, write_space
 from heteroseg.datasets import read_annotation
 from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import Item, Sample
@@ -17,7 +17,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import BoxShape, LabelSpace
 from heteroseg.supervision.targets import paint_boxes, to_label_indices
-from heteroseg.writing import require_absent
+from heteroseg.writing import filling
 
 
 def box_masks(sample: Sample, space: LabelSpace) -> dict[str, np.ndarray]:
@@ -38,14 +38,14 @@ def write_box_masks(source: Source, out: Path, log: Log) -> None:
     if not any(len(item.boxes) for item in items):
         raise HeterosegError(f"datasets.{source.name}: has no boxes, so there are no masks to draw from them")
     folders = {"coarse": out / "gtCoarse", "fine": out / "gtFine"}
-    for path in (*folders.values(), out / "label_space.yaml", out / "taxonomy.yaml"):
-        require_absent(path)
     by_name = {item.name: item for item in items}
-    named = by_name.items() if len(by_name) == len(items) else items_by_path(source)
-    for name, item in named:
-        for kind, mask in box_masks(read_annotation(item), space).items():
-            write_ids(folders[kind] / f"{name}_labelIds.png", mask, bits=16)
-    write_space(out, space)
+    named = list(by_name.items()) if len(by_name) == len(items) else items_by_path(source)
+    require_places(out, [name for name, _ in named])
+    with filling(out, job_of("masks draw", [source]), ("gtCoarse", "gtFine", "label_space.yaml", "taxonomy.yaml")):
+        for name, item in named:
+            for kind, mask in box_masks(read_annotation(item), space).items():
+                write_ids(folders[kind] / f"{name}_labelIds.png", mask, bits=16)
+        write_space(out, space)
     log(f"{len(items)} images, {sum(len(item.boxes) for item in items)} boxes: {folders['coarse']}, {folders['fine']}")
 
 

@@ -4,11 +4,13 @@ OUT/images/SPLIT/NAME.* are copies of the photos, OUT/masks/SPLIT/NAME.png the n
 their ids mean.
 """
 
+import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from heteroseg.experiment.sources import Source
 from heteroseg.files import write_text
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.writing import written
+from heteroseg.writing import is_newer, require_apart, written
 
 Log = Callable[[str], None]
 """What tells the user how far the work is, a line at a time."""
@@ -31,6 +33,14 @@ def items_by_path(source: Source, most: int = sys.maxsize) -> list[tuple[str, It
     """Images of both splits, `most` of each and spread evenly, with their path in a new dataset, `SPLIT/NAME`."""
     splits = ((source.config.train, source.train), (source.config.val, source.val))
     return [(f"{split}/{item.name}", item) for split, items in splits for item in spread_evenly(items, most)]
+
+
+def require_places(out: Path, names: Sequence[str]) -> None:
+    """Raise HeterosegError for names of images that lead out of the folder, or that its disk takes for one."""
+    for name in names:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise HeterosegError(f"image {name!r}: would be written outside of {out}; rename it in its dataset")
+    require_apart(out, names)
 
 
 def read_masked(item: Item) -> tuple[np.ndarray, np.ndarray]:
@@ -48,11 +58,24 @@ def entry_of(label: Label, tree: Taxonomy, **changes) -> LabelEntry:
     return LabelEntry(**label.model_dump(exclude={"leaves", "shape"}) | meaning | changes)
 
 
+def job_of(command: str, sources: Sequence[Source], **options: Any) -> dict[str, Any]:
+    """All that decides what a command makes of datasets, but for the files: `writing.filling` compares it."""
+    digests = {}
+    for source in sources:
+        files = source.space.file, source.space.taxonomy.to_file()
+        text = "\n".join(file.model_dump_json() for file in files)
+        digests[source.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return {"command": command, "labels of": digests} | options
+
+
 def write_item(out: Path, path: str, item: Item, ids: np.ndarray) -> None:
-    """Write the new mask (H, W) of the image `path`, and copy the photo."""
-    write_ids(out / "masks" / f"{path}.png", ids, bits=16)
-    with written(out / "images" / f"{path}{item.image.suffix}") as temporary:
-        shutil.copyfile(item.image, temporary)
+    """Write the new mask (H, W) of the image `path`, and copy the photo; what is there and not older is kept."""
+    mask, photo = out / "masks" / f"{path}.png", out / "images" / f"{path}{item.image.suffix}"
+    if not is_newer(mask, item.image, item.mask):
+        write_ids(mask, ids, bits=16)
+    if not is_newer(photo, item.image):
+        with written(photo) as part:
+            shutil.copyfile(item.image, part)
 
 
 def with_unlabelled(space: LabelSpace) -> LabelSpace:
@@ -73,9 +96,8 @@ def write_space(out: Path, space: LabelSpace) -> None:
     write_text(out / "label_space.yaml", space_yaml(space.file.model_copy(update={"taxonomy": taxonomy})))
 
 
-def finish_dataset(source: Source, out: Path, space: LabelSpace, log: Log) -> None:
-    """Write the label space; `log` gets the lines of an experiment file that train on the new dataset."""
-    write_space(out, space)
+def tell_dataset(source: Source, out: Path, log: Log) -> None:
+    """`log` gets the lines of an experiment file that train on the new dataset."""
     options = {"images": "images/{split}/{name}.*", "masks": "masks/{split}/{name}.png"}
     if source.config.options.get("upright") == "false":
         options["upright"] = "false"  # the photos are the same

@@ -17,11 +17,14 @@ from pydantic import BaseModel
 from heteroseg.curation.new_dataset import (
     Log,
     entry_of,
-    finish_dataset,
     items_by_path,
+    job_of,
     read_masked,
+    require_places,
+    tell_dataset,
     with_unlabelled,
     write_item,
+    write_space,
 )
 from heteroseg.datasets.encoding import write_image
 from heteroseg.datasets.records import csv_records, integer
@@ -29,11 +32,12 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source, source_named
 from heteroseg.files import read_yaml, write_json
+from heteroseg.inference.files import decided_by
 from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
-from heteroseg.writing import require_empty, written
+from heteroseg.writing import filling, is_free, written
 
 COLUMNS = ("number", "image", "x", "y", "width", "height", "pixels", "proposal", "probability", "confirmed")
 PLACE = COLUMNS[2:7]  # what tells a region from the others of its image
@@ -138,27 +142,29 @@ def find_regions(
     """List the regions of the label `name` with a proposal among the labels of `fine`.
 
     Writes OUT/blobs.csv, one line a region, OUT/blobs.json, which `apply_regions` needs, and the contact sheets
-    OUT/sheet-NNN.jpg with the numbers of the lines. A folder that is not empty raises HeterosegError.
+    OUT/sheet-NNN.jpg with the numbers of the lines. What a stopped run of the same began in `out` is finished; other
+    folders that are not empty raise HeterosegError.
     """
     require_tree_of(model, source, "use")
     label = _label_named(source, name)
     choices = subclasses(label, fine)
-    require_empty(out)
     rows: list[list] = []
     proposed, sheets = _proposed(model, source, label, choices, fine, min_pixels), 0
-    while part := list(islice(proposed, ACROSS * DOWN)):
-        sheets += 1
-        rows += [row for row, _ in part]
-        _write_sheet(out / f"sheet-{sheets:03d}.jpg", [tile for _, tile in part])
-    if not rows:
-        none = f"no image has a region of {name!r} with {min_pixels} pixels or more"
-        raise HeterosegError(f"datasets.{source.name}: {none}; lower --least, or choose another --label")
-    entries = _subclass_entries(source.space, fine, choices)
-    about = {"dataset": source.name, "label": name, "least": min_pixels, "subclasses": entries}
-    review = ReviewFile(**about, model=model.name, model_digest=model.digest)
-    write_json(out / "blobs.json", review.model_dump())
-    with written(out / "blobs.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    about = {"dataset": source.name, "label": name, "least": min_pixels}
+    about |= {"model": model.name, "model_digest": model.digest}
+    with filling(out, job_of("blobs find", [source], **about, decided=decided_by(model, fine))):
+        while part := list(islice(proposed, ACROSS * DOWN)):
+            sheets += 1
+            rows += [row for row, _ in part]
+            _write_sheet(out / f"sheet-{sheets:03d}.jpg", [tile for _, tile in part])
+        if not rows:
+            none = f"no image has a region of {name!r} with {min_pixels} pixels or more"
+            raise HeterosegError(f"datasets.{source.name}: {none}; lower --least, or choose another --label")
+        review = ReviewFile(**about, subclasses=_subclass_entries(source.space, fine, choices))
+        write_json(out / "blobs.json", review.model_dump())
+        if is_free(out / "blobs.csv"):  # else a person may have begun to fill it in
+            with written(out / "blobs.csv") as part_file, part_file.open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
     log(f"{len(rows)} regions of {name!r} in {out}/blobs.csv and {sheets} sheets")
 
 
@@ -197,7 +203,6 @@ def apply_regions(sources: Sequence[Source], folder: Path, out: Path, log: Log) 
     label = _label_named(source, review.label)
     confirmed = _read_confirmed(folder / "blobs.csv", list(ids))
     space = _extended(source.space, label, review.subclasses)
-    require_empty(out)
     images, items = {image for image, _ in confirmed}, items_by_path(source)
     gone = set(confirmed)
     for path, item in items:
@@ -207,16 +212,20 @@ def apply_regions(sources: Sequence[Source], folder: Path, out: Path, log: Log) 
     if gone:
         faults = [f"{confirmed[key][1]}: {key[0]} has no such region of {label.name!r} any more" for key in gone]
         raise HeterosegError(*sorted(faults), "the masks have changed since `blobs find`; run it again")
-    for path, item in items:
-        _, mask = read_masked(item)
-        new = np.where(mask < 0, space.outside, mask)
-        numbers, regions = components(mask, label.id, review.least) if path in images else (mask, {})
-        for i, place in regions.items():
-            if (path, place) in confirmed:
-                new[numbers == i] = ids[confirmed[path, place][0]]
-        write_item(out, path, item, new)
+    require_places(out, [path for path, _ in items])
+    answers = sorted([*key, subclass] for key, (subclass, _) in confirmed.items())
+    with filling(out, job_of("blobs apply", [source], review=review.model_dump(), confirmed=answers)):
+        for path, item in items:
+            _, mask = read_masked(item)
+            new = np.where(mask < 0, space.outside, mask)
+            numbers, regions = components(mask, label.id, review.least) if path in images else (mask, {})
+            for i, place in regions.items():
+                if (path, place) in confirmed:
+                    new[numbers == i] = ids[confirmed[path, place][0]]
+            write_item(out, path, item, new)
+        write_space(out, space)
     log(f"{out}: {len(images)} images with confirmed regions, {len(items)} in all")
-    finish_dataset(source, out, space, log)
+    tell_dataset(source, out, log)
 
 
 def _extended(space: LabelSpace, label: Label, entries: Sequence[LabelEntry]) -> LabelSpace:

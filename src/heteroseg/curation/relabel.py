@@ -10,18 +10,29 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.curation.new_dataset import Log, entry_of, finish_dataset, items_by_path, read_masked, write_item
+from heteroseg.curation.new_dataset import (
+    Log,
+    entry_of,
+    items_by_path,
+    job_of,
+    read_masked,
+    require_places,
+    tell_dataset,
+    write_item,
+    write_space,
+)
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source
 from heteroseg.files import write_json
+from heteroseg.inference.files import decided_by
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 from heteroseg.supervision.targets import to_label_indices
-from heteroseg.writing import require_empty
+from heteroseg.writing import filling
 
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
@@ -137,7 +148,8 @@ def relabel(
     """Write a dataset for the reader `folder`, with relabel.json: how many pixels of each label were refined.
 
     `truth` is a dataset that has images of the same names, labelled in the fine space; the curve that `log` gets
-    compares with it. A folder that is not empty raises HeterosegError.
+    compares with it. What a stopped run of the same began in `out` is finished; other folders that are not empty raise
+    HeterosegError.
     """
     coarse = source.space
     require_tree_of(model, source, "relabel with")
@@ -145,29 +157,32 @@ def relabel(
     if not choice.any():
         told = f"divides no label of {coarse.name!r}, so there is nothing to refine; name a finer one with --labels"
         raise HeterosegError(f"label space {fine.name!r} {told}")
-    require_empty(out)
     space, kept = combined_space(coarse, fine, f"{source.name}-{fine.name}")
     curve, true_items = Curve(fine, min_confidence), _items_by_name(truth, fine)
     counts = np.zeros((2, len(coarse.labels) + 1), np.int64)
     items = items_by_path(source)
-    for path, item in items:
-        image, ids = read_masked(item)
-        given = to_label_indices(ids, coarse, str(item.mask))
-        labels, confidence = refined(model.predict(image), given, coarse, fine)
-        accepted = (labels >= 0) & (confidence >= min_confidence)
-        write_item(out, path, item, np.where(accepted, fine.ids[labels], kept[given]))
-        counts += count_pairs(accepted.ravel(), given.ravel() + 1, counts.shape)
-        if item.name in true_items:
-            true = _true_labels(true_items[item.name], fine, item, given.shape)
-            curve.add(labels, confidence, np.where(given >= 0, true, -1), choice[given])
-    log(f"{source.name}: {len(items)} images")
-    by_label = zip(coarse.labels, counts.T[1:].tolist(), strict=True)
-    pixels = {label.name: {"kept": n, "refined": m} for label, (n, m) in by_label if label.leaves}
     facts = {"dataset": source.name, "labels": fine.name, "confidence": min_confidence}
-    write_json(out / "relabel.json", facts | {"model": model.name, "model_digest": model.digest, "pixels": pixels})
+    facts |= {"model": model.name, "model_digest": model.digest}
+    require_places(out, [path for path, _ in items])
+    with filling(out, job_of("relabel", [source], **facts, decided=decided_by(model, fine))):
+        for path, item in items:
+            image, ids = read_masked(item)
+            given = to_label_indices(ids, coarse, str(item.mask))
+            labels, confidence = refined(model.predict(image), given, coarse, fine)
+            accepted = (labels >= 0) & (confidence >= min_confidence)
+            write_item(out, path, item, np.where(accepted, fine.ids[labels], kept[given]))
+            counts += count_pairs(accepted.ravel(), given.ravel() + 1, counts.shape)
+            if item.name in true_items:
+                true = _true_labels(true_items[item.name], fine, item, given.shape)
+                curve.add(labels, confidence, np.where(given >= 0, true, -1), choice[given])
+        log(f"{source.name}: {len(items)} images")
+        by_label = zip(coarse.labels, counts.T[1:].tolist(), strict=True)
+        pixels = {label.name: {"kept": n, "refined": m} for label, (n, m) in by_label if label.leaves}
+        write_json(out / "relabel.json", facts | {"pixels": pixels})
+        write_space(out, space)
     if truth is not None:
         log(curve.table())
-    finish_dataset(source, out, space, log)
+    tell_dataset(source, out, log)
 
 
 def _items_by_name(truth: Source | None, fine: LabelSpace) -> dict[str, Item]:

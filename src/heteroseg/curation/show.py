@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from heteroseg.curation.new_dataset import job_of
 from heteroseg.datasets import read_annotation
 from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import spread_evenly
@@ -14,7 +15,7 @@ from heteroseg.files import write_json
 from heteroseg.labels.space import LabelSpace
 from heteroseg.supervision.label_terms import label_gate
 from heteroseg.supervision.targets import MIXED, Mixture, encode
-from heteroseg.writing import require_empty
+from heteroseg.writing import filling
 
 Entry = dict[str, Any]  # of a legend: the label and the nodes that it leaves
 
@@ -54,27 +55,27 @@ def show_data(sources: Sequence[Source], out: Path, images: int | None, log: Cal
 
     A map is as large as its image, upright as it is trained: 0 where nothing is known, else a number of the legend,
     from the mask, and where that says nothing from the boxes in their drawn shapes. A folder with something in it
-    raises HeterosegError.
+    raises HeterosegError, but for what a stopped run of the same began.
     """
-    require_empty(out)
     entries, legend = [], {}
-    for source in sources:
-        space = source.space
-        known = legend_of(space)
-        for split in ("train", "val"):
-            items = getattr(source, split)
-            for i, item in enumerate(items if images is None else spread_evenly(items, images)):
-                sample = read_annotation(item)
-                target = encode(sample, space, 0)
-                shown = np.where(target.mask >= 0, target.mask, target.boxes).astype(np.int64) + 1
-                for k, mixture in enumerate(target.mixtures):
-                    entry = _mixture_entry(mixture, space)
-                    known += [entry] * (entry not in known)
-                    shown[shown == MIXED - k + 1] = known.index(entry) + 1
-                path = Path("maps", source.name, split, f"{i:06d}.png")
-                write_ids(out / path, shown, bits=16)
-                entries.append({"dataset": source.name, "split": split, "image": str(item.image), "map": str(path)})
-        legend[source.name] = {str(i): entry for i, entry in enumerate(known, 1)}
-    write_json(out / "legend.json", legend)
-    write_json(out / "maps.json", entries)
+    with filling(out, job_of("data show", sources, images=images)):
+        for source in sources:
+            space = source.space
+            known = legend_of(space)
+            for split in ("train", "val"):
+                items = getattr(source, split)
+                for i, item in enumerate(items if images is None else spread_evenly(items, images)):
+                    sample = read_annotation(item)
+                    target = encode(sample, space, 0)
+                    shown = np.where(target.mask >= 0, target.mask, target.boxes).astype(np.int64) + 1
+                    for k, mixture in enumerate(target.mixtures):
+                        entry = _mixture_entry(mixture, space)
+                        known += [entry] * (entry not in known)
+                        shown[shown == MIXED - k + 1] = known.index(entry) + 1
+                    path = Path("maps", source.name, split, f"{i:06d}.png")
+                    write_ids(out / path, shown, bits=16)
+                    entries.append({"dataset": source.name, "split": split, "image": str(item.image), "map": str(path)})
+            legend[source.name] = {str(i): entry for i, entry in enumerate(known, 1)}
+        write_json(out / "legend.json", legend)
+        write_json(out / "maps.json", entries)
     log(f"{len(entries)} maps: {out / 'maps.json'}, {out / 'legend.json'}")

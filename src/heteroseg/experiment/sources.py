@@ -14,9 +14,9 @@ from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.sample import Item, Listing
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import DatasetConfig, Experiment, dataset_root
-from heteroseg.files import write_text
 from heteroseg.labels.space import LabelSpace, hold_out, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
+from heteroseg.writing import rewrite
 
 SHOWN = 3  # of what is told with a count
 MOST_TARGETS = 2**15 - 1  # running numbers of labels are int16
@@ -171,7 +171,7 @@ def _contents(paths: Sequence[Path]) -> Callable[[Path], str]:
 
 def write_skipped(sources: Sequence[Source], path: Path) -> None:
     """Write what the option skip_faulty left out, a fault a line."""
-    write_text(path, "".join(f"{line}\n" for source in sources for line in source.skipped))
+    rewrite(path, "".join(f"{line}\n" for source in sources for line in source.skipped))
 
 
 def source_named(sources: Sequence[Source], name: str) -> Source:

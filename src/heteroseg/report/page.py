@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from heteroseg.files import fill_template, write_text, yaml_text
+from heteroseg.files import fill_template, yaml_text
 from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
@@ -18,6 +18,7 @@ from heteroseg.report.charts import line_chart
 from heteroseg.report.examples import SURE, Example, example_view, widest
 from heteroseg.report.scores import confusions, counts_of, decisions, scores_by_node
 from heteroseg.supervision.label_terms import build_terms
+from heteroseg.writing import rewrite
 
 Row = tuple[Any, str, Any]  # step, name, value: a line of log.csv, numbers or their text
 CURVES = {"miou": "mIoU", "macc": "mean pixel accuracy", "acc": "pixel accuracy"}
@@ -52,7 +53,7 @@ def percent(value: float | None) -> str:
 
 def write_page(path: Path, template: str, **values: Any) -> None:
     """Fill a template of the package in; texts are escaped, and a value that is missing raises."""
-    write_text(path, fill_template(template, values, percent=percent, share=pictures.share_text, yaml=yaml_text))
+    rewrite(path, fill_template(template, values, percent=percent, share=pictures.share_text, yaml=yaml_text))
 
 
 def _matrix(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
