@@ -13,7 +13,7 @@ import shutil
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -22,8 +22,9 @@ from heteroseg.errors import HeterosegError
 PART = ".part-"
 AT_WORK = f"{PART}at-work.json"
 """In a folder that a command has begun and not finished: what is done there."""
-RECORD = ".heteroseg-wrote"
-"""Beside files that are written again and again: their digests, to tell them from files of others and changed ones."""
+SIGNED, RECORD = "user.heteroseg", ".heteroseg-wrote"
+"""Where the digest of a file is kept that is written again and again, to tell it from files of others and changed ones:
+an attribute of the file, or where there are none a file beside it."""
 LONGEST = 200  # bytes of a name: file systems take 255
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -125,6 +126,9 @@ def written(path: Path | str, ending: str = ".tmp") -> Iterator[Path]:
         handle = _lock(part)
     try:
         yield part
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+        if stat.S_IMODE(part.stat().st_mode) != mode:
+            part.chmod(mode)  # a library made a file of its own
         part.replace(path)
     except HeterosegError:
         part.unlink(missing_ok=True)
@@ -135,6 +139,19 @@ def written(path: Path | str, ending: str = ".tmp") -> Iterator[Path]:
         if full:
             raise HeterosegError(f"{path}: cannot be written, {_reason(OSError(errno.ENOSPC, ''))}") from None
         raise
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Make a folder, and hold it while other processes that ask for the same wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
     finally:
         os.close(handle)
 
@@ -153,30 +170,41 @@ def _entry(path: Path, digest: str) -> bytes:
     return json.dumps([path.name, digest]).encode() + b"\n"
 
 
+def _sign(part: Path, path: Path) -> None:
+    """Note what is written before it has its name, so that it is known also after a kill."""
+    digest = _digest(part)
+    try:
+        os.setxattr(part, SIGNED, digest.encode())
+    except (OSError, AttributeError):  # this disk, or this system, has no attributes
+        record = os.open(path.with_name(RECORD), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        try:
+            os.write(record, _entry(path, digest))
+        finally:
+            os.close(record)
+
+
+def _is_signed(path: Path) -> bool:
+    digest, record = _digest(path), path.with_name(RECORD)
+    with suppress(OSError, AttributeError):
+        return os.getxattr(path, SIGNED) == digest.encode()
+    return record.is_file() and _entry(path, digest) in record.read_bytes().splitlines(keepends=True)
+
+
 def require_own(path: Path | str) -> None:
     """Raise HeterosegError where a file stands that heteroseg did not write, or that was changed since."""
     path = _place(path)
-    if not path.exists() or not path.stat().st_size:
-        return
-    record = path.with_name(RECORD)
-    wrote = record.read_bytes().splitlines(keepends=True) if record.is_file() else []
-    if _entry(path, _digest(path)) not in wrote:
+    if path.exists() and path.stat().st_size and not _is_signed(path):
         told = "stands there and is not, or not any more, what heteroseg wrote"
         raise HeterosegError(f"{path}: {told}; choose another name, or take it away")
 
 
 @contextmanager
-def rewritten(path: Path | str) -> Iterator[Path]:
+def rewritten(path: Path | str, ending: str = ".tmp") -> Iterator[Path]:
     """As `written`, but what stands there is only replaced if it is still as heteroseg wrote it."""
     require_own(path)
-    with written(path) as part:
+    with written(path, ending) as part:
         yield part
-        place = _place(path)
-        record = os.open(place.with_name(RECORD), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
-        try:
-            os.write(record, _entry(place, _digest(part)))  # before the renaming: so a killed run knows it again
-        finally:
-            os.close(record)
+        _sign(part, _place(path))
 
 
 def rewrite(path: Path | str, text: str) -> None:
@@ -220,11 +248,11 @@ def filling(folder: Path, job: Mapping[str, Any], names: Sequence[str] | None = 
     """
     marker, new = folder / AT_WORK, is_free(folder)
     if is_free(marker):
-        require_folder(folder)
-        for path in [folder / name for name in names or ()]:
-            require_absent(path)
         if names is None:
             require_empty(folder)
+        require_folder(folder)
+        for name in names or ():
+            require_absent(folder / name)
         write_bytes(marker, json.dumps(job, indent=2).encode())
     else:
         try:

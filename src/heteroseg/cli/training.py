@@ -56,7 +56,7 @@ def demo(args: argparse.Namespace) -> None:
 def add(commands: Action) -> None:
     does = "train one network on all datasets of an experiment"
     p = add_command(commands, "train", train, does, "experiment", "overrides")
-    option(p, "--out", "RUN", "folder for the run; MODELs are RUN/best and RUN/last", new_folder, required=True)
+    option(p, "--out", "RUN", "folder for the run; MODELs are RUN/best and RUN/last", Path, required=True)
     allow_overlap(p)
     p.add_argument("--resume", action="store_true", help="go on where the run in RUN was stopped")
     p.add_argument("--no-warnings", action="store_true", help="do not tell what looks wrong in the data")

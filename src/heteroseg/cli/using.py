@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import heteroseg
-from heteroseg.cli.options import Action, add_command, count, fraction, log, new_folder, number, option, several
+from heteroseg.cli.options import Action, add_command, count, fraction, log, number, option, several
 from heteroseg.errors import HeterosegError
 
 
@@ -52,7 +52,7 @@ def export(args: argparse.Namespace) -> None:
     from heteroseg.export.export import export as run
     from heteroseg.writing import require_absent
 
-    require_absent(args.out)
+    require_absent(args.out)  # told before the network is loaded, and again by `export`
     model = heteroseg.load(args.model)
     images = calibration_images(args.calibrate, args.images) if args.precision == "int8" and args.calibrate else []
     head = choose_head(model, args.head)
@@ -140,7 +140,7 @@ def add(commands: Action) -> None:
     does = "write a model with its card (README.md) to a folder, or put it on a hub"
     p = add_command(commands, "share", share, does, "model")
     place = p.add_mutually_exclusive_group(required=True)
-    option(place, "--out", "DIR", "a new folder", new_folder)
+    option(place, "--out", "DIR", "a new folder")
     option(place, "--push", "OWNER/NAME", "a model on the hub, new or to be updated")
     option(p, "--license", "ID", "of the weights, as hubs write it: cc-by-nc-4.0")
     p.add_argument("--private", action="store_true", help="a new repository is private")

@@ -217,9 +217,11 @@ def import_file(
     entries: list[LabelEntry] = [label.model_copy(update={"nodes": nodes.get(label.id)}) for label in labels]
     paths = [out / f"{_slug(name)}-tree.yaml", out / f"{_slug(name)}.yaml"]
     space = LabelSpaceFile(name=name, taxonomy=paths[0].name, labels=entries)
-    for target in paths:
+    tree_text = taxonomy_yaml(file, [f"The {len(mapped)} labels of {path.name}."])
+    begun = paths[0].is_file() and paths[0].read_bytes() == tree_text.encode()  # a killed run left it
+    for target in paths[begun:]:
         require_absent(target, "choose another --out or --name")
     build_label_space(space, build_taxonomy(file))
-    write_text(paths[0], taxonomy_yaml(file, [f"The {len(mapped)} labels of {path.name}."]))
+    write_text(paths[0], tree_text)
     write_text(paths[1], space_yaml(space, [f"Labels as in {path.name}."]))
     return paths

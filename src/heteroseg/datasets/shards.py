@@ -4,7 +4,6 @@ made for."""
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from heteroseg.datasets.image_files import JPEG, PNG
 from heteroseg.datasets.paths import items_of
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
+from heteroseg.writing import alone, part_of
 
 CACHE = ".heteroseg"
 
@@ -45,19 +45,25 @@ def unpack_once(
 def _unpack(folder: Path, records: Iterator[Record]) -> None:
     """Write image/NAME and mask/NAME to `folder`, which is there only when it is complete."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
+        with alone(folder.parent):  # of several processes of a training one unpacks
+            if not folder.is_dir():
+                _unpack_to(part_of(folder), records)
+                part_of(folder).rename(folder)
     except OSError as error:
         raise HeterosegError(f"{folder.parent}: cannot be written, {error.strerror}; set `cache` to a folder") from None
+
+
+def _unpack_to(part: Path, records: Iterator[Record]) -> None:
+    shutil.rmtree(part, ignore_errors=True)  # of a killed run
+    part.mkdir()
     try:
         for name, kind, data in records:
-            target = partial / kind / f"{name}{_suffix(data)}"
+            target = part / kind / f"{name}{_suffix(data)}"
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-        if not folder.is_dir():  # another process may have been faster
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 def _suffix(data: bytes) -> str:

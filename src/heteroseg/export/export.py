@@ -25,7 +25,7 @@ from heteroseg.model.exported import FORMATS, METADATA, need, prepare
 from heteroseg.model.model import Model, model_file
 from heteroseg.networks.heads import fused_head
 from heteroseg.networks.network import Network
-from heteroseg.writing import written
+from heteroseg.writing import require_absent, require_own, rewritten, written
 
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
@@ -105,6 +105,9 @@ def export(
         raise HeterosegError("precision bf16 is for openvino, ONNX Runtime has none on CPUs; take fp32 or int8")
     if precision == "int8" and not images:
         raise HeterosegError("precision int8 needs images to calibrate with; name them with --calibrate")
+    require_absent(out)
+    if kind == "openvino":
+        require_own(out.with_suffix(".bin"))
     need(kind)
     if precision == "int8":
         need("nncf")
@@ -167,7 +170,8 @@ def _openvino(graph: Graph, example: Tensor, out: Path, text: str, images: Seque
     if images:
         network = _quantise(network, images, None)
     network.set_rt_info(text, METADATA)
-    with written(out.with_suffix(".bin"), ".bin") as weights, written(out, ".xml") as temporary:
+    # the weights are there before the name that people look for
+    with written(out, ".xml") as temporary, rewritten(out.with_suffix(".bin"), ".bin") as weights:
         openvino.serialize(network, temporary, weights)
 
 

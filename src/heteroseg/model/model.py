@@ -32,7 +32,7 @@ from heteroseg.model.hub import PREFIX, download, parse_name, upload
 from heteroseg.model.prediction import Prediction
 from heteroseg.networks.network import Network, build_network
 from heteroseg.networks.portable import portable_config, require_portable
-from heteroseg.writing import require_empty
+from heteroseg.writing import filling, part_of, written
 
 MOST_SPACES = 1000
 HIGHEST = 65535  # of an id in a PNG
@@ -106,14 +106,14 @@ class Model:
         `license` is that of the weights, as hubs write it ('cc-by-nc-4.0'). The folder must be new or empty.
         """
         folder = Path(folder).expanduser()
-        require_empty(folder, "choose another one")
         origin = self.origin
         if origin and (origin / "README.md").is_file() and license is None:  # handed on before: the card stays
             card = (origin / "README.md").read_text(encoding="utf-8")
         else:
             card = model_card(self, license)
-        save_model(self, folder)
-        write_text(folder / "README.md", card)
+        with filling(folder, {"command": "share", "weights": self.digest, "license": license}):
+            write_text(folder / "README.md", card)
+            _write_files(self, folder)
         return folder
 
     def push_to_hub(self, name: str, license: str | None = None, **options: Any) -> str:
@@ -201,21 +201,25 @@ def _require_fit(file: ModelFile, taxonomy: Taxonomy, spaces: dict[str, LabelSpa
             raise HeterosegError(f"{where}: label space {name!r}: {told}")
 
 
+def _write_files(model: Model, folder: Path) -> None:
+    """Write the files of a MODEL folder, last the one by which it is known."""
+    file = model_file(model)
+    for name, space in model.spaces.items():
+        write_yaml(folder / "label_spaces" / f"{name}.yaml", space.file.model_copy(update={"name": name}))
+    write_yaml(folder / "taxonomy.yaml", model.taxonomy.to_file())
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.torch_network.state_dict().items()}
+    with written(folder / WEIGHTS) as weights:
+        save_file(tensors, weights)
+    file = file.model_copy(update={"checksums": checksums(folder, model.spaces, file.model_dump(mode="json"))})
+    write_text(folder / "config.json", file.model_dump_json(indent=2) + "\n")
+
+
 def save_model(model: Model, folder: Path) -> None:
     """Write a MODEL folder: whole under a temporary name, then put in the place of the old one."""
-    file = model_file(model)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
+    part = part_of(folder)
+    shutil.rmtree(part, ignore_errors=True)  # of a killed run
     try:
-        for name, space in model.spaces.items():
-            write_yaml(part / "label_spaces" / f"{name}.yaml", space.file.model_copy(update={"name": name}))
-        write_yaml(part / "taxonomy.yaml", model.taxonomy.to_file())
-        tensors = {k: v.detach().cpu().contiguous() for k, v in model.torch_network.state_dict().items()}
-        save_file(tensors, part / WEIGHTS)
-        (part / WEIGHTS).chmod(0o644)
-        file = file.model_copy(update={"checksums": checksums(part, model.spaces, file.model_dump(mode="json"))})
-        write_text(part / "config.json", file.model_dump_json(indent=2) + "\n")
-        part.chmod(0o755)
+        _write_files(model, part)
         old = folder.with_name(f".old-{folder.name}")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
