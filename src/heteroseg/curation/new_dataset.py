@@ -96,8 +96,9 @@ def write_space(out: Path, space: LabelSpace) -> None:
     write_text(out / "label_space.yaml", space_yaml(space.file.model_copy(update={"taxonomy": taxonomy})))
 
 
-def tell_dataset(source: Source, out: Path, log: Log) -> None:
-    """`log` gets the lines of an experiment file that train on the new dataset."""
+def finish_dataset(source: Source, out: Path, space: LabelSpace, log: Log) -> None:
+    """Write the label space; `log` gets the lines of an experiment file that train on the new dataset."""
+    write_space(out, space)
     options = {"images": "images/{split}/{name}.*", "masks": "masks/{split}/{name}.png"}
     if source.config.options.get("upright") == "false":
         options["upright"] = "false"  # the photos are the same

@@ -17,14 +17,13 @@ from pydantic import BaseModel
 from heteroseg.curation.new_dataset import (
     Log,
     entry_of,
+    finish_dataset,
     items_by_path,
     job_of,
     read_masked,
     require_places,
-    tell_dataset,
     with_unlabelled,
     write_item,
-    write_space,
 )
 from heteroseg.datasets.encoding import write_image
 from heteroseg.datasets.records import csv_records, integer
@@ -223,9 +222,8 @@ def apply_regions(sources: Sequence[Source], folder: Path, out: Path, log: Log) 
                 if (path, place) in confirmed:
                     new[numbers == i] = ids[confirmed[path, place][0]]
             write_item(out, path, item, new)
-        write_space(out, space)
-    log(f"{out}: {len(images)} images with confirmed regions, {len(items)} in all")
-    tell_dataset(source, out, log)
+        log(f"{out}: {len(images)} images with confirmed regions, {len(items)} in all")
+        finish_dataset(source, out, space, log)
 
 
 def _extended(space: LabelSpace, label: Label, entries: Sequence[LabelEntry]) -> LabelSpace:

@@ -13,13 +13,12 @@ import numpy as np
 from heteroseg.curation.new_dataset import (
     Log,
     entry_of,
+    finish_dataset,
     items_by_path,
     job_of,
     read_masked,
     require_places,
-    tell_dataset,
     write_item,
-    write_space,
 )
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
@@ -179,10 +178,9 @@ def relabel(
         by_label = zip(coarse.labels, counts.T[1:].tolist(), strict=True)
         pixels = {label.name: {"kept": n, "refined": m} for label, (n, m) in by_label if label.leaves}
         write_json(out / "relabel.json", facts | {"pixels": pixels})
-        write_space(out, space)
-    if truth is not None:
-        log(curve.table())
-    tell_dataset(source, out, log)
+        if truth is not None:
+            log(curve.table())
+        finish_dataset(source, out, space, log)
 
 
 def _items_by_name(truth: Source | None, fine: LabelSpace) -> dict[str, Item]:
