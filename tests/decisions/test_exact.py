@@ -1,8 +1,5 @@
 """The fast decode equals the plain reference: shipped trees and spaces, random trees, logits made to break it."""
 
-import os
-import subprocess
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -317,19 +314,3 @@ def test_majority_is_convex():
         probs = leaf_probs(steps, tree)[0, :, 0]
         sure = (probs[:, 0] > 0.5) & (probs[:, -1] > 0.5)
         assert (probs[sure] > 0.5).all()
-
-
-def test_a_second_process_finds_the_compiled_loops(tmp_path):
-    """The loops are compiled once on a machine, not once in a process."""
-    code = (
-        "import torch; from heteroseg.decisions import kernels_path; "
-        "from heteroseg.decisions.exact import decode; from heteroseg.decisions.plan import plan_decode; "
-        "from heteroseg.labels.taxonomy import load_taxonomy; t = load_taxonomy('streets-real'); "
-        "decode(torch.zeros(1, t.channels, 2, 2), (8, 8), (8, 8), plan_decode(t)); "
-        "s = kernels_path.path_band.stats; print(sum(s.cache_hits.values()), sum(s.cache_misses.values()))"
-    )
-    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    runs = [
-        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True) for _ in "ab"
-    ]
-    assert [r.stdout.split() for r in runs] == [["0", "1"], ["1", "0"]]

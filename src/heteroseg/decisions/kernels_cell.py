@@ -8,19 +8,17 @@ tables of `heteroseg.decisions.plan`. A cell (i, j) has its corners at the logit
 j + 1, and the pixels between them.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numba import njit
 
+from heteroseg.decisions.compiled import kernel
 from heteroseg.decisions.plan import FloatArray, Grid, IntArray
 
 LARGE = np.float32(1e30)  # as reference.LARGE
 LOWEST = np.float32(-np.inf)
 MARGIN, TINY = np.float32(2.0**-20), np.float32(1e-37)  # rounding in two interpolations is below a quarter of MARGIN
 ONE, HALF = np.float32(1), np.float32(0.5)
-F = TypeVar("F")
 Scalar: TypeAlias = Any
 """A float32 or bool of a compiled loop; its type is numba's affair."""
 
@@ -32,16 +30,6 @@ class Answers(NamedTuple):
     table: IntArray
     out: IntArray
     probs: FloatArray
-
-
-def kernel(**options: Any) -> Callable[[F], F]:
-    """Compile a function with `numba.njit` and these options.
-
-    Callers allocate, so it goes without numba's reference counts: to count the arrays of `walk`, `grid` and work spaces
-    took a third of the time of all loops. It must return no array.
-    """
-    decorator: Callable[[F], F] = njit(cache=True, nogil=True, _nrt=False, **options)
-    return decorator
 
 
 @kernel(inline="always")

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from heteroseg.decisions.compiled import kernel
 from heteroseg.decisions.kernels_cell import (
     LOWEST,
     MARGIN,
@@ -15,7 +16,6 @@ from heteroseg.decisions.kernels_cell import (
     cell_pixels,
     fill,
     finite,
-    kernel,
     largest,
     largest_cell,
     winner,

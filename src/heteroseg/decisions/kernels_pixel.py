@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from heteroseg.decisions.kernels_cell import ONE, Scalar, kernel, largest, winner
+from heteroseg.decisions.compiled import kernel
+from heteroseg.decisions.kernels_cell import ONE, Scalar, largest, winner
 from heteroseg.decisions.kernels_probability import blend, exps
 from heteroseg.decisions.plan import FloatArray, IntArray, Walk
 from heteroseg.labels.space import OUTSIDE

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from heteroseg.decisions.kernels_cell import HALF, ONE, Answers, Scalar, finite, kernel, largest
+from heteroseg.decisions.compiled import kernel
+from heteroseg.decisions.kernels_cell import HALF, ONE, Answers, Scalar, finite, largest
 from heteroseg.decisions.plan import FloatArray, Grid, Walk
 
 LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)

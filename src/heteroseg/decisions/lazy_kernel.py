@@ -1,6 +1,6 @@
 """Logits of a 1x1 head from features, one classifier at a time, for CPUs: the same bits for a few and for all."""
 
-from heteroseg.decisions.kernels_cell import kernel
+from heteroseg.decisions.compiled import kernel
 from heteroseg.decisions.lazy_head import TILE, LazyHead
 from heteroseg.decisions.plan import FloatArray
 

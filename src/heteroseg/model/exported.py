@@ -8,6 +8,7 @@ runs faster, and once for any size when a fifth comes.
 
 import hashlib
 import json
+import threading
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,7 +58,7 @@ class ExportedNetwork(Geometry):
         if not path.is_file():
             told = "expected an exported network, found no such file; `heteroseg export` writes one"
             raise HeterosegError(f"{path}: {told}")
-        self.path, self.kind = path, FORMATS[path.suffix]
+        self.path, self.kind, self._turn = path, FORMATS[path.suffix], threading.Lock()
         need(self.kind)
         try:
             self.metadata: dict[str, Any] = json.loads(self._open())
@@ -104,7 +105,8 @@ class ExportedNetwork(Geometry):
         if self.kind == "onnx":
             out = self._session.run(None, {"images": images})[0]
         else:
-            out = self._request(images.shape).infer([images], share_inputs=True)[0].copy()
+            with self._turn:  # a request holds one answer; several would wait for the same cores
+                out = self._request(images.shape).infer([images], share_inputs=True)[0].copy()
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
     def _request(self, shape: tuple[int, ...]):
