@@ -64,7 +64,7 @@ class _Kept(FunctionCache):
         except Exception:
             _tell(self.cache_path)
 
-    def _index_key(self, sig: Any, codegen: Any) -> tuple:
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         return (*super()._index_key(sig, codegen), _sources())
 
 
