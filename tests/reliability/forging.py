@@ -13,13 +13,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from heteroseg.errors import HeterosegError
-from heteroseg.model.model import load
+from heteroseg.experiment.config import ModelConfig
+from heteroseg.labels.space import LabelSpaceFile, build_label_space
+from heteroseg.model.model import Model, load
+from heteroseg.networks.network import build_network
+from tests.datasets.damage import TOKENS
+from tests.small_tree import TREE
 
+WHOLE = bool(os.environ.get("FUZZ"))
+SEED = int(os.environ.get("SEED") or np.random.default_rng().integers(2**32))
+random = settings(max_examples=1500 if WHOLE else 60, deadline=None, suppress_health_check=list(HealthCheck))
+
+LABELS = [
+    {"id": 0, "name": "a", "nodes": "a"},
+    {"id": 7, "name": "b", "nodes": "only"},
+    {"id": 9, "name": "c", "nodes": "c"},
+]
+SIZES = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 SECONDS = 20  # a hang is a fault; on a busy machine a load may take some
+DAMAGE = st.lists(
+    st.tuples(st.integers(0, 2**31), st.integers(0, 12), st.sampled_from(TOKENS) | st.binary(max_size=3)), min_size=1
+)
 WEIGHT, HEAD, VARIANCE = "body.1.context.1.weight", "body.2.logits.0.weight", "body.1.laterals.0.1.running_var"
 Change = Callable[[Path], None]
 
@@ -32,6 +52,28 @@ class Canary:
 
     def __reduce__(self):
         return Path.touch, (self.path,)
+
+
+def small_model() -> Model:
+    """A small model whose answers change from place to place."""
+    torch.manual_seed(3)
+    config = ModelConfig(backbone="hf:resnet", backbone_options=SIZES, width=16)
+    network = build_network(config, TREE).eval()
+    space = build_label_space(LabelSpaceFile(name="mine", taxonomy="t", labels=LABELS), TREE)
+    model = Model("small", network, TREE, {"mine": space}, config, temperatures={"root": 2.0})
+    last, logits = network.body.get_submodule("2.logits.0"), model.predict(IMAGE).logits
+    with torch.no_grad():
+        last.weight.mul_(4 / logits.std((0, 2, 3))[:, None, None, None])
+        last.bias.copy_(-logits.mean((0, 2, 3)) * 4 / logits.std((0, 2, 3)))
+    return model
+
+
+def hurt(content: bytes, damage: list[tuple[int, int, bytes]]) -> bytes:
+    """The content with other bytes at some places, in the place of a few."""
+    for place, gone, part in damage:
+        start = place % (len(content) + 1)
+        content = content[:start] + part + content[start + gone :]
+    return content
 
 
 def answer(path: Path) -> np.ndarray:

@@ -11,76 +11,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given, seed
 from hypothesis import strategies as st
 
-from heteroseg.experiment.config import ModelConfig
-from heteroseg.labels.space import LabelSpaceFile, build_label_space
-from heteroseg.model.model import Model, load, save_model
-from heteroseg.networks.network import build_network
-from tests.datasets.damage import VALUES, damaged
+from heteroseg.model.model import load
+from tests.datasets.damage import VALUES
 from tests.reliability.forging import (
+    DAMAGE,
     HEAD,
-    IMAGE,
+    SEED,
+    SIZES,
     VARIANCE,
     WEIGHT,
     Change,
-    answer,
     backbone,
     config_with,
     content,
     forged,
     header,
+    hurt,
     no_file,
     one_value,
     option,
     outcome,
+    random,
     tensors,
     text,
     trap,
 )
-from tests.small_tree import TREE
-
-WHOLE = bool(os.environ.get("FUZZ"))
-SEED = int(os.environ.get("SEED") or np.random.default_rng().integers(2**32))
-random = settings(max_examples=1500 if WHOLE else 60, deadline=None, suppress_health_check=list(HealthCheck))
-
-LABELS = [
-    {"id": 0, "name": "a", "nodes": "a"},
-    {"id": 7, "name": "b", "nodes": "only"},
-    {"id": 9, "name": "c", "nodes": "c"},
-]
-SIZES = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _seed_is_told():
-    print(f"SEED={SEED}")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    """A small MODEL whose answers change from place to place."""
-    torch.manual_seed(3)
-    config = ModelConfig(backbone="hf:resnet", backbone_options=SIZES, width=8)
-    network = build_network(config, TREE).eval()
-    space = build_label_space(LabelSpaceFile(name="mine", taxonomy="t", labels=LABELS), TREE)
-    whole = Model("small", network, TREE, {"mine": space}, config, temperatures={"root": 2.0})
-    with torch.no_grad():
-        last, logits = network.body.get_submodule("2.logits.0"), whole.predict(IMAGE).logits
-        last.weight.mul_(4 / logits.std((0, 2, 3))[:, None, None, None])
-        last.bias.copy_(-logits.mean((0, 2, 3)) * 4 / logits.std((0, 2, 3)))
-    folder = tmp_path_factory.mktemp("small") / "model"
-    save_model(whole, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def before(model) -> np.ndarray:
-    found = answer(model)
-    assert len(np.unique(found)) > 3
-    return found
-
 
 OPTIONS = {
     "a checkpoint": option("checkpoint_path", "trap.pt"),
@@ -278,11 +236,11 @@ FILES = ("config.json", "taxonomy.yaml", SPACE, "model.safetensors")
 
 @seed(SEED)
 @random
-@given(st.sampled_from(FILES), st.booleans(), st.data())
-def test_damaged_bytes(model, before, tmp_path_factory, name, sealed, data):
+@given(st.sampled_from(FILES), st.booleans(), DAMAGE)
+def test_damaged_bytes(model, before, tmp_path_factory, name, sealed, damage):
     """Whatever stands in a file: it is refused, or what it says does not matter."""
     place = tmp_path_factory.mktemp("damaged")
-    changed = data.draw(damaged((model / name).read_bytes()))
+    changed = hurt((model / name).read_bytes(), damage)
     folder = forged(model, place / "m", content(name, changed), sealed)
     trap(folder, place / "canary")
     said = outcome(folder, before)

@@ -63,9 +63,14 @@ def pack_head(weight: FloatArray, bias: FloatArray, cuts: Sequence[int]) -> dict
 
 
 def unpack_head(packed: dict[str, Any]) -> LazyHead:
-    """What `pack_head` wrote."""
-    coded = (base64.b64decode(packed[key]) for key in ("weight", "bias"))
+    """What `pack_head` wrote; anything else raises KeyError, TypeError or ValueError."""
+    coded = (base64.b64decode(packed[key], validate=True) for key in ("weight", "bias"))
     blocks, bias = (np.frombuffer(numbers, "<f4").astype(np.float32) for numbers in coded)
-    cuts, width = packed["cuts"], len(blocks) // len(bias)
+    cuts, width = packed["cuts"], len(blocks) // max(1, len(bias))
+    rising = [0, *sorted(set(cuts))][-len(cuts) :] == cuts and all(type(cut) is int for cut in cuts)
+    if not rising or [cuts[:1], cuts[-1]] != [[0], len(bias)] or width * len(bias) != len(blocks) or not width:
+        raise ValueError("their sizes do not fit")
+    if not (np.isfinite(blocks).all() and np.isfinite(bias).all()):
+        raise ValueError("numbers that are not finite")
     parts = [blocks[low * width : high * width].reshape(width, high - low).T for low, high in pairwise(cuts)]
     return lazy_head(np.concatenate(parts), bias, cuts)

@@ -21,7 +21,7 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.inference.files import jobs_of
-from heteroseg.model.exported import FORMATS, METADATA, need, prepare
+from heteroseg.model.exported import FORMATS, METADATA, UNSEALED, need, prepare, seal
 from heteroseg.model.model import Model, model_file
 from heteroseg.networks.heads import fused_head
 from heteroseg.networks.network import Network
@@ -79,6 +79,7 @@ def describe(model: Model, precision: Precision, head: Head) -> str:
         weight, bias = conv.weight.detach()[:, :, 0, 0].cpu().numpy(), conv.bias.detach().cpu().numpy()
         facts["lazy_head"] = pack_head(weight, bias, [0, *(c.stop for c in model.taxonomy.classifiers)])
     facts |= {"format": 1, "precision": precision, "multiple": network.multiple, "shrink": network.shrink}
+    facts["checksum"] = UNSEALED.decode()
     facts["file"] = model_file(model).model_dump(mode="json")
     facts["taxonomy"] = model.taxonomy.to_file().model_dump(mode="json")
     facts["label_spaces"] = {name: space.file.model_dump(mode="json") for name, space in model.spaces.items()}
@@ -173,6 +174,7 @@ def _openvino(graph: Graph, example: Tensor, out: Path, text: str, images: Seque
     # the weights are there before the name that people look for
     with written(out, ".xml") as temporary, rewritten(out.with_suffix(".bin"), ".bin") as weights:
         openvino.serialize(network, temporary, weights)
+        seal(temporary, [weights])
 
 
 def _onnx(graph: Graph, example: Tensor, out: Path, text: str, images: Sequence[np.ndarray]) -> None:
@@ -197,3 +199,4 @@ def _onnx(graph: Graph, example: Tensor, out: Path, text: str, images: Sequence[
         entry = network.metadata_props.add()
         entry.key, entry.value = METADATA, text
         onnx.save(network, temporary)
+        seal(temporary, [])

@@ -8,24 +8,33 @@ runs faster, and once for any size when a fifth comes.
 
 import hashlib
 import json
+import re
 import threading
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from heteroseg.decisions.lazy_head import LazyLogits, unpack_head
+from heteroseg.decisions.lazy_head import LazyHead, LazyLogits, unpack_head
 from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import Side
+from heteroseg.files import Document, Strict, require_regular
+from heteroseg.model.graphs import open_onnx, open_openvino
 from heteroseg.networks.network import Geometry
 
 FORMATS = {".xml": "openvino", ".onnx": "onnx"}
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "nncf": "nncf"}
 METADATA = "heteroseg"
+SEAL = re.compile(rb"checksum(?:\W|quot)+([0-9a-f]{64})")
+UNSEALED = (b"heteroseg" * 8)[:64]  # stands in a file in the place of its checksum while that is worked out
+PROBE = 64  # pixels of a side of the image that a graph is tried with
 SIZES = 4  # fixed sizes that are compiled before one for any size
 
 
@@ -34,6 +43,57 @@ def need(name: str) -> None:
     if find_spec(PACKAGES[name]) is None:
         extra = "onnx" if name == "onnx" else "openvino"
         raise HeterosegError(f"{PACKAGES[name]} is not installed; pip install 'heteroseg[{extra}]'")
+
+
+class ExportFile(Strict):
+    """The metadata of an exported file; `file`, `taxonomy` and `label_spaces` are as a MODEL has them."""
+
+    format: Literal[1]
+    precision: Literal["fp32", "bf16", "int8"]
+    multiple: Side
+    shrink: tuple[Side, Side] = Field((1, 1), description="older files do it themselves")
+    lazy_head: dict[str, Any] | None = None
+    file: dict[str, Any]
+    taxonomy: dict[str, Any]
+    label_spaces: dict[str, Any]
+    checksum: str | None = Field(None, description="SHA-256 of all bytes, with UNSEALED in its place")
+
+    @model_validator(mode="after")
+    def _sizes(self):
+        inner, outer = self.shrink
+        if inner > outer or self.multiple % outer:
+            raise ValueError("expected shrink to be a part, whose pixels divide multiple")
+        return self
+
+
+def _weights_of(path: Path) -> list[Path]:
+    """The files that belong to an exported one."""
+    return [path.with_suffix(".bin")] if path.suffix == ".xml" else []
+
+
+def seal(path: Path, weights: Sequence[Path]) -> None:
+    """Put the checksum of an exported file, and of the files with its weights, in the place of UNSEALED."""
+    data = path.read_bytes()
+    path.write_bytes(data.replace(UNSEALED, _checksum(data, weights)))
+
+
+def _checksum(data: bytes, weights: Sequence[Path]) -> bytes:
+    whole = hashlib.sha256(data)
+    for file in weights:
+        whole.update(file.read_bytes())
+    return whole.hexdigest().encode()
+
+
+def _require_whole(path: Path) -> None:
+    """Raise HeterosegError where a file is not what was sealed; those of an older heteroseg are not."""
+    files = [path, *_weights_of(path)]
+    for file in files:
+        require_regular(file)
+    data = path.read_bytes()
+    if (found := SEAL.search(data)) and _checksum(data.replace(found[1], UNSEALED), files[1:]) != found[1]:
+        both = " and ".join(map(str, files))
+        told = "expected what `heteroseg export` wrote, found another content"
+        raise HeterosegError(f"{both}: {told}; fetch the files again, or export the MODEL again")
 
 
 def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -49,6 +109,14 @@ def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.ascontiguousarray(image)[None]
 
 
+def _head(path: Path, packed: dict[str, Any] | None) -> LazyHead | None:
+    try:
+        return unpack_head(packed) if packed else None
+    except (KeyError, TypeError, ValueError) as error:
+        told = f"expected the weights of a lazy head, found others, {error!s:.80}"
+        raise HeterosegError(f"{path}: {told}; export the MODEL again") from None
+
+
 class ExportedNetwork(Geometry):
     """A network in a file."""
 
@@ -60,35 +128,67 @@ class ExportedNetwork(Geometry):
             raise HeterosegError(f"{path}: {told}")
         self.path, self.kind, self._turn = path, FORMATS[path.suffix], threading.Lock()
         need(self.kind)
+        _require_whole(path)
+        told = "expected a network that `heteroseg export` wrote, found"
         try:
-            self.metadata: dict[str, Any] = json.loads(self._open())
-        except Exception as error:  # onnxruntime's own errors share no other base
-            known = isinstance(error, RuntimeError | ValueError | KeyError | OSError)
-            if not known and type(error).__module__.partition(".")[0] != "onnxruntime":
-                raise
-            told = "expected a network that `heteroseg export` wrote, found another file; export the MODEL again"
-            raise HeterosegError(f"{path}: {told}") from None
-        self.multiple = int(self.metadata["multiple"])
-        inner, outer = self.metadata.get("shrink", (1, 1))  # older files do it themselves
-        self.shrink = (int(inner), int(outer))
-        head = self.metadata.get("lazy_head")
-        self._head = unpack_head(head) if head else None
+            self.metadata = json.loads(self._open() or "null")
+        except Exception as error:  # parsers and runtimes have errors of every kind for what strangers write
+            reason = str(error).partition("\n")[0][:200] if isinstance(error, ValueError) else "another file"
+            raise HeterosegError(f"{path}: {told} {reason}; export the MODEL again") from None
+        if not isinstance(self.metadata, dict):
+            raise HeterosegError(f"{path}: {told} another file; export the MODEL again")
+        facts = Document(path, self.metadata).parse(ExportFile)
+        self.precision, self.multiple, self.shrink = facts.precision, facts.multiple, facts.shrink
+        self._head = _head(path, facts.lazy_head)
 
-    def _open(self) -> str:
+    def _open(self) -> str | None:
         """Open the file; returns the metadata text."""
         self._compiled: dict[tuple[int, ...] | None, Any] = {}
         if self.kind == "onnx":
-            import onnxruntime
+            self._session, text = open_onnx(self.path.read_bytes(), self.threads or torch.get_num_threads())
+        else:
+            import openvino
 
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = self.threads or torch.get_num_threads()
-            self._session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
-            return self._session.get_modelmeta().custom_metadata_map[METADATA]
-        import openvino
+            self._core = openvino.Core()
+            self._graph, text = open_openvino(self._core, self.path)
+        return text
 
-        self._core = openvino.Core()
-        self._graph = self._core.read_model(self.path)
-        return self._graph.get_rt_info(METADATA).value
+    def require_fit(self, cuts: Sequence[int], stride: int | None, finer: int = 1) -> None:
+        """Raise HeterosegError unless the graph, tried with an image, gives what a tree needs.
+
+        `cuts` are where its classifiers begin and end in the logits, which have `finer` cells in `stride` pixels (None:
+        in any number of pixels).
+        """
+        side = -(-PROBE // self.multiple) * self.multiple
+        image = prepare(np.zeros((side, side + self.multiple, 3), np.uint8), self)
+        try:
+            found = self._probe(image)
+        except Exception as error:  # as above
+            reason = str(error).partition("\n")[0][:200]
+            raise HeterosegError(f"{self.path}: the graph cannot be run, {reason}; export the MODEL again") from None
+        channels = self._channels = cuts[-1] if self._head is None else self._head.weight.shape[1]
+        same = self._head is None or self._head.cuts.tolist() == list(cuts)
+        rows, columns = found[1:3] if len(found) == 4 else (0, 0)
+        sides = (side, side + self.multiple)
+        steps = tuple(finer * pixels // stride for pixels in sides) if stride else (rows, columns)
+        even = abs(rows * image.shape[2] - columns * image.shape[1]) <= max(image.shape)
+        if not same or found != (1, *steps, channels) or not rows or not columns or not even:
+            expected = f"{channels} numbers for each cell of {stride or 'some'} pixels"
+            raise HeterosegError(
+                f"{self.path}: expected {expected}, as its tree needs, found the shape {found} for an image of "
+                f"{side}x{side + self.multiple}; export the MODEL again"
+            )
+
+    def _probe(self, image: np.ndarray) -> tuple[int, ...]:
+        """The shape of what the graph gives for a prepared image."""
+        if self.kind == "onnx":
+            found = self._session.run(None, {"images": image})[0]
+            if not np.isfinite(found).all():
+                raise ValueError("it gives numbers that are not finite")
+            return tuple(found.shape)
+        graph = self._graph.clone()
+        graph.reshape(list(image.shape))  # compiling takes long
+        return tuple(graph.output(0).shape)
 
     @property
     def lazy(self) -> bool:
@@ -107,6 +207,9 @@ class ExportedNetwork(Geometry):
         else:
             with self._turn:  # a request holds one answer; several would wait for the same cores
                 out = self._request(images.shape).infer([images], share_inputs=True)[0].copy()
+        if out.ndim != 4 or out.shape[3] != self._channels:
+            told = f"expected {self._channels} numbers for each cell, found the shape {out.shape}"
+            raise HeterosegError(f"{self.path}: {told}; export the MODEL again")
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
     def _request(self, shape: tuple[int, ...]):
@@ -117,8 +220,8 @@ class ExportedNetwork(Geometry):
                 graph.reshape(list(key))
             threads = str(self.threads or torch.get_num_threads())
             hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-            if self.metadata["precision"] != "int8":  # what is left unquantised runs as the machine likes best
-                hints["INFERENCE_PRECISION_HINT"] = "bf16" if self.metadata["precision"] == "bf16" else "f32"
+            if self.precision != "int8":  # what is left unquantised runs as the machine likes best
+                hints["INFERENCE_PRECISION_HINT"] = "bf16" if self.precision == "bf16" else "f32"
             self._compiled[key] = self._core.compile_model(graph, "CPU", hints).create_infer_request()
         return self._compiled[key]
 

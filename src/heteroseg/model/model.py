@@ -280,10 +280,17 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
 def _exported(network: ExportedNetwork) -> Model:
     data, path = network.metadata, network.path
     file = Document(path, data["file"]).parse(ModelFile)
+    config = require_portable(file.model, str(path))
     taxonomy = build_taxonomy(Document(path, data["taxonomy"]).parse(TaxonomyFile), void=file.model.void)
     files = {name: Document(path, entry).parse(LabelSpaceFile) for name, entry in data["label_spaces"].items()}
     spaces = {name: build_label_space(file, taxonomy) for name, file in files.items()}
-    return Model(file.name, network, taxonomy, spaces, file.model, file.decision, temperatures=file.temperatures)
+    if list(spaces) != file.label_spaces:
+        told = f"label_spaces: expected those that it names, {file.label_spaces}, found {list(spaces)}"
+        raise HeterosegError(f"{path}: {told}; export the MODEL again")
+    _require_fit(file, taxonomy, spaces, str(path))
+    stride = None if config.backbone.startswith("hf-seg:") else config.stride
+    network.require_fit([0, *(c.stop for c in taxonomy.classifiers)], stride, 1 + config.upsample)
+    return Model(file.name, network, taxonomy, spaces, config, file.decision, temperatures=file.temperatures)
 
 
 def _placed(network: Network, device: str | torch.device) -> Network:
