@@ -1,44 +1,72 @@
 """What the page and the endpoint show of a network's answer; nothing here knows of the web."""
 
+import io
+import struct
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pydantic import BaseModel, Field
 
-from heteroseg.app.bounds import Limits, Refused
-from heteroseg.datasets import read_image
+from heteroseg.app.bounds import Limits, Refused, check_effort
+from heteroseg.app.frames import decoded_apart
+from heteroseg.datasets.image_files import decode_image
 from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
 from heteroseg.inference.pictures import colorise, overlay
-from heteroseg.inference.video import Video, write_video
+from heteroseg.inference.video import write_video
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Color, Taxonomy
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 
 TREE = "tree"  # instead of the name of a label space: nodes, cut at any depth
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
+BITS, TILE_WIDTH, TILE_LENGTH = 258, 322, 323  # tags of TIFF
+SCAN, SCANS = b"\xff\xda", 200  # of progressive JPEG: each costs as much as the whole image
 ALTERNATIVES = 3  # other children of a node that are told beside the one on the path
 
 
-def open_image(path: Path, limits: Limits) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an uploaded file, upright, as browsers show it.
+class Few(io.BytesIO):
+    """Bytes that are read in few steps: a header of a million parts would take minutes."""
 
-    What is no image or too large is refused by its header, before anything is decoded.
-    """
+    steps = 20_000
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.steps -= 1
+        if not self.steps:
+            raise OSError("a header of too many parts")
+        return super().read(size)
+
+
+def image_size(body: bytes, limits: Limits) -> float:
+    """The megapixels of an image by its header; what is no image or too large is refused before it is decoded."""
     try:
-        with Image.open(path) as header:
-            width, height = header.size
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        raise Refused(415, "expected an image (JPEG, PNG, WebP, BMP, TIFF), found something else") from None
-    if width * height > limits.megapixels * 1e6:
+        with Image.open(Few(body), formats=FORMATS) as header:
+            (width, height), tags = header.size, getattr(header, "tag_v2", {})
+        tile = tags.get(TILE_WIDTH, 1) * tags.get(TILE_LENGTH, 1)
+        deep = max(tags.get(BITS, (8,))) > 16 or (header.format == "JPEG" and body.count(SCAN) > SCANS)
+    except Image.DecompressionBombError as error:  # hundreds of megapixels
+        raise Refused(413, f"the image is too large, at most {limits.megapixels:g} megapixels are taken") from error
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error, zlib.error):
+        raise Refused(415, "expected an image (JPEG, PNG, WebP, BMP, TIFF, PPM), found something else") from None
+    if max(width * height, tile) > limits.megapixels * 1e6:
         size = f"{width} x {height} pixels, at most {limits.megapixels:g} megapixels are taken"
         raise Refused(413, f"the image has {size}; send a smaller one")
+    if deep:
+        raise Refused(415, "the image has more than 16 bits for a value, or hundreds of scans; convert it to PNG")
+    return width * height / 1e6
+
+
+def open_image(body: bytes, limits: Limits) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an uploaded file, upright, as browsers show it."""
+    image_size(body, limits)
     try:
-        return read_image(path)
+        return decode_image(body, Path("image"))
     except HeterosegError:
         raise Refused(415, "the image is cut off or damaged, or of a kind that cannot be read") from None
 
@@ -112,32 +140,16 @@ def path_at(prediction: Prediction, x: int, y: int) -> list[Step]:
     return steps
 
 
-def check_film(path: Path) -> None:
-    """Refuse what is no video of a known container. Playlists and lists of files would open other files."""
-    with path.open("rb") as file:
-        head = file.read(12)
-    is_mp4, is_webm, is_avi = head[4:8] == b"ftyp", head[:4] == b"\x1aE\xdf\xa3", head[:4] + head[8:] == b"RIFFAVI "
-    if not (is_mp4 or is_webm or is_avi):
-        raise Refused(415, "expected a video (MP4, WebM, Matroska, AVI), found something else")
-
-
-def film(model: Model, source: Path, target: Path, view: View, space: LabelSpace, limits: Limits) -> str:
+def film(model: Model, body: bytes, target: Path, view: View, space: LabelSpace, limits: Limits) -> str:
     """Write a video with the answers laid over it to `target`, as far as `limits.seconds` go; returns a sentence about
     how far that was. It is WebM (VP8), which browsers play, in the colours of `space`."""
-    check_film(source)
-    begin, frames, seconds = time.monotonic(), 0, limits.seconds
-    try:
-        video = Video(source)
-        height, width = video.size
-        if width * height > limits.megapixels * 1e6:
-            raise Refused(413, f"a frame has {width} x {height} pixels, at most {limits.megapixels:g} megapixels")
-        with write_video(target, "VP80", video) as write:
-            for frames, frame in enumerate(video, 1):
+    begin, frames = time.monotonic(), 0
+    with decoded_apart(body, limits) as source:
+        about = f" of about {source.total}" if source.total else ""
+        with write_video(target, "VP80", source.size, source.rate) as write:
+            for frames, frame in enumerate(source.frames, 1):
                 write(overlay(frame, colorise(label_indices(model.predict(frame), view)[0], space)))
-                if time.monotonic() - begin > seconds:
-                    return f"the first {frames} of about {video.total} frames, all that {seconds:g} seconds allow"
-    except Refused:
-        raise
-    except HeterosegError as error:
-        raise Refused(415, str(error).removeprefix(f"{source}: ").removeprefix(f"{target}: ")) from None
-    return f"{frames} frames"
+                check_effort()
+                if time.monotonic() - begin > limits.seconds:
+                    return f"the first {frames}{about} frames, all that {limits.seconds:g} seconds allow"
+    return f"{frames}{about} frames, the rest cannot be decoded" if frames < source.total else f"{frames} frames"

@@ -1,8 +1,11 @@
 """The bounds of requests: how large, how long, how many at once; nothing here knows of the web."""
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from heteroseg.errors import HeterosegError
@@ -18,18 +21,48 @@ class Refused(HeterosegError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a request: image size, upload size, seconds it may wait and a video may take, and requests at once."""
+    """Bounds of a request: image size, upload size, seconds for each of sending, waiting and work, requests at once.
 
-    megapixels: float = 16.0
+    Networks take up to 250 MB of memory for a megapixel.
+    """
+
+    megapixels: float = 4.0
     megabytes: float = 64.0
     seconds: float = 60.0
     waiting: int = 8
 
 
+@dataclass
+class Effort:
+    """How long the work for one request may go on: for some seconds, and only while somebody waits for it."""
+
+    seconds: float
+    end: float = math.inf
+    wanted: bool = True
+
+    def begin(self) -> None:
+        self.end = time.monotonic() + self.seconds
+
+    def check(self) -> None:
+        if not self.wanted:
+            raise Refused(499, "nobody waits for the answer")
+        if time.monotonic() > self.end:
+            raise Refused(503, f"the work took more than {self.seconds:g} seconds; send a smaller image")
+
+
+EFFORT: ContextVar[Effort | None] = ContextVar("effort", default=None)
+
+
+def check_effort(*_: object) -> None:
+    """What long work calls in between: raises Refused when it is to stop."""
+    if effort := EFFORT.get():
+        effort.check()
+
+
 class Turns:
     """One request runs at a time, a few wait; more are refused, and so is who has waited too long.
 
-    A request has its place from the moment that its body is read, and its turn while the network works for it.
+    A request has its place from the moment that its body is there, and its turn while the network works for it.
     """
 
     def __init__(self, limits: Limits):
@@ -51,6 +84,9 @@ class Turns:
         if not self._turn.acquire(timeout=self.limits.seconds):
             raise Refused(503, f"no turn within {self.limits.seconds:g} seconds; try again when it is less busy")
         try:
+            if effort := EFFORT.get():
+                effort.begin()
+            check_effort()
             yield
         finally:
             self._turn.release()

@@ -17,15 +17,30 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from torch.nn import Module
 
 from heteroseg import __version__
-from heteroseg.app.answers import Step, View, film, label_indices, open_image, path_at, recolored, space_named, spaces
-from heteroseg.app.bounds import Refused, Turns
+from heteroseg.app.answers import (
+    Step,
+    View,
+    film,
+    image_size,
+    label_indices,
+    open_image,
+    path_at,
+    recolored,
+    space_named,
+    spaces,
+)
+from heteroseg.app.bounds import EFFORT, Effort, Refused, Turns, check_effort
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.inference.files import count_labels, encode_ids
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
+
+QUICK, BACK_OFF = 1.0, 10  # megapixels of quick work, and what each costs more with back-off
 
 
 class LabelInfo(BaseModel):
@@ -98,13 +113,14 @@ class Fault(BaseModel):
 FAULTS: dict[int | str, dict[str, Any]] = {
     403: {"model": Fault, "description": "asked by another page"},
     404: {"model": Fault, "description": "no such model"},
+    405: {"model": Fault, "description": "another method is meant"},
     408: {"model": Fault, "description": "the body did not come within the time limit"},
     413: {"model": Fault, "description": "too large"},
     415: {"model": Fault, "description": "not an image or a video"},
     421: {"model": Fault, "description": "another host is meant"},
     422: {"model": Fault, "description": "a wrong parameter"},
     429: {"model": Fault, "description": "too many requests are waiting"},
-    503: {"model": Fault, "description": "no turn within the time limit"},
+    503: {"model": Fault, "description": "no turn within the time limit, or the work took longer"},
 }
 IMAGE, VIDEO = (
     {"requestBody": {"required": True, "content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}
@@ -146,44 +162,67 @@ def answer(model: str, prediction: Prediction, asked: MapLabels, begin: float) -
 
 
 class Desk:
-    """Where requests wait for their turn. Bodies come as bytes; a file of them lives no longer than its turn."""
+    """Where requests wait for their turn, quick and slow work in lanes of their own. Bodies are bytes, never files."""
 
     def __init__(self, models: Mapping[str, Model], turns: Turns):
-        self.models, self.turns, self.limits = models, turns, turns.limits
+        self.models, self.turns, self.slow, self.limits = models, turns, Turns(turns.limits), turns.limits
         # whoever looks at an image asks for it again and again: memory is that of one image for each model
-        self.predict = lru_cache(maxsize=len(models))(lambda name, body: models[name].predict(self.image(body)))
+        self.predict = lru_cache(maxsize=len(models))(self._predict)
+        for model in models.values():
+            for part in model.network.modules() if isinstance(model.network, Module) else ():
+                part.register_forward_pre_hook(check_effort)
+
+    def _predict(self, name: str, body: bytes) -> Prediction:
+        prediction = self.models[name].predict(open_image(body, self.limits))
+        prediction.between = check_effort
+        return prediction
 
     def name(self, asked: Asked) -> str:
         name = asked.model or next(iter(self.models))
         if name not in self.models:
-            raise Refused(404, f"there is no model {name!r}; there are {', '.join(self.models)}")
+            raise Refused(404, f"there is no model {name!r:.80}; there are {', '.join(self.models)}")
         return name
 
-    def image(self, body: bytes) -> np.ndarray:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "image"
-            path.write_bytes(body)
-            return open_image(path, self.limits)
-
     async def body(self, request: Request) -> bytes:
-        """The whole body; no more of it than the limit is read, whatever its header says."""
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > self.limits.megabytes * 1e6:
-                raise Refused(413, f"the body has more than {self.limits.megabytes:g} MB; send a smaller one")
+        """The whole body. It holds no place while it comes, and no more of it than the limit is read."""
+        body, most, seconds = bytearray(), self.limits.megabytes * 1e6, self.limits.seconds
+        large = Refused(413, f"the body has more than {self.limits.megabytes:g} MB; send a smaller one")
+        if int(request.headers.get("content-length", 0)) > most:
+            raise large
+        try:
+            async with asyncio.timeout(seconds):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > most:
+                        raise large
+        except TimeoutError:
+            raise Refused(408, f"the body did not come within {seconds:g} seconds; send it again") from None
         return bytes(body)
 
-    async def in_turn(self, request: Request, work: Callable[[bytes], Any]) -> Any:
-        """What `work` makes of the body, when its turn comes."""
-        seconds = self.limits.seconds
-        with self.turns.place():
-            try:
-                async with asyncio.timeout(seconds):
-                    body = await self.body(request)
-            except TimeoutError:
-                raise Refused(408, f"the body did not come within {seconds:g} seconds; send it again") from None
-            return await run_in_threadpool(self.turns.turn()(work), body)
+    async def look_at(self, request: Request, work: Callable[[bytes], Any], back_off: float = 0) -> Any:
+        """What `work` makes of an image, when its turn comes."""
+        body = await self.body(request)
+        megapixels = await run_in_threadpool(image_size, body, self.limits)
+        lane = self.slow if megapixels * (BACK_OFF if back_off else 1) > QUICK else self.turns
+        return await self.in_turn(request, lambda: work(body), lane)
+
+    async def in_turn(self, request: Request, work: Callable[[], Any], lane: Turns) -> Any:
+        """What `work` makes, when its turn comes; it stops when its client has gone."""
+        effort = Effort(self.limits.seconds)
+        EFFORT.set(effort)
+
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                await asyncio.sleep(1)
+            effort.wanted = False
+
+        watching = asyncio.create_task(watch())
+        try:
+            with lane.place():
+                return await run_in_threadpool(lane.turn()(work))
+        finally:
+            effort.wanted = False
+            watching.cancel()
 
 
 def add_faults(service: FastAPI) -> None:
@@ -201,9 +240,10 @@ def add_faults(service: FastAPI) -> None:
     async def gone(_: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=499)  # nobody reads it
 
-    @service.api_route("/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
-    def unknown(request: Request) -> None:
-        raise Refused(404, f"there is no {request.method} {request.url.path}; see /v1/openapi.json")
+    @service.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> JSONResponse:
+        fault = f"there is no {request.method} {request.url.path:.80}; see /v1/openapi.json"
+        return JSONResponse({"error": fault}, error.status_code, error.headers)
 
 
 def add_answers(service: FastAPI, desk: Desk) -> None:
@@ -222,19 +262,23 @@ def add_answers(service: FastAPI, desk: Desk) -> None:
                 return Response(encode_ids(*label_indices(prediction, asked)), media_type="image/png")
             return answer(name, prediction, asked, begin)
 
-        return await desk.in_turn(request, work)
+        return await desk.look_at(request, work, asked.back_off)
 
     @service.post("/v1/path", openapi_extra=IMAGE)
     async def path_of_pixel(request: Request, asked: Annotated[Pixel, Query()]) -> PathAnswer:
         """How the pixel at column x and row y is decided, from the root down."""
         name = desk.name(asked)
-        path = await desk.in_turn(request, lambda body: path_at(desk.predict(name, body), asked.x, asked.y))
+        path = await desk.look_at(request, lambda body: path_at(desk.predict(name, body), asked.x, asked.y))
         return PathAnswer(model=name, x=asked.x, y=asked.y, path=path)
 
     @service.post("/v1/picture", openapi_extra=IMAGE, response_class=Response)
     async def picture(request: Request) -> Response:
         """The image as a PNG, upright: for browsers, which do not show PPM or TIFF."""
-        encoded = await desk.in_turn(request, lambda body: cv2.imencode(".png", desk.image(body)[..., ::-1])[1])
+
+        def work(body: bytes) -> np.ndarray:
+            return cv2.imencode(".png", open_image(body, desk.limits)[..., ::-1])[1]
+
+        encoded = await desk.look_at(request, work)
         return Response(encoded.tobytes(), media_type="image/png")
 
     @service.post("/v1/film", openapi_extra=VIDEO, response_class=Response)
@@ -246,33 +290,37 @@ def add_answers(service: FastAPI, desk: Desk) -> None:
             first = next(iter(desk.models.values()))
             space = recolored(space, {b.name: b.color for b in space_named(first, asked.colors).labels})
 
-        def work(body: bytes) -> Response:
+        body = await desk.body(request)
+
+        def work() -> Response:
             with tempfile.TemporaryDirectory() as folder:
-                source, target = Path(folder) / "film", Path(folder) / "overlay.webm"
-                source.write_bytes(body)
-                frames = film(model, source, target, asked, space, desk.limits)
+                target = Path(folder) / "overlay.webm"
+                frames = film(model, body, target, asked, space, desk.limits)
                 return Response(target.read_bytes(), media_type="video/webm", headers={"heteroseg-frames": frames})
 
-        return await desk.in_turn(request, work)
+        return await desk.in_turn(request, work, desk.slow)
 
 
-def build_service(models: Mapping[str, Model], turns: Turns) -> FastAPI:
+def build_service(models: Mapping[str, Model], turns: Turns, root_path: str = "") -> FastAPI:
     """The endpoint; its OpenAPI document is at /v1/openapi.json (no page that loads scripts from elsewhere)."""
     settings: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": "/v1/openapi.json"}
+    settings |= {"redirect_slashes": False, "root_path": root_path}
     service = FastAPI(title="heteroseg", version=__version__, responses=FAULTS, **settings)
 
+    told = [
+        ModelInfo(
+            name=name,
+            digest=model.digest,
+            depth=max(model.taxonomy.depths),
+            label_spaces={s: [LabelInfo(**vars(b)) for b in space_named(model, s).labels] for s in spaces(model)},
+        )
+        for name, model in models.items()
+    ]
+
     @service.get("/v1/models")
-    def list_models() -> list[ModelInfo]:
+    async def list_models() -> list[ModelInfo]:
         """The served models and their label spaces."""
-        return [
-            ModelInfo(
-                name=name,
-                digest=model.digest,
-                depth=max(model.taxonomy.depths),
-                label_spaces={s: [LabelInfo(**vars(b)) for b in space_named(model, s).labels] for s in spaces(model)},
-            )
-            for name, model in models.items()
-        ]
+        return told
 
     add_answers(service, Desk(models, turns))
     add_faults(service)

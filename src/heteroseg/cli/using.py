@@ -79,9 +79,8 @@ def serve(args: argparse.Namespace) -> None:
     if len(args.models) > 2:
         raise HeterosegError(f"serve: expected one or two MODELs, found {len(args.models)}")
     try:
-        import uvicorn
-
         from heteroseg.app.bounds import Limits
+        from heteroseg.app.connections import serve_on
         from heteroseg.app.page import build_app
     except ImportError as error:
         raise HeterosegError(f"serve needs the package {error.name or error}; pip install 'heteroseg[app]'") from None
@@ -89,15 +88,14 @@ def serve(args: argparse.Namespace) -> None:
     distinct = len({model.name for model in loaded}) == len(loaded)
     models = {model.name if distinct else f"{model.name} ({i})": model for i, model in enumerate(loaded, 1)}
     limits = Limits(args.max_megapixels, args.max_megabytes, args.max_seconds, args.queue)
-    app = build_app(models, limits, args.allow_host)
+    app = build_app(models, limits, args.allow_host, args.root_path.rstrip("/"))
     with free_port(args.host, args.port) as door:
         host, port = door.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         print(f"{address}/ for people, {address}/v1/openapi.json for programs; stop it with Ctrl-C", flush=True)
         if not ip_address(host).is_loopback:
             log("heteroseg: every machine that reaches this one can use it")
-        config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=15, timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run([door])
+        serve_on(door, app, limits)
 
 
 def free_port(host: str, port: int) -> socket.socket:
@@ -149,10 +147,11 @@ def add(commands: Action) -> None:
     option(p, "models", "MODEL", "one or two, side by side: as for predict", nargs="+")
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     option(p, "--allow-host", "NAME", "another name that browsers use for this server", action="append", default=[])
+    option(p, "--root-path", "PATH", "path of a proxy below which the page is found: /roads", default="")
     port = number(int, 0, 65535, "a whole number from 0 to 65535")
     p.add_argument("--port", type=port, default=7860, help="0 takes a free one (default: 7860)")
     above = number(float, sys.float_info.min, 1e6, "a number above 0, to 1000000")
-    option(p, "--max-megapixels", "N", "largest image (16)", above, default=16.0)
+    option(p, "--max-megapixels", "N", "largest image and frame (4)", above, default=4.0)
     option(p, "--max-megabytes", "N", "largest upload (64)", above, default=64.0)
-    option(p, "--max-seconds", "N", "for a video, and to wait (60)", above, default=60.0)
+    option(p, "--max-seconds", "N", "for each of sending, waiting and work (60)", above, default=60.0)
     option(p, "--queue", "N", "requests that may wait, more are refused (8)", count, default=8)

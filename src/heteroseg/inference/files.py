@@ -239,7 +239,7 @@ def _label_video(job: Job, out: _Outputs, answer: Answer, space: LabelSpace, tel
     """Frames to IDS/000000.png ..., and perhaps under their colours to a video at the speed of the source."""
     video, counts, frames = Video(job.source), np.zeros(len(space.labels) + 1, np.int64), 0
     painted = out.painted if out.painted and is_free(out.painted) else None
-    with write_video(painted, "mp4v", video) if painted else nullcontext() as write:
+    with write_video(painted, "mp4v", video.size, video.rate) if painted else nullcontext() as write:
         tell({})
         for frames, frame in enumerate(video, 1):
             label_indices = answer(frame)

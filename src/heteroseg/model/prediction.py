@@ -18,14 +18,15 @@ from heteroseg.labels.space import LabelSpace
 if TYPE_CHECKING:
     from heteroseg.model.model import Model
 
-BAND = 2**24  # logits that are upsampled at a time
+BAND = 2**22  # logits that are upsampled at a time
 
 
 @dataclass
 class Prediction:
     """What the network says about one image of `size` (H, W); everything is worked out when it is asked for.
 
-    `output` holds logits (1, C, h, w) at the output stride, or what they are made of.
+    `output` holds logits (1, C, h, w) at the output stride, or what they are made of. Long work calls `between` now and
+    then, which may raise to stop it.
 
     Example:
         >>> prediction = model.predict(np.zeros((48, 64, 3), np.uint8))
@@ -40,6 +41,7 @@ class Prediction:
     model: "Model"
     output: Tensor | LazyLogits
     size: tuple[int, int]
+    between: Callable[[], object] = bool
 
     @cached_property
     def logits(self) -> Tensor:
@@ -51,6 +53,7 @@ class Prediction:
         height, width = self.size
         rows = max(1, BAND // (self.logits.shape[1] * width))
         for start in range(0, height, rows):
+            self.between()
             stop = min(start + rows, height)
             yield slice(start, stop), upsample(self.logits, self.covers, (start, stop), width)
 
