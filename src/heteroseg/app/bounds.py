@@ -32,7 +32,7 @@ class Limits:
     waiting: int = 8
 
 
-@dataclass
+@dataclass(eq=False)
 class Effort:
     """How long the work for one request may go on: for some seconds, and only while somebody waits for it."""
 

@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import h11
@@ -16,9 +17,25 @@ from heteroseg.app.bounds import Limits
 from heteroseg.app.page import HEADERS
 
 CONNECTIONS = 256  # at once
-BODIES = 4  # as many of the largest, in the memory of all connections together
+ROOM = 256.0  # megabytes of requests and answers in the memory of all connections together
 HEAD_SECONDS = 10.0  # for the head of a request, from the connection or the answer before
-OVERHEAD = 8  # bytes of a chunked body for each byte in it, else the chunks are too small
+CHUNKS, CHUNK = 1000, 100  # so many may be smaller on average than so many bytes
+
+
+class Rules(h11.Connection):
+    """HTTP/1.1, without bodies in countless chunks: each costs as much as thousands of bytes."""
+
+    parts, size = 0, 0
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.parts = self.size = 0
+        if isinstance(event, h11.Data):
+            self.parts, self.size = self.parts + 1, self.size + len(event.data)
+            if self.parts > CHUNKS and self.size < CHUNK * self.parts:
+                raise h11.RemoteProtocolError(f"chunks of less than {CHUNK} bytes")
+        return event
 
 
 class Connection(H11Protocol):
@@ -29,6 +46,7 @@ class Connection(H11Protocol):
 
     def __init__(self, limits: Limits, **settings: Any):
         super().__init__(**settings)
+        self.conn = Rules(h11.SERVER)
         self.limits, self.since, self.taken, self.timer = limits, 0.0, 0, asyncio.TimerHandle(0, bool, (), self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -77,7 +95,7 @@ class Connection(H11Protocol):
 
     def make_room(self) -> None:
         """Close those that have waited for their clients longest, while there is too much of all."""
-        room = BODIES * self.limits.megabytes * 1e6
+        room = max(ROOM, 2 * self.limits.megabytes) * 1e6
         while len(self.connections) > CONNECTIONS or sum(c.held for c in self.connections) > room:  # type: ignore
             waiting = [c for c in self.connections if c.waits]  # type: ignore[union-attr]
             if not waiting:
@@ -99,12 +117,26 @@ class Connection(H11Protocol):
         self.transport.close()
 
 
+class Server(uvicorn.Server):
+    """uvicorn's server, which stops what is at work when it is to end."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        for effort in list(self.config.app.state.efforts):  # type: ignore[union-attr]
+            effort.wanted = False
+        super().handle_exit(sig, frame)
+
+
 def serve_on(door: socket.socket, app: FastAPI, limits: Limits) -> None:
     """Answer on a listening socket until a signal comes; then what is at work is stopped and leaves no files."""
     kinds: dict[str, Any] = {"http": partial(Connection, limits), "ws": "none", "lifespan": "off"}
-    quiet: dict[str, Any] = {"log_level": "error", "access_log": False, "server_header": False, "proxy_headers": False}
+    quiet: dict[str, Any] = {
+        "log_level": "critical",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+    }
     config = uvicorn.Config(app, backlog=64, timeout_graceful_shutdown=1, **kinds, **quiet)
-    server = uvicorn.Server(config)
+    server = Server(config)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, server.handle_exit)
     signal.signal(

@@ -166,6 +166,7 @@ class Desk:
 
     def __init__(self, models: Mapping[str, Model], turns: Turns):
         self.models, self.turns, self.slow, self.limits = models, turns, Turns(turns.limits), turns.limits
+        self.efforts: set[Effort] = set()  # of what is at work or waits for its turn
         # whoever looks at an image asks for it again and again: memory is that of one image for each model
         self.predict = lru_cache(maxsize=len(models))(self._predict)
         for model in models.values():
@@ -210,6 +211,7 @@ class Desk:
         """What `work` makes, when its turn comes; it stops when its client has gone."""
         effort = Effort(self.limits.seconds)
         EFFORT.set(effort)
+        self.efforts.add(effort)
 
         async def watch() -> None:
             while (await request.receive())["type"] != "http.disconnect":
@@ -221,7 +223,7 @@ class Desk:
             with lane.place():
                 return await run_in_threadpool(lane.turn()(work))
         finally:
-            effort.wanted = False
+            self.efforts.discard(effort)
             watching.cancel()
 
 
@@ -322,6 +324,8 @@ def build_service(models: Mapping[str, Model], turns: Turns, root_path: str = ""
         """The served models and their label spaces."""
         return told
 
-    add_answers(service, Desk(models, turns))
+    desk = Desk(models, turns)
+    service.state.efforts = desk.efforts
+    add_answers(service, desk)
     add_faults(service)
     return service
