@@ -6,7 +6,10 @@ import shutil
 import pytest
 
 from heteroseg.errors import HeterosegError
-from heteroseg.model.model import load
+from heteroseg.experiment.config import ModelConfig
+from heteroseg.labels.taxonomy import load_taxonomy
+from heteroseg.model.model import Model, load, save_model
+from heteroseg.networks.network import build_network
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,10 @@ def test_a_model_names_no_file_and_no_hub(tiny_model_folder, tmp_path, changes):
     said = r"config\.json: model\.backbone(_options\S*)?: expected (a plain name|an option that is known|numbers)"
     with pytest.raises(HeterosegError, match=said):
         load(folder)
+
+
+def test_a_backbone_whose_last_layer_is_dropped_is_read_again(tmp_path):
+    pytest.importorskip("efficientnet_lite_pytorch", reason="the extra lite0 is not installed")
+    config, tree = ModelConfig(backbone="lite0", pretrained=False, width=16), load_taxonomy("streets-real")
+    save_model(Model("a", build_network(config, tree), tree, {}, config), tmp_path / "a")
+    assert load(tmp_path / "a").name == "a"

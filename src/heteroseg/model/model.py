@@ -36,6 +36,7 @@ from heteroseg.writing import filling, part_of, written
 
 MOST_SPACES = 1000
 HIGHEST = 65535  # of an id in a PNG
+DROPPED = 10**7  # parameters of layers that a backbone is built with and that are dropped, such as of 1,000 classes
 
 
 class ModelFile(Strict):
@@ -269,7 +270,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     spaces = {n: load_label_space(f"{n}.yaml", taxonomy, folder / "label_spaces") for n in names}
     _require_fit(file, taxonomy, spaces, where)
     weights = read_weights(folder / WEIGHTS)
-    network = build_network(config, taxonomy, most=sum(tensor.numel() for tensor in weights.values()))
+    most = 2 * sum(tensor.numel() for tensor in weights.values()) + DROPPED
+    network = build_network(config, taxonomy, most)
     fill(network, weights, folder / WEIGHTS, taxonomy.channels)
     if file.checksums:  # those of an older heteroseg have none
         require_unchanged(folder, spaces, config_data)
