@@ -12,6 +12,10 @@ class HeterosegError(Exception):
         self.faults = faults
 
 
+class InputError(HeterosegError):
+    """A fault of one input among many; the others can be done."""
+
+
 def warn(text: str) -> None:
     """Tell on stderr what looks wrong; `text` is one sentence."""
     print(f"warning: {text}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """The command line. Bad use exits with 2 and one sentence for each fault, never a traceback."""
 
 import argparse
+import io
 import os
 import sys
 from typing import NoReturn
@@ -28,6 +29,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point: returns the exit code."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # what it warns of is told in our own words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files hold all kinds of bytes
     parser = build_parser()
     args, extra = parser.parse_known_args(argv)
     if hasattr(args, "overrides") and all("=" in e and not e.startswith("-") for e in extra):

@@ -1,6 +1,7 @@
 """Commands for handing a network on: predict, export, share, serve."""
 
 import argparse
+import os
 import socket
 import sys
 from ipaddress import ip_address
@@ -12,12 +13,15 @@ from heteroseg.errors import HeterosegError
 
 
 def predict(args: argparse.Namespace) -> None:
-    from heteroseg.inference.files import back_off_space, list_jobs, predict_files
+    from heteroseg.inference.files import back_off_space, list_jobs, passed_over, predict_files
 
     backing = args.back_off is not None
     if backing and args.labels:
         raise HeterosegError("--back-off answers with nodes of the tree, so it does not go with --labels; drop one")
     list_jobs(args.inputs, args.out)  # wrong inputs are told before the network is loaded
+    for folder in filter(os.path.isdir, args.inputs):
+        if note := passed_over(Path(folder)):
+            log(note)
     model = heteroseg.load(args.model, args.device)
     space = back_off_space(model.taxonomy, args.back_off) if backing else model.space(args.labels or "leaves")
 

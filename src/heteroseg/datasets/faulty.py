@@ -8,7 +8,7 @@ import numpy as np
 
 from heteroseg.datasets.boxes import extent_of, outside
 from heteroseg.datasets.decoding import lies_upright, strays
-from heteroseg.datasets.image_files import View, view
+from heteroseg.datasets.image_files import View, open_file, view
 from heteroseg.datasets.sample import UNKNOWN, Item, Listing, Shape
 from heteroseg.datasets.shapes import read_polygons
 from heteroseg.errors import HeterosegError
@@ -56,11 +56,8 @@ def _size_of(item: Item) -> tuple[int, int]:
 
 
 def _head(path: Path) -> View:
-    try:
-        with path.open("rb") as file:
-            return view(file, path)
-    except OSError as error:
-        raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
+    with open_file(path) as file:
+        return view(file, path)
 
 
 def _without_far_shapes(item: Item, width: int, height: int) -> tuple[Item, list[str]]:

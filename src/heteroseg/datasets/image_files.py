@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from simplejpeg import decode_jpeg, decode_jpeg_header
 
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import InputError
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 POINTER = b"version https://git-lfs"
@@ -131,21 +131,32 @@ def rgb_of(path: Path, pixels: np.ndarray) -> np.ndarray:
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(channels)
     if code is None or pixels.dtype != np.uint8:
-        raise HeterosegError(
+        raise InputError(
             f"{path}: expected 1, 3 or 4 channels of 8 bits, found {channels} of {pixels.dtype}; convert the file"
         )
     return cv2.cvtColor(pixels, code)
 
 
-def bytes_of(path: Path) -> bytes:
+@contextmanager
+def open_file(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file. What is none, or cannot be read, raises InputError; to read a pipe would wait for ever."""
+    if not path.is_file() and path.exists():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise InputError(f"{path}: expected a file, found {kind}")
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         nowhere = path.is_symlink() and not path.exists()
         reason = f"it is a link to nothing ({path.readlink()})" if nowhere else error.strerror or error
-        raise HeterosegError(f"{path}: cannot be read, {reason}") from None
+        raise InputError(f"{path}: cannot be read, {reason}") from None
+
+
+def bytes_of(path: Path) -> bytes:
+    with open_file(path) as file:
+        data = file.read()
     if data.startswith(POINTER):
-        raise HeterosegError(f"{path}: expected an image, found a pointer of git-lfs; fetch the file by git lfs pull")
+        raise InputError(f"{path}: expected an image, found a pointer of git-lfs; fetch the file by git lfs pull")
     return data
 
 
@@ -155,4 +166,4 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except (cv2.error, OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error, zlib.error):
         fault = f"{path}: expected an image, found a file that is cut off or damaged; download it again"
-        raise HeterosegError(fault) from None
+        raise InputError(fault) from None

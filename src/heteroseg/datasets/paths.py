@@ -15,7 +15,8 @@ from heteroseg.datasets.sample import Item, Listing
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.files import read_text
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
+SYSTEM = {"thumbs.db", "desktop.ini"}  # what Windows leaves in folders; others leave hidden files
 SHOWN = 20
 PLACES, NAMED = 3, 10  # faults of one kind that are told, and places of others that are named
 LIST_HINT = "name a split that has a list, or write the list with one image a line"
@@ -126,16 +127,29 @@ def split_file(root: Path, split: str, pattern: str, option: str, kind: str, hin
     return require_file(root / expand(pattern, split), kind, hint)
 
 
-def walk(base: Path, suffixes: Container[str] = IMAGE_SUFFIXES) -> Iterator[Path]:
-    """The files under a folder that end so, in any case, without hidden ones. Links in a circle are not followed."""
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's: hidden (macOS's `._a.jpg` too), or a system's."""
+    return name.startswith(".") or name.lower() in SYSTEM
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise HeterosegError(f"{error.filename}: cannot be read, {error.strerror or error}")
+
+
+def walk(base: Path, suffixes: Container[str] | None = IMAGE_SUFFIXES) -> Iterator[Path]:
+    """The files under a folder that end so, in any case (None: all), without hidden ones.
+
+    Links in a circle are not followed. A folder that cannot be read raises HeterosegError.
+    """
     around = {str(base): {os.path.realpath(base)}}  # of each folder, what it and those above it really are
-    for folder, folders, names in os.walk(base, followlinks=True):
+    for folder, folders, names in os.walk(base, onerror=_unreadable, followlinks=True):
         above = around.pop(folder)
         places = {name: os.path.realpath(os.path.join(folder, name)) for name in folders}
-        folders[:] = sorted(name for name, place in places.items() if not name.startswith(".") and place not in above)
+        folders[:] = sorted(name for name, place in places.items() if not is_hidden(name) and place not in above)
         around |= {os.path.join(folder, name): {*above, places[name]} for name in folders}
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+            ending = os.path.splitext(name)[1].lower()
+            if not is_hidden(name) and (suffixes is None or ending in suffixes):
                 yield Path(folder, name)
 
 

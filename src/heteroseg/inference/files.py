@@ -1,9 +1,10 @@
 """Predictions for files, folders and videos, written so that a stopped run can go on where it was."""
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,17 +15,19 @@ import numpy as np
 
 from heteroseg.datasets import read_image
 from heteroseg.datasets.encoding import write_pixels
-from heteroseg.datasets.paths import IMAGE_SUFFIXES
-from heteroseg.errors import HeterosegError
+from heteroseg.datasets.image_files import open_file
+from heteroseg.datasets.paths import IMAGE_SUFFIXES, NAMED, grouped, raise_faults, walk
+from heteroseg.errors import HeterosegError, InputError
 from heteroseg.files import read_json, write_json
 from heteroseg.inference.pictures import colorise, entries, legend, overlay
 from heteroseg.inference.video import Video, write_video
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
-from heteroseg.writing import is_free, is_part, require_absent, require_apart, require_folder
+from heteroseg.writing import is_free, require_absent, require_apart, require_folder
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+LONGEST = 255  # bytes of a name that disks take
 RULE = 2  # of heteroseg; goes up when a network comes to answer otherwise for the same file. 2: photographs are upright
 CHANGES = {
     "label_space": "in label space {before!r}, now {now!r} is asked for",
@@ -32,6 +35,7 @@ CHANGES = {
     "rule": "by another version of heteroseg, which answers otherwise",
     "labels_digest": "before label space {label_space!r} or its taxonomy was changed",
     "decision": "by the decision {before!r}, now it is {now!r}",
+    "source": "from {before}, now {now} is asked for",
     "input": "before this input was changed",
     "as_stored": "with images as stored: {before}, now {now}",
 }
@@ -49,11 +53,10 @@ class Job:
 def jobs_of(path: Path, out: Path) -> list[Job]:
     """The images and videos that a name stands for."""
     if path.is_dir():
-        whole = out.resolve()
-        if path.resolve() == whole:
+        whole = _real(out)
+        if _real(path) == whole:
             raise HeterosegError(f"{out}: is the folder of the inputs; choose another --out, so that none is replaced")
-        files = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES | VIDEOS and p.is_file())
-        inputs = sorted(p for p in files if whole not in p.resolve().parents and not is_part(p))
+        inputs = sorted(p for p in walk(path, IMAGE_SUFFIXES | VIDEOS) if whole not in _real(p).parents)
         if not inputs:
             raise HeterosegError(f"{path}: expected images or videos in this folder, found none")
         return [Job(p, out / p.relative_to(path).with_suffix("")) for p in inputs]
@@ -62,6 +65,19 @@ def jobs_of(path: Path, out: Path) -> list[Job]:
     if path.suffix.lower() not in IMAGE_SUFFIXES | VIDEOS:
         raise HeterosegError(f"{path}: expected an image or a video, found the ending {path.suffix or '(none)'!r}")
     return [Job(path, out / path.stem)]
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # `resolve` fails where a link leads to itself
+
+
+def passed_over(folder: Path) -> str | None:
+    """A line about the files of a folder that are neither images nor videos, where it has any that are not hidden."""
+    endings = Counter(path.suffix.lower() or "no ending" for path in walk(folder, None))
+    others = {e: n for e, n in sorted(endings.items(), key=lambda e: (-e[1], e[0])) if e not in IMAGE_SUFFIXES | VIDEOS}
+    named = ", ".join(f"{ending}: {n}" for ending, n in list(others.items())[:NAMED])
+    told = f"{folder}: {sum(others.values())} files are neither images nor videos and were passed over"
+    return f"{told} ({named}{', ...' * (len(others) > NAMED)})" if others else None
 
 
 def list_jobs(inputs: Sequence[str | Path], out: Path) -> list[Job]:
@@ -91,9 +107,9 @@ def _require_apart(jobs: Sequence[Job], out: Path) -> None:
         if above := taken.keys() & set(output.parents):
             raise _of_one_output(source, taken[min(above)], min(above))
     require_apart(out, [output.relative_to(out).as_posix() for output in taken])
-    outputs = {output.resolve() for output in taken}
+    outputs = {_real(output) for output in taken}
     for job in jobs:
-        source = job.source.resolve()
+        source = _real(job.source)
         if source in outputs or outputs & set(source.parents):
             raise HeterosegError(f"{job.source}: a prediction would replace this input; choose another --out")
 
@@ -144,7 +160,7 @@ def _with_ending(target: Path, ending: str) -> Path:
 
 def back_off_space(tree: Taxonomy, min_probability: float) -> LabelSpace:
     """The label space of all nodes; its name holds `min_probability`, so that a folder never mixes two of them."""
-    return node_space(tree, f"nodes of probability {min_probability:g}")
+    return node_space(tree, f"nodes of probability {min_probability!r}")
 
 
 def decided_by(model: Model, space: LabelSpace) -> dict[str, Any]:
@@ -178,16 +194,22 @@ class _Outputs:
 
     def done(self, job: Job, decided: dict[str, Any]) -> bool:
         """Whether all is there. Files of somebody else, and what was decided otherwise, raise HeterosegError."""
+        if any(len(os.fsencode(path.name)) > LONGEST for path in self.all()):
+            raise InputError(f"{job.source}: expected a name that leaves room for the endings of answers, rename it")
         if is_free(self.told):
             for path in self.all():
                 require_absent(path, f"no {self.told.name} says that it was predicted, so choose another --out")
             return False
-        try:
-            before = json.loads(self.told.read_text(encoding="utf-8"))
-            require_same(self.told, {"model": before["model"], **before}, decided | {"input": _digest(job.source)})
-        except (ValueError, KeyError, TypeError):
+        before = None
+        with suppress(HeterosegError):
+            before = read_json(self.told)
+        if not isinstance(before, dict) or "model" not in before:
             told = "expected a file of an earlier prediction"
-            raise HeterosegError(f"{self.told}: {told}; choose another --out") from None
+            raise HeterosegError(f"{self.told}: {told}, found another; choose another --out")
+        now = _told_of(job.source)
+        if "source" not in before or before.get("input") == now["input"]:
+            now["source"] = before.get("source")  # it may have another place
+        require_same(self.told, before, decided | now)
         if "size" not in before or any(is_free(path) for path in self.all()):
             return False
         return not self.of_video or not any(is_free(self.frame(i)) for i in range(before["frames"]))
@@ -203,12 +225,20 @@ class _Outputs:
             write_json(self.told, decided | found)
 
 
-def _digest(path: Path) -> str:
+def _told_of(source: Path) -> dict[str, Any]:
+    """What tells an input from others."""
+    with open_file(source) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return {"source": str(source.absolute()), "input": digest}
+
+
+@contextmanager
+def _set_aside(faults: list[str]) -> Iterator[None]:
+    """A fault of one input does not stop the others."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError as error:
-        raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
+        yield
+    except InputError as error:
+        faults += error.faults
 
 
 def _outputs(job: Job, with_overlay: bool) -> _Outputs:
@@ -267,20 +297,30 @@ def predict_files(
     gives. With `as_stored` images are not turned as their EXIF orientation says.
 
     What is there from an earlier run is kept and not worked out again; where the input, the model, the label space or
-    an option has changed since, HeterosegError is raised before anything is written. Returns the number of inputs.
+    an option has changed since, HeterosegError is raised before anything is written. An input that cannot be read does
+    not stop the others, and is told by a HeterosegError at the end. Returns the number of inputs.
     """
 
     def answer(image: np.ndarray) -> np.ndarray:
-        prediction = model.predict(image)
+        try:
+            prediction = model.predict(image)
+        except HeterosegError as error:  # a size that an exported network does not take
+            raise InputError(*error.faults) from None
         return prediction.label_indices(space) if back_off is None else prediction.nodes(back_off)
 
     decided = decided_by(model, space) | ({"as_stored": True} if as_stored else {})
-    work = [(job, outputs := _outputs(job, with_overlay), outputs.done(job, decided)) for job in list_jobs(inputs, out)]
+    jobs, work, faults = list_jobs(inputs, out), [], list[str]()
+    for job in jobs:
+        outputs = _outputs(job, with_overlay)
+        with _set_aside(faults):
+            work.append((job, outputs, outputs.done(job, decided)))
     for job, outputs, done in work:
         progress(job, done)
         if not done:
-            own = decided | {"input": _digest(job.source)}
-            is_video = job.source.suffix.lower() in VIDEOS
-            label = _label_video if is_video else partial(_label_image, as_stored=as_stored)
-            label(job, outputs, answer, space, partial(outputs.tell, own))
-    return len(work)
+            label = _label_video if outputs.of_video else partial(_label_image, as_stored=as_stored)
+            with _set_aside(faults):
+                label(job, outputs, answer, space, partial(outputs.tell, decided | _told_of(job.source)))
+    if faults and len(jobs) > 1:
+        faults = [*grouped(str(out), faults), f"{len(faults)} of {len(jobs)} inputs have such faults; the rest is done"]
+    raise_faults(faults)
+    return len(jobs)
