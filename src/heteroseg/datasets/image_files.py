@@ -138,7 +138,7 @@ def rgb_of(path: Path, pixels: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[BinaryIO]:
+def open_file(path: Path) -> Iterator[io.BufferedReader]:
     """The bytes of a file. What is none, or cannot be read, raises InputError; to read a pipe would wait for ever."""
     if not path.is_file() and path.exists():
         kind = "a folder" if path.is_dir() else "a pipe or a device"
