@@ -1,6 +1,7 @@
 """The one error that a user is meant to read, and warnings."""
 
 import sys
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -16,9 +17,23 @@ class InputError(HeterosegError):
     """A fault of one input among many; the others can be done."""
 
 
+def raise_faults(faults: Iterable[str], most: int = sys.maxsize) -> None:
+    """Raise all faults as one HeterosegError, at most `most` of them and a count of the rest; none is fine."""
+    told = list(faults)
+    if len(told) > most:
+        told = [*told[:most], f"... and {len(told) - most} more such faults"]
+    if told:
+        raise HeterosegError(*told)
+
+
 def warn(text: str) -> None:
     """Tell on stderr what looks wrong; `text` is one sentence."""
     print(f"warning: {text}", file=sys.stderr)
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 image`, `2 images`, `2 boxes`."""
+    return f"{count} {thing}{'' if count == 1 else 'es' if thing.endswith('x') else 's'}"
 
 
 def nearest(name: str, known) -> str:

@@ -10,7 +10,6 @@ import pytest
 
 from heteroseg.cli.main import main
 from heteroseg.curation.audit import Audit, DatasetFindings, _disputed, _Image, audit, relations
-from heteroseg.curation.check import count_split
 from heteroseg.datasets import read_mask
 from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import Sample
@@ -19,6 +18,7 @@ from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.report.audit import write_audit
+from heteroseg.supervision.coverage import count_split
 
 
 def quiet(_):

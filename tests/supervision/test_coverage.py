@@ -12,7 +12,7 @@ from heteroseg import load_experiment, train
 from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source, open_sources
-from heteroseg.supervision.coverage import look_at, look_over
+from heteroseg.supervision.coverage import count_split, look_over
 
 TREE = "name: t\ntree: {root: [sky, ground, thing], thing: [car, sign]}\n"
 SPACE = """name: s
@@ -72,8 +72,8 @@ def test_labels_and_leaves_that_nothing_teaches(tmp_path):
     path = write(tmp_path, {"train": ("a", "b", "c")}, dict.fromkeys("abc", half))
     assert look_over(opened(path)) == ["d train: no pixel, box or tag has 'sign'", "nothing teaches 'sign'"]
     (source,) = opened(path)
-    assert look_at(source, most=2).where == " in the 2 of 3 masks that were looked at"
-    assert look_at(source, most=2).occurring.tolist() == [False, True, True, True, False]
+    assert count_split(source, "train", most=2).where == " in the 2 of 3 masks that were looked at"
+    assert count_split(source, "train", most=2).occurring.tolist() == [False, True, True, True, False]
 
 
 def test_large_ignored_parts(tmp_path):

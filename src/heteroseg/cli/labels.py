@@ -18,7 +18,7 @@ from heteroseg.cli.options import (
     option,
     pair,
 )
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, raise_faults
 
 
 def taxonomy_check(args: argparse.Namespace) -> None:
@@ -30,8 +30,7 @@ def taxonomy_check(args: argparse.Namespace) -> None:
             print(check_spec_file(path))
         except HeterosegError as error:
             faults.extend(error.faults)
-    if faults:
-        raise HeterosegError(*faults)
+    raise_faults(faults)
 
 
 def taxonomy_show(args: argparse.Namespace) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from heteroseg.curation.check import Counts, count_split
 from heteroseg.curation.new_dataset import Log, items_by_path
 from heteroseg.curation.region_review import components
 from heteroseg.datasets import read_sample
@@ -24,6 +23,7 @@ from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
+from heteroseg.supervision.coverage import Counts, count_split
 from heteroseg.supervision.targets import paint_boxes, surroundings, to_label_indices
 
 MAX_SHOWN, MAX_ALIKE = 24, 3  # findings with a picture of a dataset and kind, and of one pair of labels among them

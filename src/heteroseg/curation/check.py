@@ -1,75 +1,12 @@
 """Every image and label of an experiment read once, and counted; what looks wrong is told."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
-import numpy as np
-
-from heteroseg.datasets import read_sample
 from heteroseg.datasets.paths import IMAGE_SUFFIXES, grouped, walk
-from heteroseg.datasets.sample import Item
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, raise_faults
 from heteroseg.experiment.sources import Source, require_apart
 from heteroseg.labels.space import LabelSpace
-from heteroseg.supervision.coverage import Pixels, Taught, count_ids, count_pixels, ignored, untaught
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How often the labels of a split occur; arrays are (labels,) int64: pixels, images with any, boxes, and tags.
-
-    `total` are its images, `labelled` its pixels with any label; `notes` say how often images are read in a way that is
-    not plain. Of the `masked` pixels `silent` teach nothing.
-    """
-
-    total: int
-    notes: dict[str, int]
-    pixels: np.ndarray
-    images: np.ndarray
-    boxes: np.ndarray
-    tags: np.ndarray
-    labelled: int
-    masked: int
-    silent: int
-    faults: tuple[str, ...]
-
-    @property
-    def occurring(self) -> np.ndarray:
-        """(labels,) bool: labels that anything in the split has."""
-        return (self.pixels + self.boxes + self.tags) > 0
-
-
-def _count(item: Item, space: LabelSpace, scoring: bool) -> tuple[Pixels, tuple[str, ...]] | list[str]:
-    """Pixels and notes of one image, or its faults. `scoring` reads its mask for scoring."""
-    try:
-        sample = read_sample(item, scoring)
-        return count_pixels(sample, space, scoring and item.scoring_mask is not None), sample.notes
-    except HeterosegError as error:
-        return list(error.faults)
-
-
-def count_split(source: Source, split: str) -> Counts:
-    """Decode all images and annotations of `split` ('train' or 'val'). Faults are collected and not raised."""
-    items = source.train if split == "train" else source.val
-    with ThreadPoolExecutor(2) as pool:  # decoding leaves Python's lock alone
-        results = list(pool.map(lambda item: _count(item, source.space, split == "val"), items))
-    sound = [r for r in results if not isinstance(r, list)]
-    images = [image for image, _ in sound]
-    pixels = np.array([image.labels for image in images], np.int64).reshape(-1, len(source.space.labels))
-    return Counts(
-        total=len(items),
-        notes=Counter(note for _, notes in sound for note in notes),
-        pixels=pixels.sum(0),
-        images=(pixels > 0).sum(0),
-        boxes=count_ids(items, "box_ids", source.space),
-        tags=count_ids(items, "tags", source.space),
-        labelled=sum(image.labelled for image in images),
-        masked=sum(image.masked for image in images),
-        silent=sum(image.silent for image in images),
-        faults=tuple(fault for r in results if isinstance(r, list) for fault in r),
-    )
+from heteroseg.supervision.coverage import Counts, count_split, ignored, untaught
 
 
 def _table(space: LabelSpace, counts: Counts) -> Iterator[str]:
@@ -130,8 +67,7 @@ def check_data(sources: Sequence[Source], log: Callable[[str], None], allow_over
                 counts[source.name, split] = count_split(source, split)
                 faults += _check_split(source, split, counts[source.name, split], log)
     trained = [(source, counts[source.name, "train"]) for source in sources if source.train]
-    taught = [Taught(source, c.occurring, c.silent, c.masked) for source, c in trained]
-    for note in [] if any(c.faults for _, c in trained) else untaught(taught):  # what is faulty may hold what lacks
+    for note in [] if any(c.faults for _, c in trained) else untaught(trained):  # what is faulty may hold what lacks
         log(f"warning: {note}")
     for note in _unused(sources):
         log(note)
@@ -142,6 +78,5 @@ def check_data(sources: Sequence[Source], log: Callable[[str], None], allow_over
         faults += error.faults
     for overlap in same:
         log(f"warning: {overlap}")
-    if faults:
-        raise HeterosegError(*faults)
+    raise_faults(faults)
     log("all sound")

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from heteroseg.curation.label_list_forms import FORMS, Rows, is_whole, read_rows
 from heteroseg.curation.spec_text import space_yaml, taxonomy_yaml
-from heteroseg.errors import HeterosegError, nearest, warn
+from heteroseg.errors import HeterosegError, nearest, raise_faults, warn
 from heteroseg.files import Document, write_text
 from heteroseg.labels.space import LabelEntry, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import ROOT, Color, TaxonomyFile, build_taxonomy
@@ -114,8 +114,7 @@ def _join(path: Path, labels: Sequence[Listed]) -> list[Listed]:
         for b in result
         if ids.setdefault(b.name, b.id) != b.id
     ]
-    if faults:
-        raise HeterosegError(*faults)
+    raise_faults(faults)
     return result
 
 

@@ -27,7 +27,7 @@ from heteroseg.curation.new_dataset import (
 )
 from heteroseg.datasets.encoding import write_image
 from heteroseg.datasets.records import csv_records, integer
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, nearest, raise_faults
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source, source_named
 from heteroseg.files import read_yaml, write_json
@@ -185,8 +185,7 @@ def _read_confirmed(path: Path, names: Sequence[str]) -> dict[tuple[str, Place],
             confirmed[image, tuple(map(int, place))] = (subclass, where)
     if not confirmed and not faults:
         faults.append(f"{path}: no region is confirmed; write yes or the name of a subclass into `confirmed`")
-    if faults:
-        raise HeterosegError(*faults)
+    raise_faults(faults)
     return confirmed
 
 

@@ -31,9 +31,9 @@ from heteroseg.datasets.formats.webdataset import webdataset
 from heteroseg.datasets.formats.yolo import yolo
 from heteroseg.datasets.image_files import decode_image, read_image
 from heteroseg.datasets.mask_files import read_mask
-from heteroseg.datasets.paths import grouped, raise_faults, require_folder
+from heteroseg.datasets.paths import grouped, require_folder
 from heteroseg.datasets.sample import Item, Listing
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, nearest, raise_faults
 
 __all__ = ["READERS", "decode_image", "list_items", "read_annotation", "read_image", "read_mask", "read_sample"]
 

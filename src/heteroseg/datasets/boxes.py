@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from heteroseg.datasets.paths import Faults
+from heteroseg.datasets.paths import Found, by_group
 from heteroseg.datasets.records import csv_records, integer, number
-from heteroseg.datasets.sample import CROWD, UNKNOWN, Item, Listing, RunLength, Shape
+from heteroseg.datasets.sample import CROWD, UNKNOWN, Item, Listing, Shape
 
 SLACK = 1.0  # pixels by which a box may stand over the edge of its image (rounding); it is clipped when read
 PART = 1e-3  # the same where coordinates are parts of the image
@@ -22,25 +22,12 @@ NO_BOX = (math.nan,) * 4
 IN_HUNDREDTH = "all lie in the first hundredth of their images, so they may be parts where percent are meant"
 CORRECT = "correct it, or set the option skip_faulty"
 
-Outline = tuple[tuple[np.ndarray, ...], RunLength | None]  # polygons, each (N, 2) float64, and a run-length code
-NO_OUTLINE: Outline = ((), None)
+NO_OUTLINE = Shape(UNKNOWN)
 
 
-def outline_of(corners: np.ndarray | None) -> Outline:
-    """The outline of one polygon, (N, 2) float64; None is no proper one."""
-    return NO_OUTLINE if corners is None else ((corners,), None)
-
-
-def extent_of(outline: Outline) -> tuple[float, float, float, float]:
-    """x1, y1, x2, y2 of the smallest box around an outline that is not empty."""
-    polygons, run_length = outline
-    corners = list(polygons)
-    if run_length is not None:
-        x, y, width, height = run_length.window
-        corners.append(np.array([[x, y], [x + width, y + height]], np.float64))
-    points = np.concatenate(corners)
-    (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
-    return x1, y1, x2, y2
+def outline_of(corners: np.ndarray | None) -> Shape:
+    """The outline of one polygon, (N, 2) float64, still without an id; None is no proper one."""
+    return NO_OUTLINE if corners is None else Shape(UNKNOWN, (corners,))
 
 
 def area_of(row: "Row") -> float:
@@ -48,20 +35,21 @@ def area_of(row: "Row") -> float:
     if row.outline is None:
         x1, y1, x2, y2 = row.corners
         return (x2 - x1) * (y2 - y1)
-    polygons, run_length = row.outline
-    area = sum(abs(float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))) / 2 for x, y in (p.T for p in polygons))
-    if run_length is None:
+    rings, code = (ring.T for ring in row.outline.polygons), row.outline.run_length
+    area = sum(abs(float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))) / 2 for x, y in rings)
+    if code is None:
         return area
-    width, height = run_length.window[2:]
-    return area + float(coco_mask.area({"size": [height, width], "counts": run_length.counts}))
+    width, height = code.window[2:]
+    return area + float(coco_mask.area({"size": [height, width], "counts": code.counts}))
 
 
 class Row(NamedTuple):
     """One box or outline as a file has it. `corners` are x1, y1, x2, y2 (exclusive), NaN where the file has no number.
 
     A row with an `outline` is painted and is no box; where the file has no proper outline it is NO_OUTLINE. A row with
-    a `fault` could not be read. A `crowd` is unknown ground, whatever its label. `size` is width and height of the
-    image that the row was made for, where the file tells; `parts`: the coordinates are parts of the image.
+    a `fault`, `expected ..., found ...`, could not be read. A `crowd` is unknown ground, whatever its label. `size` is
+    width and height of the image that the row was made for, where the file tells; `parts`: the coordinates are parts of
+    the image.
     """
 
     where: str
@@ -70,7 +58,7 @@ class Row(NamedTuple):
     label: int | None = None
     raw: str = ""
     size: tuple[float, float] | None = None
-    outline: Outline | None = None
+    outline: Shape | None = None
     fault: str | None = None
     parts: bool = False
     crowd: bool = False
@@ -78,12 +66,7 @@ class Row(NamedTuple):
     @property
     def extent(self) -> tuple[float, ...]:
         """x1, y1, x2, y2 of what the row marks."""
-        return self.corners if self.outline is None else extent_of(self.outline)
-
-
-def is_run_length(row: Row) -> bool:
-    """Whether a row is marked by a run-length code, which is in pixels."""
-    return row.outline is not None and row.outline[1] is not None
+        return self.corners if self.outline is None else self.outline.extent
 
 
 def outside(corners: Iterable[float], width: float, height: float, slack: float = SLACK) -> bool:
@@ -93,38 +76,38 @@ def outside(corners: Iterable[float], width: float, height: float, slack: float 
     return over or x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0
 
 
-def _fault(row: Row) -> tuple[str, str] | None:
-    """What a row was expected to be, and what it is instead."""
+def _fault(row: Row) -> str | None:
+    """What is wrong with a row by itself."""
     if row.fault is not None:
-        expected, _, rest = row.fault.partition(", found ")
-        return expected, rest
-    if row.outline == NO_OUTLINE:
-        return "expected a polygon of three corners or more, or a run-length code of the image's size", row.raw
+        return row.fault
+    if row.outline is NO_OUTLINE:
+        return f"expected a polygon of three corners or more, or a run-length code of the image's size, found {row.raw}"
     if row.outline is None:
         x1, y1, x2, y2 = row.corners
         if not all(map(math.isfinite, row.corners)):
-            return "expected a box of four finite numbers", row.raw
+            return f"expected a box of four finite numbers, found {row.raw}"
         if x2 <= x1 or y2 <= y1:
-            return "expected a box with an area", row.raw
+            return f"expected a box with an area, found {row.raw}"
     kind = "box" if row.outline is None else "shape"
     width, height = (1, 1) if row.parts else row.size or (FAR, FAR)
     if outside(row.extent, width, height, PART if row.parts else SLACK):
         if row.parts and max(row.extent) > PIXELS:
-            return f"expected a {kind} in parts of the image, from 0 to 1", f"{row.raw}, which looks like pixels"
+            return f"expected a {kind} in parts of the image, from 0 to 1, found {row.raw}, which looks like pixels"
         size = f" of {row.size[0]:g}x{row.size[1]:g}" if row.size else ""
-        return f"expected a {kind} inside the image{size}", row.raw
-    return None if row.label is not None else ("expected a whole, non-negative class id", row.raw)
+        return f"expected a {kind} inside the image{size}, found {row.raw}"
+    return None if row.label is not None else f"expected a whole, non-negative class id, found {row.raw}"
 
 
-def _faults_of_image(rows: list[Row]) -> Iterable[tuple[Row, str, str]]:
-    """What is wrong with all sound rows of an image together: the row that shows it, what was expected, and what is."""
+def _faults_of_image(rows: list[Row]) -> Iterable[tuple[Row, str]]:
+    """What is wrong with all sound rows of an image together, and the row that shows it."""
     sizes = {row.size: row for row in rows if row.size is not None}
     if len(sizes) > 1:
         first, second = list(sizes)[:2]
-        yield sizes[second], "expected one size of the image", f"{first} and {second}"
+        yield sizes[second], f"expected one size of the image, found {first} and {second}"
     pixels = [row for row in rows if not row.parts]
     if pixels and max(max(row.extent) for row in pixels) <= 1 and max(pixels[0].size or (FAR,)) > PIXELS:
-        yield pixels[0], "expected coordinates in pixels", f"{pixels[0].raw}: all are from 0 to 1, parts of the image"
+        found = f"{pixels[0].raw}: all are from 0 to 1, parts of the image"
+        yield pixels[0], f"expected coordinates in pixels, found {found}"
 
 
 def attach(
@@ -142,39 +125,35 @@ def attach(
     faults of the listing and in no item.
     """
     rows_of: dict[str | None, list[Row]] = {item.name: [] for item in items}
-    faults = Faults()
+    faults: list[Found] = []
     for row in rows:
         fault, name = _fault(row), None
         try:
             name = row.image if resolve is None else resolve(row.image)
         except LookupError as error:
-            expected, _, came = str(error.args[0]).partition(", found ")
-            fault = fault or (expected, came)
+            fault = fault or str(error.args[0])
         if fault:
-            faults.add(row.where, row.image, *fault)
+            faults.append((row.where, row.image, fault))
             row = _unknown_ground(row)
         if name in rows_of and row.label is not None:
             rows_of[name].append(row)
     bad: set[str | None] = set()  # images of which no annotation is sure
     for image, sound in rows_of.items():
-        for row, expected, came in _faults_of_image(sound):
-            faults.add(row.where, str(image), expected, came)
+        for row, fault in _faults_of_image(sound):
+            faults.append((row.where, str(image), fault))
             bad.add(image)
-    if scaled := _too_small([row for sound in rows_of.values() for row in sound if row.parts]):
-        faults.add(scaled.where, "", "expected coordinates of the whole image", f"{scaled.raw}: {IN_HUNDREDTH}")
+    parts = [row for sound in rows_of.values() for row in sound if row.parts]
+    if parts and max(max(row.extent) for row in parts) <= 0.01:
+        told = f"expected coordinates of the whole image, found {parts[0].raw}: {IN_HUNDREDTH}"
+        faults.append((parts[0].where, "", told))
         bad = set(rows_of)
     kept = [_with(item, rows_of[item.name], paints, by_area) for item in items if item.name not in bad]
-    return Listing(kept, faults=faults.told(CORRECT))
-
-
-def _too_small(rows: list[Row]) -> Row | None:
-    """The first of rows in parts of their images, where all are so small that parts were taken for percent."""
-    return rows[0] if rows and max(max(row.extent) for row in rows) <= 0.01 else None
+    return Listing(kept, faults=by_group(faults, CORRECT))
 
 
 def _unknown_ground(row: Row) -> Row:
     """What stays of a faulty row where faults are left out: its box, of which nothing is known, if it has an area."""
-    corners = np.array(NO_BOX if row.outline == NO_OUTLINE else row.extent)
+    corners = np.array(NO_BOX if row.outline is NO_OUTLINE else row.extent)
     x1, y1, x2, y2 = np.clip(corners, 0, np.tile((1, 1) if row.parts else row.size or (FAR, FAR), 2)).tolist()
     known = math.isfinite(x1 + y1 + x2 + y2) and x1 < x2 and y1 < y2
     return row._replace(corners=(x1, y1, x2, y2), outline=None, crowd=True, label=UNKNOWN if known else None)
@@ -198,7 +177,7 @@ def _with(item: Item, rows: list[Row], paints: bool, by_area: bool) -> Item:
 def _shape(row: Row) -> Shape:
     """What is painted for a row: a box is unknown ground, whatever else it holds."""
     if row.outline is not None:
-        return Shape(CROWD if row.crowd or row.label is None else row.label, *row.outline)
+        return replace(row.outline, id=CROWD if row.crowd or row.label is None else row.label)
     x1, y1, x2, y2 = row.corners
     return Shape(UNKNOWN, (np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]),))
 

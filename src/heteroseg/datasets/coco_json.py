@@ -8,10 +8,10 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Outline, Row, attach
+from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Row, attach
 from heteroseg.datasets.paths import unlisted
 from heteroseg.datasets.records import by_id, integer, lists_of, number, read_json
-from heteroseg.datasets.sample import Item, Listing, RunLength
+from heteroseg.datasets.sample import UNKNOWN, Item, Listing, RunLength, Shape
 from heteroseg.datasets.shapes import polygon
 from heteroseg.errors import HeterosegError
 
@@ -84,17 +84,18 @@ def _row(where: str, note: dict, images: dict[str, dict], outlines: bool) -> Row
                 fault=f"expected a run-length code of [height, width], found {extent}: they are swapped"
             )
         outline = coco_outline(segmentation, row.size)
-        return row._replace(outline=outline, size=row.size or (outline[1].window[2:] if outline[1] else None))
+        code = outline.run_length
+        return row._replace(outline=outline, size=row.size or (code.window[2:] if code else None))
     x, y, width, height = map(number, box) if isinstance(box, list) and len(box) == 4 else NO_BOX
     corners = (x, y, x + width, y + height)
     return row._replace(corners=corners, raw=f"bbox {box} as x y width height, category_id {category!r}")
 
 
-def coco_outline(value: Any, size: tuple[float, float] | None) -> Outline:
+def coco_outline(value: Any, size: tuple[float, float] | None) -> Shape:
     """A COCO `segmentation`: polygons, or an object with size (height, width) and counts; NO_OUTLINE for others."""
     if isinstance(value, list):
         rings = tuple(ring for ring in map(polygon, value) if ring is not None)
-        return (rings, None) if rings and len(rings) == len(value) else NO_OUTLINE
+        return Shape(UNKNOWN, rings) if rings and len(rings) == len(value) else NO_OUTLINE
     extent, counts = (value.get("size"), value.get("counts")) if isinstance(value, dict) else (None, None)
     if not (isinstance(extent, list) and len(extent) == 2 and all(type(v) is int and v > 0 for v in extent)):
         return NO_OUTLINE
@@ -106,4 +107,4 @@ def coco_outline(value: Any, size: tuple[float, float] | None) -> Outline:
         counts = counts.encode()
     else:
         return NO_OUTLINE
-    return (), RunLength(counts, (0, 0, extent[1], extent[0]))
+    return Shape(UNKNOWN, run_length=RunLength(counts, (0, 0, extent[1], extent[0])))

@@ -9,10 +9,9 @@ import numpy as np
 from heteroseg.datasets.boxes import outside
 from heteroseg.datasets.image_files import Notes, View, bytes_of, decode, view
 from heteroseg.datasets.mask_files import from_segments, read_mask
-from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.sample import UNKNOWN, Item, Sample, Shape
 from heteroseg.datasets.shapes import draw_polygons, paint, read_polygons
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, raise_faults
 
 Size = tuple[float, float]  # width and height
 

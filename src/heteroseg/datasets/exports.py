@@ -4,13 +4,13 @@ from collections.abc import Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from heteroseg.datasets.boxes import Row, attach, is_run_length
+from heteroseg.datasets.boxes import Row, attach
 from heteroseg.datasets.class_names import ClassNames, parse_id
 from heteroseg.datasets.paths import ImageFinder, items_of, stem_of, unlisted
 from heteroseg.datasets.sample import Item, Listing
 
-# place in the export; possible names of the image, the likeliest first; size as in Item; what was drawn, lowest first,
-# None in another split
+# place in the export; possible names of the image, the likeliest first; size as in Item, None where the rows may tell
+# it; what was drawn, lowest first, None in another split
 AnnotatedImage = tuple[str, tuple[str, ...], tuple[float, float] | None, Iterable[Row] | None]
 
 
@@ -45,7 +45,9 @@ def read_export(
         listed.add(name)
         if marks is not None and (stems is None or stem_of(name) in stems):
             items[name] = replace(item_of[name], mask=path, box_file=path, size=size, parts=parts)
-            rows += [row._replace(image=name, size=size, parts=parts and not is_run_length(row)) for row in marks]
+            for row in marks:
+                in_pixels = row.outline is not None and row.outline.run_length is not None
+                rows.append(row._replace(image=name, size=size or row.size, parts=parts and not in_pixels))
     listing = known.then(attach([items[name] for name in sorted(items)], rows, paints=True))
     listing.notes += unlisted([name for name in item_of if stems is None or stem_of(name) in stems], listed, path)
     return names.told(listing)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.boxes import extent_of, outside
+from heteroseg.datasets.boxes import outside
 from heteroseg.datasets.decoding import lies_upright, strays
 from heteroseg.datasets.image_files import View, open_file, view
 from heteroseg.datasets.sample import UNKNOWN, Item, Listing, Shape
@@ -65,13 +65,12 @@ def _without_far_shapes(item: Item, width: int, height: int) -> tuple[Item, list
     scale = (width, height) if item.parts else (1, 1)
 
     def is_far(shape: Shape) -> bool:
-        polygons = tuple(corners * scale for corners in shape.polygons)
-        return shape.id >= 0 and outside(extent_of((polygons, shape.run_length)), width, height)
+        return shape.id >= 0 and outside(shape.scaled(scale).extent, width, height)
 
     far = [shape for shape in item.shapes or () if is_far(shape)]
     if not far:
         return item, []
-    extents = np.array([extent_of((shape.polygons, shape.run_length)) for shape in far], np.float32)
+    extents = np.array([shape.extent for shape in far], np.float32)
     told = f"{item.mask}: {item.image.name}: expected shapes inside the image of {width}x{height}, found"
     near = tuple(shape for shape in item.shapes or () if not is_far(shape))
     boxes, ids = np.concatenate([item.boxes, extents]), np.append(item.box_ids, [UNKNOWN] * len(far))

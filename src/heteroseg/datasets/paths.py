@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from urllib.parse import unquote
 
 from heteroseg.datasets.sample import Item, Listing
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, nearest, raise_faults
 from heteroseg.files import read_text
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
@@ -20,14 +20,6 @@ SYSTEM = {"thumbs.db", "desktop.ini"}  # what Windows leaves in folders; others 
 SHOWN = 20
 PLACES, NAMED = 3, 10  # faults of one kind that are told, and places of others that are named
 LIST_HINT = "name a split that has a list, or write the list with one image a line"
-
-
-def raise_faults(faults: list[str], most: int | None = None) -> None:
-    """Raise all faults as one HeterosegError, at most `most` of them and a count of the rest; none is fine."""
-    if most is not None and len(faults) > most:
-        faults = [*faults[:most], f"... and {len(faults) - most} more such faults"]
-    if faults:
-        raise HeterosegError(*faults)
 
 
 def grouped(name: str, faults: Iterable[str]) -> list[str]:
@@ -46,25 +38,21 @@ def grouped(name: str, faults: Iterable[str]) -> list[str]:
     return told
 
 
-class Faults:
-    """Faults in the order in which they come, those of one kind and group (such as an image) together."""
+Found = tuple[str, str, str]  # of a fault: its place, its group (such as an image), and `expected ..., found ...`
 
-    def __init__(self) -> None:
-        self.places: defaultdict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
 
-    def add(self, where: str, group: str, expected: str, came: str) -> None:
-        """`expected` is the kind of fault; `came` is what came instead."""
-        self.places[group, expected].append((where, came))
-
-    def told(self, hint: str) -> list[str]:
-        """A sentence for each kind and group, with the first places and the count of the rest."""
-        texts = []
-        for (_, expected), places in self.places.items():
-            (where, came), rest = places[0], len(places) - PLACES
-            others = ", ".join(place.rpartition(": ")[2] for place, _ in places[1:PLACES])
-            same = f"; the same at {others}" * bool(others) + f" and {rest} more places" * (rest > 0)
-            texts.append(f"{where}: {expected}, found {came}{same}; {hint}")
-        return texts
+def by_group(faults: Iterable[Found], hint: str) -> list[str]:
+    """A sentence for each kind of fault in a group, with the first places and the count of the rest."""
+    kinds = defaultdict[tuple[str, str], list[tuple[str, str]]](list)
+    for where, group, fault in faults:
+        kinds[group, fault.partition(", found ")[0]].append((where, fault))
+    told = []
+    for places in kinds.values():
+        (where, fault), rest = places[0], len(places) - PLACES
+        others = ", ".join(place.rpartition(": ")[2] for place, _ in places[1:PLACES])
+        same = f"; the same at {others}" * bool(others) + f" and {rest} more places" * (rest > 0)
+        told.append(f"{where}: {fault}{same}; {hint}")
+    return told
 
 
 def raise_missing(path: Path, kind: str, hint: str) -> NoReturn:
@@ -223,12 +211,12 @@ def require(names: Iterable[str], files: dict[str, Path], kind: str, expected: s
 
 
 def _raise_incomplete(kind: str, missing: Mapping[str, str | Path], files: Mapping[str, Path]) -> None:
-    faults = Faults()
+    what = "an image for each name" if kind == "image" else f"the {kind} of each image"
+    faults: list[Found] = []
     for name, path in missing.items():
-        came = "" if faults.places else _in_its_place(name, Path(path), files)  # said of the first
-        what = "an image for each name" if kind == "image" else f"the {kind} of each image"
-        faults.add(str(path), "", f"expected {what}", f"for {name!r} {came}")
-    raise_faults(faults.told("complete the download or take the image out of the split"))
+        came = "" if faults else _in_its_place(name, Path(path), files)  # said of the first
+        faults.append((str(path), "", f"expected {what}, found for {name!r} {came}"))
+    raise_faults(by_group(faults, "complete the download or take the image out of the split"))
 
 
 def _in_its_place(name: str, path: Path, files: Mapping[str, Path]) -> str:

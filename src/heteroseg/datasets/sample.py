@@ -1,7 +1,7 @@
 """The plain records that flow from readers to the network."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,11 +30,27 @@ class RunLength:
 
 @dataclass(frozen=True)
 class Shape:
-    """A shape with an id: all `polygons` together, each (N, 2) float64 x, y in pixels, and the ones of `run_length`."""
+    """A shape with an id: all `polygons` together, each (N, 2) float64 x, y in pixels or in parts of the image, and the
+    ones of `run_length`."""
 
     id: int
     polygons: tuple[np.ndarray, ...] = ()
     run_length: RunLength | None = None
+
+    def scaled(self, scale: tuple[float, float]) -> "Shape":
+        """The shape with x and y of its polygons multiplied."""
+        return replace(self, polygons=tuple(corners * scale for corners in self.polygons))
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """x1, y1, x2, y2 of the smallest box around a shape that is not empty."""
+        corners = list(self.polygons)
+        if self.run_length is not None:
+            x, y, width, height = self.run_length.window
+            corners.append(np.array([[x, y], [x + width, y + height]], np.float64))
+        points = np.concatenate(corners)
+        (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
+        return x1, y1, x2, y2
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from heteroseg.datasets.boxes import FAR, extent_of, outside
+from heteroseg.datasets.boxes import FAR, outside
 from heteroseg.datasets.records import number, read_json
 from heteroseg.datasets.sample import UNKNOWN, RunLength, Shape
 from heteroseg.errors import HeterosegError
@@ -32,16 +32,15 @@ def paint(
     canvas = np.array(ground, np.int32, order="F")  # as COCO's masks lie in memory
     height, width = canvas.shape
     for shape in shapes:
-        polygons = [corners * scale for corners in shape.polygons]
-        extent = extent_of((tuple(polygons), shape.run_length))
-        if shape.id >= 0 and outside(extent, width, height):
-            raise ValueError(f"expected a shape inside the image of {width}x{height}, found one at {extent}")
+        shape = shape.scaled(scale)
+        if shape.id >= 0 and outside(shape.extent, width, height):
+            raise ValueError(f"expected a shape inside the image of {width}x{height}, found one at {shape.extent}")
         if shape.run_length is not None:
             x, y, w, h = shape.run_length.window
             part = canvas[y : y + h, x : x + w]
             part[rle_decode(shape.run_length)[: part.shape[0], : part.shape[1]]] = shape.id
-        if polygons:
-            x, y, inside = _filled(polygons, canvas.shape)
+        if shape.polygons:
+            x, y, inside = _filled(shape.polygons, canvas.shape)
             part = canvas[y : y + inside.shape[0], x : x + inside.shape[1]]
             below = np.unique(part[inside == 1])  # what lies beside a shape stays
             part[_doubtful(inside, rim) & np.isin(part, below)] = UNKNOWN
@@ -49,14 +48,14 @@ def paint(
     return np.ascontiguousarray(canvas)
 
 
-def _filled(rings: list[np.ndarray], size: tuple[int, ...]) -> tuple[int, int, np.ndarray]:
+def _filled(polygons: Iterable[np.ndarray], size: tuple[int, ...]) -> tuple[int, int, np.ndarray]:
     """Polygons filled by pycocotools: x, y and uint8 ones of the part of an (H, W) image that they and a rim cover.
 
     A whole image takes it milliseconds. An edge that runs within 1e-13 of a pixel's border may fall on its other side:
     a pixel in some thousand polygons.
     """
     # pycocotools rounds corners to fifths of a pixel and then walks along each edge, so that far ones cost memory
-    rings = [np.trunc(np.clip(ring, -FAR, FAR) * FIFTHS + 0.5) for ring in rings]
+    rings = [np.trunc(np.clip(ring, -FAR, FAR) * FIFTHS + 0.5) for ring in polygons]
     corners = np.concatenate(rings)
     x, y = np.maximum(corners.min(0) // FIFTHS - 1, 0).astype(int)
     x2, y2 = np.minimum(corners.max(0) // FIFTHS + 3, size[::-1]).astype(int)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from heteroseg.datasets.boxes import CORRECT
-from heteroseg.datasets.paths import Faults
+from heteroseg.datasets.paths import Found, by_group
 from heteroseg.datasets.records import csv_records, integer
 from heteroseg.datasets.sample import Item, Listing
 
@@ -26,20 +26,19 @@ def with_tags(
     with 0 in a column of `present` say that the label is not there, and are passed over. Faulty rows are told apart.
     """
     tags: dict[str | None, set[int]] = {item.name: set() for item in items}
-    faults = Faults()
+    faults: list[Found] = []
     for where, (image, label, *rest) in csv_records(path, columns, optional=present):
         if "0" in rest or "0.0" in rest:
             continue
         try:
             name = resolve(image or "")
         except LookupError as error:
-            expected, _, came = str(error.args[0]).partition(", found ")
-            faults.add(where, image or "", expected, came)
+            faults.append((where, image or "", str(error.args[0])))
             continue
         number = id_of(label or "")
         if name in tags and number is None:
-            faults.add(where, image or "", "expected a label", repr(label or ""))
+            faults.append((where, image or "", f"expected a label, found {label or ''!r}"))
         elif name in tags and number is not None:
             tags[name].add(number)
     tagged = (replace(item, tags=np.array(sorted(tags[item.name] - {-1}), np.int64)) for item in items)
-    return Listing(tagged, faults=faults.told(CORRECT))
+    return Listing(tagged, faults=by_group(faults, CORRECT))

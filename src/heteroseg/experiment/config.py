@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, raise_faults
 from heteroseg.files import SPECS, Document, PlainName, Strict, parse_yaml, read_yaml
 
 
@@ -162,8 +162,7 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
         block = getattr(experiment, section)
         if idle and getattr(block, key) != type(block).model_fields[key].default:
             faults.append(f"{document.where(section, key)}: {section}.{key} has no effect, {reason}; leave it out")
-    if faults:
-        raise HeterosegError(*faults)
+    raise_faults(faults)
 
 
 def _assign(data: Any, keys: Sequence[str], value: Any, override: str) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from heteroseg.datasets import list_items, read_image
 from heteroseg.datasets.class_names import plain
-from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.sample import Item, Listing
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, nearest, raise_faults
 from heteroseg.experiment.config import DatasetConfig, Experiment, dataset_root
 from heteroseg.labels.space import LabelSpace, hold_out, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
@@ -59,8 +58,7 @@ def open_spaces(experiment: Experiment, folder: Path) -> tuple[Taxonomy, list[La
     if count > MOST_TARGETS:
         told = f"expected at most {MOST_TARGETS} labels together, found {count}; train on fewer datasets"
         faults.append(f"datasets: {told}")
-    if faults:
-        raise HeterosegError(*faults)
+    raise_faults(faults)
     return tree, spaces
 
 
@@ -88,8 +86,7 @@ def open_sources(experiment: Experiment, folder: Path, splits: Sequence[str] = (
             told = f"{name}: faulty annotation is left out (skip_faulty), told in {len(source.skipped)} sentences"
             source.notes.append(f"{told}, such as: {source.skipped[0]}")
         sources.append(source)
-    if faults:
-        raise HeterosegError(*dict.fromkeys(faults))
+    raise_faults(dict.fromkeys(faults))
     return sources
 
 

@@ -1,14 +1,17 @@
 """What the annotation of a run teaches, and what it leaves untaught: told before training and by `data check`."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from heteroseg.datasets import read_annotation
+from heteroseg.datasets import read_annotation, read_sample
+from heteroseg.datasets.paths import grouped
 from heteroseg.datasets.sample import Item, Sample, no_ids, spread_evenly
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, raise_faults
 from heteroseg.experiment.sources import Source, require_apart
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
@@ -19,15 +22,31 @@ MUCH = 0.25  # of the pixels of masks: more of them ignored is worth a warning
 NAMED = 5  # labels that a warning names
 
 
-class Taught(NamedTuple):
-    """What the training images of a source have: `occurring` (labels,) bool, and of the `masked` pixels of their masks
-    the `silent` ones that no label has; `where` says which images were looked at, if not all."""
+@dataclass(frozen=True)
+class Counts:
+    """How often the labels of a split occur; arrays are (labels,) int64: pixels, images with any, boxes, and tags.
 
-    source: Source
-    occurring: np.ndarray
-    silent: int
+    `total` are the images of the split, `labelled` its pixels with any label. Of the `masked` pixels, all that masks
+    have, `silent` teach nothing. `notes`: how often images are read in a way that is not plain. `where` says which
+    masks were looked at, if not all.
+    """
+
+    total: int
+    pixels: np.ndarray
+    images: np.ndarray
+    boxes: np.ndarray
+    tags: np.ndarray
+    labelled: int
     masked: int
+    silent: int
+    notes: dict[str, int]
+    faults: tuple[str, ...]
     where: str = ""
+
+    @property
+    def occurring(self) -> np.ndarray:
+        """(labels,) bool: labels that anything in the split has."""
+        return np.asarray(self.pixels + self.boxes + self.tags > 0)
 
 
 def look_over(sources: Sequence[Source], allow_overlap: bool = False, most: int = SAMPLE) -> list[str]:
@@ -37,9 +56,10 @@ def look_over(sources: Sequence[Source], allow_overlap: bool = False, most: int 
     """
     require_labels(sources)
     notes = [*(note for source in sources for note in source.notes), *require_apart(sources, allow_overlap)]
-    taught = [look_at(source, most) for source in sources if source.train]
-    for source, _, silent, masked, where in taught:
-        notes += ignored(f"{source.name} train", silent, masked, where)
+    taught = [(source, count_split(source, "train", most)) for source in sources if source.train]
+    raise_faults(fault for source, counts in taught for fault in grouped(f"{source.name} train", counts.faults))
+    for source, counts in taught:
+        notes += ignored(f"{source.name} train", counts.silent, counts.masked, counts.where)
     return notes + untaught(taught)
 
 
@@ -51,52 +71,70 @@ def require_labels(sources: Iterable[Source]) -> None:
         for s in sources
         if s.train and not any(item.mask is not None or len(item.boxes) or len(item.tags) for item in s.train)
     ]
-    if faults:
-        raise HeterosegError(*faults)
+    raise_faults(faults)
 
 
-def count_ids(items: Iterable[Item], kind: str, space: LabelSpace) -> np.ndarray:
-    """(labels,) int64: how often each label is among the `box_ids` or `tags`, as `kind` says."""
-    ids, counts = np.unique(np.concatenate([no_ids(), *(getattr(item, kind) for item in items)]), return_counts=True)
-    of_id = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-    return np.array([of_id.get(label.id, 0) for label in space.labels], np.int64)
-
-
-class Pixels(NamedTuple):
-    """Pixels of an image: `labels` (labels,) int64 how many teach each, of masks and boxes; `labelled` how many teach
-    any. Of the `masked` ones, all that a mask has, `silent` teach nothing."""
+class _Pixels(NamedTuple):
+    """Pixels of an image: `labels` (labels,) int64 how many teach each, of masks and boxes, and others as in Counts."""
 
     labels: np.ndarray
     labelled: int
     masked: int
     silent: int
+    notes: tuple[str, ...]
 
 
-def count_pixels(sample: Sample, space: LabelSpace, mask_alone: bool = False) -> Pixels:
-    """What the pixels of an image teach; with `mask_alone` its boxes do not count, and it is no fault to be silent."""
-    target = encode(sample, space, 0)
+def count_split(source: Source, split: str, most: int | None = None) -> Counts:
+    """Decode all images and annotations of `split` ('train' or 'val'). Faults are collected and not raised.
+
+    With `most` no photograph is decoded, and of the masks only so many, spread evenly; boxes and tags count all.
+    """
+    items, space = source.train if split == "train" else source.val, source.space
+    masks = [item for item in items if item.mask is not None]
+    read, looked_at = (read_sample, items) if most is None else (read_annotation, spread_evenly(masks, most))
+    with ThreadPoolExecutor(4) as pool:  # decoding leaves Python's lock alone
+        results = list(pool.map(lambda item: _count_pixels(read, item, space, split == "val"), looked_at))
+    images = [result for result in results if isinstance(result, _Pixels)]
+    pixels = np.array([image.labels for image in images], np.int64).reshape(-1, len(space.labels))
+    some = most is not None and len(looked_at) < len(masks)
+    return Counts(
+        total=len(items),
+        pixels=pixels.sum(0),
+        images=(pixels > 0).sum(0),
+        boxes=_count_ids((item.box_ids for item in items), space),
+        tags=_count_ids((item.tags for item in items), space),
+        labelled=sum(image.labelled for image in images),
+        masked=sum(image.masked for image in images),
+        silent=sum(image.silent for image in images),
+        notes=Counter(note for image in images for note in image.notes),
+        faults=tuple(fault for result in results if isinstance(result, HeterosegError) for fault in result.faults),
+        where=f" in the {len(looked_at)} of {len(masks)} masks that were looked at" * some,
+    )
+
+
+def _count_pixels(
+    read: Callable[[Item, bool], Sample], item: Item, space: LabelSpace, scoring: bool
+) -> _Pixels | HeterosegError:
+    """What the pixels of an image teach. Of a mask for scoring alone boxes do not count, and it may be silent."""
+    try:
+        sample = read(item, scoring)
+        target = encode(sample, space, 0)
+    except HeterosegError as error:
+        return error
+    mask_alone = scoring and item.scoring_mask is not None
     maps = [target.mask] if mask_alone else [target.mask, target.boxes]
     known = np.concatenate([m[m >= 0] for m in maps])
     labels = np.bincount(known, minlength=space.targets)[: len(space.labels)]
-    said = np.logical_or.reduce([m != NOTHING for m in maps])
     labelled = np.logical_or.reduce([(m >= 0) & (m < len(space.labels)) for m in maps])
-    masked = 0 if sample.mask is None or mask_alone else said.size
-    return Pixels(labels, int(labelled.sum()), masked, int((~said).sum()) if masked else 0)
+    silent = np.logical_and.reduce([m == NOTHING for m in maps])
+    counts = sample.mask is not None and not mask_alone
+    return _Pixels(labels, int(labelled.sum()), silent.size * counts, int(silent.sum()) * counts, sample.notes)
 
 
-def look_at(source: Source, most: int = SAMPLE) -> Taught:
-    """The labels of all boxes and tags, and of the masks of up to `most` training images; photographs stay undecoded.
-
-    Faulty masks raise HeterosegError.
-    """
-    space, sample = source.space, spread_evenly([item for item in source.train if item.mask is not None], most)
-    with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock alone
-        counts = list(pool.map(lambda item: count_pixels(read_annotation(item), space), sample))
-    pixels = sum((c.labels for c in counts), np.zeros(len(space.labels), np.int64))
-    occurring = pixels + count_ids(source.train, "box_ids", space) + count_ids(source.train, "tags", space) > 0
-    masks = sum(item.mask is not None for item in source.train)
-    where = f" in the {len(sample)} of {masks} masks that were looked at" * (len(sample) < masks)
-    return Taught(source, occurring, sum(c.silent for c in counts), sum(c.masked for c in counts), where)
+def _count_ids(ids: Iterable[np.ndarray], space: LabelSpace) -> np.ndarray:
+    """(labels,) int64: how often each label is among ids (N,)."""
+    counts = Counter(np.concatenate([no_ids(), *ids]).tolist())
+    return np.array([counts[label.id] for label in space.labels], np.int64)
 
 
 def ignored(
@@ -107,19 +145,19 @@ def ignored(
     return [told] if silent > MUCH * masked else []
 
 
-def untaught(taught: Sequence[Taught]) -> list[str]:
+def untaught(taught: Sequence[tuple[Source, Counts]]) -> list[str]:
     """Warnings of labels that occur in no training image, and of leaves that nothing tells from those beside them."""
     if not taught:
         return []
-    notes, tree, rows = [], taught[0].source.space.taxonomy, []
-    for source, occurring, *_, where in taught:
-        space, table = source.space, source.space.training_table
+    notes, tree, rows = [], taught[0][0].space.taxonomy, []
+    for source, counts in taught:
+        space, table, occurring = source.space, source.space.training_table, counts.occurring
         rare = [label.name for label, there in zip(space.labels, occurring, strict=True) if label.leaves and not there]
-        notes += _named(f"{source.name} train: no pixel, box or tag has", rare, where)
+        notes += _named(f"{source.name} train: no pixel, box or tag has", rare, counts.where)
         rows.append(table[np.flatnonzero(np.append(occurring, [True] * (len(table) - len(occurring))))])
     learnt = _learnt(tree, np.concatenate(rows))
     rare = [tree.names[leaf] for leaf, there in zip(tree.leaves, learnt, strict=True) if not there]
-    where = " in the masks that were looked at" * any(t.where for t in taught)
+    where = " in the masks that were looked at" * any(counts.where for _, counts in taught)
     return notes + _named("nothing teaches", rare, where)
 
 

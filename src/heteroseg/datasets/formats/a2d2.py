@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.paths import find_files, lines_of, raise_faults, with_masks
+from heteroseg.datasets.paths import find_files, lines_of, with_masks
 from heteroseg.datasets.sample import Item
+from heteroseg.errors import raise_faults
 
 COLORS = """
 ff0000 c80000 960000 800000 b65906 963204 5a1e01 5a1e1e cc99ff bd499b ef59bf ff8000 c88000 968000 00ff00 00c800

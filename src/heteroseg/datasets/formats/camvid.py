@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.paths import SHOWN, items_of, lines_of, listed_names, raise_faults, stem_of, unique
+from heteroseg.datasets.paths import SHOWN, items_of, lines_of, listed_names, stem_of, unique
 from heteroseg.datasets.sample import Item
+from heteroseg.errors import raise_faults
 
 STILLS, MASKS = "701_StillsRaw_full/{name}.*", "LabeledApproved_full/{name}_L.png"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from heteroseg.datasets.class_names import parse_id
 from heteroseg.datasets.coco_json import category_names, is_crowd, require_file_names
-from heteroseg.datasets.paths import Faults, expand, items_of, listed_names, split_file, stem_of, unlisted
+from heteroseg.datasets.paths import Found, by_group, expand, items_of, listed_names, split_file, stem_of, unlisted
 from heteroseg.datasets.records import by_id, integer, lists_of, read_json
 from heteroseg.datasets.sample import CROWD, Listing
 
@@ -40,7 +40,7 @@ def coco_panoptic(
     entries = by_id(path, "images", listed)
     wanted = None if names is None else set(listed_names(root / expand(names, split)))
     known = {i.name: i for i in items_of(root, split, images, background=parse_id(background, "background"))}
-    items, noted, faults = {}, set(), Faults()
+    items, noted, faults = {}, set(), list[Found]()
     for i, note in enumerate(notes):
         entry = entries.get(str(note.get("image_id")), {})
         name = stem_of(str(entry.get("file_name", f"(image_id {note.get('image_id')!r})")))
@@ -50,14 +50,14 @@ def coco_panoptic(
         noted.add(name)
         table = _table(note.get("segments_info"))
         if name not in known:
-            faults.add(where, "", f"expected the image of each annotation under {root}", f"none for {name!r}")
+            faults.append((where, "", f"expected the image of each annotation under {root}, found none for {name!r}"))
         elif not mask.is_file():
-            faults.add(str(mask), "", "expected the segments of each image", f"no such file for {name!r}")
+            faults.append((str(mask), "", f"expected the segments of each image, found no such file for {name!r}"))
         elif table is None:
-            faults.add(where, name, "expected segments_info with id and category_id", "others")
+            faults.append((where, name, "expected segments_info with id and category_id, found others"))
         else:
             items[name] = replace(known[name], mask=mask, segments=table)
-    told = faults.told("complete the download, or set the option skip_faulty")
+    told = by_group(faults, "complete the download, or set the option skip_faulty")
     listing = Listing((items[name] for name in sorted(items)), category_names(path, data), told)
     there = [name for name in known if wanted is None or name in wanted]
     listing.notes += unlisted(there, noted, path)

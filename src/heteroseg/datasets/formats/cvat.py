@@ -14,12 +14,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_OUTLINE, Outline, Row, outline_of
+from heteroseg.datasets.boxes import NO_OUTLINE, Row, outline_of
 from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.exports import AnnotatedImage, read_export
 from heteroseg.datasets.paths import require_file
 from heteroseg.datasets.records import number
-from heteroseg.datasets.sample import Listing
+from heteroseg.datasets.sample import UNKNOWN, Listing, Shape
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
@@ -100,7 +100,7 @@ def _numbers(shape: ElementTree.Element, *keys: str) -> list[float]:
     return [number(shape.get(key, 0 if key == "rotation" else None)) for key in keys]
 
 
-def _outline(shape: ElementTree.Element, size: tuple[float, float]) -> Outline:
+def _outline(shape: ElementTree.Element, size: tuple[float, float]) -> Shape:
     if shape.tag == "polygon":
         return outline_of(polygon([pair.split(",") for pair in shape.get("points", "").split(";")]))
     if shape.tag == "mask":
@@ -111,7 +111,7 @@ def _outline(shape: ElementTree.Element, size: tuple[float, float]) -> Outline:
     return outline_of(turned(ellipse(x, y, rx, ry), turn, (x, y), size))
 
 
-def _mask(shape: ElementTree.Element) -> Outline:
+def _mask(shape: ElementTree.Element) -> Shape:
     window = [shape.get(key, "") for key in ("left", "top", "width", "height")]
     counts = re.split(r"\s*,\s*", shape.get("rle", "").strip())
     if not all(word.isdecimal() for word in [*window, *counts]):
@@ -121,4 +121,4 @@ def _mask(shape: ElementTree.Element) -> Outline:
     if not width * height == sum(runs) > 0:
         return NO_OUTLINE
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-    return (), rle_encode(pixels, x, y)
+    return Shape(UNKNOWN, run_length=rle_encode(pixels, x, y))

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.shards import Record, unpack_once
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, nearest, raise_faults
 
 
 def huggingface(

@@ -15,12 +15,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Outline, Row, outline_of
+from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Row, outline_of
 from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.exports import AnnotatedImage, read_export
 from heteroseg.datasets.paths import listed_names, require_file, stem_of
 from heteroseg.datasets.records import lists_of, number, read_json
-from heteroseg.datasets.sample import Listing
+from heteroseg.datasets.sample import UNKNOWN, Listing, Shape
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
 from heteroseg.errors import HeterosegError
 
@@ -61,26 +61,21 @@ def label_studio(
 def _annotated(path: Path, tasks: list[dict], names: ClassNames) -> Iterator[AnnotatedImage]:
     for i, task in enumerate(tasks):
         where, given = f"{path}: [{i}]", task.get("annotations") or task.get("completions") or []
-        all_given = [
-            a if isinstance(a, dict) else {"result": repr(a)} for a in (given if isinstance(given, list) else [given])
-        ]
-        done = [a for a in all_given if not a.get("was_cancelled")]
-        if done:
-            result = next((a for a in done if a.get("ground_truth")), done[0]).get("result")
-            yield where, _files(task), *_marks(where, result, names)
+        given = given if isinstance(given, list) else [given]
+        notes = [note if isinstance(note, dict) else {"result": repr(note)} for note in given]
+        if done := [note for note in notes if not note.get("was_cancelled")]:
+            result = next((note for note in done if note.get("ground_truth")), done[0]).get("result")
+            yield where, _files(task), None, list(_rows(where, result, names))
 
 
-def _marks(where: str, result: Any, names: ClassNames) -> tuple[tuple[float, float] | None, list[Row]]:
-    """The size of the image that an annotation tells, and its rows."""
+def _rows(where: str, result: Any, names: ClassNames) -> Iterator[Row]:
     if not isinstance(result, list):
-        return None, [Row(where, fault=f"expected a list of results, found {result!r:.60}; export it again")]
-    marks = [mark if isinstance(mark, dict) else {"type": repr(mark)[:60]} for mark in result]
-    wanted = [(f"{where}: result[{j}]", mark) for j, mark in enumerate(marks) if mark.get("type") not in LEFT_OUT]
-    rows = [_row(names, place, mark) for place, mark in wanted]
-    sizes = list(dict.fromkeys(size for _, mark in wanted if (size := _size(mark))))
-    if len(sizes) > 1:
-        rows.append(Row(where, fault=f"expected one size of the image, found {sizes[0]} and {sizes[1]}"))
-    return (sizes[0] if sizes else None), rows
+        yield Row(where, fault=f"expected a list of results, found {result!r:.60}; export it again")
+        return
+    for i, mark in enumerate(result):
+        mark = mark if isinstance(mark, dict) else {"type": repr(mark)[:60]}
+        if mark.get("type") not in LEFT_OUT:
+            yield _row(names, f"{where}: result[{i}]", mark)
 
 
 def _size(mark: dict) -> tuple[float, float] | None:
@@ -103,16 +98,16 @@ def _files(task: dict) -> tuple[str, str]:
 
 def _row(names: ClassNames, where: str, mark: dict) -> Row:
     kind, value = str(mark.get("type")), mark.get("value")
+    row, size = Row(where, raw=f"{value!r:.60}", size=_size(mark)), _size(mark)
     if kind not in KINDS or not isinstance(value, dict):
-        return Row(where, fault=f"expected {', '.join(KINDS)}, found {kind!r}; convert or remove it")
+        return row._replace(fault=f"expected {', '.join(KINDS)}, found {kind!r}; convert or remove it")
     labels = value.get(kind)
     if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
-        return Row(where, fault=f"expected one label, found {labels!r:.60}; correct it in Label Studio")
-    row = names.labelled(Row(where, raw=f"{value!r:.60}"), labels[0])
-    size = _size(mark)
+        return row._replace(fault=f"expected one label, found {labels!r:.60}; correct it in Label Studio")
     if mark.get("image_rotation") not in (None, 0):
         found = f"one turned by {mark['image_rotation']!r:.60} degrees"
-        return Row(where, fault=f"expected an image as it is, found {found}; turn it back in Label Studio")
+        return row._replace(fault=f"expected an image as it is, found {found}; turn it back in Label Studio")
+    row = names.labelled(row, labels[0])
     if kind == "brushlabels":
         return row._replace(outline=_brush(value.get("rle"), size))
     if kind == "polygonlabels":
@@ -138,12 +133,13 @@ def _rectangle_or_ellipse(row: Row, kind: str, value: dict, size: tuple[float, f
     return row._replace(outline=outline_of(turned(points * scale, turn, (x * scale[0], y * scale[1]), size) / size))
 
 
-def _brush(rle: Any, size: tuple[float, float] | None) -> Outline:
+def _brush(rle: Any, size: tuple[float, float] | None) -> Shape:
     if not isinstance(rle, list) or size is None:
         return NO_OUTLINE
     try:
         values = unpack_brush(bytes(rle))
-        return (), rle_encode(values.reshape(int(size[1]), int(size[0]), 4)[..., 3] > 0)
+        pixels = values.reshape(int(size[1]), int(size[0]), 4)[..., 3] > 0
+        return Shape(UNKNOWN, run_length=rle_encode(pixels))
     except (TypeError, ValueError, OverflowError):  # bytes that are none, a code that is cut off, or of another size
         return NO_OUTLINE
 

@@ -9,11 +9,12 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Outline, Row, attach
+from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Row, attach
 from heteroseg.datasets.coco_json import coco_outline
-from heteroseg.datasets.paths import SHOWN, raise_faults, require_file, require_folder
+from heteroseg.datasets.paths import SHOWN, require_file, require_folder
 from heteroseg.datasets.records import by_id, lists_of, read_json
-from heteroseg.datasets.sample import Item, Listing
+from heteroseg.datasets.sample import Item, Listing, Shape
+from heteroseg.errors import raise_faults
 
 OBJECTS = """animal;human.pedestrian.adult;human.pedestrian.child;human.pedestrian.construction_worker;
 human.pedestrian.personal_mobility;human.pedestrian.police_officer;human.pedestrian.stroller;human.pedestrian.wheelchair;
@@ -53,7 +54,7 @@ def nuimages(root: Path, split: str) -> Listing:
                 category = str(tables["category"].get(str(note.get("category_token")), {}).get("name", "(none)"))
                 where, raw = f"{folder / table}.json: [{i}]", f"category {category!r}, mask {note['mask']!r:.60}"
                 outline = _outline(note["mask"])
-                size = outline[1].window[2:] if outline[1] else None
+                size = outline.run_length.window[2:] if outline.run_length else None
                 rows.append(Row(where, items[token].name, NO_BOX, IDS.get(category), raw, size, outline))
     return attach(sorted(items.values(), key=lambda item: item.name), rows, paints=True)
 
@@ -65,7 +66,7 @@ def _table(path: Path) -> dict[str, dict]:
     return by_id(path, path.stem, [entry | {"id": entry.get("token")} for entry in entries])
 
 
-def _outline(mask: Any) -> Outline:
+def _outline(mask: Any) -> Shape:
     """COCO's packed run lengths, in base64."""
     mask = mask if isinstance(mask, dict) else {}
     try:

@@ -7,10 +7,9 @@ import tarfile
 from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 
-from heteroseg.datasets.paths import raise_faults
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.shards import Record, unpack_once
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, raise_faults
 
 
 def webdataset(root: Path, split: str, image: str = "jpg", mask: str = "png", cache: str | None = None) -> list[Item]:
