@@ -275,11 +275,14 @@ def write_yaml(path: Path | str, data: Any) -> None:
 
 
 def read_json(path: Path, missing: Any = None) -> Any:
-    """The content of a JSON file that heteroseg wrote, or `missing` where there is none; a damaged one raises."""
+    """The content of a JSON file, or `missing` where that is given and no file is there; broken syntax raises."""
+    hint = "it is cut off or damaged, so restore it or export it again"
     try:
-        return json.loads(read_text(path)) if path.is_file() else missing
-    except (ValueError, RecursionError) as error:
-        raise HeterosegError(f"{path}: expected JSON, found a file that is cut off or damaged ({error})") from None
+        return missing if missing is not None and not path.is_file() else json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise HeterosegError(f"{path}:{error.lineno}: not valid JSON, {error.msg}; {hint}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, or brackets in brackets
+        raise HeterosegError(f"{path}: not valid JSON, a number or a nesting is too long; {hint}") from None
 
 
 def write_json(path: Path | str, data: Any) -> None:

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from heteroseg.datasets.records import csv_records, read_json
+from heteroseg.datasets.records import csv_records
 from heteroseg.errors import HeterosegError
+from heteroseg.files import read_json
 
 HEADER = "image,class_id\n"
 

@@ -4,14 +4,13 @@ Keys are in small letters; `id` and `name` stand there only where the list names
 """
 
 import ast
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from heteroseg.datasets.records import csv_lines
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.files import parse_yaml, read_text
+from heteroseg.files import parse_yaml, read_json, read_text
 
 Rows = list[dict[str, Any]]
 FORMS = "a .py, .json, .csv, .tsv, .txt, .names or .yaml list of labels"
@@ -36,7 +35,7 @@ def read_rows(path: Path, table: str | None) -> tuple[Rows, bool]:
         kind = suffix or "no suffix"
         raise HeterosegError(f"{path}: --table names a part of a .json file, found {kind}; leave it out")
     if suffix == ".json":
-        rows = _json_rows(path, text, table)
+        rows = _json_rows(path, table)
     elif suffix == ".py":
         rows = _python_rows(path, text)
     elif suffix in (".yaml", ".yml"):
@@ -111,11 +110,8 @@ def _without_number_of_cvat(row: dict[str, Any]) -> dict[str, Any]:
     return {("id in CVAT" if own and key == "id" else key): value for key, value in row.items()}
 
 
-def _json_rows(path: Path, text: str, table: str | None) -> Rows:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise HeterosegError(f"{path}: not valid JSON, {error}") from None
+def _json_rows(path: Path, table: str | None) -> Rows:
+    data = read_json(path)
     lists = {str(k): rows for k, v in data.items() if (rows := _table_rows(v))} if isinstance(data, dict) else {}
     if table is not None:
         if table not in lists:

@@ -10,10 +10,11 @@ from pycocotools import mask as coco_mask
 
 from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Row, attach
 from heteroseg.datasets.paths import unlisted
-from heteroseg.datasets.records import by_id, integer, lists_of, number, read_json
+from heteroseg.datasets.records import by_id, integer, lists_of, number
 from heteroseg.datasets.sample import UNKNOWN, Item, Listing, RunLength, Shape
 from heteroseg.datasets.shapes import polygon
 from heteroseg.errors import HeterosegError
+from heteroseg.files import read_json
 
 
 def with_coco(items: list[Item], path: Path, resolve: Callable[[str], str | None], outlines: bool = False) -> Listing:

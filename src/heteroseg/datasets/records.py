@@ -1,7 +1,6 @@
 """Records from CSV and JSON files, with the place of each fault; numbers and ids as they stand there."""
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from heteroseg.errors import HeterosegError
-from heteroseg.files import read_text
 
 LONGEST = 1 << 30  # characters of a field; Python's own limit is short for run lengths
 COMMAS = {";": "semicolons", "\t": "tabs", ",": "commas"}
@@ -76,16 +74,6 @@ def csv_records(
                 f"put a value with {delimiter!r} in quotes"
             )
         yield where, [fields[i] if i < len(fields) else None for i in places]
-
-
-def read_json(path: Path) -> Any:
-    """What a json file holds; broken syntax raises HeterosegError with the line."""
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise HeterosegError(f"{path}:{error.lineno}: not valid JSON, {error.msg}; export it again") from None
-    except (ValueError, RecursionError):  # a number of thousands of digits, or brackets in brackets
-        raise HeterosegError(f"{path}: not valid JSON, a number or a nesting is too long; export it again") from None
 
 
 def lists_of(path: Path, data: Any, *keys: str) -> list[list[dict]]:

@@ -11,9 +11,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from heteroseg.datasets.boxes import FAR, outside
-from heteroseg.datasets.records import number, read_json
+from heteroseg.datasets.records import number
 from heteroseg.datasets.sample import UNKNOWN, RunLength, Shape
 from heteroseg.errors import HeterosegError
+from heteroseg.files import read_json
 
 CIRCLE = 64  # corners of an ellipse
 FIFTHS = 5  # pycocotools rounds corners to a fifth of a pixel

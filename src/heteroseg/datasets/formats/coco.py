@@ -12,8 +12,9 @@ from pathlib import Path
 from heteroseg.datasets.class_names import parse_id
 from heteroseg.datasets.coco_json import category_names, is_crowd, require_file_names
 from heteroseg.datasets.paths import Found, by_group, expand, items_of, listed_names, split_file, stem_of, unlisted
-from heteroseg.datasets.records import by_id, integer, lists_of, read_json
+from heteroseg.datasets.records import by_id, integer, lists_of
 from heteroseg.datasets.sample import CROWD, Listing
+from heteroseg.files import read_json
 
 
 def coco_panoptic(

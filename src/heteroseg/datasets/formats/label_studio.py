@@ -19,10 +19,11 @@ from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Row, outline_of
 from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.exports import AnnotatedImage, read_export
 from heteroseg.datasets.paths import listed_names, require_file, stem_of
-from heteroseg.datasets.records import lists_of, number, read_json
+from heteroseg.datasets.records import lists_of, number
 from heteroseg.datasets.sample import UNKNOWN, Listing, Shape
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
 from heteroseg.errors import HeterosegError
+from heteroseg.files import read_json
 
 UPLOAD = re.compile(r"[0-9a-f]{8}-")  # Label Studio puts this before the names of uploaded files
 KINDS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabels")

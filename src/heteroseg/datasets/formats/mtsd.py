@@ -12,8 +12,9 @@ from pathlib import Path
 from heteroseg.datasets.boxes import NO_BOX, Row, attach
 from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.paths import items_of, listed_names, with_masks
-from heteroseg.datasets.records import lists_of, number, read_json
+from heteroseg.datasets.records import lists_of, number
 from heteroseg.datasets.sample import Item, Listing
+from heteroseg.files import read_json
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

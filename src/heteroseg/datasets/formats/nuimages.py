@@ -12,9 +12,10 @@ from typing import Any
 from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Row, attach
 from heteroseg.datasets.coco_json import coco_outline
 from heteroseg.datasets.paths import SHOWN, require_file, require_folder
-from heteroseg.datasets.records import by_id, lists_of, read_json
+from heteroseg.datasets.records import by_id, lists_of
 from heteroseg.datasets.sample import Item, Listing, Shape
 from heteroseg.errors import raise_faults
+from heteroseg.files import read_json
 
 OBJECTS = """animal;human.pedestrian.adult;human.pedestrian.child;human.pedestrian.construction_worker;
 human.pedestrian.personal_mobility;human.pedestrian.police_officer;human.pedestrian.stroller;human.pedestrian.wheelchair;
