@@ -20,6 +20,7 @@ from tests.writers import WRITERS
 from tests.writers.pixels import bars, turned
 
 COLORS = np.array([[0, 0, 0], [128, 64, 128], [0, 0, 192]], np.uint8)
+PALETTE = np.column_stack([COLORS, np.arange(3)])
 
 
 def test_images_of_all_kinds_become_rgb(tmp_path):
@@ -133,15 +134,15 @@ def test_colour_masks(tmp_path):
     as_palette.putpalette(COLORS.tobytes())
     for image in (Image.fromarray(colors), Image.fromarray(np.dstack([colors, mask.astype(np.uint8)])), as_palette):
         image.save(path)
-        assert np.array_equal(read_mask(path, COLORS), mask)
+        assert np.array_equal(read_mask(path, PALETTE), mask)
     colors[5, 9] = 1, 2, 3
     Image.fromarray(colors).save(path)
-    (fault,) = faults_of(read_mask, path, COLORS)
+    (fault,) = faults_of(read_mask, path, PALETTE)
     assert all(part in fault for part in (str(path), "(1, 2, 3)", "x=9, y=5"))
     (fault,) = faults_of(read_mask, path)  # without a palette
     assert str(path) in fault
     Image.fromarray(colors).save(tmp_path / "m.jpg")
-    assert "JPEG" in faults_of(read_mask, tmp_path / "m.jpg", COLORS)[0]
+    assert "JPEG" in faults_of(read_mask, tmp_path / "m.jpg", PALETTE)[0]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".ppm"])
@@ -189,7 +190,7 @@ def test_sizes_must_agree(tmp_path):
 
 
 def test_scoring_masks_hold_ids_beside_colour_masks(tmp_path):
-    item = Item("a", tmp_path / "a.png", tmp_path / "m.png", palette=COLORS, scoring_mask=tmp_path / "s.png")
+    item = Item("a", tmp_path / "a.png", tmp_path / "m.png", palette=PALETTE, scoring_mask=tmp_path / "s.png")
     assert cv2.imwrite(str(item.image), np.zeros((4, 4, 3), np.uint8))
     Image.fromarray(np.full((4, 4, 3), COLORS[2])).save(item.mask)
     assert cv2.imwrite(str(item.scoring_mask), np.full((4, 4), 2001, np.uint16))
@@ -237,8 +238,8 @@ def as_panoptic(folder: Path, mask: np.ndarray) -> Item:
     numbers = 2**24 - 1 - np.searchsorted(BIG, mask)
     pixels = np.stack([numbers & 255, numbers >> 8 & 255, numbers >> 16], -1).astype(np.uint8)
     Image.fromarray(pixels).save(folder / "m.png")
-    ids = {2**24 - 1 - i: value for i, value in enumerate(BIG)}
-    return Item("a", folder / "a.png", folder / "m.png", segments=ids)
+    colors = np.array([[255 - i, 255, 255] for i in range(len(BIG))])
+    return Item("a", folder / "a.png", folder / "m.png", palette=np.column_stack([colors, BIG]))
 
 
 def as_shapes(folder: Path, mask: np.ndarray) -> Item:

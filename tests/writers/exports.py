@@ -7,9 +7,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from heteroseg.datasets.encoding import write_image
-from heteroseg.datasets.records import read_json
 from heteroseg.datasets.sample import Sample
-from heteroseg.files import write_json, write_text
+from heteroseg.files import read_json, write_json, write_text
 from tests.writers.pixels import bars, write_split
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from heteroseg.datasets.boxes import outside
 from heteroseg.datasets.image_files import Notes, View, bytes_of, decode, view
-from heteroseg.datasets.mask_files import from_segments, read_mask
+from heteroseg.datasets.mask_files import read_mask
 from heteroseg.datasets.sample import UNKNOWN, Item, Sample, Shape
 from heteroseg.datasets.shapes import draw_polygons, paint, read_polygons
 from heteroseg.errors import HeterosegError, raise_faults
@@ -89,10 +89,7 @@ def _stored_mask(item: Item, path: Path | None) -> tuple[np.ndarray | None, Sequ
         size, shapes, faults = read_polygons(path, item.polygon_ids)
         raise_faults(faults)
         return None, shapes, size
-    if path != item.scoring_mask and item.segments is not None:
-        mask = from_segments(path, item.segments, item.background)
-    else:
-        mask = read_mask(path, None if path == item.scoring_mask else item.palette)
+    mask = read_mask(path, None if path == item.scoring_mask else item.palette)
     return mask, None, mask.shape[::-1]
 
 

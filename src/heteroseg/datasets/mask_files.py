@@ -11,16 +11,19 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from heteroseg.datasets.image_files import FLIPS, JPEG, PNG, bytes_of, decoded, opened, readable, rgb_of, view
+from heteroseg.datasets.sample import CROWD, UNKNOWN
 from heteroseg.errors import HeterosegError
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COMPRESSION, DEFLATED, LOSSY = 259, (8, 32946), (6, 7, 34712, 50001)  # of TIFF; JPEG, JPEG 2000 and WebP are lossy
+NO_COLOR = min(UNKNOWN, CROWD) - 1  # below all ids that a palette may give
 PALETTE = b"\x03"  # the 26th byte of a PNG
 TURNED = (b"eXIf", b"exif", b"adobe.xmp")  # one of them is in a PNG that tells its orientation
 
 
 def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray:
-    """(H, W) int32 ids from a grey file of 1 to 32 bits or a palette PNG's indices; with `palette` from colours.
+    """(H, W) int32 ids from a grey file of 1 to 32 bits or a palette PNG's indices; with `palette`, rows of R, G, B and
+    id, from colours.
 
     A file with several channels (without `palette`), a JPEG, a TIFF that is lossy, inverted or of several images, other
     files that EXIF turns (TIFFs are upright) and a colour that is not in `palette` raise HeterosegError. Of BMP, PGM
@@ -98,44 +101,24 @@ def _indices(path: Path, data: bytes) -> np.ndarray | None:
         return np.asarray(image, np.uint8)
 
 
-def from_segments(path: Path, segments: dict[int, int], background: int) -> np.ndarray:
-    """COCO's panoptic colours to ids: a colour is the number of a segment, 0 is unlabelled."""
-    packed = _packed(rgb_of(path, decoded(path, _bytes_of_mask(path))))
-    numbers, inverse = np.unique(packed, return_inverse=True)
-    unknown = [n for n in numbers.tolist() if n and n not in segments]
-    if unknown:
-        raise HeterosegError(
-            f"{path}: expected the segments that its json lists, found number {unknown[0]} too; "
-            f"take the json and the images of one release"
-        )
-    ids = np.array([segments[n] if n else background for n in numbers.tolist()], np.int32)
-    return ids[inverse].reshape(packed.shape)
-
-
-def _packed(rgb: np.ndarray) -> np.ndarray:
-    """(H, W) uint32 R + 256 G + 65536 B."""
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF
-
-
 @lru_cache(maxsize=8)
 def _id_table(palette: bytes) -> np.ndarray:
-    """(2**24,) int32: id + 1 by packed colour, 0 where no id has the colour. Untouched pages take no memory."""
+    """(2**24,) int32: id - NO_COLOR by packed colour, 0 where no id has it. Untouched pages take no memory."""
     red, green, blue, ids = np.frombuffer(palette, np.int32).reshape(-1, 4).T
     table = np.zeros(1 << 24, np.int32)
-    table[red | green << 8 | blue << 16] = ids + 1
+    table[red | green << 8 | blue << 16] = ids - NO_COLOR
     return table
 
 
 def _from_colors(path: Path, pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
     rgb = rgb_of(path, pixels)
-    if palette.shape[1] == 3:
-        palette = np.column_stack([palette, np.arange(len(palette))])
-    ids = _id_table(palette.astype(np.int32).tobytes())[_packed(rgb)] - 1
-    if ids.size and ids.min() < 0:
-        y, x = (int(v) for v in np.argwhere(ids < 0)[0])
-        color = tuple(rgb[y, x].tolist())
+    packed = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF  # R + 256 G + 65536 B
+    ids = _id_table(palette.astype(np.int32).tobytes())[packed] + NO_COLOR
+    if ids.min(initial=0) == NO_COLOR:
+        y, x = (int(v) for v in np.argwhere(ids == NO_COLOR)[0])
+        found = f"{tuple(rgb[y, x].tolist())}, number {packed[y, x]}, at x={x}, y={y}"
         raise HeterosegError(
-            f"{path}: expected only the palette's colours, found {color} at x={x}, y={y}; "
-            f"add the colour to the palette or repair the mask"
+            f"{path}: expected the colours of its list of labels or segments alone, found {found}; "
+            "take list and mask of one release, add the colour to the list, or repair the mask"
         )
     return ids

@@ -62,11 +62,10 @@ class Item:
     `tags` (N,) int64 are ids of labels that the image holds somewhere.
 
     `mask` is the file that the mask comes from. It holds ids, unless one of these says otherwise:
-    `palette`: colours; (ids, 3) uint8, row = id, or (colours, 4) with the id last.
-    `segments`: COCO's panoptic colours; segment number -> id.
+    `palette`: colours; (colours, 4) int, R, G, B and the id, which may be -1 or -2 as below.
     `polygon_ids`: a json of labelled polygons, as Cityscapes has it; label -> id.
     `shapes`: painted in this order; the file only names their source.
-    `background` is the id where no shape, segment or box lies, -1 for unknown.
+    `background` is the id where no shape or box lies, -1 for unknown.
 
     `size`: width and height of the image that the annotation was made for, where it tells. `parts`: the coordinates of
     `boxes` and `shapes` are parts of the image, not pixels. `box_file` is the file that the boxes and tags come from.
@@ -82,7 +81,6 @@ class Item:
     palette: np.ndarray | None = None
     scoring_mask: Path | None = None
     tags: np.ndarray = field(default_factory=no_ids)
-    segments: dict[int, int] | None = None
     polygon_ids: dict[str, int] | None = None
     shapes: tuple[Shape, ...] | None = None
     background: int = -1

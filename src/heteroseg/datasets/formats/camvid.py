@@ -16,7 +16,7 @@ STILLS, MASKS = "701_StillsRaw_full/{name}.*", "LabeledApproved_full/{name}_L.pn
 
 
 def _palette(path: Path) -> np.ndarray:
-    """(ids, 3) uint8, a row a line of label_colors.txt; a line that is no colour, or one's double, raises."""
+    """As `Item.palette`, a row a line of label_colors.txt; a line that is no colour, or one's double, raises."""
     rows: list[tuple[int, ...]] = []
     faults = []
     for where, line in lines_of(path, "list of colours", "copy it from the dataset"):
@@ -27,7 +27,7 @@ def _palette(path: Path) -> np.ndarray:
             faults.append(f"{where}: expected a colour of its own for each class, found {color} again")
         rows.append(color)
     raise_faults(faults)
-    return np.array(rows, np.uint8).reshape(-1, 3)
+    return np.column_stack([np.array(rows, np.int32).reshape(-1, 3), np.arange(len(rows))])
 
 
 def camvid(root: Path, split: str) -> list[Item]:

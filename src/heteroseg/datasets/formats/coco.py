@@ -9,6 +9,8 @@ are read by `folder`.
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from heteroseg.datasets.class_names import parse_id
 from heteroseg.datasets.coco_json import category_names, is_crowd, require_file_names
 from heteroseg.datasets.paths import Found, by_group, expand, items_of, listed_names, split_file, stem_of, unlisted
@@ -40,7 +42,7 @@ def coco_panoptic(
     require_file_names(path, listed)
     entries = by_id(path, "images", listed)
     wanted = None if names is None else set(listed_names(root / expand(names, split)))
-    known = {i.name: i for i in items_of(root, split, images, background=parse_id(background, "background"))}
+    known, outside = {i.name: i for i in items_of(root, split, images)}, parse_id(background, "background")
     items, noted, faults = {}, set(), list[Found]()
     for i, note in enumerate(notes):
         entry = entries.get(str(note.get("image_id")), {})
@@ -49,15 +51,15 @@ def coco_panoptic(
             continue
         mask, where = folder / str(note.get("file_name")), f"{path}: annotations[{i}]"
         noted.add(name)
-        table = _table(note.get("segments_info"))
+        palette = _palette(note.get("segments_info"), outside)
         if name not in known:
             faults.append((where, "", f"expected the image of each annotation under {root}, found none for {name!r}"))
         elif not mask.is_file():
             faults.append((str(mask), "", f"expected the segments of each image, found no such file for {name!r}"))
-        elif table is None:
+        elif palette is None:
             faults.append((where, name, "expected segments_info with id and category_id, found others"))
         else:
-            items[name] = replace(known[name], mask=mask, segments=table)
+            items[name] = replace(known[name], mask=mask, palette=palette)
     told = by_group(faults, "complete the download, or set the option skip_faulty")
     listing = Listing((items[name] for name in sorted(items)), category_names(path, data), told)
     there = [name for name in known if wanted is None or name in wanted]
@@ -65,9 +67,14 @@ def coco_panoptic(
     return listing
 
 
-def _table(entries: object) -> dict[int, int] | None:
-    """Segment number -> category id, -2 for a crowd; None where an entry has none."""
+def _palette(entries: object, background: int) -> np.ndarray | None:
+    """A palette for `Item`: a segment's number as R + 256 G + 65536 B is its category id, -2 for a crowd; 0 is the
+    background. None where an entry has no number that is a colour, or no category.
+    """
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         return None
     pairs = [(integer(e.get("id")), CROWD if is_crowd(e) else integer(e.get("category_id"))) for e in entries]
-    return {s: c for s, c in pairs if s is not None and c is not None} if all(None not in p for p in pairs) else None
+    if any(number is None or number >= 1 << 24 or category is None for number, category in pairs):
+        return None
+    numbers, ids = np.array([*pairs, (0, background)], np.int32).T  # the last row counts where 0 is a segment too
+    return np.stack([numbers & 255, numbers >> 8 & 255, numbers >> 16 & 255, ids], 1)
