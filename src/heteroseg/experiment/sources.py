@@ -74,12 +74,12 @@ def open_sources(experiment: Experiment, folder: Path, splits: Sequence[str] = (
             split = getattr(config, part)
             try:
                 listing = list_items(config.reader, root, split, config.options) if split else Listing()
-                raise_faults(_permuted(listing.names, space))
+                renamed = _renamed(listing.names, space)
             except HeterosegError as error:
                 faults.extend(f"datasets.{name}: {fault}" for fault in error.faults)
                 continue
             setattr(source, part, list(listing))
-            source.notes += [f"{name} {part}: {note}" for note in (*listing.notes, *_renamed(listing.names, space))]
+            source.notes += [f"{name} {part}: {note}" for note in (*listing.notes, *renamed)]
             source.skipped += [f"{name}: {fault}" for fault in listing.faults]
         if source.skipped:
             source.skipped = list(dict.fromkeys(source.skipped))  # both splits may be in one file
@@ -90,38 +90,40 @@ def open_sources(experiment: Experiment, folder: Path, splits: Sequence[str] = (
     return sources
 
 
-def _permuted(names: Mapping[int, str], space: LabelSpace) -> list[str]:
-    """Faults where the files give an id the name that the label space gives another one."""
-    id_of = {plain(label.name): label.id for label in space.labels}
-    ours = {label.id: label.name for label in space.labels}
-    other = [(i, name) for i, name in names.items() if i in ours and plain(ours[i]) != plain(name)]
-    crossed = [(i, name) for i, name in other if plain(name) in id_of]
-    return [
-        f"expected ids as label space {space.name!r} has them, found {i} for {name!r} in the annotation, which is "
-        f"{id_of[plain(name)]} there, and {i} is {ours[i]!r}; correct the ids or names of the label space"
-        for i, name in crossed[:1]
-    ]
-
-
 def _renamed(names: Mapping[int, str], space: LabelSpace) -> list[str]:
-    """A note of the ids that the files and the label space call otherwise."""
+    """A note of the ids that the files and the label space call otherwise.
+
+    A name that the label space gives another id raises HeterosegError.
+    """
     ours = {label.id: label.name for label in space.labels}
-    other = [f"{i} is {n!r} and {ours[i]!r}" for i, n in names.items() if i in ours and plain(n) != plain(ours[i])]
+    id_of = {plain(name): i for i, name in ours.items()}
+    other = [(i, name) for i, name in names.items() if i in ours and plain(name) != plain(ours[i])]
+    for i, name in other:
+        if plain(name) in id_of:
+            raise HeterosegError(
+                f"expected ids as label space {space.name!r} has them, found {i} for {name!r} in the annotation, which "
+                f"is {id_of[plain(name)]} there, and {i} is {ours[i]!r}; correct the ids or names of the label space"
+            )
+    pairs = ", ".join(f"{i} is {name!r} and {ours[i]!r}" for i, name in other[:SHOWN])
     more = f" and {len(other) - SHOWN} more" * (len(other) > SHOWN)
-    told = f"the annotation and label space {space.name!r} name ids differently: {', '.join(other[:SHOWN])}{more}"
-    return [told] if other else []
+    return [f"the annotation and label space {space.name!r} name ids differently: {pairs}{more}"] if other else []
 
 
 def overlaps(sources: Sequence[Source], content: bool = False) -> list[str]:
-    """A sentence for each dataset of which val images are train images too: the same files, or, with `content`, other
-    files of the same bytes, but for images of one colour, of which nothing can be learnt by heart."""
-    key_of = _contents([item.image for s in sources for item in (*s.train, *s.val)]) if content else _file
-    trained = {key_of(item.image): (source.name, item.image) for source in sources for item in source.train}
-    files = {_file(item.image) for source in sources for item in source.train} if content else set()
+    """A sentence for each dataset of which val images are train images too: the same files, or, with `content`, also
+    others of the same bytes, but for images of one colour, of which nothing can be learnt by heart."""
+    trained = [(source.name, item.image) for source in sources for item in source.train]
+    content_of = _contents([i.image for s in sources for i in (*s.train, *s.val)]) if content else _file
+    by_file = {_file(image): (name, image) for name, image in trained}
+    by_content = {content_of(image): (name, image) for name, image in trained}
     told = []
     for source in sources:
-        both = [(item.image, *trained[key]) for item in source.val if (key := key_of(item.image)) in trained]
-        if both := [entry for entry in both if _file(entry[0]) not in files and not (content and _is_blank(entry[0]))]:
+        both = []
+        for image in (item.image for item in source.val):
+            twin = by_file.get(_file(image)) or by_content.get(content_of(image))
+            if twin and (_file(image) in by_file or not _is_blank(image)):
+                both.append((image, *twin))
+        if both:
             image, name, other = both[0]
             told.append(
                 f"datasets.{source.name}: expected val images that are not trained on, found {len(both)} that are, "
@@ -131,11 +133,10 @@ def overlaps(sources: Sequence[Source], content: bool = False) -> list[str]:
 
 
 def require_apart(sources: Sequence[Source], allow_overlap: bool, content: bool = False) -> list[str]:
-    """HeterosegError where val images are train images too, the same files, or with `content` also files of the same
-    bytes; with `allow_overlap` these are warnings, which are returned."""
-    same = overlaps(sources) + (overlaps(sources, True) if content else [])
-    if same and not allow_overlap:
-        raise HeterosegError(*(f"{overlap}; take them out of one split, or say --allow-overlap" for overlap in same))
+    """HeterosegError where there are `overlaps`; with `allow_overlap` these are warnings, which are returned."""
+    same = overlaps(sources, content)
+    if not allow_overlap:
+        raise_faults(f"{overlap}; take them out of one split, or say --allow-overlap" for overlap in same)
     return same
 
 
@@ -154,7 +155,7 @@ def _file(path: Path) -> object:
     return path
 
 
-def _contents(paths: Sequence[Path]) -> Callable[[Path], str]:
+def _contents(paths: Sequence[Path]) -> Callable[[Path], object]:
     """What gives files of the same bytes the same key. Only files of one length are read."""
     sizes = {path: path.stat().st_size for path in paths if path.is_file()}  # others are told where they are read
     several = {size for size, count in Counter(sizes.values()).items() if count > 1}
