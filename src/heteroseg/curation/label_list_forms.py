@@ -63,17 +63,11 @@ def is_whole(value: Any) -> bool:
 def _csv_rows(path: Path, text: str) -> Rows:
     """Lines under a header; commas, semicolons or tabs are between the fields, whichever the header has most of."""
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    placed = [(where, line) for where, line in csv_lines(path, delimiter) if any(map(str.strip, line))]
-    lines = [line for _, line in placed]
-    header = [name.strip() for name in lines[0]] if lines else []
-    if len(set(filter(None, header))) < len(list(filter(None, header))):
-        raise HeterosegError(f"{path}:1: expected each column once, found {', '.join(header)}; rename or remove one")
-    if wide := next((place for place in placed if any(place[1][len(header) :])), None):
-        told = f"expected {len(header)} columns as in the first line, found {len(wide[1])}"
-        raise HeterosegError(f"{wide[0]}: {told}; put a value with {delimiter!r} in quotes")
+    lines = [[value.strip() for value in line] for _, line in csv_lines(path, delimiter)]
+    header = lines[0] if lines else []
     if [name.lower() for name in header] == ["pixel value", "class"]:  # Roboflow's _classes.csv
         header = ["id", "name"]
-    return [{key: value.strip() for key, value in zip(header, line, strict=False) if key} for line in lines[1:]]
+    return [{key: value for key, value in zip(header, line, strict=False) if key} for line in lines[1:]]
 
 
 def _table_rows(data: Any) -> Rows | None:

@@ -31,15 +31,24 @@ def integer(value: Any) -> int | None:
 def csv_lines(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]]]:
     """(`file:line`, fields) of each line that is not blank, read as it is asked for: a file may have millions of lines.
 
-    A file that is no CSV in UTF-8, such as one with a quote that does not end, raises HeterosegError.
+    A file that is no CSV in UTF-8, such as one with a quote that does not end, the same twice in the first line, and
+    more fields in another line raise HeterosegError.
     """
+    first: list[str] = []
     try:
         csv.field_size_limit(LONGEST)
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
             for fields in reader:
-                if fields:
-                    yield f"{path}:{reader.line_num}", fields
+                if not any(map(str.strip, fields)):
+                    continue
+                where, first = f"{path}:{reader.line_num}", first or fields
+                if fields is first and (twice := [name for name in fields if name and fields.count(name) > 1]):
+                    raise HeterosegError(f"{where}: expected each column once, found {twice[0]} twice; remove one")
+                if any(fields[len(first) :]):
+                    told = f"expected {len(first)} columns as in the first line, found {len(fields)}"
+                    raise HeterosegError(f"{where}: {told}; put a value with {delimiter!r} in quotes")
+                yield where, fields
     except OSError as error:
         raise HeterosegError(f"{path}: cannot be read, {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -53,8 +62,7 @@ def csv_records(
 ) -> Iterator[tuple[str, list[str | None]]]:
     """(`file:line`, values of `columns` and of `optional`) of each line; None where a line or the file has no more.
 
-    The file has a header; other columns are left alone. A column that is missing or stands twice, and a line of more
-    columns than the first raise HeterosegError.
+    The file has a header; other columns are left alone. A missing column raises HeterosegError.
     """
     lines = csv_lines(path, delimiter)
     _, header = next(lines, ("", []))
@@ -64,15 +72,8 @@ def csv_records(
             f"{path}:1: expected the columns {f'{delimiter} '.join(columns)}, found no {missing[0]}; "
             + (f"they stand apart by {other}, put {delimiter!r} there" if other else "write them there")
         )
-    if twice := [c for c in (*columns, *optional) if header.count(c) > 1]:
-        raise HeterosegError(f"{path}:1: expected each column once, found {twice[0]} twice; rename or remove one")
     places = [header.index(c) if c in header else len(header) for c in (*columns, *optional)]
     for where, fields in lines:
-        if any(fields[len(header) :]):
-            raise HeterosegError(
-                f"{where}: expected {len(header)} columns as in the first line, found {len(fields)}; "
-                f"put a value with {delimiter!r} in quotes"
-            )
         yield where, [fields[i] if i < len(fields) else None for i in places]
 
 
