@@ -21,7 +21,7 @@ def raise_faults(faults: Iterable[str], most: int = sys.maxsize) -> None:
     """Raise all faults as one HeterosegError, at most `most` of them and a count of the rest; none is fine."""
     told = list(faults)
     if len(told) > most:
-        told = [*told[:most], f"... and {len(told) - most} more such faults"]
+        told = [*told[:most], f"... and {counted(len(told) - most, 'more such fault')}"]
     if told:
         raise HeterosegError(*told)
 
@@ -33,7 +33,7 @@ def warn(text: str) -> None:
 
 def counted(count: int, thing: str) -> str:
     """`1 image`, `2 images`, `2 boxes`."""
-    return f"{count} {thing}{'' if count == 1 else 'es' if thing.endswith('x') else 's'}"
+    return f"{count} {thing}{'' if count == 1 else 'es' if thing[-1] in 'sx' else 's'}"
 
 
 def nearest(name: str, known) -> str:

@@ -15,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from yaml.constructor import ConstructorError
 
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, counted, nearest
 from heteroseg.writing import LONGEST, write_bytes
 
 SPECS = Path(__file__).parent / "specs"
@@ -303,6 +303,6 @@ def fill_template(name: str, values: Mapping[str, Any], **filters: Callable) -> 
     page, loader = name.endswith(".html"), PackageLoader("heteroseg")
     blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": name.endswith(".md")}
     environment = Environment(loader=loader, undefined=StrictUndefined, autoescape=page, **blocks)
-    environment.filters |= filters
+    environment.filters |= {"counted": counted, **filters}
     text = environment.get_template(name).render(values)
     return text.rstrip("\n") if name.endswith(".txt") else text

@@ -233,7 +233,7 @@ UNLISTED = {
         "did you mean 'im1.txt'",
         partial(yolo, label_file=jpg_txt),
     ),
-    "unlisted_masks": ("warning", "have no image", partial(masks, then=without("images/train/im1.jpg"))),
+    "unlisted_masks": ("warning", "without an image", partial(masks, then=without("images/train/im1.jpg"))),
     "unlisted_images": ("refused", "masks/train/im1.png", partial(masks, then=without("masks/train/im1.png"))),
 }
 NAMES = {

@@ -98,7 +98,7 @@ CASES = {
     ),
     "reason_many_images": (
         "refused",
-        "more faults like the last, in ",
+        "like the last, in ",
         partial(coco, kind="boxes", note=no_width_at_all),
     ),
     "reason_box_file": ("refused", "train.json: ", partial(masks_and_boxes, change=far)),

@@ -81,7 +81,7 @@ def test_a_planted_error_is_found(agreed, tiny_model, tmp_path, capsys, tiny_mod
     options = ["--images", "10", "--sure", f"{0.99 * least:.4f}", "--least", "60"]
     command = ["data", "audit", str(path), "--out", str(out), "--model", str(tiny_model_folder), *options]
     assert main(command) == 0
-    assert "1 regions and 0 boxes in dispute" in capsys.readouterr().out
+    assert "1 region and 0 boxes in dispute" in capsys.readouterr().out
     told = json.loads((out / "audit.json").read_text())
     found = [f for f in told["findings"] if f["dataset"] == "cityscapes"]
     assert len(found) == 1
@@ -162,7 +162,7 @@ def test_a_broken_file_is_told_on_the_page(agreed, tmp_path, capsys):
     masks[0].write_bytes(b"no picture")
     out = tmp_path / "audit"
     assert main(["data", "audit", str(path), "--out", str(out)]) == 0
-    assert "1 faults" in capsys.readouterr().out
+    assert "1 fault" in capsys.readouterr().out
     assert masks[0].name in (out / "audit.html").read_text()
 
 

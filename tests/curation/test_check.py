@@ -127,7 +127,7 @@ def test_masks_for_scores_alone_are_silent_by_design(tmp_path, capsys):
     )
     code, lines, warnings, _ = check(capsys, tmp_path / "e.yaml")
     assert code == 0
-    assert any(line.startswith("d val: 1 images, 16 labelled pixels, 1 boxes") for line in lines)
+    assert any(line.startswith("d val: 1 image, 16 labelled pixels, 1 box") for line in lines)
     assert not any("ignored" in warning for warning in warnings)
 
 
@@ -139,8 +139,8 @@ def test_how_images_are_read(tmp_path, capsys):
         Image.new("RGB", (WIDTH, HEIGHT), (ord(name), 0, 0)).save(tmp_path / split / f"{name}.png", exif=exif)
     Image.fromarray(np.full((HEIGHT, WIDTH), 4095, np.uint16)).save(tmp_path / "val" / "c.png")
     _, _, warnings, _ = check(capsys, path)
-    assert "d train: 2 images are turned upright, as their EXIF orientation says" in warnings
-    assert "d val: 1 images hold 16 bits, of which 12 are used, so 12 are read" in warnings
+    assert "d train: 2 images turned upright, as EXIF orientation says" in warnings
+    assert "d val: 1 image of 16 bits, of which 12 are used, read as 12" in warnings
 
 
 def test_files_that_belong_nowhere(tmp_path, capsys):
@@ -151,7 +151,7 @@ def test_files_that_belong_nowhere(tmp_path, capsys):
     (tmp_path / "other" / "notes.txt").write_text("no image")
     _, lines, warnings, _ = check(capsys, path)
     first = tmp_path / "other" / "x.JPG"
-    assert f"d: 2 image files in {tmp_path} belong to neither split, such as {first}" in lines
+    assert f"d: 2 image files in {tmp_path} of neither split, such as {first}" in lines
     assert not any("other" in warning for warning in warnings)
     more = "  e: {root: other, reader: folder, label_space: space.yaml, val: null,\n"
     more += "      options: {images: '{name}.*', tags: t.csv}}\n"
@@ -185,7 +185,7 @@ def test_images_of_one_content(tmp_path, capsys):
 def test_a_split_without_any_label(tmp_path, capsys):
     code, _, _, faults = check(capsys, masked(tmp_path, c=(0,)))
     assert (code, len(faults)) == (2, 1)
-    assert faults[0].startswith("d val: expected a labelled pixel, box or tag, found none in 1 images; check the label")
+    assert faults[0].startswith("d val: expected a labelled pixel, box or tag, found none in 1 image; check the label")
 
 
 def test_faults_of_one_kind_are_told_together(tmp_path, capsys):

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from heteroseg.datasets import read_image, read_mask
+from heteroseg.datasets import read_image, read_mask, read_sample
+from heteroseg.datasets.sample import Item
 from heteroseg.errors import HeterosegError
 from tests.datasets.test_datasets import faults_of
 
@@ -53,6 +54,17 @@ def indexed(ids: np.ndarray, kind: str, colors: int = 0, **options) -> bytes:
     return saved(image, kind, **options)
 
 
+def few_bits(ids: np.ndarray, bits: int) -> bytes:
+    """A grey TIFF of 2 or 4 bits a pixel, which neither Pillow nor OpenCV writes."""
+    lines = np.unpackbits(ids.astype(np.uint8)[..., None], axis=-1)[..., 8 - bits :].reshape(len(ids), -1)
+    strip, (height, width) = np.packbits(lines, axis=1).tobytes(), ids.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: len(strip)}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    end = 8 + len(strip) + len(strip) % 2
+    head, padding = struct.pack("<4sI", b"II*\0", end), bytes(len(strip) % 2)
+    return head + strip + padding + struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
+
+
 # form -> the greatest id that it is tried with, how the file is written, and whether damage to it is always seen
 MASKS = {
     "png": (255, partial(grey, kind="PNG"), True),
@@ -70,6 +82,8 @@ MASKS = {
     "tiff, 16 bits": (65535, partial(grey, kind="TIFF", dtype=np.uint16, compression=LZW), False),
     "tiff, 32 bits": (2**31 - 1, partial(grey, kind="TIFF", dtype=np.int32, compression=DEFLATE), False),
     "tiff, 1 bit": (1, partial(bilevel, kind="TIFF", compression="group4"), False),
+    "tiff, 2 bits": (3, partial(few_bits, bits=2), False),
+    "tiff, 4 bits": (15, partial(few_bits, bits=4), False),
     "tiff, palette": (255, partial(indexed, kind="TIFF", colors=5, compression=PACKBITS), False),
     "tiff, grey palette": (255, partial(indexed, kind="TIFF", compression=LZW), False),
     "tiff by opencv": (65535, lambda ids: by_opencv(ids.astype(np.uint16), ".tif"), False),
@@ -110,6 +124,52 @@ def test_photographs_of_every_form_are_read_as_pillow_reads_them(data, tmp_path_
     got = outcome(read_image, tmp_path_factory.getbasetemp() / "image.png", encoded)
     want = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")).astype(int)
     assert np.abs(got - want).max(initial=0) <= (mode == "CMYK")  # which they round otherwise
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_photographs_of_few_bits_are_stretched(tmp_path, bits):
+    values = np.arange(2**bits)[None]
+    got = outcome(read_image, tmp_path / "a.tif", few_bits(values, bits))
+    assert np.array_equal(got[..., 0], values * (255 // (2**bits - 1)))
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        b"P5 3 1 1023\n" + np.array([0, 512, 1023], ">u2").tobytes(),
+        b"P5 # by hand\n3 1 20\n" + bytes([0, 10, 20]),
+        grey(np.array([[0, 8192, 16383]]), "TIFF", np.uint16, tiffinfo={281: 16383}),
+        grey(np.array([[0, 512, 1023]]), "TIFF", np.uint16, tiffinfo={281: (1023,) * 3}),
+    ],
+)
+def test_the_value_that_a_file_calls_white_is_white(tmp_path, encoded):
+    (tmp_path / "a").write_bytes(encoded)
+    sample = read_sample(Item("a", tmp_path / "a"))
+    assert (sample.image[0, :, 0].tolist(), sample.notes) == ([0, 128, 255], ())
+
+
+@pytest.mark.parametrize(
+    ("top", "note"),
+    [
+        (1000, "of 16 bits, of which 10 are used, read as 12, so perhaps too dark"),
+        (4000, "of 16 bits, of which 12 are used, read as 12"),
+        (16000, "of 16 bits, of which 14 are used, read as 16, so perhaps too dark"),
+        (65000, None),
+    ],
+)
+def test_bits_that_are_not_used_are_told(tmp_path, top, note):
+    (tmp_path / "a").write_bytes(grey(np.array([[0, top]]), "PNG", np.uint16))
+    assert read_sample(Item("a", tmp_path / "a")).notes == ((note,) if note else ())
+
+
+def test_a_mask_of_12_packed_bits_is_refused(tmp_path):
+    packed = few_bits(np.array([[0, 1, 2]] * 2), 4).replace(
+        struct.pack("<HHII", 258, 4, 1, 4), struct.pack("<HHII", 258, 4, 1, 12)
+    )
+    (tmp_path / "m.tif").write_bytes(
+        packed.replace(struct.pack("<HHII", 256, 4, 1, 3), struct.pack("<HHII", 256, 4, 1, 1))
+    )
+    assert "12 bits a pixel" in faults_of(read_mask, tmp_path / "m.tif")[0]
 
 
 @given(data=st.data())

@@ -87,7 +87,7 @@ def test_a_val_split_without_labels_is_told_beside_the_score(tmp_path, capsys):
     main(["train", str(path), "--out", str(tmp_path / "run")])
     main(["evaluate", str(tmp_path / "run"), "--data", str(path)])
     told = capsys.readouterr().out
-    assert told.count("warning: d: expected val pixels of labels that are scored, found none in 1 images") == 2
+    assert told.count("warning: d: expected val pixels of labels that are scored, found none in 1 image") == 2
     assert told.count("(100.0 % of all)") == 2
 
 

@@ -18,7 +18,7 @@ from heteroseg.cli.options import (
     option,
     pair,
 )
-from heteroseg.errors import HeterosegError, raise_faults
+from heteroseg.errors import HeterosegError, counted, raise_faults
 
 
 def taxonomy_check(args: argparse.Namespace) -> None:
@@ -60,7 +60,7 @@ def taxonomy_suggest(args: argparse.Namespace) -> None:
         evidence = collect(model, labels, args.reader, args.root, args.split, dict(args.option), args.images)
         tree = model.taxonomy
         taxonomy = tree.name if is_shipped(tree) else str(Path(args.model).resolve() / "taxonomy.yaml")
-        source += f" and {evidence.images} images of {args.root.name}/{args.split}"
+        source += f" and {counted(evidence.images, 'image')} of {args.root.name}/{args.split}"
     elif args.taxonomy:
         tree, taxonomy = heteroseg.load_taxonomy(args.taxonomy), args.taxonomy
         taxonomy = str(Path(taxonomy).resolve()) if taxonomy.endswith((".yaml", ".yml")) else taxonomy

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import heteroseg
 from heteroseg.cli.options import Action, add_command, count, fraction, log, number, option, several
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, counted
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -44,10 +44,11 @@ def predict_many(args: argparse.Namespace) -> None:
     how = (args.workers, args.batch, args.device, args.address)
     result = predict_collection(args.model, args.source, args.out, args.labels or "leaves", *how, log)
     speed = f", {result['images_per_second']} a second" if result["new"] else ""
-    print(f"{result['images']} images in {args.out}, {result['new']} of them new{speed}; see summary.json there")
+    images = counted(result["images"], "image")
+    print(f"{images} in {args.out}, {result['new']} of them new{speed}; see summary.json there")
     if result["faults"]:
         first, fault = next(iter(result["faults"].items()))
-        told = f"{len(result['faults'])} files could not be labelled, the next start tries them again"
+        told = f"{counted(len(result['faults']), 'file')} could not be labelled, the next start tries them again"
         raise HeterosegError(f"{told}; {first}: {fault}")
 
 

@@ -13,7 +13,7 @@ from heteroseg.curation.new_dataset import Log, items_by_path, job_of, require_p
 from heteroseg.datasets import read_annotation
 from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import Item, Sample
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, counted
 from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import BoxShape, LabelSpace
 from heteroseg.supervision.targets import paint_boxes, to_label_indices
@@ -46,7 +46,8 @@ def write_box_masks(source: Source, out: Path, log: Log) -> None:
             for kind, mask in box_masks(read_annotation(item), space).items():
                 write_ids(folders[kind] / f"{name}_labelIds.png", mask, bits=16)
         write_space(out, space)
-    log(f"{len(items)} images, {sum(len(item.boxes) for item in items)} boxes: {folders['coarse']}, {folders['fine']}")
+    drawn = f"{counted(len(items), 'image')}, {counted(sum(len(item.boxes) for item in items), 'box')}"
+    log(f"{drawn}: {folders['coarse']}, {folders['fine']}")
 
 
 def agreement(items: Sequence[Item], space: LabelSpace) -> dict[str, tuple[float, int]]:

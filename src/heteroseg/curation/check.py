@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from heteroseg.datasets.paths import IMAGE_SUFFIXES, grouped, walk
-from heteroseg.errors import HeterosegError, raise_faults
+from heteroseg.errors import HeterosegError, counted, raise_faults
 from heteroseg.experiment.sources import Source, require_apart
 from heteroseg.labels.space import LabelSpace
 from heteroseg.supervision.coverage import Counts, count_split, ignored, untaught
@@ -25,20 +25,21 @@ def _table(space: LabelSpace, counts: Counts) -> Iterator[str]:
 
 def _check_split(source: Source, split: str, counts: Counts, log: Callable[[str], None]) -> list[str]:
     """Print the counts of a split; returns its first faults."""
-    name, boxes, tags = f"{source.name} {split}", counts.boxes.sum(), counts.tags.sum()
-    marks = f"{f', {boxes} boxes' * bool(boxes)}{f', {tags} tags' * bool(tags)}"
-    log(f"{name}: {counts.total} images, {counts.labelled} labelled pixels{marks}")
+    name, images = f"{source.name} {split}", counted(counts.total, "image")
+    marks = {"box": counts.boxes.sum(), "tag": counts.tags.sum()}
+    told = [images, counted(counts.labelled, "labelled pixel"), *(counted(n, kind) for kind, n in marks.items() if n)]
+    log(f"{name}: {', '.join(told)}")
     for line in _table(source.space, counts):
         log(line)
-    for note, images in counts.notes.items():
-        log(f"warning: {name}: {images} images {note}")
+    for note, number in counts.notes.items():
+        log(f"warning: {name}: {counted(number, 'image')} {note}")
     so = "nothing teaches what they are" if split == "train" else "no score tells how they are answered"
     for note in ignored(name, counts.silent, counts.masked, so=so):
         log(f"warning: {note}")
     faults = grouped(name, counts.faults)
     if not counts.faults and not counts.occurring.any():
         taught = "a labelled pixel, box or tag"
-        faults.append(f"{name}: expected {taught}, found none in {counts.total} images; check the label space's ids")
+        faults.append(f"{name}: expected {taught}, found none in {images}; check the label space's ids")
     return faults
 
 
@@ -49,7 +50,7 @@ def _unused(sources: Sequence[Source]) -> Iterator[str]:
     for source in sources:
         spare = sorted(path for path in walk(source.root, IMAGE_SUFFIXES) if path not in used)
         if spare:
-            told = f"{source.name}: {len(spare)} image files in {source.root} belong to neither split"
+            told = f"{source.name}: {counted(len(spare), 'image file')} in {source.root} of neither split"
             yield f"{told}, such as {spare[0]}"
 
 

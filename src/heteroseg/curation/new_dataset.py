@@ -107,7 +107,7 @@ def finish_dataset(source: Source, out: Path, space: LabelSpace, log: Log) -> No
     dataset = entry | {"train": config.train, "val": config.val, "options": options}
     marks = sum(len(item.box_ids) + len(item.tags) for item in [*source.train, *source.val])
     if marks:
-        log(f"warning: {out}: holds masks alone, without the {marks} boxes and tags of {source.name}")
+        log(f"warning: {out}: holds masks alone, without boxes and tags, of which {source.name} has {marks}")
     log(
         f"{out}: to train on it, add to datasets of an experiment:\n"
         f"  {source.name}-refined:\n    {json.dumps(dataset, ensure_ascii=False)}"

@@ -27,7 +27,7 @@ from heteroseg.curation.new_dataset import (
 )
 from heteroseg.datasets.encoding import write_image
 from heteroseg.datasets.records import csv_records, integer
-from heteroseg.errors import HeterosegError, nearest, raise_faults
+from heteroseg.errors import HeterosegError, counted, nearest, raise_faults
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source, source_named
 from heteroseg.files import read_yaml, write_json
@@ -164,7 +164,7 @@ def find_regions(
         if is_free(out / "blobs.csv"):  # else a person may have begun to fill it in
             with written(out / "blobs.csv") as part_file, part_file.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
-    log(f"{len(rows)} regions of {name!r} in {out}/blobs.csv and {sheets} sheets")
+    log(f"{counted(len(rows), 'region')} of {name!r} in {out}/blobs.csv and {counted(sheets, 'sheet')}")
 
 
 def _read_confirmed(path: Path, names: Sequence[str]) -> dict[tuple[str, Place], tuple[str, str]]:
@@ -221,7 +221,7 @@ def apply_regions(sources: Sequence[Source], folder: Path, out: Path, log: Log) 
                 if (path, place) in confirmed:
                     new[numbers == i] = ids[confirmed[path, place][0]]
             write_item(out, path, item, new)
-        log(f"{out}: {len(images)} images with confirmed regions, {len(items)} in all")
+        log(f"{out}: {counted(len(images), 'image')} with confirmed regions, {len(items)} in all")
         finish_dataset(source, out, space, log)
 
 

@@ -21,7 +21,7 @@ from heteroseg.curation.new_dataset import (
     write_item,
 )
 from heteroseg.datasets.sample import Item
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, counted
 from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source
@@ -174,7 +174,7 @@ def relabel(
             if item.name in true_items:
                 true = _true_labels(true_items[item.name], fine, item, given.shape)
                 curve.add(labels, confidence, np.where(given >= 0, true, -1), choice[given])
-        log(f"{source.name}: {len(items)} images")
+        log(f"{source.name}: {counted(len(items), 'image')}")
         by_label = zip(coarse.labels, counts.T[1:].tolist(), strict=True)
         pixels = {label.name: {"kept": n, "refined": m} for label, (n, m) in by_label if label.leaves}
         write_json(out / "relabel.json", facts | {"pixels": pixels})

@@ -10,6 +10,7 @@ from heteroseg.curation.new_dataset import job_of
 from heteroseg.datasets import read_annotation
 from heteroseg.datasets.encoding import write_ids
 from heteroseg.datasets.sample import spread_evenly
+from heteroseg.errors import counted
 from heteroseg.experiment.sources import Source
 from heteroseg.files import write_json
 from heteroseg.labels.space import LabelSpace
@@ -78,4 +79,4 @@ def show_data(sources: Sequence[Source], out: Path, images: int | None, log: Cal
             legend[source.name] = {str(i): entry for i, entry in enumerate(known, 1)}
         write_json(out / "legend.json", legend)
         write_json(out / "maps.json", entries)
-    log(f"{len(entries)} maps: {out / 'maps.json'}, {out / 'legend.json'}")
+    log(f"{counted(len(entries), 'map')}: {out / 'maps.json'}, {out / 'legend.json'}")

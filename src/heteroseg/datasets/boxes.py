@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from heteroseg.datasets.paths import Found, by_group
 from heteroseg.datasets.records import csv_records, integer, number
 from heteroseg.datasets.sample import CROWD, UNKNOWN, Item, Listing, Shape
+from heteroseg.errors import counted
 
 SLACK = 1.0  # pixels by which a box may stand over the edge of its image (rounding); it is clipped when read
 PART = 1e-3  # the same where coordinates are parts of the image
@@ -189,7 +190,7 @@ def _told(values: list[str | None]) -> str:
 def without_boxes(items: list[Item], path: Path) -> list[str]:
     """A note of the images that a table of boxes knows nothing of: nobody can tell whether they were annotated."""
     empty = [item.name for item in items if not len(item.boxes)]
-    told = f"{path} has no box in {len(empty)} of {len(items)} images, such as"
+    told = f"{path} has no box in {len(empty)} of {counted(len(items), 'image')}, such as"
     return [f"{told} {empty[0]!r}: they count as images without objects"] if empty else []
 
 

@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from simplejpeg import decode_jpeg, decode_jpeg_header
@@ -18,24 +19,27 @@ from simplejpeg import decode_jpeg, decode_jpeg_header
 from heteroseg.errors import InputError
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 POINTER = b"version https://git-lfs"
 ORIENTATION = 0x112  # the EXIF tag
 FLIPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}  # steps down and across
 SWAPPED = 5  # from here on rows are columns, before they are flipped
-TWELVE_BITS = 4095
-Notes = tuple[str, ...]  # of an image, what it is or does, in the plural
+BITS_PER_SAMPLE, HIGHEST = 258, 281  # tags of TIFF
+BITS = (10, 12, 14, 16)  # of cameras; all of them come in files of 16
+Notes = tuple[str, ...]  # of an image, what follows on `1 image`
 
 
 class View(NamedTuple):
     """What an image file tells before it is decoded: width and height upright, and its EXIF orientation (1: upright).
 
-    `decoded_upright`: its decoder turns it (TIFF).
+    `decoded_upright`: its decoder turns it (TIFF). `highest`: the value that is white, where the file tells.
     """
 
     width: int
     height: int
     orientation: int
     decoded_upright: bool
+    highest: int | None = None
 
     def size(self, upright: bool) -> tuple[int, int]:
         """Width and height, upright or as stored."""
@@ -45,33 +49,48 @@ class View(NamedTuple):
 
 def view(file: BinaryIO, path: Path) -> View:
     """How an image lies in its file; `path` is told where it is no image."""
-    try:
-        image = opened(file)
-        has_exif = image.format != "PNG" or "exif" in image.info  # else Pillow decodes a PNG to look for it
-        exif = image.getexif().get(ORIENTATION, 1) if has_exif else 1
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow does not know it
+    image = opened(file)
+    if image is None:
         file.seek(0)
         height, width = decoded(path, file.read()).shape[:2]
         return View(width, height, 1, False)
-    orientation = exif if exif in FLIPS else 1
+    tags = image.getexif() if _has_exif(image) else {}
+    orientation = tags[ORIENTATION] if tags.get(ORIENTATION) in FLIPS else 1
     tiff = image.format == "TIFF"  # Pillow and OpenCV turn it, and tell its size as it is upright
     width, height = image.size[::-1] if orientation >= SWAPPED and not tiff else image.size
-    return View(width, height, orientation, tiff)
+    codec, _, _, told = image.tile[0] if image.tile else ("", None, 0, ())
+    highest = told[1] if codec.startswith("ppm") and isinstance(told, tuple) else tags.get(HIGHEST)
+    highest = highest[0] if isinstance(highest, tuple) and highest else highest  # of each channel
+    return View(width, height, orientation, tiff, highest if isinstance(highest, int) else None)
 
 
-def opened(file: BinaryIO) -> Image.Image:
-    """Pillow's image, not decoded yet; of PNG and JPEG of any size, where `open` refuses 179 megapixels."""
+def opened(file: BinaryIO) -> ImageFile | None:
+    """Pillow's image, not decoded yet, None where it is not one of Pillow's kinds or has damaged tags.
+
+    PNG and JPEG may have any size, where `Image.open` refuses 179 megapixels.
+    """
     head = file.read(len(PNG))
     file.seek(0)
-    if head == PNG:
-        return PngImageFile(file)
-    return JpegImageFile(file) if head.startswith(JPEG) else Image.open(file)
+    try:
+        kind = PngImageFile if head == PNG else JpegImageFile if head.startswith(JPEG) else Image.open
+        image: ImageFile = kind(file)
+        if _has_exif(image):
+            image.getexif()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return image
+
+
+def _has_exif(image: ImageFile) -> bool:
+    """Whether an image may have tags that are read without decoding it; Pillow decodes a PNG to look for them."""
+    return image.format != "PNG" or "exif" in image.info
 
 
 def read_image(path: Path | str, upright: bool = True) -> np.ndarray:
     """(H, W, 3) uint8 RGB, turned as its EXIF orientation says, or with `upright` False as it is stored.
 
-    Grey becomes three channels, alpha is dropped. Of 16 bits the upper 8 are kept; of 12, where no value has more.
+    Grey becomes three channels, alpha is dropped. 16 bits become 8 by the value that the file calls white; where it
+    says nothing, files in which no value has more than 12 bits are read as 12.
     """
     path = Path(path)
     return decode_image(bytes_of(path), path, upright)
@@ -87,14 +106,10 @@ def decode(data: bytes, path: Path, seen: View, upright: bool) -> tuple[np.ndarr
     notes: Notes = ()
     pixels = _decoded_jpeg(path, data) if data.startswith(JPEG) else None
     if pixels is None:
-        pixels = decoded(path, data)
-        if pixels.dtype == np.uint16:
-            deep = pixels.max(initial=0) > TWELVE_BITS
-            notes = () if deep else ("hold 16 bits, of which 12 are used, so 12 are read",)
-            pixels = cv2.convertScaleAbs(pixels, alpha=255 / (65535 if deep else TWELVE_BITS))
+        pixels, notes = _in_8_bits(decoded(path, data), seen.highest)
         pixels = rgb_of(path, pixels)
     if seen.orientation in FLIPS and upright:
-        notes = (*notes, "are turned upright, as their EXIF orientation says")
+        notes = (*notes, "turned upright, as EXIF orientation says")
     if upright == seen.decoded_upright or seen.orientation not in FLIPS:
         return pixels, notes
     down, across = FLIPS[seen.orientation]
@@ -103,6 +118,22 @@ def decode(data: bytes, path: Path, seen: View, upright: bool) -> tuple[np.ndarr
         pixels = pixels.swapaxes(0, 1)
     pixels = pixels[::down, ::across]
     return np.ascontiguousarray(pixels.swapaxes(0, 1) if swapped and not upright else pixels), notes
+
+
+def _in_8_bits(pixels: np.ndarray, highest: int | None) -> tuple[np.ndarray, Notes]:
+    """uint8 of uint8 or uint16 by the `highest` value, which is white; 255 and 65535 are what all writers put there."""
+    if pixels.dtype not in (np.uint8, np.uint16):
+        return pixels, ()
+    top, deep = int(pixels.max(initial=0)), pixels.dtype == np.uint16
+    if highest and top <= highest < (65535 if deep else 255):
+        return cv2.convertScaleAbs(pixels, alpha=255 / highest), ()
+    if not deep:
+        return pixels, ()
+    used = next(bits for bits in BITS if top < 2**bits)
+    whole = 12 if used <= 12 else 16
+    dark = ", so perhaps too dark" * (used < whole)
+    notes = (f"of 16 bits, of which {used} are used, read as {whole}{dark}",) if used < 16 else ()
+    return cv2.convertScaleAbs(pixels, alpha=255 / (2**whole - 1)), notes
 
 
 def _decoded_jpeg(path: Path, data: bytes) -> np.ndarray | None:
@@ -121,10 +152,19 @@ def _decoded_jpeg(path: Path, data: bytes) -> np.ndarray | None:
 def decoded(path: Path, data: bytes) -> np.ndarray:
     """All channels and bits as they are, BGR (from memory: a cut file is an error, not a grey rest)."""
     with readable(path):
+        if few_bits(data):
+            return np.asarray(opened(io.BytesIO(data)))
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is None:
             raise ValueError("not decoded")
         return pixels
+
+
+def few_bits(data: bytes) -> int | None:
+    """The bits of a grey TIFF that has 2 or 4: OpenCV cannot read it, and Pillow stretches the values to 0..255."""
+    image = opened(io.BytesIO(data)) if data.startswith(TIFF) else None
+    bits = 8 if image is None else image.getexif().get(BITS_PER_SAMPLE, 8)
+    return bits if bits in (2, 4) and image is not None and image.mode == "L" else None
 
 
 def rgb_of(path: Path, pixels: np.ndarray) -> np.ndarray:

@@ -7,14 +7,25 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from heteroseg.datasets.image_files import FLIPS, JPEG, PNG, bytes_of, decoded, opened, readable, rgb_of, view
+from heteroseg.datasets.image_files import (
+    BITS_PER_SAMPLE,
+    FLIPS,
+    JPEG,
+    PNG,
+    TIFF,
+    bytes_of,
+    decoded,
+    few_bits,
+    opened,
+    readable,
+    rgb_of,
+    view,
+)
 from heteroseg.datasets.sample import CROWD, UNKNOWN
 from heteroseg.errors import HeterosegError
 
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COMPRESSION, DEFLATED, LOSSY = 259, (8, 32946), (6, 7, 34712, 50001)  # of TIFF; JPEG, JPEG 2000 and WebP are lossy
 NO_COLOR = min(UNKNOWN, CROWD) - 1  # below all ids that a palette may give
 PALETTE = b"\x03"  # the 26th byte of a PNG
@@ -33,7 +44,6 @@ def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray
     data = _bytes_of_mask(path)
     if palette is not None:
         return _from_colors(path, decoded(path, data), palette)
-    depth, grey = (data[24], data[25] == 0) if data.startswith(PNG) and len(data) > 25 else (8, False)
     ids = _indices(path, data)
     ids = decoded(path, data) if ids is None else ids
     if ids.ndim != 2 or ids.dtype.kind not in "ui":
@@ -41,7 +51,7 @@ def read_mask(path: Path | str, palette: np.ndarray | None = None) -> np.ndarray
         equal = channels >= 3 and bool((ids[..., :3] == ids[..., :1]).all())
         hint = "they are equal, so keep one" if equal else "store ids instead of colours"
         raise HeterosegError(f"{path}: expected one channel of whole ids, found {channels} of {ids.dtype}; {hint}")
-    if grey and depth < 8:
+    if depth := data[24] if data.startswith(PNG) and data[24] < 8 and data[25] == 0 else few_bits(data):
         ids = ids // (255 // (2**depth - 1))  # the decoder stretches few bits to 0..255
     if ids.dtype.itemsize > 2 and ids.min(initial=0) < -1:  # 32 bits without a sign come with one
         raise HeterosegError(f"{path}: expected ids from 0 to {2**31 - 1}, found others; renumber them")
@@ -74,6 +84,8 @@ def _wrong_in_tiff(path: Path, data: bytes) -> str | None:
             return "lossy compression"
         if tags.get(262) == 0:
             return "0 as white"
+        if (bits := tags.get(BITS_PER_SAMPLE, (8,))[0]) in (10, 12, 14):  # the decoder stretches them to 16
+            return f"{bits} bits a pixel"
         smaller = tags.next and _tags(data, tags.next).get(254, 0) & 1  # a copy of the first image
         return "several images" if tags.next and not smaller else None
 
@@ -90,14 +102,11 @@ def _indices(path: Path, data: bytes) -> np.ndarray | None:
     """(H, W) the indices of a file with a palette, or of 1 bit, which OpenCV hides; None for other files."""
     if data.startswith(PNG) and data[25:26] != PALETTE:
         return None
-    try:
-        image = opened(io.BytesIO(data))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None  # not one of Pillow's kinds
-    if image.mode not in ("P", "1"):
+    image, checked = opened(io.BytesIO(data)), opened(io.BytesIO(data))
+    if image is None or checked is None or image.mode not in ("P", "1"):
         return None
     with readable(path):
-        opened(io.BytesIO(data)).verify()  # checksums, which decoding does not heed
+        checked.verify()  # checksums, which decoding does not heed
         return np.asarray(image, np.uint8)
 
 

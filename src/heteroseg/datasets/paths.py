@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from urllib.parse import unquote
 
 from heteroseg.datasets.sample import Item, Listing
-from heteroseg.errors import HeterosegError, nearest, raise_faults
+from heteroseg.errors import HeterosegError, counted, nearest, raise_faults
 from heteroseg.files import read_text
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
@@ -34,7 +34,9 @@ def grouped(name: str, faults: Iterable[str]) -> list[str]:
         told += [fault for _, fault in alike[:PLACES]]
         if others := [place for place, _ in alike[PLACES:]]:
             more = ", ..." * (len(others) > NAMED)
-            told.append(f"{name}: {len(others)} more faults like the last, in {', '.join(others[:NAMED])}{more}")
+            told.append(
+                f"{name}: {counted(len(others), 'more fault')} like the last, in {', '.join(others[:NAMED])}{more}"
+            )
     return told
 
 
@@ -50,7 +52,7 @@ def by_group(faults: Iterable[Found], hint: str) -> list[str]:
     for places in kinds.values():
         (where, fault), rest = places[0], len(places) - PLACES
         others = ", ".join(place.rpartition(": ")[2] for place, _ in places[1:PLACES])
-        same = f"; the same at {others}" * bool(others) + f" and {rest} more places" * (rest > 0)
+        same = f"; the same at {others}" * bool(others) + f" and {counted(rest, 'more place')}" * (rest > 0)
         told.append(f"{where}: {fault}{same}; {hint}")
     return told
 
@@ -260,7 +262,7 @@ def items_of(
         mask_of = require(files, there, "mask", str(root / expand(masks, split)))
         of_all_splits = "{split}" in images and "{split}" not in masks
         if names is None and not of_all_splits and (spare := sorted(there.keys() - files.keys())):
-            notes.append(f"{len(spare)} masks have no image, such as {there[spare[0]]}: left out")
+            notes.append(f"{counted(len(spare), 'mask')} without an image, such as {there[spare[0]]}: left out")
     return Listing((Item(name, path, mask_of.get(name), **fields) for name, path in files.items()), notes=notes)
 
 
@@ -284,13 +286,13 @@ def _raise_unmatched(root: Path, pattern: str, split: str) -> NoReturn:
 def _unmatched(folder: Path) -> str:
     """What images a folder has where none is met by a pattern."""
     there = list(walk(folder))
-    return f"none of the {len(there)} images there matches, such as {there[0]}" if there else ""
+    return f"none of the {counted(len(there), 'image')} there matches, such as {there[0]}" if there else ""
 
 
 def unlisted(names: list[str], listed: Container[str], path: Path) -> list[str]:
     """A note of the images that an annotation file does not list, if there are any."""
     gone = [name for name in names if name not in listed]
-    told = f"{path} lists nothing for {len(gone)} of {len(names)} images"
+    told = f"{path} lists nothing for {len(gone)} of {counted(len(names), 'image')}"
     return [f"{told}, such as {gone[0]!r}: left out, as nobody annotated them"] if gone else []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from heteroseg.datasets import list_items, read_image
 from heteroseg.datasets.class_names import plain
 from heteroseg.datasets.sample import Item, Listing
-from heteroseg.errors import HeterosegError, nearest, raise_faults
+from heteroseg.errors import HeterosegError, counted, nearest, raise_faults
 from heteroseg.experiment.config import DatasetConfig, Experiment, dataset_root
 from heteroseg.labels.space import LabelSpace, hold_out, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
@@ -83,8 +83,8 @@ def open_sources(experiment: Experiment, folder: Path, splits: Sequence[str] = (
             source.skipped += [f"{name}: {fault}" for fault in listing.faults]
         if source.skipped:
             source.skipped = list(dict.fromkeys(source.skipped))  # both splits may be in one file
-            told = f"{name}: faulty annotation is left out (skip_faulty), told in {len(source.skipped)} sentences"
-            source.notes.append(f"{told}, such as: {source.skipped[0]}")
+            told = f"told in {counted(len(source.skipped), 'sentence')}, such as: {source.skipped[0]}"
+            source.notes.append(f"{name}: faulty annotation is left out (skip_faulty), {told}")
         sources.append(source)
     raise_faults(dict.fromkeys(faults))
     return sources

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from heteroseg.datasets import decode_image
 from heteroseg.datasets.paths import IMAGE_SUFFIXES
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, counted
 from heteroseg.inference.files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.labels.space import OUTSIDE_NAME
 from heteroseg.model.model import load
@@ -208,7 +208,7 @@ def predict_collection(
             outputs.files.rm_file(name)
     before = read_rows(outputs, names, sizes)
     left = [name for name in images if name not in before or before[name]["error"] is not None]
-    log(f"{len(images)} images, {len(images) - len(left)} done before")
+    log(f"{counted(len(images), 'image')}, {len(images) - len(left)} done before")
     started = time.monotonic()
     if left:
         _run(left, (model, labels, source, dest, device), workers, batch, address)

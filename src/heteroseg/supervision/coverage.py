@@ -11,7 +11,7 @@ import numpy as np
 from heteroseg.datasets import read_annotation, read_sample
 from heteroseg.datasets.paths import grouped
 from heteroseg.datasets.sample import Item, Sample, no_ids, spread_evenly
-from heteroseg.errors import HeterosegError, raise_faults
+from heteroseg.errors import HeterosegError, counted, raise_faults
 from heteroseg.experiment.sources import Source, require_apart
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
@@ -67,7 +67,7 @@ def require_labels(sources: Iterable[Source]) -> None:
     """Raise HeterosegError for each dataset of which no training image has a mask, shape, box or tag."""
     faults = [
         f"datasets.{s.name}: expected a mask, shape, box or tag in the train split {s.config.train!r}, found none in "
-        f"{len(s.train)} images; correct the reader's options, or take it out of training with train: null"
+        f"{counted(len(s.train), 'image')}; correct the reader's options, or take it out of training with train: null"
         for s in sources
         if s.train and not any(item.mask is not None or len(item.boxes) or len(item.tags) for item in s.train)
     ]

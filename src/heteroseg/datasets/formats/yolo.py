@@ -15,7 +15,7 @@ from heteroseg.datasets.paths import check_pattern, expand, items_of, lines_of, 
 from heteroseg.datasets.records import integer, number
 from heteroseg.datasets.sample import Listing
 from heteroseg.datasets.shapes import polygon
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, counted, nearest
 from heteroseg.files import read_text, read_yaml
 
 LISTS = ("classes.txt", "obj.names")  # names of the classes, a line each, as label tools write them
@@ -54,7 +54,7 @@ def yolo(
             near = "; one has it in another Unicode form" if normal(path.name) in forms else near
             listing.faults.append(f"{path}: expected a label file of an image, found no image of this name{near}")
     if unlabelled:
-        told = f"{len(unlabelled)} of {len(items)} images have no label file, such as {texts[unlabelled[0]]}"
+        told = f"no label file for {len(unlabelled)} of {counted(len(items), 'image')}, such as {texts[unlabelled[0]]}"
         listing.notes.append(f"{told}: they count as images without objects")
     listing.names |= _names(root, folder)
     return listing
