@@ -136,7 +136,7 @@ def test_faults_are_tried_again_and_new_images_found(done, tiny_model_folder, ca
     assert "before label space 'vistas' or its taxonomy was changed" in capsys.readouterr().err
     (work / "out" / "job.json").write_text(json.dumps(job | {"source": str(work / "images")}))
     assert main([*command, "--labels", "vistas", "--workers", "1"]) == 2
-    assert "1 files could not be labelled" in capsys.readouterr().err
+    assert "1 file could not be labelled" in capsys.readouterr().err
     shutil.copyfile(work / "images" / "0" / "00000.jpg", work / "images" / "0" / "broken.png")
     shutil.copyfile(work / "images" / "0" / "00000.jpg", work / "images" / "new.jpg")
     assert main([*command, "--labels", "vistas", "--workers", "1"]) == 0

@@ -42,7 +42,7 @@ def predict_many(args: argparse.Namespace) -> None:
         package = error.name or error
         raise HeterosegError(f"predict-many needs the package {package}; pip install 'heteroseg[ray]'") from None
     how = (args.workers, args.batch, args.device, args.address)
-    result = predict_collection(args.model, args.source, args.out, args.labels or "leaves", *how, log)
+    result = predict_collection(args.model, args.source, args.out, args.labels or "leaves", *how, log, args.as_stored)
     speed = f", {result['images_per_second']} a second" if result["new"] else ""
     images = counted(result["images"], "image")
     print(f"{images} in {args.out}, {result['new']} of them new{speed}; see summary.json there")
@@ -119,7 +119,8 @@ def add(commands: Action) -> None:
     option(p, "inputs", "INPUT", "image, folder or video", nargs="+")
     option(p, "--out", "DIR", "folder for label maps, overlays and JSON files", Path, required=True)
     option(p, "--back-off", "P", "write nodes of the tree: the deepest whose probability is P or more", fraction)
-    p.add_argument("--as-stored", action="store_true", help="do not turn images as their EXIF orientation says")
+    stored = "do not turn images as their EXIF orientation says"
+    p.add_argument("--as-stored", action="store_true", help=stored)
     p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")
 
     does = "label a large collection with Ray, here or on a cluster, resumable"
@@ -128,6 +129,7 @@ def add(commands: Action) -> None:
     option(p, "--out", "DEST", "folder for label maps and manifest: a path or address", required=True)
     option(p, "--workers", "N", "processes that hold the model (2)", several, default=2)
     option(p, "--batch", "N", "images that are noted as done together (32)", count, default=32)
+    p.add_argument("--as-stored", action="store_true", help=stored)
     option(p, "--address", "CLUSTER", "Ray cluster that reaches MODEL and SOURCE: auto or ray://HOST:10001 (here)")
 
     does = "write a model as one ONNX file or an OpenVINO pair"

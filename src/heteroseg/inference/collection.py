@@ -83,19 +83,19 @@ class Place:
 class Labeller:
     """What runs in every worker: the model is loaded once, then batches of paths come."""
 
-    def __init__(self, model: str, labels: str, source: str, dest: str, device: str, threads: int):
+    def __init__(self, model: str, labels: str, source: str, dest: str, device: str, threads: int, as_stored=False):
         cv2.setNumThreads(threads)
         if device == "cpu":
             torch.set_num_threads(threads)
         self.model = load(model, device)
         self.space = self.model.space(labels)
-        self.source, self.dest = Place(source), Place(dest)
+        self.source, self.dest, self.upright = Place(source), Place(dest), not as_stored
 
     def row(self, name: str) -> dict[str, Any]:
         target = f"labels/{name}.png"
         try:
             data = self.source.files.cat_file(name)
-            image = decode_image(data, Path(name))
+            image = decode_image(data, Path(name), self.upright)
             label_indices, confidence = self.model.predict(image).confident_label_indices(self.space)
             self.dest.write(target, encode_ids(label_indices, self.space))
         except (HeterosegError, OSError) as error:
@@ -186,11 +186,12 @@ def predict_collection(
     device: str = "cpu",
     address: str | None = None,
     log: Callable[[str], None] = lambda _: None,
+    as_stored: bool = False,
 ) -> dict[str, Any]:
     """Label every image below `source` into `dest`; what is done there already is kept. Returns the summary.
 
     `workers` processes hold the model, on a cluster at `address` or here; `batch` images are done or not done
-    together. One job at a time may write to `dest`.
+    together. One job at a time may write to `dest`. `as_stored`: images are not turned as their EXIF orientation says.
     """
     loaded = load(model, "cpu")
     space = loaded.space(labels)
@@ -202,7 +203,7 @@ def predict_collection(
     if inputs.local and outputs.local and outputs.local.resolve().is_relative_to(inputs.local.resolve()):
         raise HeterosegError(f"{dest}: lies in the folder of the images; choose another --out")
     names = outputs.names()
-    begin(outputs, names, decided_by(loaded, space) | {"source": source})
+    begin(outputs, names, decided_by(loaded, space, as_stored) | {"source": source})
     for name in names:
         if Path(name).name.startswith(".part-"):  # of a killed job
             outputs.files.rm_file(name)
@@ -211,7 +212,7 @@ def predict_collection(
     log(f"{counted(len(images), 'image')}, {len(images) - len(left)} done before")
     started = time.monotonic()
     if left:
-        _run(left, (model, labels, source, dest, device), workers, batch, address)
+        _run(left, (model, labels, source, dest, device), workers, batch, address, as_stored)
     seconds = time.monotonic() - started
     rows = read_rows(outputs, outputs.names(), sizes)
     kept = [rows[name] for name in images]
@@ -221,7 +222,9 @@ def predict_collection(
     return result
 
 
-def _run(names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, address: str | None) -> None:
+def _run(
+    names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, address: str | None, as_stored: bool
+) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody; read when Ray starts
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -239,7 +242,7 @@ def _run(names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, a
             batch_size=batch,
             compute=ActorPoolStrategy(size=workers),
             **options,
-            fn_constructor_args=(*job, threads),
+            fn_constructor_args=(*job, threads, as_stored),
         )
         with tqdm(total=len(names), unit="image", dynamic_ncols=True) as bar:
             for part in done.iter_batches(batch_size=None, prefetch_batches=0):

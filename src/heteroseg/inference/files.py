@@ -163,12 +163,12 @@ def back_off_space(tree: Taxonomy, min_probability: float) -> LabelSpace:
     return node_space(tree, f"nodes of probability {min_probability!r}")
 
 
-def decided_by(model: Model, space: LabelSpace) -> dict[str, Any]:
+def decided_by(model: Model, space: LabelSpace, as_stored: bool = False) -> dict[str, Any]:
     """What decides the answers, to be kept beside them: where it has changed, they are those of another."""
     files = space.file.model_dump_json(exclude={"description", "taxonomy"}), model.taxonomy.to_file().model_dump_json()
     digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:16]
     told = {"model": model.digest, "label_space": space.name, "labels_digest": digest}
-    return told | {"decision": model.decision, "rule": RULE}
+    return told | {"decision": model.decision, "rule": RULE} | ({"as_stored": True} if as_stored else {})
 
 
 def require_same(where: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -308,7 +308,7 @@ def predict_files(
             raise InputError(*error.faults) from None
         return prediction.label_indices(space) if back_off is None else prediction.nodes(back_off)
 
-    decided = decided_by(model, space) | ({"as_stored": True} if as_stored else {})
+    decided = decided_by(model, space, as_stored)
     jobs, work, faults = list_jobs(inputs, out), [], list[str]()
     for job in jobs:
         outputs = _outputs(job, with_overlay)
