@@ -35,6 +35,7 @@ class Video:
         os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = OPTIONS
         file = source.open("rb") if isinstance(source, Path) else source
         self._capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [])  # type: ignore[call-overload]
+        self._file = file  # OpenCV does not keep it
         known = cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT
         height, width, rate, total = map(self._capture.get, known)
         if not self._capture.isOpened() or not (width >= 1 and height >= 1):
@@ -50,6 +51,7 @@ class Video:
             yield np.ascontiguousarray(frame[..., ::-1])
             more, frame = self._capture.read()
         self._capture.release()
+        self._file.close()
 
 
 @contextmanager
