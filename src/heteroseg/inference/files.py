@@ -20,7 +20,7 @@ from heteroseg.datasets.paths import IMAGE_SUFFIXES, NAMED, grouped, raise_fault
 from heteroseg.errors import HeterosegError, InputError
 from heteroseg.files import read_json, write_json
 from heteroseg.inference.pictures import colorise, entries, legend, overlay
-from heteroseg.inference.video import Video, write_video
+from heteroseg.inference.video import Places, Video, write_video
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
@@ -212,7 +212,13 @@ class _Outputs:
         require_same(self.told, before, decided | now)
         if "size" not in before or any(is_free(path) for path in self.all()):
             return False
-        return not self.of_video or not any(is_free(self.frame(i)) for i in range(before["frames"]))
+        if self.of_video:
+            missing = set(before.get("missing", ()))
+            if any(is_free(self.frame(i)) for i in {*range(before["frames"] + len(missing))} - missing):
+                return False
+        if "fault" in before:
+            raise InputError(f"{job.source}: {before['fault']}")
+        return True
 
     def all(self) -> list[Path]:
         return [self.ids, self.told, *([self.painted] if self.painted else [])]
@@ -267,18 +273,22 @@ def _label_image(
 
 def _label_video(job: Job, out: _Outputs, answer: Answer, space: LabelSpace, tell: Tell) -> None:
     """Frames to IDS/000000.png ..., and perhaps under their colours to a video at the speed of the source."""
-    video, counts, frames = Video(job.source), np.zeros(len(space.labels) + 1, np.int64), 0
+    video, counts = Video(job.source), np.zeros(len(space.labels) + 1, np.int64)
+    places = Places(video, job.source)
     painted = out.painted if out.painted and is_free(out.painted) else None
     with write_video(painted, "mp4v", video.size, video.rate) if painted else nullcontext() as write:
         tell({})
-        for frames, frame in enumerate(video, 1):
+        for frame in video:
             label_indices = answer(frame)
-            if is_free(frame_file := out.frame(frames - 1)):
+            if is_free(frame_file := out.frame(places.next())):
                 write_ids(frame_file, label_indices, space)
             counts += count_labels(label_indices, space)
             if write:
                 write(overlay(frame, colorise(label_indices, space)))
-    tell(summary(counts, space, video.size, frames))
+    found, fault = summary(counts, space, video.size, len(places.came)), places.fault()
+    tell(found | ({"missing": places.missing, "fault": fault} if fault else {}))
+    if fault:
+        raise InputError(f"{job.source}: {fault}")
 
 
 def predict_files(

@@ -1,6 +1,8 @@
 """Videos in and out, frame by frame."""
 
+import io
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, InputError
 from heteroseg.writing import written
 
 # FFmpeg knows many more, among them lists that open other files and addresses
@@ -21,37 +23,126 @@ CODECS = (
 )
 OPTIONS = f"format_whitelist;{CONTAINERS}|codec_whitelist;{CODECS}"
 FASTEST = 1000.0  # frames a second; what claims more, or none, gets 25
+HOLE = 1000  # frames in a row that cannot be decoded: then the video has ended
+HELD_BACK = 16  # frames at the end of a trimmed MP4 that only others need
 
 
 class Video:
     """The frames of a video file, (H, W, 3) uint8 RGB, to be read once.
 
-    `size` is (H, W), `rate` the frames a second, `total` the number of frames that the file claims to have (0: none).
+    `size` is (H, W), `rate` the frames a second, `total` the number of frames that the file claims to have (0: none),
+    `time` that of the last frame, in a unit of the file's own. Frames that cannot be decoded are passed over.
     A file is known by its content: its name, which is only told, is no pattern, and no other file is opened.
     """
 
     def __init__(self, source: Path | BinaryIO):
         self.path = source if isinstance(source, Path) else "the video"
-        os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = OPTIONS
-        file = source.open("rb") if isinstance(source, Path) else source
-        self._capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [])  # type: ignore[call-overload]
-        self._file = file  # OpenCV does not keep it
+        self._file = source.open("rb") if isinstance(source, Path) else source  # OpenCV crashes without it
+        self._capture = _opened(self._file)
         known = cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT
         height, width, rate, total = map(self._capture.get, known)
         if not self._capture.isOpened() or not (width >= 1 and height >= 1):
-            raise HeterosegError(f"{self.path}: expected a video, found a file that cannot be decoded")
+            raise InputError(f"{self.path}: expected a video, found a file that cannot be decoded")
         self.size, self.rate = (int(height), int(width)), rate if 0 < rate <= FASTEST else 25.0
         self.total = int(total) if 0 < total < 1e9 else 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        more, frame = self._capture.read()
-        if not more:
-            raise HeterosegError(f"{self.path}: expected a video, found no frame in it")
-        while more:
-            yield np.ascontiguousarray(frame[..., ::-1])
+        found = failed = 0
+        while failed <= HOLE:
             more, frame = self._capture.read()
+            failed = 0 if more else failed + 1
+            if more:
+                found, self.time = found + 1, self._capture.get(cv2.CAP_PROP_PTS)
+                frame = frame if frame.shape[:2] == self.size else cv2.resize(frame, self.size[::-1])  # it may change
+                yield np.ascontiguousarray(frame[..., ::-1])
         self._capture.release()
         self._file.close()
+        if not found:
+            raise InputError(f"{self.path}: expected a video, found no frame in it")
+
+
+def _opened(file: BinaryIO, *options: int) -> cv2.VideoCapture:
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = OPTIONS
+    return cv2.VideoCapture(file, cv2.CAP_FFMPEG, options)  # type: ignore[call-overload]
+
+
+class Places:
+    """The place of every frame in a video file, as its container tells before anything is decoded.
+
+    After a frame that cannot be decoded the others keep their numbers. `missing` are the numbers before the last frame
+    that came without one.
+    """
+
+    def __init__(self, video: Video, path: Path):
+        self.video, self.came = video, list[int]()
+        with path.open("rb") as file:
+            self.is_cut, self.kind = _is_cut(file)
+            file.seek(0)
+            packets = _opened(file, cv2.CAP_PROP_FORMAT, -1)  # not decoded
+            times = set[float]()
+            while packets.grab():
+                times.add(packets.get(cv2.CAP_PROP_PTS))
+            packets.release()
+        self.times = sorted(time for time in times if time >= 0)  # what was trimmed away is before 0
+
+    def next(self) -> int:
+        """The number, from 0, of the frame that has just come."""
+        at = bisect_left(self.times, self.video.time)
+        known = self.times[at : at + 1] == [self.video.time]
+        after = self.came[-1] + 1 if self.came else 0
+        self.came.append(max(at, after) if known else after)
+        return self.came[-1]
+
+    @property
+    def missing(self) -> list[int]:
+        return sorted(set(range(self.came[-1])) - set(self.came))
+
+    def fault(self) -> str | None:
+        """What lacks, when all frames have come."""
+        total, found = len(self.times), len(self.came)
+        if self.is_cut or self.kind == "AVI":  # a trimmed MP4 claims those that were trimmed away
+            total = max(total, self.video.total)
+        at_the_end = max(total - self.came[-1] - 1, 0)
+        spared = at_the_end if self.kind == "MP4" and at_the_end <= HELD_BACK else 0
+        if not self.is_cut and found + spared >= total:
+            return None
+        came = f"found {found} that can be decoded, the video is {'cut off' if self.is_cut else 'damaged'}"
+        return f"expected {max(total, found)} frames, {came}; get it again"
+
+
+def _is_cut(file: BinaryIO) -> tuple[bool, str]:
+    """Whether a file ends before its outermost parts say so, and its kind: MP4, AVI or Matroska."""
+    size, at = file.seek(0, io.SEEK_END), 0
+    file.seek(0)
+    kind = {b"RIFF": "AVI", b"\x1aE\xdf\xa3": "Matroska"}.get(file.read(4), "MP4")
+    while at < size:
+        file.seek(at)
+        head = file.read(16)
+        length = {"AVI": _of_riff, "Matroska": _of_element, "MP4": _of_box}[kind](head)
+        if not length:
+            return False, kind  # it goes to the end, or is none of the video's
+        at += length
+    return at > size, kind
+
+
+def _of_riff(head: bytes) -> int:
+    """Bytes of a part of an AVI file that begins so; 0 where that is not known."""
+    length = 8 + int.from_bytes(head[4:8], "little")
+    return length + length % 2 if head.startswith(b"RIFF") else 0
+
+
+def _of_box(head: bytes) -> int:
+    """As `_of_riff`, of an MP4 file."""
+    length = int.from_bytes(head[:4])
+    length = int.from_bytes(head[8:16]) if length == 1 else length
+    return length if length >= 8 and head[4:8].isalnum() else 0
+
+
+def _of_element(head: bytes) -> int:
+    """As `_of_riff`, of a Matroska file."""
+    wide = 9 - head[4].bit_length() if len(head) == 16 else 9
+    length = int.from_bytes(head[4 : 4 + wide]) & (2 ** (7 * wide) - 1)
+    return 0 if wide > 8 or length == 2 ** (7 * wide) - 1 else 4 + wide + length
 
 
 @contextmanager
@@ -61,6 +152,7 @@ def write_video(path: Path, codec: str, size: tuple[int, int], rate: float) -> I
     The file is at `path` when the block ends well. `codec` has four letters.
     """
     with written(path, path.suffix) as temporary:
+        rate = round(rate, 3 - (rate > 65) - (rate > 655))  # MPEG-4 has 65535 parts of a second
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), rate, size[::-1])
         if not writer.isOpened():
             raise HeterosegError(f"{path}: this OpenCV cannot write videos of this kind; take single images")
