@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Real
+from typing import Any
 
 
 class HeterosegError(Exception):
@@ -41,3 +43,21 @@ def nearest(name: str, known) -> str:
     alike = {str(k).casefold(): str(k) for k in known}
     match = get_close_matches(str(name).casefold(), alike, n=1, cutoff=0.6)
     return f"; did you mean {alike[match[0]]!r}?" if match else ""
+
+
+def require_one_of(what: str, found: Any, known: Iterable[str]) -> None:
+    """Raise HeterosegError where `found` is none of the `known` words."""
+    if found not in (known := list(known)):
+        raise HeterosegError(f"{what}: expected one of {', '.join(known)}, found {found!r:.80}{nearest(found, known)}")
+
+
+def require_between(what: str, found: Any, low: float, high: float) -> None:
+    """Raise HeterosegError where `found` is no number from `low` to `high`."""
+    if not isinstance(found, Real) or isinstance(found, bool) or not low <= float(found) <= high:
+        raise HeterosegError(f"{what}: expected a number from {low:g} to {high:g}, found {found!r:.80}")
+
+
+def require_count(what: str, found: Any) -> None:
+    """Raise HeterosegError where `found` is neither a whole number from 1 nor None."""
+    if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < 1):
+        raise HeterosegError(f"{what}: expected a whole number from 1, found {found!r:.80}")

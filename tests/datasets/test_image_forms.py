@@ -5,6 +5,7 @@ What a file has no checksum for (BMP, PPM, WebP, JPEG, TIFF that is not deflated
 
 import io
 import struct
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -244,3 +245,40 @@ def test_tiffs_whose_ids_are_not_sure_are_refused(tmp_path):
     assert outcome(read_image, path, path.read_bytes()).max() == 1
     path.write_bytes(saved(pages[0], "TIFF", compression="jpeg"))
     assert "lossy" in faults_of(read_mask, path)[0]
+
+
+@pytest.mark.parametrize(("width", "height"), [(65_501, 20), (20, 65_501), (40_000, 40_000)])
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif", "ppm"])
+def test_images_that_are_too_large_are_told_for_what_they_are(tmp_path, ending, width, height):
+    """By their heads, before anything is decoded."""
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(head_of(ending, width, height))
+    with pytest.raises(
+        HeterosegError, match=f"at most 1073741824 pixels and 65500 a side, found {width} x {height}; cut"
+    ):
+        read_image(path)
+
+
+def head_of(ending: str, width: int, height: int) -> bytes:
+    """A small image of this kind whose head states another size."""
+    if ending == "tif":
+        tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: 8}
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+        return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    data = bytearray(saved(Image.new("RGB", (17, 13)), {"jpg": "JPEG", "ppm": "PPM"}.get(ending, ending)))
+    if ending == "png":
+        data[16:24] = struct.pack(">II", width, height)
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    elif ending == "bmp":
+        data[18:26] = struct.pack("<II", width, height)
+    elif ending == "jpg":
+        place = data.index(b"\x08\x00\x0d\x00\x11")
+        data[place + 1 : place + 5] = struct.pack(">HH", height, width)
+    return bytes(data) if ending != "ppm" else bytes(data).replace(b"17 13", b"%d %d" % (width, height), 1)
+
+
+def test_alpha_of_a_tiff_does_not_darken_its_colours(tmp_path):
+    image = Image.new("RGBA", (9, 7), (200, 100, 50, 64))
+    for packed in ({}, {"compression": "tiff_lzw"}):
+        image.save(tmp_path / "a.tif", **packed)
+        assert (read_image(tmp_path / "a.tif") == (200, 100, 50)).all()

@@ -15,7 +15,7 @@ from heteroseg.curation.new_dataset import Log, items_by_path
 from heteroseg.curation.region_review import components
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Sample
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, require_between, require_count
 from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.evaluation.scores import in_taxonomy_of, require_tree_of, truth
 from heteroseg.experiment.sources import Source
@@ -263,6 +263,8 @@ def audit(
     The model looks at `images` images of each split. `min_confidence` is the least probability of an answer that
     counts, `min_pixels` the size of the smallest region.
     """
+    require_count("images", images)
+    require_between("min_confidence", min_confidence, 0, 1)
     result = Audit({}, relations(sources), [], {})
     for source in sources:
         log(f"counting {source.name}")

@@ -21,7 +21,7 @@ from heteroseg.curation.new_dataset import (
     write_item,
 )
 from heteroseg.datasets.sample import Item
-from heteroseg.errors import HeterosegError, counted
+from heteroseg.errors import HeterosegError, counted, require_between
 from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source
@@ -151,6 +151,7 @@ def relabel(
     HeterosegError.
     """
     coarse = source.space
+    require_between("min_confidence", min_confidence, 0, 1)
     require_tree_of(model, source, "relabel with")
     choice = np.array([len(choices(label, fine)) > 1 for label in coarse.labels] + [False])
     if not choice.any():

@@ -33,7 +33,7 @@ from heteroseg.datasets.image_files import decode_image, read_image
 from heteroseg.datasets.mask_files import read_mask
 from heteroseg.datasets.paths import grouped, require_folder
 from heteroseg.datasets.sample import Item, Listing
-from heteroseg.errors import HeterosegError, nearest, raise_faults
+from heteroseg.errors import HeterosegError, nearest, raise_faults, require_one_of
 
 __all__ = ["READERS", "decode_image", "list_items", "read_annotation", "read_image", "read_mask", "read_sample"]
 
@@ -52,9 +52,7 @@ def list_items(reader: str, root: Path | str, split: str, options: dict[str, Any
     listing's faults, and what they cover is unknown. `upright: "false"` takes images as they are stored. An unknown
     reader, a bad option, a missing folder, a faulty annotation and an empty list raise HeterosegError.
     """
-    if reader not in READERS:
-        names = ", ".join(READERS)
-        raise HeterosegError(f"reader: expected one of {names}, found {reader!r}{nearest(reader, READERS)}")
+    require_one_of("reader", reader, READERS)
     options = dict(options or {})
     skip, upright = (_switch(options, *pair) for pair in COMMON.items())
     _check_options(reader, options)

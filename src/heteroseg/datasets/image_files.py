@@ -10,16 +10,22 @@ from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from simplejpeg import decode_jpeg, decode_jpeg_header
 
-from heteroseg.errors import InputError
+from heteroseg.errors import HeterosegError, InputError
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+KINDS: dict[bytes, type[ImageFile]] = {PNG: PngImageFile, JPEG: JpegImageFile, b"BM": BmpImageFile}
+KINDS |= dict.fromkeys(TIFF, TiffImageFile) | {b"P%d" % n: PpmImageFile for n in range(1, 7)}
+MOST_PIXELS, LONGEST_SIDE = 2**30, 65_500  # that the decoders take
 POINTER = b"version https://git-lfs"
 ORIENTATION = 0x112  # the EXIF tag
 FLIPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}  # steps down and across
@@ -54,6 +60,9 @@ def view(file: BinaryIO, path: Path) -> View:
         file.seek(0)
         height, width = decoded(path, file.read()).shape[:2]
         return View(width, height, 1, False)
+    if image.width * image.height > MOST_PIXELS or max(image.size) > LONGEST_SIDE:
+        most = f"at most {MOST_PIXELS} pixels and {LONGEST_SIDE} a side"
+        raise InputError(f"{path}: expected an image of {most}, found {image.width} x {image.height}; cut it up")
     tags = image.getexif() if _has_exif(image) else {}
     orientation = tags[ORIENTATION] if tags.get(ORIENTATION) in FLIPS else 1
     tiff = image.format == "TIFF"  # Pillow and OpenCV turn it, and tell its size as it is upright
@@ -67,12 +76,12 @@ def view(file: BinaryIO, path: Path) -> View:
 def opened(file: BinaryIO) -> ImageFile | None:
     """Pillow's image, not decoded yet, None where it is not one of Pillow's kinds or has damaged tags.
 
-    PNG and JPEG may have any size, where `Image.open` refuses 179 megapixels.
+    Most may have any size, where `Image.open` refuses 179 megapixels.
     """
     head = file.read(len(PNG))
     file.seek(0)
     try:
-        kind = PngImageFile if head == PNG else JpegImageFile if head.startswith(JPEG) else Image.open
+        kind = next((kind for start, kind in KINDS.items() if head.startswith(start)), Image.open)
         image: ImageFile = kind(file)
         if _has_exif(image):
             image.getexif()
@@ -101,12 +110,32 @@ def decode_image(data: bytes, path: Path, upright: bool = True) -> np.ndarray:
     return decode(data, path, view(io.BytesIO(data), path), upright)[0]
 
 
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """As `read_image`, of an image that Pillow opened or made."""
+    path = Path(getattr(image, "filename", "") or "the image")
+    if image.format in ("JPEG", "PNG", "TIFF") and getattr(image, "tile", None):  # which Pillow has not decoded yet
+        image.fp.seek(0)  # type: ignore[attr-defined]
+        return decode_image(image.fp.read(), path)  # type: ignore[attr-defined]
+    with readable(path):
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I") and image.getextrema()[1] < 2**16:  # type: ignore[operator]
+            return rgb_of(path, _in_8_bits(np.asarray(image).astype(np.uint16), None)[0])
+        if image.mode not in ("I", "F", "LAB"):
+            return np.array(image.convert("RGB"))
+    raise HeterosegError(f"{path}: expected an image of 8 or 16 bits, found mode {image.mode}; convert it to RGB")
+
+
 def decode(data: bytes, path: Path, seen: View, upright: bool) -> tuple[np.ndarray, Notes]:
     """(H, W, 3) uint8 RGB, upright or as stored, and what is to be told of the image."""
     notes: Notes = ()
-    pixels = _decoded_jpeg(path, data) if data.startswith(JPEG) else None
-    if pixels is None:
+    if data.startswith(JPEG):
+        with readable(path):
+            pixels = _decoded_jpeg(data)
+    else:
         pixels, notes = _in_8_bits(decoded(path, data), seen.highest)
+        if seen.decoded_upright and pixels.shape[2:] == (4,):  # OpenCV multiplies colours with what TIFF has as alpha
+            with readable(path):
+                pixels = np.array(TiffImageFile(io.BytesIO(data)).convert("RGBA"))[..., [2, 1, 0, 3]]
         pixels = rgb_of(path, pixels)
     if seen.orientation in FLIPS and upright:
         notes = (*notes, "turned upright, as EXIF orientation says")
@@ -136,17 +165,16 @@ def _in_8_bits(pixels: np.ndarray, highest: int | None) -> tuple[np.ndarray, Not
     return cv2.convertScaleAbs(pixels, alpha=255 / (2**whole - 1)), notes
 
 
-def _decoded_jpeg(path: Path, data: bytes) -> np.ndarray | None:
-    """(H, W, 3) RGB; None for CMYK. What lost a part but ends well is an error here, and a grey rest with OpenCV."""
-    with readable(path):
-        if decode_jpeg_header(data)[2] in ("CMYK", "YCCK"):
-            return None
-        try:
-            return decode_jpeg(data)
-        except ValueError as error:
-            if "extraneous bytes" not in str(error):  # which harm nothing
-                raise
-            return decode_jpeg(data, strict=False)
+def _decoded_jpeg(data: bytes) -> np.ndarray:
+    """(H, W, 3) RGB. What lost a part but ends well is an error here, and a grey rest with OpenCV."""
+    if decode_jpeg_header(data)[2] in ("CMYK", "YCCK"):
+        return np.array(JpegImageFile(io.BytesIO(data)).convert("RGB"))
+    try:
+        return decode_jpeg(data)
+    except ValueError as error:
+        if "extraneous bytes" not in str(error):  # which harm nothing
+            raise
+        return decode_jpeg(data, strict=False)
 
 
 def decoded(path: Path, data: bytes) -> np.ndarray:

@@ -1,11 +1,13 @@
 """A taxonomy and a question as tables, which the fast decisions read."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from heteroseg.decisions.reference import VOID, Rule, assumed_children
+from heteroseg.decisions.reference import RULES, VOID, Rule, assumed_children
+from heteroseg.errors import require_one_of
 from heteroseg.labels.space import OUTSIDE, LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 
@@ -61,12 +63,14 @@ class Plan:
     answer: IntArray
 
 
+@lru_cache
 def plan_decode(asked: Taxonomy | LabelSpace, rule: Rule = "path", ids: bool = False) -> Plan:
-    """Prepare `decode`.
+    """Prepare `decode`, once for each tree or label space, rule and kind of answer: equal ones share a plan.
 
     A taxonomy asks for nodes (int64, VOID -1), always by the path rule. A label space asks for label indices (int64,
-    OUTSIDE -1), or with `ids` for its native ids (uint8, uint16 or int64).
+    OUTSIDE -1), or with `ids` for its native ids (uint8, uint16 or int64). An unknown rule raises HeterosegError.
     """
+    require_one_of("decision", rule, RULES)
     if isinstance(asked, Taxonomy):
         space, tree, rule, assumed = None, asked, "path", dict[int, int]()
     else:

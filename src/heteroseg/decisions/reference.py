@@ -6,19 +6,21 @@ void logits are certain.
 """
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from heteroseg.decisions.bilinear import cells_and_weight
+from heteroseg.errors import require_between, require_one_of
 from heteroseg.labels.space import OUTSIDE, LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 
 Rule = Literal["path", "marginal"]
+RULES: tuple[Rule, ...] = get_args(Rule)
 Score = Literal["probability", "entropy", "logit"]
-SCORES: tuple[Score, ...] = ("probability", "entropy", "logit")
+SCORES: tuple[Score, ...] = get_args(Score)
 VOID = -1  # a classifier answered "not a child of this node"
 LARGE = 1e30  # logits beyond it are held there
 CERTAIN = 2.0**-24  # less than this for all leaves together, and that of void is 1 but for rounding
@@ -88,8 +90,9 @@ def back_off(logits: Tensor, tree: Taxonomy, min_probability: float) -> Tensor:
     """(B, C, H, W) fused logits to (B, H, W) int64 nodes: down along the likelier child while it is likely enough.
 
     That is while its probability, the sum over its leaves, is at least `min_probability`. With 0 every pixel ends at a
-    leaf.
+    leaf. Any other number than 0 to 1 raises HeterosegError.
     """
+    require_between("back_off", min_probability, 0, 1)
     probs = dict(zip(tree.leaves, leaf_probs(logits, tree).unbind(1), strict=True))
     for n in reversed(range(len(tree))):
         if tree.children[n]:
@@ -110,8 +113,9 @@ def novelty(logits: Tensor, tree: Taxonomy, score: Score) -> Tensor:
     `probability`: 1 - p(likeliest leaf) (Hendrycks & Gimpel, ICLR 2017). `entropy`: that of the leaves, over that of
     equal leaves. `logit`: minus the smallest of the largest logits on the decided path, after the largest logit of
     Hendrycks et al. (ICML 2022): one classifier that recognises nothing is enough, at whatever depth. What goes to
-    void logits counts as one more leaf, and a pixel decided void is as novel as can be.
+    void logits counts as one more leaf, and a pixel decided void is as novel as can be. Others raise HeterosegError.
     """
+    require_one_of("novelty", score, SCORES)
     if score == "logit":
         nodes = decide(logits, tree)
         smallest = torch.full(nodes.shape, LARGE, device=logits.device)
@@ -176,6 +180,7 @@ def label_map(logits: Tensor, space: LabelSpace, rule: Rule = "marginal") -> Ten
         >>> space.labels[first].name
         'Sky'
     """
+    require_one_of("rule", rule, RULES)
     if rule == "path":
         nodes = decide(logits, space.taxonomy, torch.from_numpy(space.stops), assumed_children(space))
         table = torch.from_numpy(space.by_node).to(logits.device)

@@ -8,7 +8,7 @@ import numpy as np
 
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import UNKNOWN, Item, Sample
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, require_between, require_count
 from heteroseg.evaluation.calibration import ancestor_error
 from heteroseg.evaluation.metrics import Scores, confusion, count_pairs, groups_at_depth, merge, scores
 from heteroseg.experiment.sources import Source
@@ -77,6 +77,7 @@ def evaluate_source(
     `truths` reads the annotation where the network was trained on less than that: the same labels in the same order, of
     which the source's space may ignore some; their pixels are misses.
     """
+    require_count("limit", limit)
     space, items = in_taxonomy_of(model, source.space), source.val[:limit]
     labels, unlabelled, per_image = len(space.labels), 0, {}
     counts, claimed = np.zeros((labels, labels + 1), np.int64), np.zeros(labels, np.int64)
@@ -213,6 +214,8 @@ def evaluate(
         >>> result["datasets"]["signs"]["images"]
         2
     """
+    if back_off is not None:
+        require_between("back_off", back_off, 0, 1)
     result, warnings = {}, list[str]()
     for source in sources:
         if source.val:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from heteroseg.decisions.reference import leaf_probs, upsample_at
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, require_count
 from heteroseg.evaluation.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
 from heteroseg.evaluation.scores import in_taxonomy_of, predict_labelled
 from heteroseg.experiment.sources import Source
@@ -43,6 +43,7 @@ class Pixels:
 
 def sample_pixels(model: Model, source: Source, limit: int | None, per_image: int = PER_IMAGE, seed: int = 0) -> Pixels:
     """Up to `per_image` evaluated pixels of each val image, chosen at random."""
+    require_count("limit", limit)
     space, rng = in_taxonomy_of(model, source.space), np.random.default_rng(seed)
     evaluated = np.append(space.evaluated, False)
     parts = []

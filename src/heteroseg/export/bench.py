@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from heteroseg.datasets.encoding import write_image, write_pixels
 from heteroseg.decisions.exact import decode
 from heteroseg.decisions.lazy_head import LazyLogits
 from heteroseg.decisions.plan import Plan
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, require_count, require_one_of
 from heteroseg.export.export import ENDINGS, Precision, export
 from heteroseg.export.random_model import mixed_cells, scenes
 from heteroseg.model.exported import ExportedNetwork, prepare
@@ -34,6 +34,7 @@ WARM = 5  # runs before those that count
 
 def in_runtime(model: Model, runtime: Runtime, precision: Precision, size: tuple[int, int], folder: Path) -> Model:
     """The same model in another runtime, exported into `folder`; int8 is calibrated with drawn scenes of `size`."""
+    require_one_of("runtime", runtime, get_args(Runtime))
     if isinstance(model.network, ExportedNetwork):
         if model.network.kind != runtime:
             raise HeterosegError(f"{model.network.path}: is a file for {model.network.kind}, found --runtime {runtime}")
@@ -86,6 +87,8 @@ def bench(model: Model, image: np.ndarray, labels: str, threads: int = 2, repeat
 
     Frames follow each other as in a video; reading the image from a JPEG file and writing its labels are timed apart.
     """
+    require_count("threads", threads)
+    require_count("repeats", repeats)
     network, plan, before = model.network, model.plan(labels, ids=True), torch.get_num_threads()
     if isinstance(network, ExportedNetwork):
         network.threads = threads

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from heteroseg.datasets import read_sample
 from heteroseg.datasets.paths import IMAGE_SUFFIXES
 from heteroseg.datasets.sample import Item, spread_evenly
 from heteroseg.decisions.lazy_head import pack_head
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, require_one_of
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
@@ -63,6 +63,7 @@ def choose_head(model: Model, head: Head = "auto") -> Head:
             "head lazy needs a head that is one 1x1 convolution, found adapters, upsampling or another network's head; "
             "take dense"
         )
+    require_one_of("head", head, get_args(Head))
     if head != "auto":
         return head
     many = tree.channels >= LAZY_FROM and 2 * tree.classifiers[0].stop <= tree.channels
@@ -99,7 +100,9 @@ def export(
     `images` (H, W, 3) uint8 calibrate int8 (NNCF's post-training quantisation, mixed preset); bf16 is a hint that the
     CPU computes so, which only OpenVINO has.
     """
-    head = choose_head(model, head)
+    head, out = choose_head(model, head), Path(out)
+    require_one_of("format", kind, get_args(Format))
+    require_one_of("precision", precision, get_args(Precision))
     if out.suffix != ENDINGS[kind]:
         raise HeterosegError(f"{out}: a file of format {kind} ends in {ENDINGS[kind]}; choose another --out")
     if kind == "onnx" and precision == "bf16":

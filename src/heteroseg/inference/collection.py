@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from heteroseg.datasets import decode_image
 from heteroseg.datasets.paths import IMAGE_SUFFIXES
-from heteroseg.errors import HeterosegError, counted
+from heteroseg.errors import HeterosegError, counted, require_count
 from heteroseg.inference.files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.labels.space import OUTSIDE_NAME
 from heteroseg.model.model import load
@@ -193,6 +193,8 @@ def predict_collection(
     `workers` processes hold the model, on a cluster at `address` or here; `batch` images are done or not done
     together. One job at a time may write to `dest`. `as_stored`: images are not turned as their EXIF orientation says.
     """
+    require_count("workers", workers)
+    require_count("batch", batch)
     loaded = load(model, "cpu")
     space = loaded.space(labels)
     inputs, outputs = Place(source), Place(dest)

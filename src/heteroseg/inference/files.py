@@ -17,7 +17,7 @@ from heteroseg.datasets import read_image
 from heteroseg.datasets.encoding import write_pixels
 from heteroseg.datasets.image_files import open_file
 from heteroseg.datasets.paths import IMAGE_SUFFIXES, NAMED, grouped, raise_faults, walk
-from heteroseg.errors import HeterosegError, InputError
+from heteroseg.errors import HeterosegError, InputError, require_between
 from heteroseg.files import read_json, write_json
 from heteroseg.inference.pictures import colorise, entries, legend, overlay
 from heteroseg.inference.video import Places, Video, write_video
@@ -160,6 +160,7 @@ def _with_ending(target: Path, ending: str) -> Path:
 
 def back_off_space(tree: Taxonomy, min_probability: float) -> LabelSpace:
     """The label space of all nodes; its name holds `min_probability`, so that a folder never mixes two of them."""
+    require_between("back_off", min_probability, 0, 1)
     return node_space(tree, f"nodes of probability {min_probability!r}")
 
 

@@ -95,6 +95,9 @@ class LabelSpace:
     labels: tuple[Label, ...]
     file: LabelSpaceFile
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.taxonomy.name, len(self.labels)))  # `==` compares everything
+
     @cached_property
     def outside(self) -> int:
         """The id written where a prediction is none of the labels."""

@@ -5,6 +5,7 @@ that is handed on has its card, `README.md`, too.
 """
 
 import hashlib
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -14,13 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import Field
 from safetensors.torch import save_file
 
 from heteroseg.datasets import read_image
+from heteroseg.datasets.image_files import pixels_of
 from heteroseg.decisions.plan import Plan, plan_decode
-from heteroseg.decisions.reference import Rule
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.decisions.reference import RULES, Rule
+from heteroseg.errors import HeterosegError, nearest, require_one_of
 from heteroseg.experiment.config import Factor, ModelConfig
 from heteroseg.files import Document, PlainName, Strict, read_json, write_text, write_yaml
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
@@ -81,7 +84,9 @@ class Model:
     decision: Rule = "marginal"
     origin: Path | None = None
     temperatures: dict[str, float] = field(default_factory=dict)
-    _plans: dict[tuple, Plan] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        require_one_of("decision", self.decision, RULES)
 
     @classmethod
     def from_pretrained(
@@ -157,28 +162,42 @@ class Model:
         raise HeterosegError(f"the model has no label space {name!r}{nearest(name, names)}; {told}")
 
     def plan(self, space: str | LabelSpace | None, ids: bool = False) -> Plan:
-        """The tables for decisions in a label space (None: nodes), worked out once."""
+        """The tables for decisions in a label space (None: nodes). One over another tree raises HeterosegError."""
         space = self.space(space) if isinstance(space, str) else space
-        key = (id(space), self.decision, ids)  # the plan holds the space, so its id stays its own
-        if key not in self._plans:
-            self._plans[key] = plan_decode(self.taxonomy if space is None else space, self.decision, ids)
-        return self._plans[key]
+        if space is not None and not space.taxonomy.same_tree(self.taxonomy):
+            told = f"belongs to taxonomy {space.taxonomy.name!r}, the model to {self.taxonomy.name!r}, another tree"
+            raise HeterosegError(f"label space {space.name!r} {told}; take one for the model's taxonomy")
+        return plan_decode(self.taxonomy if space is None else space, self.decision, ids)
 
     @torch.inference_mode()
-    def predict(self, image: np.ndarray | str | Path) -> Prediction:
-        """Run the network on one image: (H, W, 3) uint8 RGB, (H, W) grey, or a path, whose image is read upright."""
-        if not isinstance(image, np.ndarray):
-            image = read_image(Path(image))
-        if image.ndim == 2:
-            image = np.repeat(image[..., None], 3, axis=2)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise HeterosegError(f"expected an RGB image (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
+    def predict(self, image: np.ndarray | str | Path | Image.Image) -> Prediction:
+        """Run the network on one image: (H, W, 3) uint8 RGB, (H, W) grey, a path, or an image of Pillow.
+
+        Both of the latter are turned upright. Anything else raises HeterosegError. Several threads may ask at once.
+        """
+        image = _pixels(image)
         if isinstance(self.network, ExportedNetwork):
             output = self.network.logits(prepare(image, self.network))
         else:
-            pixels = torch.from_numpy(np.ascontiguousarray(image))[None].permute(0, 3, 1, 2)
+            pixels = torch.from_numpy(np.require(image, requirements="CW"))[None].permute(0, 3, 1, 2)
             output = self.network.eval()(pixels.to(self.network.mean.device)).float()
         return Prediction(self, output, (image.shape[0], image.shape[1]))
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of what `Model.predict` takes."""
+    if isinstance(image, Image.Image):
+        return pixels_of(image)
+    if isinstance(image, str | os.PathLike):
+        return read_image(Path(image))
+    if not isinstance(image, np.ndarray):
+        told = "expected an image as an array (H, W, 3) of uint8, a path or an image of Pillow"
+        raise HeterosegError(f"{told}, found {type(image).__name__}")
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise HeterosegError(f"expected an RGB image (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
+    return image
 
 
 def model_file(model: Model) -> ModelFile:
@@ -245,6 +264,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         >>> loaded.name, loaded.digest == model.digest
         ('tiny', True)
     """
+    _require_device(device)
     folder = download(path) if isinstance(path, str) and path.startswith(PREFIX) else Path(path)
     if folder.suffix in FORMATS:
         if torch.device(device).type != "cpu":
@@ -275,8 +295,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     fill(network, weights, folder / WEIGHTS, taxonomy.channels)
     if file.checksums:  # those of an older heteroseg have none
         require_unchanged(folder, spaces, config_data)
-    network = _placed(network, device)
-    return Model(file.name, network, taxonomy, spaces, config, file.decision, folder, file.temperatures)
+    return Model(file.name, network.to(device), taxonomy, spaces, config, file.decision, folder, file.temperatures)
 
 
 def _exported(network: ExportedNetwork) -> Model:
@@ -295,11 +314,10 @@ def _exported(network: ExportedNetwork) -> Model:
     return Model(file.name, network, taxonomy, spaces, config, file.decision, temperatures=file.temperatures)
 
 
-def _placed(network: Network, device: str | torch.device) -> Network:
+def _require_device(device: str | torch.device) -> None:
     try:
-        return network.to(device)
-    except (RuntimeError, AssertionError) as error:  # no such device, none in this machine, or not built for it
-        reason = str(error).splitlines()[0].rstrip(".")
-        devices = ", ".join(["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))])
-        told = f"device {str(device)!r} cannot be used, {reason}; this machine has {devices}"
-        raise HeterosegError(told) from None
+        torch.ones(1, device=device).item()  # "meta" holds no numbers
+    except (RuntimeError, AssertionError, TypeError):  # no such device, none in this machine, or not built for it
+        devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), "mps"]
+        there = ", ".join(devices[: None if torch.backends.mps.is_available() else -1])
+        raise HeterosegError(f"device {str(device)!r} cannot be used, this machine has {there}; choose one") from None

@@ -1,0 +1,82 @@
+"""What Python asks wrongly is refused in one sentence, as on the command line."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import heteroseg
+from heteroseg.cli.main import main
+from heteroseg.decisions.plan import plan_decode
+from heteroseg.decisions.reference import label_map
+from heteroseg.errors import HeterosegError
+from heteroseg.experiment.sources import open_sources
+from heteroseg.export.export import export
+from heteroseg.inference.files import back_off_space
+from heteroseg.labels.space import load_label_space, own_space
+
+BLACK = np.zeros((32, 32, 3), np.uint8)
+WRONG = {
+    "novelty": (lambda m, _: m.predict(BLACK).novelty("entrpy"), "novelty: expected one of .*; did you mean 'entropy'"),
+    "back_off above 1": (lambda m, _: m.predict(BLACK).nodes(1.5), "expected a number from 0 to 1, found 1.5"),
+    "back_off below 0": (lambda m, _: m.predict(BLACK).nodes(-0.1), "back_off: expected a number from 0 to 1"),
+    "back_off nan": (lambda m, _: m.predict(BLACK).nodes(float("nan")), "back_off: expected .*, found nan"),
+    "back_off text": (lambda m, _: m.predict(BLACK).nodes("0.5"), "back_off: expected .*, found '0.5'"),
+    "space of a back-off": (lambda m, _: back_off_space(m.taxonomy, 2), "back_off: expected a number from 0 to 1"),
+    "decision": (lambda m, _: replace(m, decision="foo"), "decision: expected one of path, marginal, found 'foo'"),
+    "decision of a plan": (lambda m, _: plan_decode(m.taxonomy, "pth"), "decision: .*; did you mean 'path'"),
+    "rule": (lambda m, _: label_map(torch.zeros(1, m.taxonomy.channels, 1, 1), own_space(m.taxonomy), "foo"), "rule: "),
+    "device": (lambda _, f: heteroseg.load(f, "meta"), "device 'meta' cannot be used, this machine has cpu"),
+    "no device": (lambda _, f: heteroseg.load(f, "nonsense"), "device 'nonsense' cannot be used"),
+    "device of a file": (lambda _, f: heteroseg.load(f / "a.onnx", "nonsense"), "device 'nonsense' cannot be used"),
+    "label space": (lambda m, _: m.predict(BLACK).labels("cityscpes"), "did you mean 'cityscapes'"),
+    "another tree": (lambda m, _: m.predict(BLACK).labels(load_label_space("camvid11")), "belongs to taxonomy"),
+    "node": (lambda m, _: m.predict(BLACK).probs("skyy"), "has no node 'skyy'; did you mean 'sky'"),
+    "nothing": (lambda m, _: m.predict(None), "expected an image as an array .*, found NoneType"),
+    "tensor": (lambda m, _: m.predict(torch.zeros(3, 9, 9)), "expected an image as an array .*, found Tensor"),
+    "floats": (lambda m, _: m.predict(BLACK / 255), r"expected an RGB image .*, found \(32, 32, 3\) of float64"),
+    "no pixels": (lambda m, _: m.predict(BLACK[:0]), r"expected an RGB image .*, found \(0, 32, 3\)"),
+    "floats of Pillow": (lambda m, _: m.predict(Image.new("F", (9, 9))), "8 or 16 bits, found mode F; convert it"),
+    "format": (lambda m, _: export(m, Path("a.onnx"), "tflite"), "format: expected one of onnx, openvino"),
+    "precision": (lambda m, _: export(m, Path("a.onnx"), "onnx", "fp8"), "precision: expected one of fp32, bf16, int8"),
+    "head": (lambda m, _: export(m, Path("a.onnx"), "onnx", head="lzy"), "head: .*; did you mean 'lazy'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_one_sentence(tiny_model, tiny_model_folder, name):
+    ask, said = WRONG[name]
+    with pytest.raises(HeterosegError, match=said) as caught:
+        ask(tiny_model, tiny_model_folder)
+    assert len(caught.value.faults) == 1
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": -1}, {"limit": 1.5}, {"back_off": 2}])
+def test_evaluation(tiny_model, tiny_experiment, wrong):
+    sources = open_sources(*heteroseg.load_experiment(tiny_experiment))
+    with pytest.raises(HeterosegError, match="expected a"):
+        heteroseg.evaluate(tiny_model, sources, **wrong)
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda:-1", "", "cpu:cpu", "xla"])
+def test_devices_of_the_command_line(tiny_model_folder, tmp_path, capsys, device):
+    Image.fromarray(BLACK).save(tmp_path / "a.png")
+    words = ["predict", str(tiny_model_folder), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--device", device]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"heteroseg: device {device!r} cannot be used")
+    assert said.count("\n") == 1
+
+
+def test_a_plan_is_kept_once(tiny_model):
+    """For each label space by what it says, not for each call and not for each object."""
+    made = plan_decode.cache_info().misses
+    spaces = [load_label_space("vistas", tiny_model.taxonomy) for _ in range(3)]
+    for space in ["vistas", "leaves", "vistas", "leaves", *spaces]:
+        tiny_model.predict(BLACK).label_indices(space)
+    assert plan_decode.cache_info().misses <= made + 2
+    assert tiny_model.plan(spaces[0]) is tiny_model.plan("vistas")
