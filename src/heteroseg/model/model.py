@@ -179,7 +179,7 @@ class Model:
         if isinstance(self.network, ExportedNetwork):
             output = self.network.logits(prepare(image, self.network))
         else:
-            pixels = torch.from_numpy(np.require(image, requirements="CW"))[None].permute(0, 3, 1, 2)
+            pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
             output = self.network.eval()(pixels.to(self.network.mean.device)).float()
         return Prediction(self, output, (image.shape[0], image.shape[1]))
 
