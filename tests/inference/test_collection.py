@@ -179,3 +179,47 @@ def test_places_in_memory_behave_like_folders():
     place.files.rm_file("a.png")
     assert place.names() == ["b/x.png"]
     place.files.rm_file("b/x.png")
+
+
+@pytest.mark.parametrize("damage", ["job.json", "manifest", "both", "empty job.json"])
+def test_damaged_notes_are_made_again(done, tiny_model_folder, tmp_path, damage):
+    root, _ = done
+    work = tmp_path / "work"
+    shutil.copytree(root, work, ignore=shutil.ignore_patterns("broken.png*"))
+    out = work / "out"
+    shutil.rmtree(out)
+    command = ["predict-many", str(tiny_model_folder), str(work / "images"), "--out", str(out), "--labels", "vistas"]
+    command += ["--workers", "1", "--batch", "3"]
+    assert main(command) == 0
+    before = {p.name: p.read_bytes() for p in (out / "labels").rglob("*.png")}
+    job, manifests = (out / "job.json").read_bytes(), sorted(out.glob("manifest/*.parquet"))
+    if damage != "manifest":
+        (out / "job.json").write_bytes(b"" if damage == "empty job.json" else job[:20])
+    if damage in ("manifest", "both"):
+        manifests[0].write_bytes(manifests[0].read_bytes()[:-30])
+        manifests[1].write_bytes(b"")
+    assert main(command) == 0
+    assert (out / "job.json").read_bytes() == job
+    assert len(rows_of(out)) == 7
+    assert {p.name: p.read_bytes() for p in (out / "labels").rglob("*.png")} == before
+
+
+def test_a_label_map_that_was_worked_on_is_not_replaced(done, tiny_model_folder, tmp_path, capsys):
+    root, _ = done
+    work = tmp_path / "work"
+    shutil.copytree(root, work, ignore=shutil.ignore_patterns("broken.png*"))
+    out, name = work / "out", "0/00000.jpg"
+    shutil.rmtree(out)
+    command = ["predict-many", str(tiny_model_folder), str(work / "images"), "--out", str(out), "--labels", "vistas"]
+    assert main([*command, "--workers", "1"]) == 0
+    edited = out / "labels" / f"{name}.png"
+    edited.write_bytes(b"mine")
+    cv2.imwrite(str(work / "images" / name), np.zeros((20, 30, 3), np.uint8))
+    assert main([*command, "--workers", "1"]) == 2
+    assert f"{edited}: stands there and is not" in capsys.readouterr().err
+    assert edited.read_bytes() == b"mine"
+    (out / "job.json").write_text("{")
+    for manifest in out.glob("manifest/*.parquet"):
+        manifest.unlink()
+    assert main(command) == 2
+    assert "job.json: expected what was predicted here, found a damaged file" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Every command that writes, killed or out of room at a file operation, and given again: it ends as if nothing had been.
+"""Every command that writes, killed or out of room at a file operation and given again, ends as if nothing had been.
 
 Not `train` and `compare`, which have suites of their own. `FUZZ=1` tries every operation, else a few of each command.
 """
@@ -37,7 +37,7 @@ def places(tmp_path_factory, tiny_model_folder) -> dict[str, str]:
     from heteroseg.scenes import generate
 
     root = tmp_path_factory.mktemp("places")
-    generate(root / "data", 1, 1, (32, 64), seed=5)
+    generate(root / "data", 1, 1, (64, 128), seed=5)
     (root / "e.yaml").write_text(EXPERIMENT.format(root=root / "data"))
     (root / "in").mkdir()
     images = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), np.uint8)
@@ -63,7 +63,8 @@ COMMANDS = {
     "blobs find": "blobs find {E} --dataset cityscapes --label road --labels leaves --model {M} --least 1 --out {O}",
     "blobs apply": "blobs apply {E} --blobs {B} --out {O}",
     "masks draw": "masks draw {E} --dataset gtsdb --out {O}",
-    "data show": "data show {E} --out {O} --skipped {W}/skipped.txt",
+    "data show": "data show {E} --out {O}",
+    "data check": "data check {E} --skipped {W}/skipped.txt",
     "data audit": "data audit {E} --out {O}",
     "share": "share {M} --out {O}",
     "calibrate": "calibrate {M} --data {E} --out {O} --json {W}/figures.json",

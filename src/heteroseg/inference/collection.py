@@ -13,7 +13,8 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from heteroseg.errors import HeterosegError, counted, require_count
 from heteroseg.inference.files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.labels.space import OUTSIDE_NAME
 from heteroseg.model.model import load
-from heteroseg.writing import written
+from heteroseg.writing import is_part, require_apart, require_folder, written
 
 SCHEMA = pa.schema(
     [
@@ -45,8 +46,11 @@ SCHEMA = pa.schema(
         ("pixels", pa.map_(pa.string(), pa.int64())),  # by name of the label; "(outside)" is none of them
         ("error", pa.string()),
         ("bytes", pa.int64()),  # of the image: one of another length is labelled again
+        ("map", pa.string()),  # digest of the label map: one that was changed since is not replaced
     ]
 )
+JOB = b"job"
+"""Where a manifest holds what job.json says, in case that one is damaged."""
 LEAST_SURE = 20  # images that the summary names
 
 
@@ -90,14 +94,20 @@ class Labeller:
         self.model = load(model, device)
         self.space = self.model.space(labels)
         self.source, self.dest, self.upright = Place(source), Place(dest), not as_stored
+        self.job = decided_by(self.model, self.space, as_stored) | {"source": source}
 
-    def row(self, name: str) -> dict[str, Any]:
+    def row(self, name: str, there: str) -> dict[str, Any]:
+        """Label one image. `there` is the digest of its label map, '?' where that is not known, '' for none."""
         target = f"labels/{name}.png"
         try:
             data = self.source.files.cat_file(name)
             image = decode_image(data, Path(name), self.upright)
             label_indices, confidence = self.model.predict(image).confident_label_indices(self.space)
-            self.dest.write(target, encode_ids(label_indices, self.space))
+            label_map = encode_ids(label_indices, self.space)
+            if there and digest(old := self.dest.files.cat_file(target)) != there and old != label_map:
+                told = "stands there and is not, or not any more, what heteroseg wrote; take it away"
+                raise HeterosegError(f"{self.dest.url}/{target}: {told}")
+            self.dest.write(target, label_map)
         except (HeterosegError, OSError) as error:
             return {"source": name, "error": str(error)}
         counts = count_labels(label_indices, self.space)
@@ -111,20 +121,33 @@ class Labeller:
             "confidence": float(confidence.mean()),
             "pixels": pixels,
             "bytes": len(data),
+            "map": digest(label_map),
         }
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows = [self.row(str(name)) for name in batch["source"]]
+        rows = [self.row(str(name), str(there)) for name, there in zip(batch["source"], batch["map"], strict=True)]
         key = hashlib.sha256("\n".join(str(name) for name in batch["source"]).encode()).hexdigest()[:24]
-        self.dest.write(f"manifest/{key}.parquet", parquet(rows))
+        self.dest.write(f"manifest/{key}.parquet", parquet(rows, self.job))
         return {"error": np.array(["error" in row for row in rows])}
 
 
-def parquet(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Rows as the bytes of a Parquet file of SCHEMA; what a row lacks is null."""
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), buffer)
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def parquet(rows: Sequence[dict[str, Any]], job: Mapping[str, Any]) -> bytes:
+    """Rows as the bytes of a Parquet file of SCHEMA that also holds the job; what a row lacks is null."""
+    buffer, schema = io.BytesIO(), SCHEMA.with_metadata({JOB: json.dumps(job).encode()})
+    pq.write_table(pa.Table.from_pylist(list(rows), schema), buffer)
     return buffer.getvalue()
+
+
+def _manifests(dest: Place, names: Sequence[str]) -> Iterator[pa.Table]:
+    """The manifests of the batches. The images of one that is damaged are labelled again."""
+    for name in names:
+        if name.startswith("manifest/") and name.endswith(".parquet"):
+            with suppress(pa.ArrowException, OSError):
+                yield pq.read_table(io.BytesIO(dest.files.cat_file(name)))
 
 
 def read_rows(dest: Place, names: Sequence[str], sizes: Mapping[str, int | None]) -> dict[str, dict[str, Any]]:
@@ -133,29 +156,41 @@ def read_rows(dest: Place, names: Sequence[str], sizes: Mapping[str, int | None]
     `sizes` are the bytes of the sources; a row of other bytes has the fault that its image has changed.
     """
     rows: dict[str, dict[str, Any]] = {}
-    for name in names:
-        if name.startswith("manifest/") and name.endswith(".parquet"):
-            for row in pq.read_table(io.BytesIO(dest.files.cat_file(name)), schema=SCHEMA).to_pylist():
-                was, now = row["bytes"], sizes.get(row["source"])
-                if None not in (was, now) and was != now:
-                    row["error"] = "the image has changed since"
-                if row["source"] not in rows or row["error"] is None:
-                    rows[row["source"]] = row
+    blank = dict.fromkeys(SCHEMA.names)  # older manifests lack columns
+    for row in (blank | row for table in _manifests(dest, names) for row in table.to_pylist()):
+        was, now = row["bytes"], sizes.get(row["source"])
+        if None not in (was, now) and was != now:
+            row["error"] = "the image has changed since"
+        if row["source"] not in rows or row["error"] is None:
+            rows[row["source"]] = row
     return rows
 
 
 def begin(dest: Place, names: Sequence[str], job: dict[str, Any]) -> None:
     """Note what is done here, or make sure that it is the same as before."""
-    if "job.json" in names:
-        before = json.loads(dest.files.cat_file("job.json"))
-        require_same(dest.url, before, job)
-        if before.get("source") != job["source"]:
-            fault = f"holds predictions of {before.get('source')!r}, now {job['source']!r} is asked for"
+    found = dest.files.cat_file("job.json") if "job.json" in names else b""
+    told = _job(found) or next((known for t in _manifests(dest, names) if (known := _job(t.schema.metadata))), None)
+    if told:
+        require_same(dest.url, told, job)
+        if told.get("source") != job["source"]:
+            fault = f"holds predictions of {told.get('source')!r}, now {job['source']!r} is asked for"
             raise HeterosegError(f"{dest.url}: {fault}; choose another --out")
-    elif names:
+    elif found:
+        fault = "expected what was predicted here, found a damaged file, and no manifest that tells it"
+        raise HeterosegError(f"{dest.url}/job.json: {fault}; choose another --out")
+    elif set(names) - {"job.json"}:
         raise HeterosegError(f"{dest.url}: expected a new or empty folder, or one of this command; choose another")
-    else:
+    if _job(found) is None:
         dest.write("job.json", json.dumps(job, indent=2).encode())
+
+
+def _job(found: bytes | Mapping[bytes, bytes] | None) -> dict[str, Any] | None:
+    """A job as job.json or the metadata of a manifest hold it; None where that is damaged or there is none."""
+    text = found if isinstance(found, bytes) else (found or {}).get(JOB, b"")
+    with suppress(ValueError, RecursionError):
+        job = json.loads(text)
+        return job if isinstance(job, dict) and "model" in job else None
+    return None
 
 
 def summarise(rows: Sequence[dict[str, Any]], seconds: float, new: int) -> dict[str, Any]:
@@ -199,18 +234,25 @@ def predict_collection(
     space = loaded.space(labels)
     inputs, outputs = Place(source), Place(dest)
     sizes = {name: n for name, n in inputs.sizes().items() if Path(name).suffix.lower() in IMAGE_SUFFIXES}
+    sizes = {name: n for name, n in sizes.items() if not is_part(name)}
     images = list(sizes)
     if not images:
         raise HeterosegError(f"{source}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) below it, found none")
     if inputs.local and outputs.local and outputs.local.resolve().is_relative_to(inputs.local.resolve()):
         raise HeterosegError(f"{dest}: lies in the folder of the images; choose another --out")
-    names = outputs.names()
-    begin(outputs, names, decided_by(loaded, space, as_stored) | {"source": source})
-    for name in names:
-        if Path(name).name.startswith(".part-"):  # of a killed job
-            outputs.files.rm_file(name)
+    there = outputs.names()
+    names = [name for name in there if not is_part(name)]
+    job = decided_by(loaded, space, as_stored) | {"source": source}
+    if outputs.local:
+        require_folder(outputs.local)
+        require_apart(outputs.local, images)
+    begin(outputs, names, job)
+    for name in set(there) - set(names):  # of a killed job
+        outputs.files.rm_file(name)
     before = read_rows(outputs, names, sizes)
-    left = [name for name in images if name not in before or before[name]["error"] is not None]
+    left = {name: "" for name in images if name not in before or before[name]["error"] is not None}
+    for name in left.keys() & {n.removeprefix("labels/").removesuffix(".png") for n in names}:
+        left[name] = before.get(name, {}).get("map") or "?"
     log(f"{counted(len(images), 'image')}, {len(images) - len(left)} done before")
     started = time.monotonic()
     if left:
@@ -218,14 +260,14 @@ def predict_collection(
     seconds = time.monotonic() - started
     rows = read_rows(outputs, outputs.names(), sizes)
     kept = [rows[name] for name in images]
-    outputs.write("manifest.parquet", parquet([row | {"pixels": list(row["pixels"] or ())} for row in kept]))
+    outputs.write("manifest.parquet", parquet([row | {"pixels": list(row["pixels"] or ())} for row in kept], job))
     result = summarise(kept, seconds, len(left))
     outputs.write("summary.json", json.dumps(result, indent=2).encode())
     return result
 
 
 def _run(
-    names: Sequence[str], job: tuple[str, ...], workers: int, batch: int, address: str | None, as_stored: bool
+    left: Mapping[str, str], job: tuple[str, ...], workers: int, batch: int, address: str | None, as_stored: bool
 ) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody; read when Ray starts
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -238,7 +280,8 @@ def _run(
         DataContext.get_current().enable_progress_bars = False
         threads = max(1, (os.cpu_count() or 1) // workers) if address is None else 1
         options: Any = {"num_gpus": 1} if job[-1].startswith("cuda") else {"num_cpus": 1}  # the device
-        data = ray.data.from_items([{"source": n} for n in names], override_num_blocks=-(-len(names) // batch))
+        items = [{"source": name, "map": there} for name, there in left.items()]
+        data = ray.data.from_items(items, override_num_blocks=-(-len(items) // batch))
         done = data.map_batches(
             Labeller,
             batch_size=batch,
@@ -246,8 +289,13 @@ def _run(
             **options,
             fn_constructor_args=(*job, threads, as_stored),
         )
-        with tqdm(total=len(names), unit="image", dynamic_ncols=True) as bar:
+        with tqdm(total=len(left), unit="image", dynamic_ncols=True) as bar:
             for part in done.iter_batches(batch_size=None, prefetch_batches=0):
                 bar.update(len(part["error"]))
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise HeterosegError(
+            f"a worker ended, {reason}; what is labelled is kept: give the same command again"
+        ) from None
     finally:
         ray.shutdown()
