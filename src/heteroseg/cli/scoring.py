@@ -50,9 +50,10 @@ def report(args: argparse.Namespace) -> None:
 
 def calibrate(args: argparse.Namespace) -> None:
     if args.out:
-        from heteroseg.writing import require_absent
+        from heteroseg.writing import require_absent, require_folder
 
         require_absent(args.out)
+        require_folder(args.out)
     _, sources = open_experiment(args.data, args.overrides, ("val",))
     from heteroseg.evaluation import temperatures
     from heteroseg.model.model import save_model
