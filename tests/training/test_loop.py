@@ -219,6 +219,13 @@ def test_faulty_files_stop_the_run_by_name(tmp_path, data, workers, fault):
         assert "77" in str(caught.value)
 
 
+def test_a_batch_of_one_pixel_is_told(tmp_path, data):
+    alone = ["train.batch=1", "train.crop=[32, 32]", "datasets.vistas.train=null", "datasets.gtsdb.train=null"]
+    experiment = load_experiment(write_experiment(tmp_path, data), alone)
+    with pytest.raises(HeterosegError, match=r"train\.batch: .* found 1 of 32x32 .* raise train\.batch or train\.crop"):
+        train(*experiment, tmp_path / "run")
+
+
 def test_a_crop_that_does_not_fit_is_told(tmp_path, data):
     with pytest.raises(HeterosegError, match="multiples of 32, the cells of this network"):
         run(tmp_path, data, train__crop=[60, 64])

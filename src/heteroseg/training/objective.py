@@ -44,7 +44,15 @@ class Objective:
     def __call__(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, Sums]:
         fabric = self.fabric
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step * 1009 + fabric.global_rank)
-        logits = network(batch.images.contiguous(memory_format=self.layout))
+        try:
+            logits = network(batch.images.contiguous(memory_format=self.layout))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            size = "x".join(map(str, batch.images.shape[2:]))
+            told = f"found {len(batch.images)} of {size} in a process, which leave one pixel at the coarsest stride"
+            fault = f"train.batch: expected images that norms can average over, {told}; raise train.batch or train.crop"
+            raise HeterosegError(fault) from None
         options = self.options | {"mixtures": batch.mixtures, "generator": generator}
         sums, pixels = hierarchical_loss(logits, batch.mask, batch.boxes, self.terms, self.tree, **options)
         if fabric.world_size > 1:
