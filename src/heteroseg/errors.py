@@ -38,6 +38,12 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 'es' if thing[-1] in 'sx' else 's'}"
 
 
+def listed(names: Iterable[object], most: int) -> str:
+    """The first names, and how many more there are: `a, b and 3 more`."""
+    told = [str(name) for name in names]
+    return ", ".join(told[:most]) + f" and {len(told) - most} more" * (len(told) > most)
+
+
 def nearest(name: str, known) -> str:
     """`; did you mean 'x'?` for the most similar known name, or an empty string."""
     alike = {str(k).casefold(): str(k) for k in known}

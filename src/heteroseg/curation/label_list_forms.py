@@ -5,12 +5,13 @@ Keys are in small letters; `id` and `name` stand there only where the list names
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from heteroseg.datasets.records import csv_lines
 from heteroseg.errors import HeterosegError, nearest
-from heteroseg.files import parse_yaml, read_json, read_text
+from heteroseg.files import read_json, read_text, read_yaml
 
 Rows = list[dict[str, Any]]
 FORMS = "a .py, .json, .csv, .tsv, .txt, .names or .yaml list of labels"
@@ -30,26 +31,13 @@ def read_rows(path: Path, table: str | None) -> tuple[Rows, bool]:
 
     `table` names one list of a JSON file. What is none of `FORMS` raises HeterosegError.
     """
-    text, suffix = read_text(path), path.suffix.lower()
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        found = suffix or "(none)"
+        raise HeterosegError(f"{path}: expected {FORMS}, found the suffix {found!r}; convert or rename it")
     if table is not None and suffix != ".json":
-        kind = suffix or "no suffix"
-        raise HeterosegError(f"{path}: --table names a part of a .json file, found {kind}; leave it out")
-    if suffix == ".json":
-        rows = _json_rows(path, table)
-    elif suffix == ".py":
-        rows = _python_rows(path, text)
-    elif suffix in (".yaml", ".yml"):
-        data = parse_yaml(text, path).data
-        rows = _table_rows(data) or []
-        count = data.get("nc", len(rows)) if isinstance(data, dict) else len(rows)
-        if count != len(rows):
-            raise HeterosegError(f"{path}: expected as many names as nc says, found nc {count!r} and {len(rows)} names")
-    elif suffix in (".csv", ".tsv"):
-        rows = _csv_rows(path, text)
-    elif suffix in (".txt", ".names"):
-        rows = _text_rows(path, text)
-    else:
-        raise HeterosegError(f"{path}: expected {FORMS}, found the suffix {suffix or '(none)'!r}; convert or rename it")
+        raise HeterosegError(f"{path}: --table names a part of a .json file, found {suffix}; leave it out")
+    rows = _json_rows(path, table) if table is not None else READERS[suffix](path)
     rows = [{str(key).strip().lower(): value for key, value in row.items()} for row in rows]
     yolo = suffix in (".yaml", ".yml") and all(row.keys() == {"name"} for row in rows)
     return rows, yolo or any("r" in row for row in rows)
@@ -60,14 +48,23 @@ def is_whole(value: Any) -> bool:
     return type(value) is int or (isinstance(value, str) and WHOLE.fullmatch(value) is not None)
 
 
-def _csv_rows(path: Path, text: str) -> Rows:
+def _csv_rows(path: Path) -> Rows:
     """Lines under a header; commas, semicolons or tabs are between the fields, whichever the header has most of."""
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    delimiter = max(",;\t", key=read_text(path).partition("\n")[0].count)
     lines = [[value.strip() for value in line] for _, line in csv_lines(path, delimiter)]
     header = lines[0] if lines else []
     if [name.lower() for name in header] == ["pixel value", "class"]:  # Roboflow's _classes.csv
         header = ["id", "name"]
     return [{key: value for key, value in zip(header, line, strict=False) if key} for line in lines[1:]]
+
+
+def _yaml_rows(path: Path) -> Rows:
+    data = read_yaml(path).data
+    rows = _table_rows(data) or []
+    count = data.get("nc", len(rows)) if isinstance(data, dict) else len(rows)
+    if count != len(rows):
+        raise HeterosegError(f"{path}: expected as many names as nc says, found nc {count!r} and {len(rows)} names")
+    return rows
 
 
 def _table_rows(data: Any) -> Rows | None:
@@ -104,7 +101,7 @@ def _without_number_of_cvat(row: dict[str, Any]) -> dict[str, Any]:
     return {("id in CVAT" if own and key == "id" else key): value for key, value in row.items()}
 
 
-def _json_rows(path: Path, table: str | None) -> Rows:
+def _json_rows(path: Path, table: str | None = None) -> Rows:
     data = read_json(path)
     lists = {str(k): rows for k, v in data.items() if (rows := _table_rows(v))} if isinstance(data, dict) else {}
     if table is not None:
@@ -119,9 +116,9 @@ def _json_rows(path: Path, table: str | None) -> Rows:
     return next(iter(lists.values()), [])
 
 
-def _text_rows(path: Path, text: str) -> Rows:
+def _text_rows(path: Path) -> Rows:
     """The lines of a text file, all in one of the forms in `LINES`, else a name a line."""
-    numbered = enumerate(map(str.strip, text.splitlines()), 1)
+    numbered = enumerate(map(str.strip, read_text(path).splitlines()), 1)
     lines = {number: line for number, line in numbered if line and not line.startswith("#")}
     hint = "write all in one form, or a CSV file with the columns id and name"
     for form in LINES:
@@ -142,10 +139,10 @@ def _text_rows(path: Path, text: str) -> Rows:
     return [{"name": line} for line in lines.values()]
 
 
-def _python_rows(path: Path, text: str) -> Rows:
+def _python_rows(path: Path) -> Rows:
     """The calls `Label(...)` with plain values; the fields are those of the file's namedtuple."""
     try:
-        module = ast.parse(text)
+        module = ast.parse(read_text(path))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise HeterosegError(f"{path}: not valid Python, {error}") from None
     calls = [(n.func.id, n) for n in ast.walk(module) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
@@ -163,3 +160,8 @@ def _python_rows(path: Path, text: str) -> Rows:
             told = "expected a plain value, found an expression; write it out"
             raise HeterosegError(f"{path}:{call.lineno}: {told}") from None
     return rows
+
+
+READERS: dict[str, Callable[[Path], Rows]] = {".json": _json_rows, ".py": _python_rows}
+READERS |= {".yaml": _yaml_rows, ".yml": _yaml_rows, ".csv": _csv_rows, ".tsv": _csv_rows}
+READERS |= {".txt": _text_rows, ".names": _text_rows}

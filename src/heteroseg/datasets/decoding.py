@@ -11,7 +11,7 @@ from heteroseg.datasets.image_files import Notes, View, bytes_of, decode, view
 from heteroseg.datasets.mask_files import read_mask
 from heteroseg.datasets.sample import UNKNOWN, Item, Sample, Shape
 from heteroseg.datasets.shapes import draw_polygons, paint, read_polygons
-from heteroseg.errors import HeterosegError, raise_faults
+from heteroseg.errors import HeterosegError, listed, raise_faults
 
 Size = tuple[float, float]  # width and height
 
@@ -114,10 +114,9 @@ def strays(item: Item, width: int, height: int) -> tuple[list[int], str]:
     boxes = item.boxes * np.array([width, height] * 2, np.float32) if item.parts else item.boxes
     sure = item.box_ids != UNKNOWN
     places = [i for i in np.flatnonzero(sure).tolist() if outside(map(float, boxes[i]), width, height)]
-    more = f" and {len(places) - 1} more" * (len(places) > 1)
     told = f"{item.box_file or 'boxes'}: {item.image}: expected boxes inside the image of {width}x{height}, found"
-    first = boxes[places[0]].tolist() if places else ""
-    return places, f"{told} {first}{more}; if the image was resized, scale the boxes too" if places else ""
+    found = listed(boxes[places].tolist(), 1)
+    return places, f"{told} {found}; if the image was resized, scale the boxes too" if places else ""
 
 
 def _clipped(item: Item, height: int, width: int) -> np.ndarray:

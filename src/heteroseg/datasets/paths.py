@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from urllib.parse import unquote
 
 from heteroseg.datasets.sample import Item, Listing
-from heteroseg.errors import HeterosegError, counted, nearest, raise_faults
+from heteroseg.errors import HeterosegError, counted, listed, nearest, raise_faults
 from heteroseg.files import read_text
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"})
@@ -33,10 +33,7 @@ def grouped(name: str, faults: Iterable[str]) -> list[str]:
     for alike in kinds.values():
         told += [fault for _, fault in alike[:PLACES]]
         if others := [place for place, _ in alike[PLACES:]]:
-            more = ", ..." * (len(others) > NAMED)
-            told.append(
-                f"{name}: {counted(len(others), 'more fault')} like the last, in {', '.join(others[:NAMED])}{more}"
-            )
+            told.append(f"{name}: {counted(len(others), 'more fault')} like the last, in {listed(others, NAMED)}")
     return told
 
 
@@ -62,9 +59,8 @@ def raise_missing(path: Path, kind: str, hint: str) -> NoReturn:
     above = next((p for p in path.parents if p.is_dir()), Path("."))
     missing = path.relative_to(above).parts[0]
     there = sorted(p.name for p in above.iterdir() if not p.name.startswith("."))
-    listed = ", ".join(there[:12]) + (", ..." if len(there) > 12 else "") or "nothing"
     raise HeterosegError(
-        f"{path}: expected this {kind}, found no {missing!r} in {above} (it has {listed}); "
+        f"{path}: expected this {kind}, found no {missing!r} in {above} (it has {listed(there, 12) or 'nothing'}); "
         f"{hint}{nearest(missing, there)}"
     )
 
@@ -289,9 +285,9 @@ def _unmatched(folder: Path) -> str:
     return f"none of the {counted(len(there), 'image')} there matches, such as {there[0]}" if there else ""
 
 
-def unlisted(names: list[str], listed: Container[str], path: Path) -> list[str]:
+def unlisted(names: list[str], known: Container[str], path: Path) -> list[str]:
     """A note of the images that an annotation file does not list, if there are any."""
-    gone = [name for name in names if name not in listed]
+    gone = [name for name in names if name not in known]
     told = f"{path} lists nothing for {len(gone)} of {counted(len(names), 'image')}"
     return [f"{told}, such as {gone[0]!r}: left out, as nobody annotated them"] if gone else []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from heteroseg.datasets import list_items, read_image
 from heteroseg.datasets.class_names import plain
 from heteroseg.datasets.sample import Item, Listing
-from heteroseg.errors import HeterosegError, counted, nearest, raise_faults
+from heteroseg.errors import HeterosegError, counted, listed, nearest, raise_faults
 from heteroseg.experiment.config import DatasetConfig, Experiment, dataset_root
 from heteroseg.labels.space import LabelSpace, hold_out, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
@@ -104,9 +104,8 @@ def _renamed(names: Mapping[int, str], space: LabelSpace) -> list[str]:
                 f"expected ids as label space {space.name!r} has them, found {i} for {name!r} in the annotation, which "
                 f"is {id_of[plain(name)]} there, and {i} is {ours[i]!r}; correct the ids or names of the label space"
             )
-    pairs = ", ".join(f"{i} is {name!r} and {ours[i]!r}" for i, name in other[:SHOWN])
-    more = f" and {len(other) - SHOWN} more" * (len(other) > SHOWN)
-    return [f"the annotation and label space {space.name!r} name ids differently: {pairs}{more}"] if other else []
+    pairs = listed((f"{i} is {name!r} and {ours[i]!r}" for i, name in other), SHOWN)
+    return [f"the annotation and label space {space.name!r} name ids differently: {pairs}"] if other else []
 
 
 def overlaps(sources: Sequence[Source], content: bool = False) -> list[str]:

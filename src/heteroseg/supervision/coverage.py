@@ -11,7 +11,7 @@ import numpy as np
 from heteroseg.datasets import read_annotation, read_sample
 from heteroseg.datasets.paths import grouped
 from heteroseg.datasets.sample import Item, Sample, no_ids, spread_evenly
-from heteroseg.errors import HeterosegError, counted, raise_faults
+from heteroseg.errors import HeterosegError, counted, listed, raise_faults
 from heteroseg.experiment.sources import Source, require_apart
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
@@ -177,5 +177,4 @@ def _learnt(tree: Taxonomy, rows: np.ndarray) -> np.ndarray:
 
 
 def _named(told: str, names: Sequence[str], where: str) -> list[str]:
-    more = f" and {len(names) - NAMED} more" * (len(names) > NAMED)
-    return [f"{told} {', '.join(map(repr, names[:NAMED]))}{more}{where}"] if names else []
+    return [f"{told} {listed(map(repr, names), NAMED)}{where}"] if names else []

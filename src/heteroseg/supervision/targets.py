@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from heteroseg.datasets.sample import CROWD, UNKNOWN, Sample
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, listed
 from heteroseg.labels.space import BoxShape, LabelSpace
 from heteroseg.supervision.label_terms import label_gate, pad_ragged
 
@@ -38,9 +38,9 @@ def to_label_indices(ids: np.ndarray, space: LabelSpace, where: str) -> np.ndarr
     """
     indices = space.indices_of(ids)
     if indices.size and indices.min() < NOTHING:
-        unknown = np.unique(ids[indices < NOTHING])
+        unknown = listed(np.unique(ids[indices < NOTHING]), 8)
         raise HeterosegError(
-            f"{where}: expected ids of label space {space.name!r}, found {', '.join(map(str, unknown[:8].tolist()))}; "
+            f"{where}: expected ids of label space {space.name!r}, found {unknown}; "
             "add them to the label space (with 'ignore: true' if they mean nothing) or choose the right one"
         )
     return indices
