@@ -24,13 +24,10 @@ def with_coco(items: list[Item], path: Path, resolve: Callable[[str], str | None
     With `outlines` an annotation that has a `segmentation` is painted instead, the largest first, so that small things
     lie on top. What `iscrowd` marks is unknown ground. A file without the lists raises HeterosegError.
     """
-    data = read_json(path)
-    images, notes = lists_of(path, data, "images", "annotations")
-    require_file_names(path, images)
-    by_number = by_id(path, "images", images)
-    rows = [_row(f"{path}: annotations[{i}]", note, by_number, outlines) for i, note in enumerate(notes)]
+    images, notes, names = read_coco(path)
+    rows = [_row(f"{path}: annotations[{i}]", note, images, outlines) for i, note in enumerate(notes)]
     sizes = {}
-    for image in images:
+    for image in images.values():
         try:
             sizes[resolve(image["file_name"])] = _size(image)
         except LookupError:  # an image without annotation may be missing
@@ -39,25 +36,27 @@ def with_coco(items: list[Item], path: Path, resolve: Callable[[str], str | None
     kept = [replace(item, size=sizes.get(item.name) or item.size, box_file=path) for item in kept]
     kept = [replace(item, mask=path) for item in kept] if outlines else kept
     listing = attach(kept, rows, resolve, paints=outlines, by_area=True)
-    listing.names = category_names(path, data)
+    listing.names = names
     listing.notes += unlisted([item.name for item in items], {item.name for item in kept}, path)
     return listing
 
 
-def require_file_names(path: Path, images: list[dict]) -> None:
-    """Raise HeterosegError for an entry of `images` that names no file, with what it has instead."""
+def read_coco(path: Path) -> tuple[dict[str, dict], list[dict], dict[int, str]]:
+    """The images of a COCO json by their ids, its annotations, and what it calls its ids, where it has `categories`.
+
+    A json without the lists, and an image without an id of its own or a file name raise HeterosegError.
+    """
+    data = read_json(path)
+    images, notes = lists_of(path, data, "images", "annotations")
+    (categories,) = lists_of(path, {"categories": [], **data}, "categories")
     for i, image in enumerate(images):
         if not isinstance(image.get("file_name"), str):
             keys = ", ".join(map(str, image)) or "none"
             raise HeterosegError(
                 f"{path}: images[{i}]: expected a file_name, found the keys {keys}; write the name there"
             )
-
-
-def category_names(path: Path, data: dict) -> dict[int, str]:
-    """What a COCO json calls its ids; {} where it has no `categories`."""
-    (categories,) = lists_of(path, {"categories": [], **data}, "categories")
-    return {i: str(c.get("name")) for c in categories if (i := integer(c.get("id"))) is not None}
+    names = {n: str(c.get("name")) for c in categories if (n := integer(c.get("id"))) is not None}
+    return by_id(path, "images", images), notes, names
 
 
 def is_crowd(note: dict) -> bool:

@@ -281,7 +281,7 @@ def _raise_unmatched(root: Path, pattern: str, split: str) -> NoReturn:
 
 def _unmatched(folder: Path) -> str:
     """What images a folder has where none is met by a pattern."""
-    there = list(walk(folder))
+    there = list(walk(folder)) if folder.is_dir() else []  # a pattern may stand in its place
     return f"none of the {counted(len(there), 'image')} there matches, such as {there[0]}" if there else ""
 
 

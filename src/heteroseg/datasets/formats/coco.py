@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from heteroseg.datasets.class_names import parse_id
-from heteroseg.datasets.coco_json import category_names, is_crowd, require_file_names
+from heteroseg.datasets.coco_json import is_crowd, read_coco
 from heteroseg.datasets.paths import Found, by_group, expand, items_of, listed_names, split_file, stem_of, unlisted
-from heteroseg.datasets.records import by_id, integer, lists_of
+from heteroseg.datasets.records import integer
 from heteroseg.datasets.sample import CROWD, Listing
-from heteroseg.files import read_json
 
 
 def coco_panoptic(
@@ -37,10 +36,7 @@ def coco_panoptic(
     """
     path = split_file(root, split, segments, "segments", "list of segments", "download it, or set `segments`")
     folder = path.with_suffix("") if masks is None else root / expand(masks, split)
-    data = read_json(path)
-    listed, notes = lists_of(path, data, "images", "annotations")
-    require_file_names(path, listed)
-    entries = by_id(path, "images", listed)
+    entries, notes, categories = read_coco(path)
     wanted = None if names is None else set(listed_names(root / expand(names, split)))
     known, outside = {i.name: i for i in items_of(root, split, images)}, parse_id(background, "background")
     items, noted, faults = {}, set(), list[Found]()
@@ -61,7 +57,7 @@ def coco_panoptic(
         else:
             items[name] = replace(known[name], mask=mask, palette=palette)
     told = by_group(faults, "complete the download, or set the option skip_faulty")
-    listing = Listing((items[name] for name in sorted(items)), category_names(path, data), told)
+    listing = Listing((items[name] for name in sorted(items)), categories, told)
     there = [name for name in known if wanted is None or name in wanted]
     listing.notes += unlisted(there, noted, path)
     return listing
