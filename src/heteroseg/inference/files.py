@@ -215,7 +215,7 @@ class _Outputs:
             return False
         if self.of_video:
             missing = set(before.get("missing", ()))
-            if any(is_free(self.frame(i)) for i in {*range(before["frames"] + len(missing))} - missing):
+            if any(is_free(self.frame(i)) for i in {*range(before.get("frames", 0) + len(missing))} - missing):
                 return False
         if "fault" in before:
             raise InputError(f"{job.source}: {before['fault']}")

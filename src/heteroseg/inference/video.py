@@ -151,6 +151,8 @@ def write_video(path: Path, codec: str, size: tuple[int, int], rate: float) -> I
 
     The file is at `path` when the block ends well. `codec` has four letters.
     """
+    if not str(path.absolute()).isprintable():  # OpenCV crashes on what is not UTF-8
+        raise InputError(f"{path}: a video needs a path in UTF-8; rename the input or its folder, or take no overlay")
     with written(path, path.suffix) as temporary:
         rate = round(rate, 3 - (rate > 65) - (rate > 655))  # MPEG-4 has 65535 parts of a second
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), rate, size[::-1])
@@ -158,3 +160,7 @@ def write_video(path: Path, codec: str, size: tuple[int, int], rate: float) -> I
             raise HeterosegError(f"{path}: this OpenCV cannot write videos of this kind; take single images")
         yield lambda frame: writer.write(np.ascontiguousarray(frame[..., ::-1]))
         writer.release()
+        try:
+            Video(temporary)
+        except HeterosegError:  # OpenCV does not tell of a full disk
+            raise OSError(f"{path}: the video cannot be written") from None
