@@ -131,6 +131,7 @@ def _child(work: Work, below: str, at: int, how: How, folder: str, pipes: tuple[
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(pipes[0], 1)
         os.dup2(pipes[0], 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)  # the old ones take them for files
         _stop_at(below, at, how, pipes[1])
         if isinstance(work, list):
             from heteroseg.cli.main import main
