@@ -357,6 +357,10 @@ def test_the_page_in_a_browser(served, photo, tiny_model, scene, film_file, tmp_
         assert cv2.imwrite(str(tmp_path / "scene.ppm"), scene[..., ::-1])
         page.locator("#source").set_input_files(str(tmp_path / "scene.ppm"))
         until(page, "document.querySelector('#model-0 img').naturalWidth == 128")  # browsers show no PPM
+        assert cv2.imwrite(str(tmp_path / "large.png"), np.full((2000, 4000, 3), 90, np.uint8))
+        page.locator("#source").set_input_files(str(tmp_path / "large.png"))
+        until(page, "document.querySelector('#message').textContent.includes('made smaller, 2449 x 1224')")
+        until(page, "document.querySelector('#model-0 canvas').width == 2449")
         page.locator("#source").set_input_files(str(film_file))
         page.get_by_text("5 frames").nth(1).wait_for()
         until(page, "document.querySelector('#model-1 video').videoWidth == 128")

@@ -72,7 +72,7 @@ def photo(scene) -> bytes:
 @pytest.fixture(scope="module")
 def noise() -> bytes:
     """An image as large as is taken, with work in every pixel."""
-    return encoded(np.random.default_rng(0).integers(0, 255, (1990, 2000, 3), np.uint8), "jpeg")
+    return encoded(np.random.default_rng(0).integers(0, 255, (1490, 2000, 3), np.uint8), "jpeg")
 
 
 @pytest.fixture(scope="module")

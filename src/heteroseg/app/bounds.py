@@ -26,7 +26,7 @@ class Limits:
     Networks take up to 250 MB of memory for a megapixel.
     """
 
-    megapixels: float = 4.0
+    megapixels: float = 3.0
     megabytes: float = 64.0
     seconds: float = 60.0
     waiting: int = 8

@@ -40,7 +40,7 @@ from heteroseg.inference.files import count_labels, encode_ids
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 
-QUICK, BACK_OFF = 1.0, 10  # megapixels of quick work, and what each costs more with back-off
+QUICK, BACK_OFF = 0.6, 10  # megapixels of quick work, and what each costs more with back-off
 
 
 class LabelInfo(BaseModel):
@@ -55,6 +55,7 @@ class ModelInfo(BaseModel):
     name: str
     digest: str = Field(description="16 hex digits that change with any weight")
     depth: int = Field(description="of the tree: the largest useful `depth`")
+    megapixels: float = Field(description="of the largest image that is taken")
     label_spaces: dict[str, list[LabelInfo]]
 
 
@@ -122,11 +123,10 @@ FAULTS: dict[int | str, dict[str, Any]] = {
     429: {"model": Fault, "description": "too many requests are waiting"},
     503: {"model": Fault, "description": "no turn within the time limit, or the work took longer"},
 }
-IMAGE, VIDEO = (
-    {"requestBody": {"required": True, "content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}
-    for kind in ("image/*", "video/*")
-)
-MAP_ALONE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+BYTES: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
+BYTES["requestBody"]["content"]["application/octet-stream"]["schema"] = {"type": "string", "format": "binary"}
+PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+WEBM: dict[int | str, dict[str, Any]] = {200: {"content": {"video/webm": {}}}}
 
 
 def sentence(fault: Mapping[str, Any]) -> str:
@@ -251,7 +251,7 @@ def add_faults(service: FastAPI) -> None:
 def add_answers(service: FastAPI, desk: Desk) -> None:
     """What is asked about an image or a video."""
 
-    @service.post("/v1/predict", response_model=Answer, openapi_extra=IMAGE, responses=MAP_ALONE)
+    @service.post("/v1/predict", response_model=Answer, openapi_extra=BYTES, responses=PNG)
     async def predict_image(request: Request, asked: Annotated[MapLabels, Query()]) -> Any:
         """Label an image. With `Accept: image/png` the answer is the label map alone."""
         name = desk.name(asked)
@@ -266,14 +266,14 @@ def add_answers(service: FastAPI, desk: Desk) -> None:
 
         return await desk.look_at(request, work, asked.back_off)
 
-    @service.post("/v1/path", openapi_extra=IMAGE)
+    @service.post("/v1/path", openapi_extra=BYTES)
     async def path_of_pixel(request: Request, asked: Annotated[Pixel, Query()]) -> PathAnswer:
         """How the pixel at column x and row y is decided, from the root down."""
         name = desk.name(asked)
         path = await desk.look_at(request, lambda body: path_at(desk.predict(name, body), asked.x, asked.y))
         return PathAnswer(model=name, x=asked.x, y=asked.y, path=path)
 
-    @service.post("/v1/picture", openapi_extra=IMAGE, response_class=Response)
+    @service.post("/v1/picture", openapi_extra=BYTES, response_class=Response, responses=PNG)
     async def picture(request: Request) -> Response:
         """The image as a PNG, upright: for browsers, which do not show PPM or TIFF."""
 
@@ -283,7 +283,7 @@ def add_answers(service: FastAPI, desk: Desk) -> None:
         encoded = await desk.look_at(request, work)
         return Response(encoded.tobytes(), media_type="image/png")
 
-    @service.post("/v1/film", openapi_extra=VIDEO, response_class=Response)
+    @service.post("/v1/film", openapi_extra=BYTES, response_class=Response, responses=WEBM)
     async def label_film(request: Request, asked: Annotated[FilmLabels, Query()]) -> Response:
         """The video under the colours of its labels, as WebM; `heteroseg-frames` tells how far the time went."""
         model = desk.models[desk.name(asked)]
@@ -314,6 +314,7 @@ def build_service(models: Mapping[str, Model], turns: Turns, root_path: str = ""
             name=name,
             digest=model.digest,
             depth=max(model.taxonomy.depths),
+            megapixels=turns.limits.megapixels,
             label_spaces={s: [LabelInfo(**vars(b)) for b in space_named(model, s).labels] for s in spaces(model)},
         )
         for name, model in models.items()

@@ -158,7 +158,7 @@ def add(commands: Action) -> None:
     port = number(int, 0, 65535, "a whole number from 0 to 65535")
     p.add_argument("--port", type=port, default=7860, help="0 takes a free one (default: 7860)")
     above = number(float, sys.float_info.min, 1e6, "a number above 0, to 1000000")
-    option(p, "--max-megapixels", "N", "largest image and frame (4)", above, default=4.0)
+    option(p, "--max-megapixels", "N", "largest image and frame (3)", above, default=3.0)
     option(p, "--max-megabytes", "N", "largest upload (64)", above, default=64.0)
     option(p, "--max-seconds", "N", "for each of sending, waiting and work (60)", above, default=60.0)
     option(p, "--queue", "N", "requests that may wait, more are refused (8)", count, default=8)

@@ -3,7 +3,7 @@
 const TREE = "tree", SHOWN = 24, OUTSIDE = [22, 22, 22];
 const $ = (id) => document.getElementById(id);
 let parts = [];  // of the page, one for each model
-let file = null, newest = 0;
+let file = null, newest = 0, megapixels = Infinity, note = "";
 
 async function ask(path, query, body) {
   const chosen = Object.entries(query).filter(([, value]) => value !== undefined);
@@ -103,7 +103,7 @@ function show() {
     if (!current()) return;
     const colors = new Map();
     parts.forEach((part, i) => paint(part, replies[i], maps[i], colors));
-    say("");
+    say(note);
   });
 }
 
@@ -136,9 +136,25 @@ function display(picture) {
   }
 }
 
-function choose(chosen) {
+// A photograph that is larger than the server takes is made smaller here.
+async function fitting(picture) {
+  const bitmap = await createImageBitmap(picture).catch(() => null);  // null: a video, or a format for the server
+  const scale = bitmap && Math.sqrt(megapixels * 1e6 / (bitmap.width * bitmap.height));
+  if (!bitmap || scale >= 1) return picture;
+  const canvas = new OffscreenCanvas(Math.floor(bitmap.width * scale), Math.floor(bitmap.height * scale));
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  note = `The image was made smaller, ${canvas.width} x ${canvas.height}: the server takes ${megapixels} megapixels.`;
+  return canvas.convertToBlob();
+}
+
+async function choose(chosen) {
   if (!chosen) return;
-  file = chosen;
+  note = "";
+  const mine = ++newest, fitted = await fitting(chosen);
+  if (mine !== newest) return;
+  file = fitted;
   for (const part of parts) {
     part.stack.hidden = part.video.hidden = true;
     part.path.replaceChildren();
@@ -199,6 +215,7 @@ async function begin() {
   parts = models.map(addModel);
   $("title").textContent = document.title = models.map((m) => m.name).join(" and ");
   const deepest = Math.max(...models.map((m) => m.depth));
+  megapixels = models[0].megapixels;
   $("depth").max = deepest;
   $("depth").value = deepest;
   writeValues();
