@@ -20,6 +20,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.inference.video import Video
 
 MEMORY, BY_PIXEL = 512 * 10**6, 60  # bytes for a decoder: a large frame may hide in a small video
+SLOWEST = 0.1  # frames a second that are written
 HEADS = ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "))  # MP4, Matroska and WebM, AVI
 
 
@@ -51,12 +52,10 @@ def decoded_apart(body: bytes, limits: Limits) -> Iterator[Film]:
         head = json.loads(process.stdout.readline() or '{"status": 415, "fault": "the video cannot be decoded"}')
         if "fault" in head:
             raise Refused(head["status"], head["fault"])
-        size = tuple(head["size"])
-        parts = iter(lambda: process.stdout.read(3 * size[0] * size[1]), b"")
-        frames = (
-            np.frombuffer(part, np.uint8).reshape(*size, 3) for part in parts if len(part) == 3 * size[0] * size[1]
-        )
-        yield Film(size, head["rate"], head["total"], frames)
+        height, width = head["size"]
+        parts = iter(lambda: bytearray(process.stdout.read(3 * height * width)), b"")
+        frames = (np.frombuffer(p, np.uint8).reshape(height, width, 3) for p in parts if len(p) == 3 * height * width)
+        yield Film((height, width), max(head["rate"], SLOWEST), head["total"], frames)
     finally:
         timer.cancel()
         process.kill()

@@ -35,7 +35,7 @@ from heteroseg.app.answers import (
     spaces,
 )
 from heteroseg.app.bounds import EFFORT, Effort, Refused, Turns, check_effort
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.inference.files import count_labels, encode_ids
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
@@ -232,7 +232,10 @@ def add_faults(service: FastAPI) -> None:
 
     @service.exception_handler(HeterosegError)
     async def refused(_: Request, error: HeterosegError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, error.status if isinstance(error, Refused) else 422)
+        if isinstance(error, Refused):
+            return JSONResponse({"error": str(error)}, error.status)
+        warn(str(error))  # a full disk: it names files of this machine
+        return JSONResponse({"error": "the server is in trouble, which its output tells; try again later"}, 503)
 
     @service.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
