@@ -32,8 +32,10 @@ class Served:
     port: int
     room: Path
     said: Path
+    asked: int = 0  # how often
 
     def connect(self, timeout: float = 60) -> socket.socket:
+        self.asked += 1
         return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
 
     def send(self, data: bytes, timeout: float = 60) -> Answer:

@@ -121,8 +121,7 @@ class Server(uvicorn.Server):
     """uvicorn's server, which stops what is at work when it is to end."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        for effort in list(self.config.app.state.efforts):  # type: ignore[union-attr]
-            effort.wanted = False
+        self.config.app.state.close()  # type: ignore[union-attr]
         super().handle_exit(sig, frame)
 
 

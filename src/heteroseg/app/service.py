@@ -167,6 +167,7 @@ class Desk:
     def __init__(self, models: Mapping[str, Model], turns: Turns):
         self.models, self.turns, self.slow, self.limits = models, turns, Turns(turns.limits), turns.limits
         self.efforts: set[Effort] = set()  # of what is at work or waits for its turn
+        self.open = True
         # whoever looks at an image asks for it again and again: memory is that of one image for each model
         self.predict = lru_cache(maxsize=len(models))(self._predict)
         for model in models.values():
@@ -177,6 +178,12 @@ class Desk:
         prediction = self.models[name].predict(open_image(body, self.limits))
         prediction.between = check_effort
         return prediction
+
+    def close(self) -> None:
+        """Stop what is at work and what may still come."""
+        self.open = False
+        for effort in list(self.efforts):
+            effort.wanted = False
 
     def name(self, asked: Asked) -> str:
         name = asked.model or next(iter(self.models))
@@ -211,6 +218,7 @@ class Desk:
         """What `work` makes, when its turn comes; it stops when its client has gone."""
         effort = Effort(self.limits.seconds)
         EFFORT.set(effort)
+        effort.wanted = self.open
         self.efforts.add(effort)
 
         async def watch() -> None:
@@ -329,7 +337,7 @@ def build_service(models: Mapping[str, Model], turns: Turns, root_path: str = ""
         return told
 
     desk = Desk(models, turns)
-    service.state.efforts = desk.efforts
+    service.state.close = desk.close
     add_answers(service, desk)
     add_faults(service)
     return service
