@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,6 +23,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import OptimiserConfig, load_experiment
 from heteroseg.model.model import load
 from heteroseg.scenes import generate
+from heteroseg.training import loop
 from heteroseg.training.loop import Run, train
 from heteroseg.training.optimiser import build_optimiser, learning_rate, memory_layout, weight_average
 from tests.supervision.test_coverage import SPACE, TREE, write
@@ -88,9 +91,13 @@ def test_same_seed_same_run_for_any_number_of_workers(tmp_path, data, reference)
     assert not same(reference[1], run(tmp_path, data, name="other", train__seed=1))
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_killed_and_resumed_ends_in_the_same_weights(tmp_path, data, monkeypatch, ema):
-    whole = run(tmp_path, data, name="whole", train__ema=ema)
+@pytest.mark.parametrize(("ema", "precision"), [(0.0, 32), (0.9, 32), (0.0, 16)])
+def test_killed_and_resumed_ends_in_the_same_weights(tmp_path, data, monkeypatch, ema, precision):
+    """In 16 bits also the factor on the loss goes on, which changes with time and where a gradient is too large."""
+    scaler = partial(torch.amp.GradScaler, "cpu", init_scale=1.0, growth_interval=2)
+    monkeypatch.setattr(loop, "MixedPrecision", lambda *how: MixedPrecision(*how, scaler=scaler()))
+    how = {"train__ema": ema, "train__precision": precision}
+    whole = run(tmp_path, data, name="whole", **how)
     step = Run.train_step
 
     def killed(self, batch):
@@ -100,11 +107,14 @@ def test_killed_and_resumed_ends_in_the_same_weights(tmp_path, data, monkeypatch
 
     monkeypatch.setattr(Run, "train_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, data, name="broken", train__ema=ema)
-    monkeypatch.undo()
-    assert same(whole, run(tmp_path, data, resume=True, name="broken", train__ema=ema))
+        run(tmp_path, data, name="broken", **how)
+    monkeypatch.setattr(Run, "train_step", step)
+    assert same(whole, run(tmp_path, data, resume=True, name="broken", **how))
     logs = [(tmp_path / name / "log.csv").read_text() for name in ("whole", "broken")]
     assert logs[0] == logs[1]
+    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "broken")]
+    assert states[0]["precision"] == states[1]["precision"]
+    assert states[0]["precision"].get("scale", 8) == 8
 
 
 def test_a_run_holds_what_is_promised(reference):
@@ -188,8 +198,20 @@ def test_two_processes_equal_one(tmp_path, data):
     assert apart < 1e-4 * moved
 
 
-def test_mixed_precision_runs(tmp_path, data):
-    weights = run(tmp_path, data, train__precision="bf16", train__steps=2)
+@pytest.mark.parametrize(("asked", "used"), [("bf16", torch.bfloat16), (16, torch.float16), ("16", torch.float16)])
+def test_mixed_precision_is_what_was_asked_for(tmp_path, data, monkeypatch, asked, used):
+    """On a CPU too, where Fabric takes bf16 for 16; and YAML reads 16 as a number."""
+    seen, forward = set(), nn.Conv2d.forward
+
+    def noted(self, x):
+        out = forward(self, x)
+        if self.training:
+            seen.add(out.dtype)
+        return out
+
+    monkeypatch.setattr(nn.Conv2d, "forward", noted)
+    weights = run(tmp_path, data, train__precision=asked, train__steps=2)
+    assert seen == {used}
     assert all(torch.isfinite(v).all() for v in weights.values())
     assert {v.dtype for v in weights.values() if v.is_floating_point()} == {torch.float32}
 

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from heteroseg.errors import HeterosegError, raise_faults
 from heteroseg.files import SPECS, Document, PlainName, Strict, parse_yaml, read_yaml
@@ -26,6 +26,9 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(gt=0, le=1e6)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Zoom = Annotated[float, Field(ge=0.01, le=100)]
+Precision = Annotated[  # YAML reads 16 as a number
+    Literal["32", "bf16", "16"], BeforeValidator(lambda value: str(value) if type(value) is int else value)
+]
 
 
 class DatasetConfig(Strict):
@@ -102,7 +105,7 @@ class TrainConfig(Strict):
     seed: int = Field(0, ge=0, lt=2**32)
     workers: int = Field(1, ge=0, le=1024)
     ema: Decay = Field(0.0, description="decay of the weight average; 0 is off")
-    precision: Literal["32", "bf16", "16"] = "32"
+    precision: Precision = "32"
     devices: Positive | Literal["auto"] = "auto"
     nodes: Positive = 1
     accelerator: str = "auto"

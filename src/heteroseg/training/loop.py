@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import TensorBoardLogger
+from lightning.fabric.plugins import MixedPrecision
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -89,6 +90,7 @@ class Run:
             "network": self.network.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average and self.average.module.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),  # of 16: the factor on the loss
         }
         with written(self.state_file) as temporary:
             torch.save(state, temporary)
@@ -105,6 +107,8 @@ class Run:
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
         self.network.module.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if precision := state.get("precision"):
+            self.fabric.strategy.precision.load_state_dict(precision)
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
             self.average.n_averaged.fill_(self.step + 1)
@@ -214,10 +218,11 @@ def _prepare_folder(experiment: Experiment, out: Path, resume: bool) -> None:
 def _launch(config: TrainConfig) -> Fabric:
     """Start the processes of a run on the devices that it asks for."""
     precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[config.precision]
+    where: Any = {"accelerator": config.accelerator, "devices": config.devices, "num_nodes": config.nodes}
     try:
-        fabric = Fabric(
-            accelerator=config.accelerator, devices=config.devices, num_nodes=config.nodes, precision=precision
-        )
+        on_cpu = config.precision == "16" and Fabric(**where).device.type == "cpu"  # where Fabric takes bf16 instead
+        how: Any = {"plugins": MixedPrecision("16-mixed", "cpu")} if on_cpu else {"precision": precision}
+        fabric = Fabric(**where, **how)
     except (ValueError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
         raise HeterosegError(f"train.accelerator, train.devices: {str(error).splitlines()[0]}") from None
     fabric.launch()
