@@ -80,7 +80,8 @@ def agrees(logits: torch.Tensor, covers, size, plan: Plan) -> None:
     found, _ = decode(logits, covers, size, plan)
     assert found.dtype == np.int64
     assert np.array_equal(found, expected)
-    assert np.array_equal(decode_torch(logits, covers, size, plan)[0].numpy(), expected)
+    for confident in (False, True):
+        assert np.array_equal(decode_torch(logits, covers, size, plan, confident)[0].numpy(), expected)
     assert np.array_equal(decode(logits.contiguous(memory_format=torch.channels_last), covers, size, plan)[0], expected)
 
 

@@ -62,10 +62,14 @@ def test_evaluation(tiny_model, tiny_experiment, wrong):
         heteroseg.evaluate(tiny_model, sources, **wrong)
 
 
+@pytest.mark.parametrize("command", ["predict", "predict-many"])
 @pytest.mark.parametrize("device", ["meta", "cuda:-1", "", "cpu:cpu", "xla"])
-def test_devices_of_the_command_line(tiny_model_folder, tmp_path, capsys, device):
+def test_devices_of_the_command_line(tiny_model_folder, tmp_path, capsys, device, command):
     Image.fromarray(BLACK).save(tmp_path / "a.png")
-    words = ["predict", str(tiny_model_folder), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    if command == "predict-many":
+        pytest.importorskip("ray.data", reason="the extra ray is not installed")
+    source = tmp_path if command == "predict-many" else tmp_path / "a.png"
+    words = [command, str(tiny_model_folder), str(source), "--out", str(tmp_path / "out")]
     assert main([*words, "--device", device]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"heteroseg: device {device!r} cannot be used")

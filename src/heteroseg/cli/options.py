@@ -32,6 +32,7 @@ def number(kind: Callable[[str], float], low: float, high: float, expected: str)
 fraction = number(float, 0, 1, "a number from 0 to 1")
 count = number(int, 1, 2**31 - 1, "a whole number from 1")
 several = number(int, 1, 1024, "a whole number from 1 to 1024")
+SIDE = 2**14  # of an image
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -39,6 +40,13 @@ def pair(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"expected key=value, found {text!r}")
     return key, value
+
+
+def height_width(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and 0 < int(height) <= SIDE and 0 < int(width) <= SIDE):
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 520x706, each to {SIDE}, found {text!r}")
+    return int(height), int(width)
 
 
 def new_file(text: str) -> Path:

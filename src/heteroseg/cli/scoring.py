@@ -9,6 +9,7 @@ from heteroseg.cli.options import (
     add_command,
     count,
     fraction,
+    height_width,
     log,
     new_file,
     open_experiment,
@@ -18,8 +19,6 @@ from heteroseg.cli.options import (
 )
 from heteroseg.cli.training import write_run_report
 from heteroseg.errors import HeterosegError, nearest, warn
-
-SIDE = 2**14  # of an image that is timed
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -108,13 +107,6 @@ def bench(args: argparse.Namespace) -> None:
     tell("bench.txt", result, args.json)
 
 
-def size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and 0 < int(height) <= SIDE and 0 < int(width) <= SIDE):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 520x706, each to {SIDE}, found {text!r}")
-    return int(height), int(width)
-
-
 def add(commands: Action) -> None:
     scored = ("model", "--data", "--json", "--limit", "--device", "overrides")
     does = "score a model on the val images of every dataset, each in its own labels"
@@ -139,7 +131,7 @@ def add(commands: Action) -> None:
     option(p, "model", "MODEL", "MODEL or RUN folder, or an exported file", nargs="?")
     option(p, "--preset", "NAME", "instead of a MODEL: random weights (fast, fast-hgnet)")
     option(p, "--taxonomy", "NAME", "its taxonomy (default: streets-108)", default="streets-108")
-    option(p, "--size", "HxW", "image size (default: 520x706)", size, default=(520, 706))
+    option(p, "--size", "HxW", "image size (default: 520x706)", height_width, default=(520, 706))
     option(p, "--image", "FILE", "time this image, scaled to the size, not a drawn scene", Path)
     p.add_argument("--runtime", default="openvino", choices=["torch", "openvino", "onnx"])
     p.add_argument("--precision", choices=["fp32", "bf16", "int8"], help="default: fp32; for a preset in openvino int8")

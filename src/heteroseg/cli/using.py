@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import heteroseg
-from heteroseg.cli.options import Action, add_command, count, fraction, log, number, option, several
+from heteroseg.cli.options import Action, add_command, count, fraction, height_width, log, number, option, several
 from heteroseg.errors import HeterosegError, counted
 
 
@@ -61,7 +61,7 @@ def export(args: argparse.Namespace) -> None:
     model = heteroseg.load(args.model)
     images = calibration_images(args.calibrate, args.images) if args.precision == "int8" and args.calibrate else []
     head = choose_head(model, args.head)
-    run(model, args.out, args.format, args.precision, images, head)
+    run(model, args.out, args.format, args.precision, images, head, args.size)
     told = f"{args.out}: {args.format}, {args.precision}, {head} head"
     print(f"{told}; heteroseg predict {args.out} IMAGE --out DIR runs it")
     if args.calibrate and args.calibrate.endswith((".yaml", ".yml")):
@@ -138,6 +138,9 @@ def add(commands: Action) -> None:
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
     lazy = "lazy: the file ends at the features, logits are worked out where needed (default: where that is faster)"
     p.add_argument("--head", default="auto", choices=["auto", "dense", "lazy"], help=lazy)
+    option(
+        p, "--size", "HxW", "of all images, for networks that go for one size alone (default: any size)", height_width
+    )
     option(p, "--out", "FILE", "FILE.onnx, or FILE.xml (with FILE.bin beside it)", Path, required=True)
     option(p, "--calibrate", "DATA", "for int8: a folder, or an EXPERIMENT, which is also scored")
     option(p, "--images", "N", "images to calibrate with (default: 100)", count, default=100)

@@ -3,9 +3,12 @@
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,8 +24,8 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.inference.files import jobs_of
-from heteroseg.model.exported import FORMATS, METADATA, UNSEALED, need, prepare, seal
-from heteroseg.model.model import Model, model_file
+from heteroseg.model.exported import FORMATS, METADATA, UNSEALED, ExportedNetwork, need, prepare, seal
+from heteroseg.model.model import Model, load, model_file
 from heteroseg.networks.heads import fused_head
 from heteroseg.networks.network import Network
 from heteroseg.writing import require_absent, require_own, rewritten, written
@@ -31,6 +34,8 @@ Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 Head = Literal["auto", "dense", "lazy"]
 LAZY_FROM = 800  # logits, by measurement
+TRACED, OTHERS = (128, 192), ((160, 352), (290, 75))  # sizes with which a graph is made and tried
+FAR = {"fp32": 0.01, "bf16": 0.2, "int8": 0.9}  # that a file may be, in deviations of its logits
 ENDINGS = {kind: ending for ending, kind in FORMATS.items()}
 
 
@@ -70,7 +75,7 @@ def choose_head(model: Model, head: Head = "auto") -> Head:
     return "lazy" if fused and many and model.decision == "path" else "dense"
 
 
-def describe(model: Model, precision: Precision, head: Head) -> str:
+def describe(model: Model, precision: Precision, head: Head, size: tuple[int, int] | None) -> str:
     """The metadata of a file: configuration, taxonomy, label spaces and perhaps the weights of a lazy head, as JSON."""
     network, facts = model.torch_network, dict[str, Any]()
     if head == "lazy":
@@ -81,6 +86,7 @@ def describe(model: Model, precision: Precision, head: Head) -> str:
         facts["lazy_head"] = pack_head(weight, bias, [0, *(c.stop for c in model.taxonomy.classifiers)])
     facts |= {"format": 1, "precision": precision, "multiple": network.multiple, "shrink": network.shrink}
     facts["checksum"] = UNSEALED.decode()
+    facts["size"] = size and network.covers(*size)
     facts["file"] = model_file(model).model_dump(mode="json")
     facts["taxonomy"] = model.taxonomy.to_file().model_dump(mode="json")
     facts["label_spaces"] = {name: space.file.model_dump(mode="json") for name, space in model.spaces.items()}
@@ -94,11 +100,13 @@ def export(
     precision: Precision = "fp32",
     images: Sequence[np.ndarray] = (),
     head: Head = "auto",
+    size: tuple[int, int] | None = None,
 ) -> None:
     """Write `out` (.onnx, or .xml with .bin beside it); for `head` see `choose_head`.
 
     `images` (H, W, 3) uint8 calibrate int8 (NNCF's post-training quantisation, mixed preset); bf16 is a hint that the
-    CPU computes so, which only OpenVINO has.
+    CPU computes so, which only OpenVINO has. `size` (H, W) is that of all images, padded; without it, any size goes.
+    What is written answers as the network does, or HeterosegError is raised: some networks go for one size alone.
     """
     head, out = choose_head(model, head), Path(out)
     require_one_of("format", kind, get_args(Format))
@@ -118,11 +126,57 @@ def export(
     network, body = model.torch_network, model.torch_network.body
     graph = Graph(network, body[:-1] if head == "lazy" and isinstance(body, nn.Sequential) else body).eval()
     ready = [prepare(image, network) for image in images] if precision == "int8" else []
-    example = torch.from_numpy(prepare(np.zeros((128, 192, 3), np.uint8), network))
-    text = describe(model, precision, head)
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # tracing warns of every shape that it follows
-        (_onnx if kind == "onnx" else _openvino)(graph, example, out, text, ready)
+    example = torch.from_numpy(prepare(np.zeros((*(size or TRACED), 3), np.uint8), network))
+    text = describe(model, precision, head, size)
+    with TemporaryDirectory() as folder, torch.inference_mode():
+        trial = Path(folder, f"network{out.suffix}")
+        with _build_errors(kind):
+            (_onnx if kind == "onnx" else _openvino)(graph, example, trial, text, ready)
+        _require_same(graph, trial, network, [size] if size else OTHERS, FAR[precision])
+        _place(trial, out)
+
+
+@contextmanager
+def _build_errors(kind: Format) -> Iterator[None]:
+    """What a runtime cannot express becomes one sentence."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns of every shape that it follows
+            yield
+    except (HeterosegError, OSError, MemoryError):
+        raise
+    except Exception as error:  # of torch, ONNX, OpenVINO and NNCF, which share no base
+        reason = str(error).partition("\n")[0][:200]
+        other = next(other for other in ENDINGS if other != kind)
+        raise HeterosegError(f"{kind} cannot express this network, {reason}; try {other}, or use the MODEL") from None
+
+
+def _require_same(graph: Graph, trial: Path, network: Network, sizes: Sequence[tuple[int, int]], far: float) -> None:
+    """Raise HeterosegError unless the file gives what the graph gives, for images of these sizes."""
+    rng = np.random.default_rng(0)
+    for size in sizes:
+        image = prepare(rng.integers(0, 256, (*size, 3), np.uint8), network)
+        wanted = graph(torch.from_numpy(image)).permute(0, 3, 1, 2)
+        try:
+            made = load(trial).network
+            assert isinstance(made, ExportedNetwork)
+            found = made.run(image)
+            same = found.shape == wanted.shape and (found - wanted).norm() <= far * (wanted - wanted.mean()).norm()
+        except Exception:  # runtimes have errors of every kind
+            same = False
+        if not same:
+            told = f"its file goes wrong for an image of {size[0]}x{size[1]}"
+            what = "use the MODEL itself" if len(sizes) == 1 else "export it for the size of your images (--size HxW)"
+            raise HeterosegError(f"this network was not exported, {told}; {what}")
+
+
+def _place(trial: Path, out: Path) -> None:
+    """Put a finished file, and that of its weights, where they were asked for; the weights first."""
+    weights = trial.with_suffix(".bin")
+    with written(out, out.suffix) as temporary, ExitStack() as both:
+        if weights.exists():
+            copyfile(weights, both.enter_context(rewritten(out.with_suffix(".bin"), ".bin")))
+        copyfile(trial, temporary)
 
 
 def calibration_images(source: str, count: int) -> list[np.ndarray]:
@@ -174,10 +228,8 @@ def _openvino(graph: Graph, example: Tensor, out: Path, text: str, images: Seque
     if images:
         network = _quantise(network, images, None)
     network.set_rt_info(text, METADATA)
-    # the weights are there before the name that people look for
-    with written(out, ".xml") as temporary, rewritten(out.with_suffix(".bin"), ".bin") as weights:
-        openvino.serialize(network, temporary, weights)
-        seal(temporary, [weights])
+    openvino.serialize(network, out, out.with_suffix(".bin"))
+    seal(out, [out.with_suffix(".bin")])
 
 
 def _onnx(graph: Graph, example: Tensor, out: Path, text: str, images: Sequence[np.ndarray]) -> None:
@@ -185,21 +237,20 @@ def _onnx(graph: Graph, example: Tensor, out: Path, text: str, images: Sequence[
 
     name = "features" if "lazy_head" in json.loads(text) else "logits"
     free = {"images": {0: "batch", 1: "height", 2: "width"}, name: {0: "batch", 1: "rows", 2: "columns"}}
-    with written(out) as temporary:
-        torch.onnx.export(
-            graph,
-            (example,),
-            str(temporary),
-            input_names=["images"],
-            output_names=[name],
-            dynamic_axes=free,
-            opset_version=17,
-            dynamo=False,
-        )
-        network = onnx.load(temporary)
-        if images:
-            network = _quantise(network, images, "images")
-        entry = network.metadata_props.add()
-        entry.key, entry.value = METADATA, text
-        onnx.save(network, temporary)
-        seal(temporary, [])
+    torch.onnx.export(
+        graph,
+        (example,),
+        str(out),
+        input_names=["images"],
+        output_names=[name],
+        dynamic_axes=free,
+        opset_version=17,
+        dynamo=False,
+    )
+    network = onnx.load(out)
+    if images:
+        network = _quantise(network, images, "images")
+    entry = network.metadata_props.add()
+    entry.key, entry.value = METADATA, text
+    onnx.save(network, out)
+    seal(out, [])

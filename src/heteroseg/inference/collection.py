@@ -33,7 +33,7 @@ from heteroseg.datasets.paths import IMAGE_SUFFIXES
 from heteroseg.errors import HeterosegError, counted, require_count
 from heteroseg.inference.files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.labels.space import OUTSIDE_NAME
-from heteroseg.model.model import load
+from heteroseg.model.model import load, require_device
 from heteroseg.writing import is_part, require_apart, require_folder, written
 
 SCHEMA = pa.schema(
@@ -230,6 +230,8 @@ def predict_collection(
     """
     require_count("workers", workers)
     require_count("batch", batch)
+    if address is None:  # else it is one of the cluster's
+        require_device(device)
     loaded = load(model, "cpu")
     space = loaded.space(labels)
     inputs, outputs = Place(source), Place(dest)

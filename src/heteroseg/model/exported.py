@@ -2,8 +2,8 @@
 
 The graph maps (B, H, W, 3) uint8 RGB, padded and shrunk as the metadata say (`prepare`), to (B, h, w, C) float32
 logits, or with a lazy head to (B, h, w, width) float32 features and keeps the head's weights in the metadata;
-normalisation is inside. Sizes are free: an OpenVINO graph is compiled for each size as it comes, because a fixed size
-runs faster, and once for any size when a fifth comes.
+normalisation is inside. Sizes are free, unless the metadata name one: an OpenVINO graph is compiled for each size as it
+comes, because a fixed size runs faster, and once for any size when a fifth comes.
 """
 
 import hashlib
@@ -35,6 +35,7 @@ METADATA = "heteroseg"
 SEAL = re.compile(rb"checksum(?:\W|quot)+([0-9a-f]{64})")
 UNSEALED = (b"heteroseg" * 8)[:64]  # stands in a file in the place of its checksum while that is worked out
 PROBE = 64  # pixels of a side of the image that a graph is tried with
+FORMAT = 1  # of a MODEL's config.json and of the metadata
 SIZES = 4  # fixed sizes that are compiled before one for any size
 
 
@@ -45,6 +46,13 @@ def need(name: str) -> None:
         raise HeterosegError(f"{PACKAGES[name]} is not installed; pip install 'heteroseg[{extra}]'")
 
 
+def require_known(data: Any, where: Path) -> None:
+    """Raise HeterosegError for what a newer heteroseg wrote, before its keys are judged."""
+    number = data.get("format") if isinstance(data, dict) else None
+    if isinstance(number, int) and number > FORMAT:
+        raise HeterosegError(f"{where}: expected format {FORMAT}, found {number}; install a newer heteroseg")
+
+
 class ExportFile(Strict):
     """The metadata of an exported file; `file`, `taxonomy` and `label_spaces` are as a MODEL has them."""
 
@@ -52,6 +60,7 @@ class ExportFile(Strict):
     precision: Literal["fp32", "bf16", "int8"]
     multiple: Side
     shrink: tuple[Side, Side] = Field((1, 1), description="older files do it themselves")
+    size: tuple[Side, Side] | None = Field(None, description="height, width of padded images, where no other goes")
     lazy_head: dict[str, Any] | None = None
     file: dict[str, Any]
     taxonomy: dict[str, Any]
@@ -87,6 +96,9 @@ def _checksum(data: bytes, weights: Sequence[Path]) -> bytes:
 def _require_whole(path: Path) -> None:
     """Raise HeterosegError where a file is not what was sealed; those of an older heteroseg are not."""
     files = [path, *_weights_of(path)]
+    if missing := [file.name for file in files if not file.exists()]:
+        told = f"expected its weights beside it, found no {missing[0]}; put both files of the export together"
+        raise HeterosegError(f"{path}: {told}")
     for file in files:
         require_regular(file)
     data = path.read_bytes()
@@ -137,8 +149,10 @@ class ExportedNetwork(Geometry):
             raise HeterosegError(f"{path}: {told} {reason}; export the MODEL again") from None
         if not isinstance(self.metadata, dict):
             raise HeterosegError(f"{path}: {told} another file; export the MODEL again")
+        require_known(self.metadata, path)
         facts = Document(path, self.metadata).parse(ExportFile)
         self.precision, self.multiple, self.shrink = facts.precision, facts.multiple, facts.shrink
+        self.size = facts.size
         self._head = _head(path, facts.lazy_head)
 
     def _open(self) -> str | None:
@@ -160,7 +174,8 @@ class ExportedNetwork(Geometry):
         in any number of pixels).
         """
         side = -(-PROBE // self.multiple) * self.multiple
-        image = prepare(np.zeros((side, side + self.multiple, 3), np.uint8), self)
+        sides = self.size or (side, side + self.multiple)
+        image = prepare(np.zeros((*sides, 3), np.uint8), self)
         try:
             found = self._probe(image)
         except Exception as error:  # as above
@@ -169,14 +184,13 @@ class ExportedNetwork(Geometry):
         channels = self._channels = cuts[-1] if self._head is None else self._head.weight.shape[1]
         same = self._head is None or self._head.cuts.tolist() == list(cuts)
         rows, columns = found[1:3] if len(found) == 4 else (0, 0)
-        sides = (side, side + self.multiple)
         steps = tuple(finer * pixels // stride for pixels in sides) if stride else (rows, columns)
         even = abs(rows * image.shape[2] - columns * image.shape[1]) <= max(image.shape)
         if not same or found != (1, *steps, channels) or not rows or not columns or not even:
             expected = f"{channels} numbers for each cell of {stride or 'some'} pixels"
             raise HeterosegError(
                 f"{self.path}: expected {expected}, as its tree needs, found the shape {found} for an image of "
-                f"{side}x{side + self.multiple}; export the MODEL again"
+                f"{sides[0]}x{sides[1]}; export the MODEL again"
             )
 
     def _probe(self, image: np.ndarray) -> tuple[int, ...]:
@@ -201,7 +215,15 @@ class ExportedNetwork(Geometry):
         return LazyLogits(out, self._head) if self._head else out
 
     def run(self, images: np.ndarray) -> Tensor:
-        """Prepared images (B, H, W, 3) uint8 to what the graph says: (B, C, h, w) float32, in channels-last order."""
+        """Prepared images (B, H, W, 3) uint8 to what the graph says: (B, C, h, w) float32, in channels-last order.
+
+        Images of another size than that of a graph for one size raise HeterosegError.
+        """
+        if self.size and images.shape[1:3] != self.shrunk(*self.size):
+            inner, outer = self.shrink
+            found = "x".join(str(side * outer // inner) for side in images.shape[1:3])
+            told = f"was exported for images of {self.size[0]}x{self.size[1]}, up to {self.multiple - 1} fewer a side"
+            raise HeterosegError(f"{self.path}: {told}, found {found}; export the MODEL for that size")
         if self.kind == "onnx":
             out = self._session.run(None, {"images": images})[0]
         else:

@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.card import model_card
 from heteroseg.model.checking import WEIGHTS, checksums, fill, read_weights, require_unchanged
-from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare
+from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare, require_known
 from heteroseg.model.hub import PREFIX, download, parse_name, upload
 from heteroseg.model.prediction import Prediction
 from heteroseg.networks.network import Network, build_network
@@ -45,7 +45,7 @@ DROPPED = 10**7  # parameters of layers that a backbone is built with and that a
 class ModelFile(Strict):
     """config.json of a MODEL folder."""
 
-    format: int = 1
+    format: Literal[1] = 1
     name: PlainName
     model: ModelConfig
     decision: Rule = "marginal"
@@ -264,7 +264,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         >>> loaded.name, loaded.digest == model.digest
         ('tiny', True)
     """
-    _require_device(device)
+    require_device(device)
     folder = download(path) if isinstance(path, str) and path.startswith(PREFIX) else Path(path)
     if folder.suffix in FORMATS:
         if torch.device(device).type != "cpu":
@@ -280,9 +280,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
             "and a model on a hub is named hf://owner/name"
         )
     config_data = read_json(config_file)
+    require_known(config_data, config_file)
     file = Document(config_file, config_data).parse(ModelFile)
-    if file.format != 1:
-        raise HeterosegError(f"{config_file}: expected format 1, found {file.format}; install a newer heteroseg")
     where = str(config_file)
     config = require_portable(file.model, where).model_copy(update={"pretrained": False})  # the weights are here
     taxonomy = load_taxonomy("taxonomy.yaml", folder, void=file.model.void)
@@ -300,6 +299,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
 
 def _exported(network: ExportedNetwork) -> Model:
     data, path = network.metadata, network.path
+    require_known(data["file"], path)
     file = Document(path, data["file"]).parse(ModelFile)
     config = require_portable(file.model, str(path))
     taxonomy = build_taxonomy(Document(path, data["taxonomy"]).parse(TaxonomyFile), void=file.model.void)
@@ -314,9 +314,10 @@ def _exported(network: ExportedNetwork) -> Model:
     return Model(file.name, network, taxonomy, spaces, config, file.decision, temperatures=file.temperatures)
 
 
-def _require_device(device: str | torch.device) -> None:
+def require_device(device: str | torch.device) -> None:
+    """Raise HeterosegError for a device that this machine lacks, or that holds no numbers."""
     try:
-        torch.ones(1, device=device).item()  # "meta" holds no numbers
+        torch.ones(1, device=device).item()  # which "meta" does not have
     except (RuntimeError, AssertionError, TypeError):  # no such device, none in this machine, or not built for it
         devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), "mps"]
         there = ", ".join(devices[: None if torch.backends.mps.is_available() else -1])
