@@ -276,9 +276,14 @@ def write_yaml(path: Path | str, data: Any) -> None:
 
 def read_json(path: Path, missing: Any = None) -> Any:
     """The content of a JSON file, or `missing` where that is given and no file is there; broken syntax raises."""
+    return missing if missing is not None and not path.is_file() else parse_json(read_text(path), path)
+
+
+def parse_json(text: str | bytes, path: Path | str) -> Any:
+    """The content of JSON text; `path` is what faults name as its file."""
     hint = "it is cut off or damaged, so restore it or export it again"
     try:
-        return missing if missing is not None and not path.is_file() else json.loads(read_text(path))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise HeterosegError(f"{path}:{error.lineno}: not valid JSON, {error.msg}; {hint}") from None
     except (ValueError, RecursionError):  # a number of thousands of digits, or brackets in brackets

@@ -223,3 +223,37 @@ def test_a_label_map_that_was_worked_on_is_not_replaced(done, tiny_model_folder,
         manifest.unlink()
     assert main(command) == 2
     assert "job.json: expected what was predicted here, found a damaged file" in capsys.readouterr().err
+
+
+def test_what_has_changed_is_labelled_again(tiny_model_folder, tmp_path, capsys, monkeypatch):
+    """Photographs replaced by others of their size and time, a lost label map; but nothing for a new time alone."""
+    images, out = tmp_path / "images", tmp_path / "out"
+    write_images(images, 3)
+    (images / "._0.jpg").write_bytes(b"\0\5\x16\7")
+    (images / "0" / "Thumbs.db").write_bytes(b"x")
+    bad = Path(os.fsdecode(os.fsencode(images) + b"/caf\xe9.jpg"))
+    shutil.copyfile(images / "0" / "00000.jpg", bad)
+    command = ["predict-many", str(tiny_model_folder), "images", "--out", str(out), "--workers", "1"]
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    assert "caf\\udce9.jpg': its path is not UTF-8" in capsys.readouterr().err
+    assert sum(row["error"] is None for row in rows_of(out)) == 3
+    bad.unlink()
+    assert main(command) == 0
+    assert " 0 of them new" in capsys.readouterr().out
+    photo = images / "0" / "00000.jpg"
+    before, data = photo.stat(), bytearray(photo.read_bytes())
+    data[-40] ^= 1
+    photo.write_bytes(data)
+    os.utime(photo, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(images / "1" / "00000.png")
+    (out / "labels" / "2" / "00000.jpg.png").unlink()
+    assert main(command) == 0
+    assert " 2 of them new" in capsys.readouterr().out
+    (tmp_path / "elsewhere" / "images").mkdir(parents=True)
+    write_images(tmp_path / "elsewhere" / "images", 3)
+    monkeypatch.chdir(tmp_path / "elsewhere")  # a relative name means another folder here
+    assert main(command) == 2
+    assert (
+        f"was predicted from {images}, now {tmp_path / 'elsewhere' / 'images'} is asked for" in capsys.readouterr().err
+    )

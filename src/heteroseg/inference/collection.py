@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +30,8 @@ from fsspec.implementations.local import LocalFileSystem
 from tqdm import tqdm
 
 from heteroseg.datasets import decode_image
-from heteroseg.datasets.paths import IMAGE_SUFFIXES
+from heteroseg.datasets.image_files import bytes_of
+from heteroseg.datasets.paths import IMAGE_SUFFIXES, is_hidden, walk
 from heteroseg.errors import HeterosegError, counted, require_count
 from heteroseg.inference.files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.labels.space import OUTSIDE_NAME
@@ -45,13 +47,17 @@ SCHEMA = pa.schema(
         ("confidence", pa.float32()),  # mean probability of the answers
         ("pixels", pa.map_(pa.string(), pa.int64())),  # by name of the label; "(outside)" is none of them
         ("error", pa.string()),
-        ("bytes", pa.int64()),  # of the image: one of another length is labelled again
+        ("version", pa.string()),  # of the image: its bytes, and its time or the store's digest
+        ("digest", pa.string()),  # of the image; where both are others by now, it is labelled again
         ("map", pa.string()),  # digest of the label map: one that was changed since is not replaced
     ]
 )
 JOB = b"job"
 """Where a manifest holds what job.json says, in case that one is damaged."""
 LEAST_SURE = 20  # images that the summary names
+ITEM = ("source", "version", "map")  # what a worker is told of an image
+NOT_UTF8 = "its path is not UTF-8, which a manifest cannot hold; rename it, or take `heteroseg predict`"
+STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")  # of file systems
 
 
 class Place:
@@ -63,17 +69,27 @@ class Place:
         except (ValueError, ImportError) as error:
             raise HeterosegError(f"{url}: cannot be opened, {str(error).splitlines()[0]}") from None
         self.url = url
-        self.local = Path(root) if isinstance(file_system, LocalFileSystem) else None
+        self.local = Path(os.path.realpath(root)) if isinstance(file_system, LocalFileSystem) else None
+        self.whole = str(self.local or url)
         self.files = DirFileSystem(root, file_system)
-
-    def sizes(self) -> dict[str, int | None]:
-        """The bytes of all files below, where they are told, by their paths from here, sorted."""
-        files = self.files.find("", detail=True) if self.files.exists("") else {}
-        return {name: files[name].get("size") for name in sorted(files)}
 
     def names(self) -> list[str]:
         """All files below, as paths from here, sorted."""
-        return list(self.sizes())
+        return sorted(self.files.find("")) if self.files.exists("") else []
+
+    def images(self) -> dict[str, str]:
+        """The images below by their paths from here, sorted, with what tells that one has changed."""
+        if self.local and self.local.is_dir():
+            places = {path: path.stat() if path.exists() else path.lstat() for path in walk(self.local)}
+            names = {path.relative_to(self.local).as_posix(): s for path, s in places.items()}
+            return {name: f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for name, s in sorted(names.items())}
+        files = self.files.find("", detail=True) if self.files.exists("") else {}
+        shown = {name: info for name, info in sorted(files.items()) if not any(map(is_hidden, Path(name).parts))}
+        images = {name: info for name, info in shown.items() if Path(name).suffix.lower() in IMAGE_SUFFIXES}
+        return {n: " ".join(str(i[key]) for key in ("size", *STAMPS) if i.get(key)) for n, i in images.items()}
+
+    def read(self, name: str) -> bytes:
+        return bytes_of(self.local / name) if self.local else self.files.cat_file(name)
 
     def write(self, name: str, data: bytes) -> None:
         """Whole or not at all: a rename on disks, one put on object stores."""
@@ -94,13 +110,13 @@ class Labeller:
         self.model = load(model, device)
         self.space = self.model.space(labels)
         self.source, self.dest, self.upright = Place(source), Place(dest), not as_stored
-        self.job = decided_by(self.model, self.space, as_stored) | {"source": source}
+        self.job = decided_by(self.model, self.space, as_stored) | {"source": self.source.whole}
 
-    def row(self, name: str, there: str) -> dict[str, Any]:
+    def row(self, name: str, version: str, there: str) -> dict[str, Any]:
         """Label one image. `there` is the digest of its label map, '?' where that is not known, '' for none."""
         target = f"labels/{name}.png"
         try:
-            data = self.source.files.cat_file(name)
+            data = self.source.read(name)
             image = decode_image(data, Path(name), self.upright)
             label_indices, confidence = self.model.predict(image).confident_label_indices(self.space)
             label_map = encode_ids(label_indices, self.space)
@@ -120,12 +136,13 @@ class Labeller:
             "height": label_indices.shape[0],
             "confidence": float(confidence.mean()),
             "pixels": pixels,
-            "bytes": len(data),
+            "version": version,
+            "digest": digest(data),
             "map": digest(label_map),
         }
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows = [self.row(str(name), str(there)) for name, there in zip(batch["source"], batch["map"], strict=True)]
+        rows = [self.row(*map(str, image)) for image in zip(*(batch[key] for key in ITEM), strict=True)]
         key = hashlib.sha256("\n".join(str(name) for name in batch["source"]).encode()).hexdigest()[:24]
         self.dest.write(f"manifest/{key}.parquet", parquet(rows, self.job))
         return {"error": np.array(["error" in row for row in rows])}
@@ -150,20 +167,29 @@ def _manifests(dest: Place, names: Sequence[str]) -> Iterator[pa.Table]:
                 yield pq.read_table(io.BytesIO(dest.files.cat_file(name)))
 
 
-def read_rows(dest: Place, names: Sequence[str], sizes: Mapping[str, int | None]) -> dict[str, dict[str, Any]]:
+def read_rows(inputs: Place, dest: Place, versions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """One row for each source in the manifests; one without a fault counts more than one with.
 
-    `sizes` are the bytes of the sources; a row of other bytes has the fault that its image has changed.
+    `versions` are those of the sources. Where an image has changed, or its label map is gone, that is the row's fault.
     """
+    names = dest.names()
     rows: dict[str, dict[str, Any]] = {}
     blank = dict.fromkeys(SCHEMA.names)  # older manifests lack columns
     for row in (blank | row for table in _manifests(dest, names) for row in table.to_pylist()):
-        was, now = row["bytes"], sizes.get(row["source"])
-        if None not in (was, now) and was != now:
-            row["error"] = "the image has changed since"
+        if row["error"] is None and row["source"] in versions:
+            row["error"] = _changed(inputs, row, versions[row["source"]], names)
         if row["source"] not in rows or row["error"] is None:
             rows[row["source"]] = row
     return rows
+
+
+def _changed(inputs: Place, row: Mapping[str, Any], version: str, names: Sequence[str]) -> str | None:
+    """Why an answer is none any more."""
+    if names[bisect_left(names, row["labels"]) :][:1] != [row["labels"]]:
+        return "its label map is gone"
+    if row["version"] == version or row["digest"] == digest(inputs.read(row["source"])):
+        return None
+    return "the image has changed since"
 
 
 def begin(dest: Place, names: Sequence[str], job: dict[str, Any]) -> None:
@@ -172,13 +198,10 @@ def begin(dest: Place, names: Sequence[str], job: dict[str, Any]) -> None:
     told = _job(found) or next((known for t in _manifests(dest, names) if (known := _job(t.schema.metadata))), None)
     if told:
         require_same(dest.url, told, job)
-        if told.get("source") != job["source"]:
-            fault = f"holds predictions of {told.get('source')!r}, now {job['source']!r} is asked for"
-            raise HeterosegError(f"{dest.url}: {fault}; choose another --out")
     elif found:
         fault = "expected what was predicted here, found a damaged file, and no manifest that tells it"
         raise HeterosegError(f"{dest.url}/job.json: {fault}; choose another --out")
-    elif set(names) - {"job.json"}:
+    elif not all(map(is_hidden, {*names} - {"job.json"})):
         raise HeterosegError(f"{dest.url}: expected a new or empty folder, or one of this command; choose another")
     if _job(found) is None:
         dest.write("job.json", json.dumps(job, indent=2).encode())
@@ -235,41 +258,46 @@ def predict_collection(
     loaded = load(model, "cpu")
     space = loaded.space(labels)
     inputs, outputs = Place(source), Place(dest)
-    sizes = {name: n for name, n in inputs.sizes().items() if Path(name).suffix.lower() in IMAGE_SUFFIXES}
-    sizes = {name: n for name, n in sizes.items() if not is_part(name)}
-    images = list(sizes)
-    if not images:
+    every = inputs.images()
+    images = {name: version for name, version in every.items() if _is_utf8(name)}
+    if not every:
         raise HeterosegError(f"{source}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) below it, found none")
     if inputs.local and outputs.local and outputs.local.resolve().is_relative_to(inputs.local.resolve()):
         raise HeterosegError(f"{dest}: lies in the folder of the images; choose another --out")
     there = outputs.names()
     names = [name for name in there if not is_part(name)]
-    job = decided_by(loaded, space, as_stored) | {"source": source}
+    job = decided_by(loaded, space, as_stored) | {"source": inputs.whole}
     if outputs.local:
         require_folder(outputs.local)
         require_apart(outputs.local, images)
     begin(outputs, names, job)
     for name in set(there) - set(names):  # of a killed job
         outputs.files.rm_file(name)
-    before = read_rows(outputs, names, sizes)
+    before = read_rows(inputs, outputs, images)
     left = {name: "" for name in images if name not in before or before[name]["error"] is not None}
     for name in left.keys() & {n.removeprefix("labels/").removesuffix(".png") for n in names}:
         left[name] = before.get(name, {}).get("map") or "?"
     log(f"{counted(len(images), 'image')}, {len(images) - len(left)} done before")
     started = time.monotonic()
     if left:
-        _run(left, (model, labels, source, dest, device), workers, batch, address, as_stored)
+        items = [dict(zip(ITEM, (name, images[name], label_map), strict=True)) for name, label_map in left.items()]
+        _run(items, (model, labels, source, dest, device), workers, batch, address, as_stored)
     seconds = time.monotonic() - started
-    rows = read_rows(outputs, outputs.names(), sizes)
+    rows = read_rows(inputs, outputs, images)
     kept = [rows[name] for name in images]
+    kept += [dict.fromkeys(SCHEMA.names) | {"source": ascii(n), "error": NOT_UTF8} for n in every if n not in images]
     outputs.write("manifest.parquet", parquet([row | {"pixels": list(row["pixels"] or ())} for row in kept], job))
     result = summarise(kept, seconds, len(left))
     outputs.write("summary.json", json.dumps(result, indent=2).encode())
     return result
 
 
+def _is_utf8(name: str) -> bool:
+    return name.encode(errors="replace").decode() == name
+
+
 def _run(
-    left: Mapping[str, str], job: tuple[str, ...], workers: int, batch: int, address: str | None, as_stored: bool
+    items: list[dict[str, str]], job: tuple[str, ...], workers: int, batch: int, address: str | None, as_stored: bool
 ) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody; read when Ray starts
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -282,7 +310,6 @@ def _run(
         DataContext.get_current().enable_progress_bars = False
         threads = max(1, (os.cpu_count() or 1) // workers) if address is None else 1
         options: Any = {"num_gpus": 1} if job[-1].startswith("cuda") else {"num_cpus": 1}  # the device
-        items = [{"source": name, "map": there} for name, there in left.items()]
         data = ray.data.from_items(items, override_num_blocks=-(-len(items) // batch))
         done = data.map_batches(
             Labeller,
@@ -291,7 +318,7 @@ def _run(
             **options,
             fn_constructor_args=(*job, threads, as_stored),
         )
-        with tqdm(total=len(left), unit="image", dynamic_ncols=True) as bar:
+        with tqdm(total=len(items), unit="image", dynamic_ncols=True) as bar:
             for part in done.iter_batches(batch_size=None, prefetch_batches=0):
                 bar.update(len(part["error"]))
     except ray.exceptions.RayError as error:
