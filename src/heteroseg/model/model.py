@@ -264,11 +264,11 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         >>> loaded.name, loaded.digest == model.digest
         ('tiny', True)
     """
-    require_device(device)
     folder = download(path) if isinstance(path, str) and path.startswith(PREFIX) else Path(path)
+    if folder.suffix in FORMATS and str(device).partition(":")[0] != "cpu":
+        raise HeterosegError(f"{path}: an exported network runs on the cpu, found device {str(device)!r}")
+    require_device(device)
     if folder.suffix in FORMATS:
-        if torch.device(device).type != "cpu":
-            raise HeterosegError(f"{path}: an exported network runs on the cpu, found device {str(device)!r}")
         return _exported(ExportedNetwork(folder))
     if not (folder / "config.json").is_file() and (folder / "best" / "config.json").is_file():
         folder = folder / "best"
