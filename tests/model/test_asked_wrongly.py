@@ -31,7 +31,7 @@ WRONG = {
     "rule": (lambda m, _: label_map(torch.zeros(1, m.taxonomy.channels, 1, 1), own_space(m.taxonomy), "foo"), "rule: "),
     "device": (lambda _, f: heteroseg.load(f, "meta"), "device 'meta' cannot be used, this machine has cpu"),
     "no device": (lambda _, f: heteroseg.load(f, "nonsense"), "device 'nonsense' cannot be used"),
-    "device of a file": (lambda _, f: heteroseg.load(f / "a.onnx", "nonsense"), "runs on the cpu, found device 'nonsense'"),
+    "device of a file": (lambda _, f: heteroseg.load(f / "a.onnx", "nonsense"), "runs on the cpu, found device"),
     "label space": (lambda m, _: m.predict(BLACK).labels("cityscpes"), "did you mean 'cityscapes'"),
     "another tree": (lambda m, _: m.predict(BLACK).labels(load_label_space("camvid11")), "belongs to taxonomy"),
     "node": (lambda m, _: m.predict(BLACK).probs("skyy"), "has no node 'skyy'; did you mean 'sky'"),
