@@ -27,7 +27,8 @@ DEEPEST = 50  # blocks in blocks of a YAML file
 ALIASED = 100_000  # parts of a YAML file that its aliases may stand for
 BITS = 4096  # of a number: longer ones cannot be told
 MOST_BYTES = 2**31  # of a file that is read whole
-MOST_YAML = 2**25  # bytes of a YAML file, and of a JSON file that heteroseg wrote
+MOST_YAML = 2**25  # bytes of a YAML file
+MOST_PARTS = 400_000  # of a YAML file, by its commas, brackets and lines: each takes some time
 
 
 def _plain(name: str) -> str:
@@ -203,6 +204,8 @@ def read_yaml(path: Path | str) -> Document:
 
 def parse_yaml(text: str, path: Path) -> Document:
     """Parse YAML text; `path` is what faults name as its file."""
+    if sum(map(text.count, ",[{\n")) > MOST_PARTS:
+        raise HeterosegError(f"{path}: expected at most {MOST_PARTS} parts, found more; write several files")
     try:
         return _LineLoader(text, path).read()
     except RecursionError:

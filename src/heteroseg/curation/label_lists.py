@@ -6,7 +6,9 @@ YOLO's data.yaml, CamVid's label_colors.txt, `7 sky` a line, a name a line, or a
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +99,11 @@ def _join(path: Path, labels: Sequence[Listed]) -> list[Listed]:
     for label in labels:
         if label.id >= 0:
             by_id.setdefault(label.id, []).append(label)
-    result = []
-    for number, same_id in sorted(by_id.items()):
+    result, sizes = [], Counter(label.groups for label in labels if not label.ignore)
+    for _, same_id in sorted(by_id.items()):
         used = list({label.name: label for label in same_id if not label.ignore}.values()) or same_id[:1]
         name, groups = " / ".join(dict.fromkeys(label.name for label in used)), used[0].groups
-        others = [label for label in labels if label.id != number and label.groups == groups and not label.ignore]
+        others = sizes[groups] - sum(label.groups == groups and not label.ignore for label in same_id)
         if len({label.groups for label in used}) > 1:
             groups = ()
         elif len(used) > 1 and groups and not others:
@@ -178,9 +180,9 @@ def grouped_tree(paths: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
     for group in sorted(groups, key=lambda group: (*group, "\U0010ffff")):  # a group after those in it
         below = children[group]
         if len(below) > 1:
-            used, plain = {ROOT, *paths, *tree}, group[-1]
-            tries = (plain, f"{plain} (group)", *(f"{plain} (group {i})" for i in range(2, len(used) + 3)))
-            name = next(name for name in tries if name not in used)
+            plain = group[-1]
+            tries = chain((plain, f"{plain} (group)"), (f"{plain} (group {i})" for i in count(2)))
+            name = next(name for name in tries if name != ROOT and name not in paths and name not in tree)
             tree[name], below = below, [name]
         children.setdefault(group[:-1], []).extend(below)
     return {ROOT: children[()], **tree}

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
 from pydantic import BaseModel
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 
 from heteroseg.files import yaml_text
 from heteroseg.labels.space import LabelSpaceFile
 from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy, shipped_specs
+
+KEYS = ("id", "name", "nodes")  # of a label, in this order; others after them
 
 
 def _text(file: BaseModel, parts: dict[str, Any], comments: Sequence[str]) -> str:
@@ -32,17 +35,24 @@ def space_yaml(
     file: LabelSpaceFile, comments: Sequence[str] = (), notes: Mapping[int, Sequence[str]] | None = None
 ) -> str:
     """The text of a label space file, one line a label; `notes` by label id stand as comments above the label."""
-    lines = CommentedSeq()
-    for i, label in enumerate(file.labels):
-        line = CommentedMap(label.model_dump(exclude_defaults=True, mode="json"))
-        line.pop("nodes", None)
-        if label.node_names:
-            line.insert(2, "nodes", label.node_names if len(label.node_names) > 1 else label.node_names[0])
-        line.fa.set_flow_style()
-        lines.append(line)
-        if notes and notes.get(label.id):
-            lines.yaml_set_comment_before_after_key(i, before="\n".join(notes[label.id]), indent=2)
-    return _text(file, {"labels": lines}, comments)
+    lines = []
+    for label in file.labels:
+        line = label.model_dump(exclude_defaults=True, mode="json")
+        if nodes := label.node_names:
+            line["nodes"] = nodes if len(nodes) > 1 else nodes[0]
+        keys = sorted(line, key=lambda key: KEYS.index(key) if key in KEYS else len(KEYS))
+        told = (notes or {}).get(label.id, ())
+        lines += [f"  # {note}" for text in told for note in text.split("\n")]
+        lines.append(f"  - {_line({key: line[key] for key in keys})}")
+    whole = _text(file, {"labels": []}, comments)
+    return whole.replace("labels: []\n", "\n".join(["labels:", *lines, ""]), 1)
+
+
+def _line(data: dict[str, Any]) -> str:
+    """A mapping as one line of YAML, by the writer in C: thousands of labels take the other one minutes."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    options = {"default_flow_style": True, "sort_keys": False, "allow_unicode": True, "width": 2**30}
+    return yaml.dump(data, Dumper=dumper, **options).rstrip("\n")
 
 
 def is_shipped(tree: Taxonomy) -> bool:

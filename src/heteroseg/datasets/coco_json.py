@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Row, attach
 from heteroseg.datasets.paths import unlisted
 from heteroseg.datasets.records import by_id, integer, lists_of, number
-from heteroseg.datasets.sample import UNKNOWN, Item, Listing, RunLength, Shape
+from heteroseg.datasets.sample import LARGEST, UNKNOWN, Item, Listing, RunLength, Shape
 from heteroseg.datasets.shapes import polygon
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_json
@@ -98,6 +98,8 @@ def coco_outline(value: Any, size: tuple[float, float] | None) -> Shape:
         return Shape(UNKNOWN, rings) if rings and len(rings) == len(value) else NO_OUTLINE
     extent, counts = (value.get("size"), value.get("counts")) if isinstance(value, dict) else (None, None)
     if not (isinstance(extent, list) and len(extent) == 2 and all(type(v) is int and v > 0 for v in extent)):
+        return NO_OUTLINE
+    if extent[0] * extent[1] > LARGEST:
         return NO_OUTLINE
     if size is not None and (extent[1], extent[0]) != size:
         return NO_OUTLINE

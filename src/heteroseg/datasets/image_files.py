@@ -16,16 +16,20 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 from simplejpeg import decode_jpeg, decode_jpeg_header
 
+from heteroseg.datasets.sample import LARGEST
 from heteroseg.errors import HeterosegError, InputError
+from heteroseg.files import MOST_BYTES
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 KINDS: dict[bytes, type[ImageFile]] = {PNG: PngImageFile, JPEG: JpegImageFile, b"BM": BmpImageFile}
-KINDS |= dict.fromkeys(TIFF, TiffImageFile) | {b"P%d" % n: PpmImageFile for n in range(1, 7)}
-MOST_PIXELS, LONGEST_SIDE = 2**30, 65_500  # that the decoders take
+KINDS |= dict.fromkeys(TIFF, TiffImageFile) | {b"P%d" % n: PpmImageFile for n in range(1, 7)} | {b"RIFF": WebPImageFile}
+LONGEST_SIDE = 65_500  # that the decoders take
+UNOPENED = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError)
 POINTER = b"version https://git-lfs"
 ORIENTATION = 0x112  # the EXIF tag
 FLIPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}  # steps down and across
@@ -58,11 +62,8 @@ def view(file: BinaryIO, path: Path) -> View:
     image = opened(file)
     if image is None:
         file.seek(0)
-        height, width = decoded(path, file.read()).shape[:2]
-        return View(width, height, 1, False)
-    if image.width * image.height > MOST_PIXELS or max(image.size) > LONGEST_SIDE:
-        most = f"at most {MOST_PIXELS} pixels and {LONGEST_SIDE} a side"
-        raise InputError(f"{path}: expected an image of {most}, found {image.width} x {image.height}; cut it up")
+        return View(*size_of(path, file.read()), 1, False)
+    _require_small(path, *image.size)
     tags = image.getexif() if _has_exif(image) else {}
     orientation = tags[ORIENTATION] if tags.get(ORIENTATION) in FLIPS else 1
     tiff = image.format == "TIFF"  # Pillow and OpenCV turn it, and tell its size as it is upright
@@ -85,9 +86,41 @@ def opened(file: BinaryIO) -> ImageFile | None:
         image: ImageFile = kind(file)
         if _has_exif(image):
             image.getexif()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UNOPENED:
         return None
     return image
+
+
+def size_of(path: Path, data: bytes) -> tuple[int, int]:
+    """Width and height as the head of an image file states them; more than LARGEST pixels raise InputError."""
+    with readable(path):
+        if data.startswith(PNG):  # Pillow refuses some texts in them
+            width, height = struct.unpack(">II", data[16:24])
+        elif data.startswith(JPEG):
+            height, width = decode_jpeg_header(data)[:2]
+        elif data.startswith(TIFF):  # and some numbers of bits
+            tags = tiff_tags(data, None)
+            width, height = int(tags[256]), int(tags[257])
+        elif (image := opened(io.BytesIO(data))) is not None:
+            width, height = image.size
+        else:
+            raise ValueError("not known")
+    _require_small(path, width, height)
+    return width, height
+
+
+def _require_small(path: Path, width: int, height: int) -> None:
+    if width * height > LARGEST or max(width, height) > LONGEST_SIDE:
+        most = f"at most {LARGEST} pixels and {LONGEST_SIDE} a side"
+        raise InputError(f"{path}: expected an image of {most}, found {width} x {height}; cut it up")
+
+
+def tiff_tags(data: bytes, at: int | None) -> ImageFileDirectory_v2:
+    """The tags of one of a TIFF's images, by default the first."""
+    tags, file = ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8]), io.BytesIO(data)
+    file.seek(tags.next if at is None else at)
+    tags.load(file)
+    return tags
 
 
 def _has_exif(image: ImageFile) -> bool:
@@ -179,6 +212,7 @@ def _decoded_jpeg(data: bytes) -> np.ndarray:
 
 def decoded(path: Path, data: bytes) -> np.ndarray:
     """All channels and bits as they are, BGR (from memory: a cut file is an error, not a grey rest)."""
+    size_of(path, data)
     with readable(path):
         if few_bits(data):
             return np.asarray(opened(io.BytesIO(data)))
@@ -212,6 +246,8 @@ def open_file(path: Path) -> Iterator[io.BufferedReader]:
         kind = "a folder" if path.is_dir() else "a pipe or a device"
         raise InputError(f"{path}: expected a file, found {kind}")
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: expected at most {MOST_BYTES} bytes, found {path.stat().st_size}")
         with path.open("rb") as file:
             yield file
     except OSError as error:
@@ -232,6 +268,6 @@ def bytes_of(path: Path) -> bytes:
 def readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (cv2.error, OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error, zlib.error):
+    except (cv2.error, zlib.error, *UNOPENED):
         fault = f"{path}: expected an image, found a file that is cut off or damaged; download it again"
         raise InputError(fault) from None

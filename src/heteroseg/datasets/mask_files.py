@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from heteroseg.datasets.image_files import (
     BITS_PER_SAMPLE,
@@ -21,6 +20,8 @@ from heteroseg.datasets.image_files import (
     opened,
     readable,
     rgb_of,
+    size_of,
+    tiff_tags,
     view,
 )
 from heteroseg.datasets.sample import CROWD, UNKNOWN
@@ -76,7 +77,7 @@ def _bytes_of_mask(path: Path) -> bytes:
 def _wrong_in_tiff(path: Path, data: bytes) -> str | None:
     """Why the ids of a TIFF are not sure. A damaged one raises HeterosegError, as far as it has checksums."""
     with readable(path):
-        tags = _tags(data, None)
+        tags = tiff_tags(data, None)
         if tags.get(COMPRESSION) in DEFLATED:
             for at, size in zip(tags.get(273) or tags[324], tags.get(279) or tags[325], strict=True):  # strips or tiles
                 zlib.decompress(data[at : at + size])
@@ -86,16 +87,8 @@ def _wrong_in_tiff(path: Path, data: bytes) -> str | None:
             return "0 as white"
         if (bits := tags.get(BITS_PER_SAMPLE, (8,))[0]) in (10, 12, 14):  # the decoder stretches them to 16
             return f"{bits} bits a pixel"
-        smaller = tags.next and _tags(data, tags.next).get(254, 0) & 1  # a copy of the first image
+        smaller = tags.next and tiff_tags(data, tags.next).get(254, 0) & 1  # a copy of the first image
         return "several images" if tags.next and not smaller else None
-
-
-def _tags(data: bytes, at: int | None) -> ImageFileDirectory_v2:
-    """The tags of one of a TIFF's images, by default the first."""
-    tags, file = ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8]), io.BytesIO(data)
-    file.seek(tags.next if at is None else at)
-    tags.load(file)
-    return tags
 
 
 def _indices(path: Path, data: bytes) -> np.ndarray | None:
@@ -105,6 +98,7 @@ def _indices(path: Path, data: bytes) -> np.ndarray | None:
     image, checked = opened(io.BytesIO(data)), opened(io.BytesIO(data))
     if image is None or checked is None or image.mode not in ("P", "1"):
         return None
+    size_of(path, data)
     with readable(path):
         checked.verify()  # checksums, which decoding does not heed
         return np.asarray(image, np.uint8)

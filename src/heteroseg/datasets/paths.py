@@ -81,6 +81,17 @@ def require_folder(path: Path) -> Path:
     return path
 
 
+def below(root: Path, name: str, where: str) -> Path:
+    """The path of a name that an annotation or an archive tells; one that leads out of `root` raises HeterosegError.
+
+    What the user has linked into the root is the user's; a name must not climb.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+        told = f"expected a path below {root}, found {name!r:.80}, which points out of the folder"
+        raise HeterosegError(f"{where}: {told}")
+    return root / name
+
+
 def expand(pattern: str, split: str, name: str | None = None) -> str:
     """`pattern` with its `{split}`, and its `{name}` where one is given, put in."""
     pattern = pattern.replace("{split}", split)

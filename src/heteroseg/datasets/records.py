@@ -3,13 +3,15 @@
 import csv
 import math
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from heteroseg.errors import HeterosegError
+from heteroseg.files import require_regular
 
-LONGEST = 1 << 30  # characters of a field; Python's own limit is short for run lengths
+LONGEST = 1 << 26  # characters of a line or a field; Python's own limit is short for run lengths
 COMMAS = {";": "semicolons", "\t": "tabs", ",": "commas"}
 
 
@@ -37,8 +39,8 @@ def csv_lines(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]
     first: list[str] = []
     try:
         csv.field_size_limit(LONGEST)
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+        with require_regular(path, sys.maxsize).open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(_lines(file), delimiter=delimiter, skipinitialspace=True, strict=True)
             for fields in reader:
                 if not any(map(str.strip, fields)):
                     continue
@@ -55,6 +57,13 @@ def csv_lines(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str]
         raise HeterosegError(f"{path}: expected a CSV file in UTF-8, found other bytes; save it as UTF-8") from None
     except csv.Error as error:
         raise HeterosegError(f"{path}: expected a CSV file, found {error}; export it again") from None
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    while line := file.readline(LONGEST):
+        if len(line) == LONGEST:
+            raise csv.Error(f"a line of more than {LONGEST} characters")
+        yield line
 
 
 def csv_records(

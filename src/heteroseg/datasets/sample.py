@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T")
+LARGEST = 2**28  # pixels of an image or a mask, 16,384 x 16,384: what states more is not decoded
 UNKNOWN = -1  # the id of pixels and boxes of which nothing is known
 CROWD = -2  # the same for pixels of a crowd: things may be in it that were not marked, so silence means nothing there
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroseg.datasets.paths import SHOWN, items_of, lines_of, listed_names, stem_of, unique
+from heteroseg.datasets.paths import SHOWN, below, items_of, lines_of, listed_names, stem_of, unique
 from heteroseg.datasets.sample import Item
 from heteroseg.errors import raise_faults
 
@@ -49,7 +49,7 @@ def camvid_segnet(root: Path, split: str) -> list[Item]:
     for where, line in lines:
         files = [Path(word.lstrip("/")) for word in line.split()]
         # under the root, or what their last two parts name there: SegNet's lists say /SegNet/CamVid/train/x.png
-        places = [(root / file, root.joinpath(*file.parts[-2:])) for file in files]
+        places = [(below(root, str(f), where), below(root, str(Path(*f.parts[-2:])), where)) for f in files]
         missing = [(given, moved) for given, moved in places if not given.is_file() and not moved.is_file()]
         if len(files) != 2:
             faults.append(f"{where}: expected 'IMAGE MASK', two paths, found {line!r}; correct the line")

@@ -13,7 +13,17 @@ import numpy as np
 
 from heteroseg.datasets.class_names import parse_id
 from heteroseg.datasets.coco_json import is_crowd, read_coco
-from heteroseg.datasets.paths import Found, by_group, expand, items_of, listed_names, split_file, stem_of, unlisted
+from heteroseg.datasets.paths import (
+    Found,
+    below,
+    by_group,
+    expand,
+    items_of,
+    listed_names,
+    split_file,
+    stem_of,
+    unlisted,
+)
 from heteroseg.datasets.records import integer
 from heteroseg.datasets.sample import CROWD, Listing
 
@@ -45,7 +55,8 @@ def coco_panoptic(
         name = stem_of(str(entry.get("file_name", f"(image_id {note.get('image_id')!r})")))
         if wanted is not None and name not in wanted:
             continue
-        mask, where = folder / str(note.get("file_name")), f"{path}: annotations[{i}]"
+        where = f"{path}: annotations[{i}]"
+        mask = below(folder, str(note.get("file_name")), where)
         noted.add(name)
         palette = _palette(note.get("segments_info"), outside)
         if name not in known:

@@ -19,7 +19,7 @@ from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.exports import AnnotatedImage, read_export
 from heteroseg.datasets.paths import require_file
 from heteroseg.datasets.records import number
-from heteroseg.datasets.sample import UNKNOWN, Listing, Shape
+from heteroseg.datasets.sample import LARGEST, UNKNOWN, Listing, Shape
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text
@@ -118,7 +118,7 @@ def _mask(shape: ElementTree.Element) -> Shape:
         return NO_OUTLINE
     x, y, width, height = map(int, window)
     runs = [int(count) for count in counts]  # along the rows, which pycocotools does not read
-    if not width * height == sum(runs) > 0:
+    if not LARGEST >= width * height == sum(runs) > 0:
         return NO_OUTLINE
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
     return Shape(UNKNOWN, run_length=rle_encode(pixels, x, y))

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from heteroseg.datasets.image_files import bytes_of
+from heteroseg.datasets.paths import below
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.shards import Record, unpack_once
 from heteroseg.errors import HeterosegError, nearest, raise_faults
@@ -59,7 +61,6 @@ def _bytes(cell: Any, where: str, folder: Path) -> bytes:
     data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     if isinstance(data, bytes):
         return data
-    file = folder / path if isinstance(path, str) and ".." not in Path(path).parts else None
-    if file is not None and file.is_relative_to(folder) and file.is_file():
-        return file.read_bytes()
+    if isinstance(path, str) and (file := below(folder, path, where)).is_file():
+        return bytes_of(file)
     raise HeterosegError(f"{where}: expected the bytes of an image, found {cell!r:.60}; embed the files in the dataset")

@@ -20,7 +20,7 @@ from heteroseg.datasets.class_names import ClassNames
 from heteroseg.datasets.exports import AnnotatedImage, read_export
 from heteroseg.datasets.paths import listed_names, require_file, stem_of
 from heteroseg.datasets.records import lists_of, number
-from heteroseg.datasets.sample import UNKNOWN, Listing, Shape
+from heteroseg.datasets.sample import LARGEST, UNKNOWN, Listing, Shape
 from heteroseg.datasets.shapes import ellipse, polygon, rle_encode, turned
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_json
@@ -146,7 +146,7 @@ def _brush(rle: Any, size: tuple[float, float] | None) -> Shape:
 
 
 def unpack_brush(data: bytes) -> np.ndarray:
-    """(N,) int64 values of Label Studio's brush code (thi.ng's rle-pack); a code that is cut off raises ValueError.
+    """(N,) uint8 values of Label Studio's brush code (thi.ng's rle-pack); a code that is cut off raises ValueError.
 
     A header holds N (32 bits), the bits of a value - 1 (5) and four widths - 1 (4 each). Then come runs and lists: one
     bit (1 for a run), two bits that choose a width, the length - 1 in that width, and the value or the values.
@@ -160,9 +160,9 @@ def unpack_brush(data: bytes) -> np.ndarray:
         return bits[at - size * count : at].reshape(count, size).dot(places[-size:])
 
     total, word, widths = int(take(32)[0]), int(take(5)[0]) + 1, (take(4, 4) + 1).tolist()
-    if total > 1 << 30:
+    if total > 4 * LARGEST or word > 8:
         raise ValueError("too long")
-    values, done = np.zeros(total, np.int64), 0
+    values, done = np.zeros(total, np.uint8), 0
     while done < total:
         is_run = take(1)[0]
         length = int(take(widths[take(2)[0]])[0]) + 1

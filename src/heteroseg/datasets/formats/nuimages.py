@@ -11,7 +11,7 @@ from typing import Any
 
 from heteroseg.datasets.boxes import NO_BOX, NO_OUTLINE, Row, attach
 from heteroseg.datasets.coco_json import coco_outline
-from heteroseg.datasets.paths import SHOWN, require_file, require_folder
+from heteroseg.datasets.paths import SHOWN, below, require_file, require_folder
 from heteroseg.datasets.records import by_id, lists_of
 from heteroseg.datasets.sample import Item, Listing, Shape
 from heteroseg.errors import raise_faults
@@ -37,9 +37,9 @@ def nuimages(root: Path, split: str) -> Listing:
     items, faults = {}, []
     for i, sample in enumerate(tables["sample"].values()):
         token = str(sample.get("key_camera_token"))
-        image = root / str(tables["sample_data"].get(token, {}).get("filename", ""))
-        if not image.is_file():
-            where = f"{folder / 'sample.json'}: [{i}]"
+        where = f"{folder / 'sample.json'}: [{i}]"
+        image = below(root, str(tables["sample_data"].get(token, {}).get("filename", "")), where)
+        if not (image.is_file() and image.is_relative_to(root / "samples")):
             faults.append(f"{where}: expected the key image {image}, found no such file; complete the download")
             continue
         name = image.relative_to(root / "samples").with_suffix("").as_posix()

@@ -3,13 +3,16 @@
 KEY is all before the first dot of the last part of a member's path, as in the webdataset package, and names the item.
 """
 
+import sys
 import tarfile
 from collections.abc import Container, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from heteroseg.datasets.paths import below
 from heteroseg.datasets.sample import Item
 from heteroseg.datasets.shards import Record, unpack_once
 from heteroseg.errors import HeterosegError, raise_faults
+from heteroseg.files import MOST_BYTES, require_regular
 
 
 def webdataset(root: Path, split: str, image: str = "jpg", mask: str = "png", cache: str | None = None) -> list[Item]:
@@ -34,8 +37,7 @@ def _records(shards: list[Path], places: dict[str, str]) -> Iterator[Record]:
             endings.add(ending)
             if data is None:
                 continue
-            if ".." in PurePosixPath(key).parts:
-                raise HeterosegError(f"{shard}: the member '{key}.{ending}' points out of the folder")
+            below(Path(), key, f"{shard}: the member {key!r:.80}")
             if ending in endings_of.setdefault(key, set()):
                 raise HeterosegError(f"{shard}: the key {key!r} stands twice; keys must be unique in a split")
             endings_of[key].add(ending)
@@ -50,13 +52,19 @@ def _records(shards: list[Path], places: dict[str, str]) -> Iterator[Record]:
 def _members(shard: Path, endings: Container[str]) -> Iterator[tuple[str, str, bytes | None]]:
     """(key, ending, content) of each file in a tar; the content only of files with one of `endings`."""
     try:
-        with tarfile.open(shard) as tar:
+        with tarfile.open(require_regular(shard, sys.maxsize), "r:") as tar:  # not packed, as the package writes them
             for member in tar:
                 folder, _, name = member.name.rpartition("/")
                 stem, _, ending = name.partition(".")
                 if member.isfile() and stem:
-                    file = tar.extractfile(member) if ending in endings else None
+                    file = tar.extractfile(_bounded(member)) if ending in endings else None
                     yield f"{folder}/{stem}".strip("/"), ending, None if file is None else file.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else "it is cut off"
         raise HeterosegError(f"{shard}: cannot be read as tar, {reason}; download it again") from None
+
+
+def _bounded(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    if member.size > MOST_BYTES or member.issparse():
+        raise tarfile.ReadError(f"the member {member.name!r:.80} says that it has {member.size} bytes")
+    return member
