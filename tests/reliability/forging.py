@@ -27,7 +27,7 @@ from tests.small_tree import TREE
 
 WHOLE = bool(os.environ.get("FUZZ"))
 SEED = int(os.environ.get("SEED") or np.random.default_rng().integers(2**32))
-random = settings(max_examples=1500 if WHOLE else 60, deadline=None, suppress_health_check=list(HealthCheck))
+random = settings(max_examples=300 if WHOLE else 40, deadline=None, suppress_health_check=list(HealthCheck))
 
 LABELS = [
     {"id": 0, "name": "a", "nodes": "a"},
