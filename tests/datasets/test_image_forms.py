@@ -254,7 +254,7 @@ def test_images_that_are_too_large_are_told_for_what_they_are(tmp_path, ending, 
     path = tmp_path / f"a.{ending}"
     path.write_bytes(head_of(ending, width, height))
     with pytest.raises(
-        HeterosegError, match=f"at most 1073741824 pixels and 65500 a side, found {width} x {height}; cut"
+        HeterosegError, match=f"at most 268435456 pixels and 65500 a side, found {width} x {height}; cut"
     ):
         read_image(path)
 
