@@ -51,7 +51,7 @@ def space_yaml(
 def _line(data: dict[str, Any]) -> str:
     """A mapping as one line of YAML, by the writer in C: thousands of labels take the other one minutes."""
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    options = {"default_flow_style": True, "sort_keys": False, "allow_unicode": True, "width": 2**30}
+    options: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "allow_unicode": True, "width": 2**30}
     return yaml.dump(data, Dumper=dumper, **options).rstrip("\n")
 
 
