@@ -1,5 +1,6 @@
 """The one error that a user is meant to read, and warnings."""
 
+import re
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -67,3 +68,28 @@ def require_count(what: str, found: Any) -> None:
     """Raise HeterosegError where `found` is neither a whole number from 1 nor None."""
     if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < 1):
         raise HeterosegError(f"{what}: expected a whole number from 1, found {found!r:.80}")
+
+
+LACKING = {  # what libraries say, and what is told instead; the first that fits
+    r"DataLoader worker.*(Bus error|shared memory)|shared memory object|unable to (mmap|write).*torch_": (
+        "the memory that processes share (/dev/shm) is full; give a container more (docker run --shm-size=2g), or set "
+        "train.workers=0"
+    ),
+    r"DataLoader worker.*(killed|exited)": (
+        "a process that reads images was killed from outside, as systems do where memory runs out; lower train.workers "
+        "(0 needs no such process)"
+    ),
+    r"DataLoader timed out": "no image was read for a long time; look at the disk of the data",
+    r"No space left|os error (28|122|27)\b|quota exceeded|file too large|file write failed|inline_container.*pos ": (
+        "the disk is full; make room"
+    ),
+    r"^MemoryError|out of memory|can't allocate|cannot allocate|ALLOC_FAILED|bad_alloc|insufficient memory": (
+        "there is not enough memory; let it do less at once (train.batch, train.crop, --limit) or free some"
+    ),
+}
+
+
+def lacking(error: BaseException) -> str | None:
+    """What the machine lacks and what helps, where that is what an error of whatever library means."""
+    text = f"{type(error).__name__}: {error}"
+    return next((told for pattern, told in LACKING.items() if re.search(pattern, text, re.I | re.S)), None)

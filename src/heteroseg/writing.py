@@ -26,6 +26,7 @@ SIGNED, RECORD = "user.heteroseg", ".heteroseg-wrote"
 """Where the digest of a file is kept that is written again and again, to tell it from files of others and changed ones:
 an attribute of the file, or where there are none a file beside it."""
 LONGEST = 200  # bytes of a name: file systems take 255
+FULL_DISK = "the disk is full; what was written before is whole, so make room and give the same command again"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -56,7 +57,7 @@ def _reason(error: OSError) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         return "a file stands where a folder is due"
     if error.errno in FULL:
-        return "the disk is full; what was written before is whole, so make room and give the same command again"
+        return FULL_DISK
     return error.strerror or str(error)
 
 

@@ -343,7 +343,10 @@ def test_stopped_by_the_user(run, tiny_experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingDraws, "__getitem__", stop)
     code, _, err = run("train", tiny_experiment, "--out", tmp_path / "run")
     assert code == 130
-    assert "heteroseg: stopped\n" in err
+    told = (
+        f"heteroseg: stopped at step 0; {tmp_path / 'run'} is whole as of step 0; the same command with --resume goes"
+    )
+    assert told in err
     assert "Traceback" not in err
 
 

@@ -37,6 +37,9 @@ KILLED = 137
 PRELOADED = [
     "heteroseg.cli.main",
     "heteroseg.training.loop",
+    "heteroseg.decisions.exact",
+    "heteroseg.decisions.kernels_marginal",
+    "heteroseg.decisions.kernels_path",
     "heteroseg.export.export",
     "heteroseg.inference.files",
     "heteroseg.curation.relabel",

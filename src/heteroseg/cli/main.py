@@ -3,12 +3,14 @@
 import argparse
 import io
 import os
+import signal
 import sys
 from typing import NoReturn
 
 from heteroseg import __version__
 from heteroseg.cli import labels, scoring, training, using
-from heteroseg.errors import HeterosegError
+from heteroseg.cli.signals import stoppable
+from heteroseg.errors import HeterosegError, lacking
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,21 +40,29 @@ def main(argv: list[str] | None = None) -> int:
         args.overrides = [*args.overrides, *extra]  # argparse does not find them behind an option
     elif extra:
         parser.error(f"unknown argument {extra[0]!r}")
-    try:
-        args.run(args)
-        sys.stdout.flush()
-        return 0
-    except HeterosegError as error:
-        for fault in error.faults:
-            print(f"heteroseg: {fault}", file=sys.stderr)
+    with stoppable() as stopped:
+        try:
+            args.run(args)
+            sys.stdout.flush()
+            return 0
+        except HeterosegError as error:
+            for fault in error.faults:
+                print(f"heteroseg: {fault}", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            print(f"heteroseg: {stop or 'stopped'}", file=sys.stderr)
+            return 128 + (stopped.number or signal.SIGINT)
+        except BrokenPipeError:  # whoever read our output, such as `head`, has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        except Exception as error:
+            if not (reason := _outside(error)):
+                raise
+            print(f"heteroseg: {reason}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("heteroseg: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read our output, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:  # a full disk, a file where a folder is due, no right to write
-        reason = error.strerror or str(error).partition("\n")[0]
-        print(f"heteroseg: {f'{error.filename}: ' if error.filename else ''}{reason}", file=sys.stderr)
-        return 2
+
+
+def _outside(error: Exception) -> str:
+    """What an error tells that comes from outside of the program: a full disk, no memory, no right to write."""
+    place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    reason = lacking(error) or (isinstance(error, OSError) and (error.strerror or str(error).partition("\n")[0]))
+    return f"{place}{reason}" if reason else ""

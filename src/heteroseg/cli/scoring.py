@@ -25,13 +25,13 @@ def evaluate(args: argparse.Namespace) -> None:
     splits = ("train", "val") if args.report else ("val",)
     experiment, sources = open_experiment(args.data, args.overrides, splits)
     from heteroseg.experiment.sources import overlaps
-    from heteroseg.files import read_json
+    from heteroseg.model.run_folder import read_evaluation
 
     for overlap in overlaps(sources):
         warn(overlap)
     model = heteroseg.load(args.model, args.device)
     result = heteroseg.evaluate(model, sources, args.limit, lambda name: log(f"evaluating {name}"), args.back_off)
-    run = read_json(model.origin.parent / "evaluation.json", {}) if model.origin else {}
+    run = read_evaluation(model.origin.parent) if model.origin else {}
     result["training_warnings"] = run.get("training_warnings", [])
     tell("scores.txt", result, args.json)
     if args.report:

@@ -3,11 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import Experiment
-from heteroseg.files import fill_template, read_json
+from heteroseg.files import fill_template
+from heteroseg.model.run_folder import OLD, read_begun, read_evaluations, read_facts
 
 if TYPE_CHECKING:
     from heteroseg.model.model import Model
@@ -27,16 +24,13 @@ def read_history(folder: Path) -> dict[str, Any] | None:
     `experiment` is the Experiment, `scores` are those of just these weights by dataset, `facts` tell the machine and
     the versions.
     """
-    run, name = folder.resolve().parent, folder.resolve().name
-    if name not in ("last", "best") or not (run / "experiment.json").is_file():
+    run, name = folder.resolve().parent, folder.resolve().name.removeprefix(OLD)
+    experiment = read_begun(run) if name in ("last", "best") else None
+    if experiment is None:
         return None
-    try:
-        experiment = Experiment.model_validate(read_json(run / "experiment.json"))
-    except ValidationError as error:
-        raise HeterosegError(f"{run}: a file of the run is damaged, {str(error).splitlines()[0]}") from None
-    evaluations = [read_json(f) for f in sorted((run / "evaluation").glob("*.json"))] or [{"datasets": {}}]
+    evaluations = [evaluation for _, evaluation in read_evaluations(run)] or [{"datasets": {}}]
     scores = evaluations[-1] if name == "last" else max(evaluations, key=mean_miou)  # max: the first
-    return {"experiment": experiment, "scores": scores["datasets"], "facts": read_json(run / "facts.json", {})}
+    return {"experiment": experiment, "scores": scores["datasets"], "facts": read_facts(run)}
 
 
 def _cell(text: object) -> str:

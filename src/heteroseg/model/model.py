@@ -33,6 +33,7 @@ from heteroseg.model.checking import WEIGHTS, checksums, fill, read_weights, req
 from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare, require_known
 from heteroseg.model.hub import PREFIX, download, parse_name, upload
 from heteroseg.model.prediction import Prediction
+from heteroseg.model.run_folder import OLD
 from heteroseg.networks.network import Network, build_network
 from heteroseg.networks.portable import portable_config, require_portable
 from heteroseg.writing import filling, part_of, written
@@ -240,14 +241,20 @@ def save_model(model: Model, folder: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)  # of a killed run
     try:
         _write_files(model, part)
-        old = folder.with_name(f".old-{folder.name}")
+        old = folder.with_name(f"{OLD}{folder.name}")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
-            folder.rename(old)
+            folder.rename(old)  # where `load` finds it if we are killed here
         part.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _standing(folder: Path) -> Path:
+    """A MODEL folder, or where it lies while a newer one takes its place, which a killed process may not have done."""
+    old = folder.with_name(f"{OLD}{folder.name}") if folder.name else folder
+    return old if not folder.exists() and (old / "config.json").is_file() else folder
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -270,10 +277,14 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     require_device(device)
     if folder.suffix in FORMATS:
         return _exported(ExportedNetwork(folder))
-    if not (folder / "config.json").is_file() and (folder / "best" / "config.json").is_file():
-        folder = folder / "best"
+    if not (folder / "config.json").is_file() and (best := _standing(folder / "best")).is_dir():
+        folder = best
+    folder = _standing(folder)
     config_file = folder / "config.json"
     if not config_file.is_file():
+        if (folder / "last").is_dir():
+            told = "name its last/ as the MODEL, or go on with `heteroseg train --resume`"
+            raise HeterosegError(f"{path}: this RUN was stopped before it had a best/; {told}")
         raise HeterosegError(
             f"{path}: expected a MODEL folder (config.json, model.safetensors, taxonomy.yaml) or a RUN with best/, "
             f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one, "

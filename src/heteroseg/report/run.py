@@ -1,6 +1,5 @@
 """The page about a RUN folder, from what training left there."""
 
-import csv
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,9 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import in_taxonomy_of
 from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.experiment.sources import Source, open_sources, overlaps
-from heteroseg.files import read_json, read_text, yaml_text
+from heteroseg.files import yaml_text
 from heteroseg.model.model import Model, load
+from heteroseg.model.run_folder import read_begun, read_evaluation, read_evaluations, read_facts, read_log
 from heteroseg.provenance import facts as facts_now
 from heteroseg.report.examples import collect_examples
 from heteroseg.report.page import Contents, write_report
@@ -37,15 +37,14 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
 
     `data` is the experiment file where the data lie elsewhere now.
     """
-    begun, log, facts = run / "experiment.json", run / "log.csv", read_json(run / "facts.json", {})
-    if not begun.is_file():
+    begun, facts = read_begun(run), read_facts(run)
+    if begun is None:
         what = "none" if run.is_dir() else "no such folder"
         told = f"expected a RUN folder with experiment.json, found {what}; `heteroseg train` writes one"
         raise HeterosegError(f"{run}: {told}")
-    experiment, folder = load_experiment(data or begun)
-    folder = folder if data else Path(facts.get("paths start at") or run.resolve())
+    experiment, folder = load_experiment(data) if data else (begun, Path(facts.get("paths start at") or run.resolve()))
     model = load(run / "last", "cuda" if torch.cuda.is_available() else "cpu")
-    evaluation, notes = read_json(run / "evaluation.json", {"datasets": {}}), []
+    evaluation, notes = read_evaluation(run), []
     if not evaluation["datasets"]:
         notes.append("The run was not evaluated, so there are no scores and no examples.")
     elif not all("confusion" in entry for entry in evaluation["datasets"].values()):
@@ -62,12 +61,14 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
         notes.append(f"The data could not be read, so there are no pictures and counts: {error.faults[0]}")
         spaces = {n: model.space(e["label_space"]) for n, e in evaluation["datasets"].items()}
         contents = Contents(title, model.taxonomy, spaces, evaluation)
-    rows = csv.DictReader(read_text(log).splitlines() if log.exists() else [])
+    rows, faulty = read_log(run / "log.csv")
+    if faulty:
+        notes.append(f"{run / 'log.csv'}: {faulty} lines are damaged, so the curves lack them.")
     contents = replace(
         contents,
         title=title or f"Run {experiment.name}",
-        log=[(row["step"], row["name"], row["value"]) for row in rows],
-        history=[(int(file.stem), read_json(file)) for file in sorted((run / "evaluation").glob("*.json"))],
+        log=rows,
+        history=read_evaluations(run),
         settings={"experiment.yaml": yaml_text(experiment.model_dump(mode="json"))},
         facts=facts | {"weights": model.digest},
         repeat=_repeat(experiment, facts),

@@ -1,6 +1,6 @@
 """The training loop, on lightning's Fabric: devices, processes, precision are its business, the rest ours."""
 
-import csv
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.loggers import TensorBoardLogger
 from lightning.fabric.plugins import MixedPrecision
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
@@ -22,8 +21,6 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources, write_skipped
 from heteroseg.files import write_json, write_text
-from heteroseg.labels.space import load_label_space
-from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.card import mean_miou
 from heteroseg.model.model import Model, model_file, save_model
 from heteroseg.networks.network import build_network
@@ -31,6 +28,7 @@ from heteroseg.provenance import facts
 from heteroseg.supervision.coverage import look_over
 from heteroseg.supervision.loss import Sums
 from heteroseg.training.batches import Batch, batches, training_loader
+from heteroseg.training.log import Log
 from heteroseg.training.objective import Objective
 from heteroseg.training.optimiser import (
     build_optimiser,
@@ -39,7 +37,15 @@ from heteroseg.training.optimiser import (
     memory_layout,
     weight_average,
 )
-from heteroseg.writing import require_empty, written
+from heteroseg.training.state import (
+    clear,
+    prepare_folder,
+    read_state,
+    require_same_experiment,
+    require_same_labels,
+    write_state,
+)
+from heteroseg.training.stops import told
 
 
 class Run:
@@ -47,7 +53,6 @@ class Run:
 
     def __init__(self, experiment: Experiment, folder: Path, out: Path, fabric: Fabric):
         self.experiment, self.out, self.fabric = experiment, out, fabric
-        self.state_file = out / "state.pt"
         self.sources = open_sources(experiment, folder)
         if not any(s.train for s in self.sources):
             raise HeterosegError("no dataset of the experiment has a train split; set train: to the split to train on")
@@ -69,7 +74,9 @@ class Run:
         self.objective = Objective(experiment, self.sources, fabric, layout)
         model_file(self.model())  # what could not be loaded later is told now
         self.step = 0
-        self.best = -1.0
+        self.saved: int | None = None  # the step of the last state that was written
+        self.result: dict[str, Any] | None = None  # the evaluation at this step
+        self.best, self.best_step = -1.0, -1
         self.seconds = 0.0  # spent in training steps, over all resumed parts
 
     def model(self) -> Model:
@@ -80,31 +87,53 @@ class Run:
         return Model(e.name, network, self.tree, spaces, e.model, e.evaluate.decision)
 
     def save(self) -> None:
-        """Write `last/` and the state that a resumed run continues from."""
+        """Write the state, then what follows from it (first process only).
+
+        The order is what lets a run be killed anywhere: rows of the log stand there before a state that is later than
+        they are; all else is written after the state, which holds all of it, and again by the run that goes on.
+        """
         if not self.fabric.is_global_zero:
             return
         state = {
+            "experiment": self.experiment.model_dump_json(),
             "step": self.step,
             "best": self.best,
+            "best_step": self.best_step,
             "seconds": self.seconds,
+            "evaluation": self.result and json.dumps(self.result),
             "network": self.network.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average and self.average.module.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),  # of 16: the factor on the loss
         }
-        with written(self.state_file) as temporary:
-            torch.save(state, temporary)
-        save_model(self.model(), self.out / "last")
+        write_state(self.out, state)
+        self.saved = self.step
+        self.publish()
 
-    def restore(self) -> None:
-        """Go on from `state.pt`; a file that cannot be read, and labels that mean something else by now, raise."""
-        if (self.out / "last" / "taxonomy.yaml").is_file():
-            self._require_same_labels()
-        try:
-            state = torch.load(self.state_file, map_location=self.fabric.device, weights_only=True)
-        except (OSError, RuntimeError, EOFError) as error:
-            raise HeterosegError(f"{self.state_file}: cannot be resumed from, {str(error).splitlines()[0]}") from None
+    def publish(self) -> None:
+        """Write what follows from the state: `last/`, and `best/` and the evaluation where they are of this step."""
+        if not self.fabric.is_global_zero:
+            return
+        save_model(self.model(), self.out / "last")
+        if self.best_step == self.step:
+            save_model(self.model(), self.out / "best")
+        if self.result:
+            write_json(self.out / "evaluation" / f"{self.step:07d}.json", self.result)
+
+    def restore(self, warn: Callable[[str], None]) -> bool:
+        """Go on from the saved state, False where there is none; see `read_state`."""
+        require_same_labels(self.out, self.experiment, self.tree, [source.space for source in self.sources])
+        restored = read_state(self.out, self.fabric.device, self._take, warn)
+        self.saved = self.step if restored else None
+        self.fabric.barrier()  # from here on the first process may write
+        return restored
+
+    def _take(self, state: dict[str, Any]) -> None:
+        if begun := state.get("experiment"):  # runs of older versions lack it, as some of the others
+            require_same_experiment(self.out, Experiment.model_validate_json(begun), self.experiment)
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
+        self.best_step, evaluation = state.get("best_step", -1), state.get("evaluation")
+        self.result = json.loads(evaluation) if evaluation else None
         self.network.module.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         if precision := state.get("precision"):
@@ -113,31 +142,25 @@ class Run:
             self.average.module.load_state_dict(state["average"])
             self.average.n_averaged.fill_(self.step + 1)
 
-    def _require_same_labels(self) -> None:
-        last = self.out / "last"
-        free: Any = {"description": True, "taxonomy": True, "labels": {"__all__": {"color"}}}
-        tree = load_taxonomy("taxonomy.yaml", last, self.experiment.model.void)
-        changed = [] if tree.same_tree(self.tree) else [f"taxonomy {tree.name!r}"]
-        for space in [] if changed else [source.space for source in self.sources]:
-            begun = load_label_space(f"{space.name}.yaml", tree, last / "label_spaces")
-            if begun.file.model_dump(exclude=free) != space.file.model_dump(exclude=free):
-                changed.append(f"label space {space.name!r}")
-        if changed:
-            told = f"this run began with another content of {', '.join(dict.fromkeys(changed))}"
-            raise HeterosegError(f"{self.out}: {told}; restore it, or start a new run in another folder")
+    @property
+    def scored(self) -> bool:
+        """Whether this step is one that is evaluated."""
+        config = self.experiment.train
+        every = config.evaluate_every
+        return self.step == config.steps or bool(every and self.step and self.step % every == 0)
 
-    def evaluate(self) -> dict[str, Any] | None:
-        """Score the network (first process only), keep it as `best/` when its mean mIoU is the highest so far."""
-        result = None
+    def evaluate(self) -> None:
+        """Score the network (first process only); one with the highest mean mIoU so far will be `best/`.
+
+        Without val images that is the last one.
+        """
         if self.fabric.is_global_zero and any(s.val for s in self.sources):
-            model = self.model()
-            result = evaluate(model, self.sources)
-            if (mean := mean_miou(result)) > self.best:
-                self.best = mean
-                save_model(model, self.out / "best")
-            write_json(self.out / "evaluation" / f"{self.step:07d}.json", result)
+            self.result = evaluate(self.model(), self.sources)
+            if (mean := mean_miou(self.result)) > self.best:
+                self.best, self.best_step = mean, self.step
+        elif self.step == self.experiment.train.steps:
+            self.best_step = self.step
         self.fabric.barrier()
-        return result
 
     def training_mode(self) -> None:
         """Make norms learn statistics again after an evaluation, but where `freeze_norm` keeps them."""
@@ -165,6 +188,7 @@ class Run:
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.step += 1
+        self.result = None
         if self.average is not None:
             self.average.update_parameters(self.network.module)
         return self._log(loss, sums) if self.step % e.train.log_every == 0 else {}
@@ -177,42 +201,6 @@ class Run:
                 if sums.weight[i, kind] > 0:
                     row[f"{self.tree.names[c.node]}/{name}"] = means[i, kind].item()
         return row
-
-
-class Log:
-    """Rows of numbers to RUN/log.csv (one per name, so that new names need no new columns) and to TensorBoard."""
-
-    def __init__(self, out: Path, step: int):
-        self.board = TensorBoardLogger(out, name="tensorboard", version="")
-        self.path = out / "log.csv"
-        rows = []
-        if self.path.exists() and step:  # a resumed run goes on after its last saved step
-            with self.path.open(newline="") as file:
-                rows = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= step]
-        write_text(self.path, "step,name,value\n" + "".join(f"{','.join(r)}\n" for r in rows))
-
-    def write(self, row: dict[str, float]) -> None:
-        step = int(row["step"])
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerows((step, k, f"{v:.6g}") for k, v in row.items() if k != "step")
-        self.board.log_metrics({k: v for k, v in row.items() if k != "step"}, step)
-
-
-def _prepare_folder(experiment: Experiment, out: Path, resume: bool) -> None:
-    """Refuse to write over another run, and to resume something else than what began here."""
-    if not resume:
-        require_empty(out, "continue it with --resume or choose another --out")
-        return
-    if not (out / "state.pt").exists():
-        raise HeterosegError(f"{out}: there is nothing to resume (no state.pt); start it without --resume")
-    begun = (out / "experiment.json").read_text()
-    known = Experiment.model_validate_json(begun)  # keys that are younger than the run have defaults
-    changed = [key for key in Experiment.model_fields if getattr(known, key) != getattr(experiment, key)]
-    if changed:
-        raise HeterosegError(
-            f"{out}: this run began with another experiment ({', '.join(changed)} differ); resume with the same "
-            "one, or start a new run in another folder"
-        )
 
 
 def _launch(config: TrainConfig) -> Fabric:
@@ -238,31 +226,33 @@ def _take_steps(run: Run, loader: DataLoader, log: Log | None) -> None:
     silent = not run.fabric.is_global_zero
     bar = tqdm(batches(loader), total=config.steps, initial=run.step, unit="step", disable=silent, dynamic_ncols=True)
     begin = time.perf_counter()
-    for batch in bar:
-        row = run.train_step(batch)
-        run.seconds += time.perf_counter() - begin
-        if row and log:
-            log.write(row)
-            bar.set_postfix(loss=f"{row['loss']:.3f}")
-        if run.step < config.steps:  # what follows the last step comes after the loop
-            _between_steps(run, log)
-        begin = time.perf_counter()
+    with bar:
+        for batch in bar:
+            row = run.train_step(batch)
+            run.seconds += time.perf_counter() - begin
+            if row and log:
+                log.write(row)
+                bar.set_postfix(loss=f"{row['loss']:.3f}")
+            _take_stock(run, log)
+            begin = time.perf_counter()
 
 
-def _between_steps(run: Run, log: Log | None) -> None:
+def _take_stock(run: Run, log: Log | None) -> None:
+    """Evaluate and save, where this step is one for that."""
     config = run.experiment.train
-    if run.step % config.save_every == 0:
-        run.save()
-    if config.evaluate_every and run.step % config.evaluate_every == 0:
-        result = run.evaluate()
+    if run.scored:
+        run.evaluate()
         run.training_mode()
-        if result and log:
-            mious = {f"{name}/miou": d["miou"] or 0.0 for name, d in result["datasets"].items()}
+        if run.result and log and run.step < config.steps:
+            mious = {f"{name}/miou": d["miou"] or 0.0 for name, d in run.result["datasets"].items()}
             log.write({"step": run.step} | mious)
+    if run.scored or run.step % config.save_every == 0:
+        run.save()
 
 
 def _begin(run: Run, folder: Path, notes: list[str], warn: Callable[[str], None]) -> None:
-    """Write what a run begins with, and tell the warnings."""
+    """Write what a run begins with, and tell the warnings. What a killed run left unfinished goes."""
+    clear(run.out)
     write_text(run.out / "experiment.json", run.experiment.model_dump_json(indent=2) + "\n")
     write_json(run.out / "facts.json", facts(folder))
     if any(source.skipped for source in run.sources):
@@ -271,17 +261,16 @@ def _begin(run: Run, folder: Path, notes: list[str], warn: Callable[[str], None]
         warn(note)
 
 
-def _end(run: Run, folder: Path, notes: list[str], result: dict[str, Any] | None) -> None:
-    """Write what a run ends with. Beside the scores stand the warnings after a look at all masks, or the notes from
-    before training where one of them is faulty."""
+def _end(run: Run, folder: Path, notes: list[str]) -> dict[str, Any] | None:
+    """Write what a run ends with, and return the scores. Beside them stand the warnings after a look at all masks, or
+    the notes from before training where one of them is faulty."""
+    if result := run.result:
+        result = result | {"training_warnings": notes}
+        with suppress(HeterosegError):
+            result["training_warnings"] = look_over(run.sources, True, sys.maxsize)
+        write_json(run.out / "evaluation.json", result)
     write_json(run.out / "facts.json", facts(folder) | {"training seconds": f"{run.seconds:.0f}"})
-    if result is None:
-        save_model(run.model(), run.out / "best")
-        return
-    result["training_warnings"] = notes
-    with suppress(HeterosegError):
-        result["training_warnings"] = look_over(run.sources, True, sys.maxsize)
-    write_json(run.out / "evaluation.json", result)
+    return result
 
 
 def train(
@@ -292,10 +281,11 @@ def train(
     allow_overlap: bool = False,
     warn: Callable[[str], None] = warn,
 ) -> dict[str, Any] | None:
-    """Train a network and leave RUN in `out`: best/, last/, log.csv, tensorboard/, evaluation/*.json, state.pt, and
-    skipped.txt where the option skip_faulty left annotation out.
+    """Train a network and leave RUN in `out`: best/, last/, log.csv, tensorboard/, evaluation/*.json, state.pt with the
+    state before it, and skipped.txt where the option skip_faulty left annotation out.
 
-    `folder` is where the experiment's relative paths start. `resume` goes on with the run in `out`. `warn` gets what
+    `folder` is where the experiment's relative paths start. `resume` goes on with the run in `out`, wherever it was
+    stopped, and ends in the same weights, scores and log as one that never was. `warn` gets what
     looks wrong in the data, a sentence each, on stderr by default. Returns the last evaluation (of `last/`), None where
     no dataset has a val split or in all processes but the first. A faulty file, a dataset without labels, val images
     that are train images too (unless `allow_overlap`), a setting that cannot work and a loss that is no number raise
@@ -320,23 +310,33 @@ def train(
         ...     load(Path(root, "run")).name
         'signs'
     """
-    _prepare_folder(experiment, out, resume)  # before other processes are started, so that a fault is told once
-    fabric = _launch(experiment.train)
-    run = Run(experiment, folder, out, fabric)
+    prepare_folder(experiment, out, resume)  # before other processes are started, so that a fault is told once
+    runs: list[Run] = []
+    with told(out, lambda: (runs[0].step, runs[0].saved) if runs else (0, None)):
+        fabric = _launch(experiment.train)
+        runs.append(Run(experiment, folder, out, fabric))
+        return _train(runs[0], folder, resume, allow_overlap, warn)
+
+
+def _train(
+    run: Run, folder: Path, resume: bool, allow_overlap: bool, warn: Callable[[str], None]
+) -> dict[str, Any] | None:
+    fabric, out = run.fabric, run.out
     notes = look_over(run.sources, allow_overlap or resume)  # what was begun goes on
-    if resume:
-        run.restore()
+    restored = resume and run.restore(warn)
     pin = fabric.device.type == "cuda"
-    loader = training_loader(experiment, run.sources, run.step, fabric.global_rank, fabric.world_size, pin)
+    loader = training_loader(run.experiment, run.sources, run.step, fabric.global_rank, fabric.world_size, pin)
     if fabric.is_global_zero:
         _begin(run, folder, notes, warn)
-    if not resume:
+    if not restored:
         run.save()  # a run that is stopped from here on can be resumed
-    log = Log(out, run.step) if fabric.is_global_zero else None
+    log = Log(out, run.step, warn) if fabric.is_global_zero else None
+    if restored and run.scored and run.result is None:  # of an older version, which saved before it evaluated
+        _take_stock(run, log)
+    elif restored:
+        run.publish()
     _take_steps(run, loader, log)
-    run.save()
-    result = run.evaluate()
+    result = _end(run, folder, notes) if log else None
     if log:
-        _end(run, folder, notes, result)
         log.board.finalize("success")
     return result

@@ -1,0 +1,38 @@
+"""What stops a training from outside: one sentence that says what is safe and how to go on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from heteroseg.errors import HeterosegError, lacking
+from heteroseg.writing import FULL_DISK
+
+
+def what_is_safe(out: Path, saved: int | None) -> str:
+    """`saved`: the step of the last state in the RUN folder `out`, None where there is none."""
+    if saved is not None:
+        return f"{out} is whole as of step {saved}; the same command with --resume goes on from there"
+    if out.is_dir() and any(out.iterdir()):
+        return f"nothing was trained yet; the same command with --resume begins anew in {out}"
+    return "nothing was written yet; give the same command again"
+
+
+@contextmanager
+def told(out: Path, steps: Callable[[], tuple[int, int | None]]) -> Iterator[None]:
+    """Tell signals, a full disk, too little memory and lost processes of a training by what is safe.
+
+    `steps` gives this step and that of the last state. KeyboardInterrupt (also of other signals) stays one, all others
+    become HeterosegError.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        step, saved = steps()
+        raise KeyboardInterrupt(f"stopped at step {step}; {what_is_safe(out, saved)}") from None
+    except Exception as error:
+        full = isinstance(error, HeterosegError) and FULL_DISK in str(error)
+        reason = str(error).replace(FULL_DISK, "the disk is full; make room") if full else lacking(error)
+        if not reason or isinstance(error, HeterosegError) and not full:
+            raise
+        step, saved = steps()
+        raise HeterosegError(f"step {step}: {reason}; {what_is_safe(out, saved)}") from None
