@@ -30,9 +30,13 @@ def told(out: Path, steps: Callable[[], tuple[int, int | None]]) -> Iterator[Non
         step, saved = steps()
         raise KeyboardInterrupt(f"stopped at step {step}; {what_is_safe(out, saved)}") from None
     except Exception as error:
-        full = isinstance(error, HeterosegError) and FULL_DISK in str(error)
-        reason = str(error).replace(FULL_DISK, "the disk is full; make room") if full else lacking(error)
-        if not reason or isinstance(error, HeterosegError) and not full:
+        if not (reason := _reason(error)):
             raise
         step, saved = steps()
         raise HeterosegError(f"step {step}: {reason}; {what_is_safe(out, saved)}") from None
+
+
+def _reason(error: Exception) -> str | None:
+    if isinstance(error, HeterosegError):
+        return str(error).replace(FULL_DISK, "the disk is full; make room") if FULL_DISK in str(error) else None
+    return lacking(error)
