@@ -1,6 +1,8 @@
 """Training that is stopped anywhere, finds the disk full, or its own files damaged, ends as if nothing had been."""
 
+import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,3 +97,114 @@ def test_killed_anywhere(experiment, whole, tmp_path, how):
         assert ended.code == KILLED, place
         go_on(experiment, run, place)
         require_same(run, whole, place)
+
+
+@pytest.mark.parametrize("how", ["full", "short"])
+def test_a_full_disk_is_told_and_made_up_for(experiment, whole, tmp_path, how):
+    for place, run, ended in stopped(experiment, tmp_path, how):
+        if ended.code:  # what changes names alone needs no room
+            told = require_told(ended)
+            assert "the disk is full" in told, place
+            assert "the same command" in told, place
+        go_on(experiment, run, place)
+        require_same(run, whole, place)
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_told_and_made_up_for(experiment, whole, tmp_path, how, code):
+    for place, run, ended in stopped(experiment, tmp_path, how):
+        if ended.code:  # after the last step nothing need be stopped
+            assert "the same command" in require_told(ended, code), place
+        go_on(experiment, run, place)
+        require_same(run, whole, place)
+
+
+def test_a_killed_run_is_reported_evaluated_and_used_or_told(experiment, tmp_path):
+    image = experiment.parent / "val" / "d.jpg"
+    for place, run, _ in stopped(experiment, tmp_path, "before", few=6):
+        for command in (
+            ["report", str(run), "--out", str(tmp_path / "page.html")],
+            ["evaluate", str(run), "--data", str(experiment)],
+            ["evaluate", f"{run}/last", "--data", str(experiment)],
+            ["predict", str(run), str(image), "--out", str(tmp_path / "out")],
+        ):
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
+            used = attempt(command, tmp_path)
+            if used.code:
+                assert "heteroseg train" in require_told(used), (place, command)
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "foreign": lambda data: b'{"a": [1, {}]}\n',
+    "binary": lambda data: bytes(range(256)) * 4,
+    "a list": lambda data: b"[]",
+    "nothing": lambda data: b"null",
+    "changed": lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :],
+}
+
+
+@pytest.fixture(scope="module")
+def killed(experiment, whole, tmp_path_factory) -> Path:
+    """A run that was killed after its second step: its log, its evaluation and two states are there."""
+    folder = tmp_path_factory.mktemp("killed")
+    operations = train(experiment, folder / "trial").operations
+    (at,) = [n for n, line in enumerate(operations) if re.match("os.rename.* evaluation/0000002", line)]
+    ended = attempt((without_report, experiment, folder / "run"), folder / "run", at + 2)
+    assert ended.code == KILLED
+    return folder / "run"
+
+
+@pytest.fixture
+def halfway(killed, tmp_path) -> Path:
+    return shutil.copytree(killed, tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_told_and_the_one_before_used(experiment, whole, halfway, damage):
+    file = halfway / "state.pt"
+    file.write_bytes(DAMAGES[damage](file.read_bytes()))
+    ended = go_on(experiment, halfway, damage)
+    told = [line for line in ended.sentences if line.startswith("warning: ")]
+    assert len(told) == 1
+    assert "state.pt is damaged" in told[0]
+    assert "goes on from the state before it, state.before.pt" in told[0]
+    require_same(halfway, whole, damage)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_two_damaged_states_are_told(experiment, halfway, damage):
+    for name in ("state.pt", "state.before.pt"):
+        file = halfway / name
+        file.write_bytes(DAMAGES[damage](file.read_bytes()))
+    told = require_told(train(experiment, halfway, "--resume"))
+    assert "cannot be resumed" in told
+    assert "start a new run in another folder" in told
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["experiment.json", "log.csv", "evaluation/0000002.json", "facts.json"])
+def test_other_damaged_files_are_told_or_made_up_for(experiment, whole, halfway, tmp_path, name, damage):
+    if (name, damage) == ("log.csv", "changed"):
+        return  # another number is a number too
+    file = halfway / name
+    file.write_bytes(DAMAGES[damage](file.read_bytes()))
+    reported = attempt(["report", str(halfway), "--out", str(tmp_path / "page.html")], tmp_path)
+    if reported.code:
+        assert "take it away" in require_told(reported)
+    ended = train(experiment, halfway, "--resume")
+    if ended.code:
+        told = require_told(ended)
+        assert name in told
+        assert "take it away" in told
+        file.unlink()
+        ended = go_on(experiment, halfway, name)
+    if name == "log.csv":  # what it held is gone
+        assert not [n for n, line in enumerate(log_lines(halfway)) if line not in log_lines(whole)]
+        (halfway / name).write_bytes((whole / name).read_bytes())
+    require_same(halfway, whole, name)
+
+
+def log_lines(run: Path) -> list[str]:
+    return (run / "log.csv").read_text().splitlines()

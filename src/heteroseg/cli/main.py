@@ -49,16 +49,16 @@ def main(argv: list[str] | None = None) -> int:
             for fault in error.faults:
                 print(f"heteroseg: {fault}", file=sys.stderr)
         except KeyboardInterrupt as stop:
-            print(f"heteroseg: {stop or 'stopped'}", file=sys.stderr)
+            print(f"heteroseg: {str(stop) or 'stopped'}", file=sys.stderr)
             return 128 + (stopped.number or signal.SIGINT)
         except BrokenPipeError:  # whoever read our output, such as `head`, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except Exception as error:
-            if not (reason := _outside(error)):
+            if not (reason := "stopped" if stopped.number else _outside(error)):
                 raise
             print(f"heteroseg: {reason}", file=sys.stderr)
-        return 2
+        return 128 + stopped.number if stopped.number else 2
 
 
 def _outside(error: Exception) -> str:

@@ -4,13 +4,14 @@ OUT holds `WAY/experiment.yaml` with its tree and label spaces (any of them can 
 under `WAY/seed-N`, its scores beside it, and the table as JSON, CSV, Markdown and a plot. What is done is kept.
 """
 
-import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +21,21 @@ import torch
 from pydantic import BaseModel
 
 from heteroseg.comparison.joining import WAYS, Base, Part
-from heteroseg.comparison.table import TABLES, rarest_third, write_table
+from heteroseg.comparison.table import TABLES, rarest_third, read_scored, write_table
 from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.evaluation.scores import evaluate_source, summarise
 from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import parse_yaml, read_json, read_yaml, write_json, write_yaml, yaml_text
+from heteroseg.files import parse_yaml, read_yaml, write_json, write_yaml, yaml_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
+from heteroseg.model.run_folder import read_begun, training_seconds
 from heteroseg.provenance import facts
 from heteroseg.supervision.coverage import look_over
 from heteroseg.training.batches import images_per_dataset
 from heteroseg.writing import require_empty, require_own
+
+STOPPED = 128 + signal.SIGINT  # exit code
 
 
 def open_base(experiment: Experiment, folder: Path, allow_overlap: bool = False) -> Base:
@@ -91,12 +95,12 @@ def _train(job: Job, output: Path | None) -> None:
     What the process says goes to the file `output`, or to the terminal.
     """
     command = [sys.executable, "-m", "heteroseg", "train", str(job.run.parent / "experiment.yaml")]
-    command += ["--out", str(job.run), *(["--resume"] if (job.run / "state.pt").exists() else [])]
+    command += ["--out", str(job.run), *(["--resume"] if job.run.exists() else [])]
     command += ["--no-warnings"]  # those of the base experiment are told once
     command += [f"train.seed={job.seed}", *(f"datasets.{d}.val=null" for d in job.part.spaces)]
     with output.open("ab") if output else nullcontext() as file:
         code = subprocess.run(command, stdout=file, stderr=file).returncode
-    if code == 130:
+    if code in (STOPPED, 128 + signal.SIGTERM):
         raise KeyboardInterrupt
     if code:
         where = f"in {output}" if output else "above"
@@ -116,10 +120,9 @@ def _score(job: Job) -> dict[str, Any]:
             free = entry["unlabelled"]
             claimed = free["claimed"] / free["pixels"] if free["pixels"] else None
             datasets[source.name] = entry | {"rare_miou": rarest_third(entry), "claimed": claimed}
-    known = json.loads((job.run / "facts.json").read_text(encoding="utf-8"))
     return {
         "parameters": sum(p.numel() for p in model.torch_network.parameters()),
-        "train_seconds": float(known["training seconds"]),
+        "train_seconds": training_seconds(job.run),
         "facts": facts(),
         "datasets": datasets,
     }
@@ -127,13 +130,22 @@ def _score(job: Job) -> dict[str, Any]:
 
 def do_job(job: Job, output: Path | None = None) -> None:
     """Train where that is not done yet, and write the scores."""
-    if not (job.run / "best").exists():  # without scoring it is written at the very end
+    if training_seconds(job.run) is None:  # which are written at the very end
         _train(job, output)
     write_json(job.scored, _score(job))
 
 
+def _do_job_or_end(job: Job, output: Path) -> None:
+    """For a process of a pool, which would go on with the next job after it was stopped."""
+    try:
+        do_job(job, output)
+    except KeyboardInterrupt:
+        os._exit(STOPPED)
+
+
 def _use_threads(threads: int) -> None:
-    """For this process, and for the trainings that it starts."""
+    """For this process, and for the trainings that it starts; SIGTERM stops both."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
 
@@ -152,15 +164,40 @@ def do_jobs(todo: Sequence[Job], processes: int, log: Callable[[str], None]) -> 
         return
     threads, spawn = max(1, (os.cpu_count() or 1) // processes), multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, _use_threads, (threads,)) as pool:
-        futures = {pool.submit(do_job, job, job.run.with_suffix(".log")): job for job in todo}
+        futures = {pool.submit(_do_job_or_end, job, job.run.with_suffix(".log")): job for job in todo}
         try:
             for future in as_completed(futures):
                 future.result()
                 log(f"{futures[future]}: done")
                 yield futures[future]
+        except (KeyboardInterrupt, BrokenProcessPool) as error:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            told = "a process that trains was killed from outside, as systems do where memory runs out"
+            raise HeterosegError(f"{told}; what is done is kept: repeat with a lower --jobs") from None
         except BaseException:
             pool.shutdown(cancel_futures=True)  # what runs is finished and kept
             raise
+
+
+def _require_same_comparison(out: Path, experiment: Experiment) -> None:
+    """HeterosegError if `out` holds something else than a comparison of this experiment, whatever its loss."""
+    try:
+        begun = read_begun(out)
+    except HeterosegError as error:  # each way holds an experiment of its own, which is compared too
+        warn(f"{error.faults[0].rpartition(';')[0]}; it is written anew")
+        return
+    if begun is None:
+        if not list(out.glob("*/**/experiment.yaml")):
+            require_empty(out, "it holds no comparison; choose another --out")
+        return
+    differ = [k for k in Experiment.model_fields if k != "loss" and getattr(begun, k) != getattr(experiment, k)]
+    if differ:  # all but the loss is equal for all ways
+        raise HeterosegError(
+            f"{out}: holds a comparison of another experiment ({', '.join(differ)} differ); choose another --out"
+        )
 
 
 def compare(
@@ -180,25 +217,18 @@ def compare(
     base = open_base(experiment, folder, allow_overlap)
     ways_parts = {way: WAYS[way](base) for way in ways}
     parts = {out / way / p.name if len(ps) > 1 else out / way: p for way, ps in ways_parts.items() for p in ps}
-    begun, wanted = out / "experiment.json", base.experiment.model_dump(mode="json")
-    if begun.exists():
-        old = read_json(begun)
-        # all of them are equal for all ways; the loss need not be
-        differ = [k for k in wanted if k != "loss" and wanted[k] != old.get(k)]
-        if differ:
-            raise HeterosegError(
-                f"{out}: holds a comparison of another experiment ({', '.join(differ)} differ); choose another --out"
-            )
-    else:
-        require_empty(out, "it holds no comparison; choose another --out")
+    _require_same_comparison(out, base.experiment)
     for name in (*TABLES, "report.html"):
         require_own(out / name)
     for place, part in parts.items():
         require_same(part, place)
-    write_json(begun, wanted)
+    write_json(out / "experiment.json", base.experiment.model_dump(mode="json"))
     for place, part in parts.items():
         write_part(part, place)
     jobs = [Job(part, place / f"seed-{seed}", seed, base.spaces) for seed in seeds for place, part in parts.items()]
-    for _ in do_jobs([job for job in jobs if not job.scored.exists()], processes, log):
-        write_table(out, experiment, ways, seeds)
-    return write_table(out, experiment, ways, seeds)
+    try:
+        for _ in do_jobs([job for job in jobs if read_scored(job.scored) is None], processes, log):
+            write_table(out, experiment, ways, seeds)
+        return write_table(out, experiment, ways, seeds)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; {out} keeps what is done, and the same command goes on from there") from None

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from pydantic import BaseModel, ValidationError
 
+from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
 from heteroseg.files import fill_template, json_text, read_json
+from heteroseg.model.run_folder import DatasetScores
 from heteroseg.provenance import facts
 from heteroseg.writing import rewrite, rewritten
 
@@ -27,10 +30,29 @@ Values = Sequence[float | None]
 """One figure over the seeds, from 0 to 1; None where it does not exist."""
 
 
+class _Scored(BaseModel):
+    """What is read of the scores of a part with one seed."""
+
+    parameters: int
+    train_seconds: float
+    datasets: dict[str, DatasetScores]
+
+
+def read_scored(path: Path) -> dict[str, Any] | None:
+    """The scores of a part with one seed; None where there are none, or damaged ones, which are made again."""
+    try:
+        scored = read_json(path)
+        _Scored.model_validate(scored)
+    except (HeterosegError, ValidationError):
+        return None
+    return scored
+
+
 def _read_scores(folder: Path, seed: int) -> list[dict[str, Any]]:
     """The scores of all parts of a way with one seed, empty unless all parts are scored."""
     files = [path.parent / f"seed-{seed}.json" for path in sorted(folder.glob("**/experiment.yaml"))]
-    return [read_json(f) for f in files] if all(f.is_file() for f in files) else []
+    scored = [read_scored(file) for file in files]
+    return [] if None in scored else scored  # type: ignore[return-value]
 
 
 def _add_scores(cells: dict[str, Any], scores: dict[str, Any]) -> None:

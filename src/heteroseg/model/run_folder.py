@@ -15,7 +15,7 @@ OLD = ".old-"
 AGAIN = "take it away, and the command that trained the run writes it again with --resume"
 
 
-class _Scores(BaseModel):
+class DatasetScores(BaseModel):
     """What is read of a dataset's scores; older runs have less than the newest."""
 
     model_config = ConfigDict(extra="allow")
@@ -30,7 +30,7 @@ class _Scores(BaseModel):
 
 
 class _Evaluation(BaseModel):
-    datasets: dict[str, _Scores]
+    datasets: dict[str, DatasetScores]
     warnings: list[str] = []
     training_warnings: list[str] = []
 
@@ -61,6 +61,14 @@ def read_begun(run: Path) -> Experiment | None:
 def read_facts(run: Path) -> dict[str, str]:
     """When, where and with what a run was trained; empty where that is not known."""
     return _read(run / "facts.json", dict[str, str]) or {}
+
+
+def training_seconds(run: Path) -> float | None:
+    """How long a run was trained, None where it is not done or its facts are damaged."""
+    try:
+        return float(read_facts(run)["training seconds"])
+    except (HeterosegError, KeyError, ValueError):
+        return None
 
 
 def read_evaluation(run: Path) -> dict[str, Any]:

@@ -4,8 +4,12 @@ The whole run is one numbered list of draws. Draw i belongs to batch i // batch;
 cropped and coloured, follows from the seed and i alone.
 """
 
+import shutil
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -21,6 +25,10 @@ from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import Source
 from heteroseg.supervision.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
 from heteroseg.training.augment import augment, point_of
+
+AHEAD = 4  # batches that each worker holds ready
+PATIENCE = 1800  # seconds to wait for a batch: a worker that gives none then hangs
+SHARED = Path("/dev/shm")  # where workers put batches on Linux
 
 
 class Batch(NamedTuple):
@@ -148,9 +156,21 @@ def _require_effect(draws: TrainingDraws) -> None:
         raise HeterosegError(*faults)
 
 
-def _one_thread(_: int) -> None:
+def _prepare_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process ends the others
+    sys.excepthook = lambda *_: None  # what threads meet when that one is gone; faults of images are handed on
     cv2.setNumThreads(0)  # workers are the parallelism
     torch.set_num_threads(1)
+
+
+def _require_shared_memory(size: int, workers: int) -> None:
+    """HeterosegError where the batches of `size` bytes that workers hold ready do not fit: they would die of it."""
+    needed = size * (workers * AHEAD + 1)
+    if SHARED.is_dir() and (free := shutil.disk_usage(SHARED).free) < needed:
+        raise HeterosegError(
+            f"train.workers: expected {needed / 2**20:.1f} MB free in {SHARED} for {workers} processes, found "
+            f"{free / 2**20:.1f}; give a container more (docker run --shm-size=2g), or set train.workers=0"
+        )
 
 
 def training_loader(
@@ -166,13 +186,17 @@ def training_loader(
     draws = TrainingDraws(sources, t.batch, t.crop, t.color, t.seed)
     if first == 0:
         _require_effect(draws)
+    batch = t.batch // world
+    if t.workers:
+        _require_shared_memory(7 * batch * t.crop[0] * t.crop[1], t.workers)
     return DataLoader(
         draws,
-        t.batch // world,
+        batch,
         sampler=range(first * t.batch + rank, t.steps * t.batch, world),
         collate_fn=collate,
         num_workers=t.workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_prepare_worker,
         pin_memory=pin,
-        prefetch_factor=4 if t.workers else None,
+        prefetch_factor=AHEAD if t.workers else None,
+        timeout=PATIENCE if t.workers else 0,
     )

@@ -1,11 +1,11 @@
 """The numbers of a run, for people and programs: log.csv and TensorBoard."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
-from lightning.fabric.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
 
+from heteroseg.errors import warn
 from heteroseg.model.run_folder import read_log
 from heteroseg.writing import written
 
@@ -16,8 +16,8 @@ class Log:
     A resumed run goes on after its last saved step: later rows are taken out, as they will come again.
     """
 
-    def __init__(self, out: Path, step: int, warn: Callable[[str], None]):
-        self.board = TensorBoardLogger(out, name="tensorboard", version="", purge_step=step + 1 if step else None)
+    def __init__(self, out: Path, step: int):
+        self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
         self.path = out / "log.csv"
         rows, faulty = read_log(self.path) if step else ([], 0)
         if faulty:
@@ -31,4 +31,6 @@ class Log:
         with self.path.open("a", newline="", encoding="utf-8") as file:
             rows = ((step, k, f"{v:.6g}") for k, v in row.items() if k != "step")
             csv.writer(file, lineterminator="\n").writerows(rows)
-        self.board.log_metrics({k: v for k, v in row.items() if k != "step"}, step)
+        for name, value in row.items():
+            if name != "step":
+                self.board.add_scalar(name, value, step)

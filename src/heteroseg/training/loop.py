@@ -120,13 +120,15 @@ class Run:
         if self.result:
             write_json(self.out / "evaluation" / f"{self.step:07d}.json", self.result)
 
-    def restore(self, warn: Callable[[str], None]) -> bool:
+    def restore(self) -> bool:
         """Go on from the saved state, False where there is none; see `read_state`."""
         require_same_labels(self.out, self.experiment, self.tree, [source.space for source in self.sources])
-        restored = read_state(self.out, self.fabric.device, self._take, warn)
-        self.saved = self.step if restored else None
+        told = read_state(self.out, self.fabric.device, self._take)
         self.fabric.barrier()  # from here on the first process may write
-        return restored
+        if told and self.fabric.is_global_zero:
+            warn(told)
+        self.saved = None if told is None else self.step
+        return told is not None
 
     def _take(self, state: dict[str, Any]) -> None:
         if begun := state.get("experiment"):  # runs of older versions lack it, as some of the others
@@ -323,14 +325,14 @@ def _train(
 ) -> dict[str, Any] | None:
     fabric, out = run.fabric, run.out
     notes = look_over(run.sources, allow_overlap or resume)  # what was begun goes on
-    restored = resume and run.restore(warn)
+    restored = resume and run.restore()
     pin = fabric.device.type == "cuda"
     loader = training_loader(run.experiment, run.sources, run.step, fabric.global_rank, fabric.world_size, pin)
     if fabric.is_global_zero:
         _begin(run, folder, notes, warn)
     if not restored:
         run.save()  # a run that is stopped from here on can be resumed
-    log = Log(out, run.step, warn) if fabric.is_global_zero else None
+    log = Log(out, run.step) if fabric.is_global_zero else None
     if restored and run.scored and run.result is None:  # of an older version, which saved before it evaluated
         _take_stock(run, log)
     elif restored:
@@ -338,5 +340,5 @@ def _train(
     _take_steps(run, loader, log)
     result = _end(run, folder, notes) if log else None
     if log:
-        log.board.finalize("success")
+        log.board.close()
     return result

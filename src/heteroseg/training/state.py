@@ -75,14 +75,13 @@ def write_state(out: Path, state: dict[str, Any]) -> None:
             (out / STATE).replace(out / BEFORE)
 
 
-def read_state(
-    out: Path, device: torch.device, take: Callable[[dict[str, Any]], None], warn: Callable[[str], None]
-) -> bool:
-    """Give `take` the state of a run, or the one before where it is damaged or gone, which `warn` gets told.
+def read_state(out: Path, device: torch.device, take: Callable[[dict[str, Any]], None]) -> str | None:
+    """Give `take` the state of a run, or the one before where it is damaged or gone.
 
-    False where there is none. States that cannot be read, or that `take` cannot use, raise HeterosegError.
+    Returns a sentence about that, empty where all is well, None where there is no state. States that cannot be read, or
+    that `take` cannot use, raise HeterosegError.
     """
-    faults = []
+    faults: list[str] = []
     for file in (out / STATE, out / BEFORE):
         if not file.exists():
             faults.append(f"{file.name} is not there")
@@ -97,11 +96,9 @@ def read_state(
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             faults.append(f"{file.name} is damaged or of another run ({reason:.160})")
             continue
-        if faults:
-            warn(f"{out}: {faults[0]}, so the run goes on from the state before it, {BEFORE}")
-        return True
+        return f"{out}: {faults[0]}, so the run goes on from the state before it, {BEFORE}" if faults else ""
     if not (out / STATE).exists() and not (out / BEFORE).exists():
-        return False
+        return None
     told = "put one of them back from a copy, or start a new run in another folder; last/ and best/ are still MODELs"
     raise HeterosegError(f"{out}: cannot be resumed, {' and '.join(faults)}; {told}")
 
