@@ -111,7 +111,9 @@ def test_faults(compared, tiny_experiment, tmp_path, capsys):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("mine")
     assert "found something in it; it holds no comparison" in refused("--out", str(tmp_path / "b"))
-    assert "expected a new or empty folder, found a file" in refused("--out", str(tmp_path / "b" / "mine.txt"))
+    with pytest.raises(SystemExit):
+        refused("--out", str(tmp_path / "b" / "mine.txt"))
+    assert "expected a folder, found a file" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
 
 
