@@ -1,17 +1,28 @@
 """Training that is stopped anywhere, finds the disk full, or its own files damaged, ends as if nothing had been."""
 
+import errno
+import json
+import multiprocessing
+import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors import SafetensorError
 
 from heteroseg.cli import training as cli_training
 from heteroseg.cli.main import main
-from tests.reliability.kills import KILLED, Ended, attempt, each
+from heteroseg.comparison import runner
+from heteroseg.training import loop
+from heteroseg.training.loop import Run
+from tests.reliability.kills import KILLED, Ended, attempt, chosen, each
 from tests.supervision.test_coverage import write
 
 EVERY = ["train.steps=3", "train.save_every=1", "train.evaluate_every=2", "train.log_every=1", "train.ema=0.5"]
@@ -208,3 +219,150 @@ def test_other_damaged_files_are_told_or_made_up_for(experiment, whole, halfway,
 
 def log_lines(run: Path) -> list[str]:
     return (run / "log.csv").read_text().splitlines()
+
+
+def lose_a_worker(experiment: Path, run: Path) -> None:
+    """A training of which a process that reads images is killed after some steps."""
+    step = Run.train_step
+
+    def kill_then_step(self, batch):
+        if self.step == 4:
+            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+        return step(self, batch)
+
+    Run.train_step = kill_then_step  # type: ignore[method-assign]
+    sys.exit(main(command(experiment, run, "train.workers=1", "train.steps=60")))
+
+
+def test_a_lost_worker_is_told(experiment, tmp_path):
+    told = require_told(attempt((lose_a_worker, experiment, tmp_path / "run"), tmp_path))
+    assert "a process that reads images was killed" in told
+    assert "the same command with --resume goes on" in told
+
+
+def lack(experiment: Path, run: Path, error: Exception) -> None:
+    def fail(*_):
+        raise error
+
+    Run.train_step = fail  # type: ignore[method-assign]
+    sys.exit(main(command(experiment, run)))
+
+
+LACKS = {
+    "not enough memory": [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried to a"
+        ),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    "/dev/shm": [
+        RuntimeError("unable to write to file </torch_12_34_0>: No space left on device (28)"),
+        RuntimeError(
+            "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are "
+            "out of shared memory. Please try to raise your shared memory limit."
+        ),
+    ],
+    "the disk is full": [OSError(errno.EDQUOT, "Disk quota exceeded"), SafetensorError("I/O error: (os error 28)")],
+}
+
+
+@pytest.mark.parametrize(("word", "error"), [(word, e) for word, errors in LACKS.items() for e in errors])
+def test_what_the_machine_lacks_is_told(experiment, tmp_path, word, error):
+    told = require_told(attempt((lack, experiment, tmp_path / "run", error), tmp_path))
+    assert word in told
+    assert "the same command with --resume goes on" in told
+
+
+def test_too_little_shared_memory_is_told_before_training(experiment, tmp_path):
+    told = require_told(train(experiment, tmp_path / "run", "train.workers=1000", "train.crop=[4096, 4096]"))
+    assert "--shm-size" in told
+    assert "train.workers=0" in told
+
+
+def train_scaled(experiment: Path, run: Path, *more: str) -> None:
+    """As with fp16 on a GPU; on CPUs Fabric takes bf16 instead, which has no scale."""
+    launch = loop._launch
+
+    def launch_scaled(config):
+        fabric = launch(config)
+        fabric.strategy.precision.scaler = torch.amp.GradScaler("cpu")
+        return fabric
+
+    loop._launch = launch_scaled
+    without_report(experiment, run, "train.precision='16'", *more)
+
+
+def test_the_scale_of_the_loss_is_kept(experiment, tmp_path):
+    """It is halved where gradients overflow, so a resumed run that takes it up ends with another one."""
+    run = tmp_path / "run"
+    done = attempt((train_scaled, experiment, run), run)
+    assert done.code == 0, done.output
+    before = torch.load(run / "state.before.pt", weights_only=True)
+    before["precision"]["scale"] = 2.0**40
+    torch.save(before, run / "state.pt")
+    done = attempt((train_scaled, experiment, run, "--resume"), run)
+    assert done.code == 0, done.output
+    scale = torch.load(run / "state.pt", weights_only=True)["precision"]["scale"]
+    assert scale in (2.0**39, 2.0**40), "not the 65536 of a new run"
+
+
+def compare_inside(experiment: Path, out: Path) -> None:
+    """A comparison that trains in its own process, as starting others takes longest."""
+
+    def run(command: list[str], **_) -> subprocess.CompletedProcess:
+        try:
+            without_report(*command[4:5], *command[6:7], *command[7:])
+        except SystemExit as ended:
+            return subprocess.CompletedProcess(command, ended.code)
+
+    runner.subprocess = SimpleNamespace(run=run)  # type: ignore[assignment]
+    sys.exit(main(["compare", str(experiment), "--out", str(out), "--ways", "flat", *EVERY]))
+
+
+def compare(experiment: Path, out: Path, *how) -> Ended:
+    return attempt((compare_inside, experiment, out), out, *how)
+
+
+@pytest.fixture(scope="module")
+def compared(experiment, tmp_path_factory) -> tuple[Path, list[str]]:
+    out = tmp_path_factory.mktemp("compared") / "out"
+    done = compare(experiment, out)
+    assert done.code == 0, done.output
+    return out, done.operations
+
+
+def scores(out: Path) -> dict:
+    table = json.loads((out / "table.json").read_text())["ways"]
+    return {way: row["datasets"] for way, row in table.items()}
+
+
+def test_a_comparison_goes_on_after_any_kill(experiment, compared, tmp_path):
+    whole, operations = compared
+    points = [n for n, line in enumerate(operations, 1) if "/seed-0/" not in line]
+    for at in [points[n - 1] for n in chosen(len(points))]:
+        out = tmp_path / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        assert compare(experiment, out, at).code == KILLED
+        again = compare(experiment, out)
+        assert again.code == 0, (operations[at - 1], again.output)
+        assert scores(out) == scores(whole)
+
+
+COMPARED = ["experiment.json", "table.json", "flat/seed-0.json", "flat/seed-0/facts.json", "flat/seed-0/state.pt"]
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "foreign", "a list", "nothing"])
+@pytest.mark.parametrize("name", COMPARED)
+def test_a_comparison_goes_on_with_damaged_files(experiment, compared, tmp_path, name, damage):
+    out = shutil.copytree(compared[0], tmp_path / "out")
+    (out / name).write_bytes(DAMAGES[damage]((out / name).read_bytes()))
+    again = compare(experiment, out)
+    if again.code:  # JSON that a user may have put there
+        assert name == "table.json"
+        assert "take it away" in require_told(again)
+        (out / name).unlink()
+        again = compare(experiment, out)
+    assert again.code == 0, again.output
+    assert scores(out) == scores(compared[0])

@@ -21,7 +21,7 @@ import torch
 from pydantic import BaseModel
 
 from heteroseg.comparison.joining import WAYS, Base, Part
-from heteroseg.comparison.table import TABLES, rarest_third, read_scored, write_table
+from heteroseg.comparison.table import TABLES, is_json, rarest_third, read_scored, write_table
 from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.evaluation.scores import evaluate_source, summarise
 from heteroseg.experiment.config import Experiment
@@ -218,6 +218,8 @@ def compare(
     ways_parts = {way: WAYS[way](base) for way in ways}
     parts = {out / way / p.name if len(ps) > 1 else out / way: p for way, ps in ways_parts.items() for p in ps}
     _require_same_comparison(out, base.experiment)
+    if (out / "table.json").is_file() and not is_json(out / "table.json"):
+        (out / "table.json").unlink()  # damaged, and made again
     for name in (*TABLES, "report.html"):
         require_own(out / name)
     for place, part in parts.items():

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
 from heteroseg.files import fill_template, json_text, read_json
-from heteroseg.model.run_folder import DatasetScores
 from heteroseg.provenance import facts
 from heteroseg.writing import rewrite, rewritten
 
@@ -30,12 +29,28 @@ Values = Sequence[float | None]
 """One figure over the seeds, from 0 to 1; None where it does not exist."""
 
 
+class _Cell(BaseModel):
+    miou: float | None
+    macc: float | None
+    acc: float | None
+    levels: dict[str, dict[str, Any]]
+
+
 class _Scored(BaseModel):
     """What is read of the scores of a part with one seed."""
 
     parameters: int
     train_seconds: float
-    datasets: dict[str, DatasetScores]
+    datasets: dict[str, _Cell]
+
+
+def is_json(path: Path) -> bool:
+    """Whether a file can be read as JSON."""
+    try:
+        read_json(path)
+    except HeterosegError:
+        return False
+    return True
 
 
 def read_scored(path: Path) -> dict[str, Any] | None:

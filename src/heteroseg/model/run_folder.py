@@ -15,7 +15,7 @@ OLD = ".old-"
 AGAIN = "take it away, and the command that trained the run writes it again with --resume"
 
 
-class DatasetScores(BaseModel):
+class _Scores(BaseModel):
     """What is read of a dataset's scores; older runs have less than the newest."""
 
     model_config = ConfigDict(extra="allow")
@@ -30,7 +30,7 @@ class DatasetScores(BaseModel):
 
 
 class _Evaluation(BaseModel):
-    datasets: dict[str, DatasetScores]
+    datasets: dict[str, _Scores]
     warnings: list[str] = []
     training_warnings: list[str] = []
 
@@ -43,7 +43,7 @@ def _read(path: Path, kind: Any, advice: str = AGAIN) -> Any:
         data = read_json(path)
         TypeAdapter(kind).validate_python(data)
     except HeterosegError as error:
-        raise HeterosegError(f"{error.faults[0]}; {advice}") from None
+        raise HeterosegError(f"{error.faults[0].partition('; ')[0]}; {advice}") from None
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "the file"
