@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
+LONGEST = 80  # characters of a value that a message tells
+
 
 class HeterosegError(Exception):
     """Bad input from the user. Each fault is one sentence: expected, found, where, what to do next."""
@@ -45,10 +47,19 @@ def listed(names: Iterable[object], most: int) -> str:
     return ", ".join(told[:most]) + f" and {len(told) - most} more" * (len(told) > most)
 
 
+def shortened(value: object) -> str:
+    """A text, or what `repr` makes of other values, in at most LONGEST characters."""
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except ValueError:  # an int of thousands of digits
+        return "a number of too many digits"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def nearest(name: str, known) -> str:
     """`; did you mean 'x'?` for the most similar known name, or an empty string."""
     alike = {str(k).casefold(): str(k) for k in known}
-    match = get_close_matches(str(name).casefold(), alike, n=1, cutoff=0.6)
+    match = get_close_matches(str(name)[:LONGEST].casefold(), alike, n=1, cutoff=0.6)
     return f"; did you mean {alike[match[0]]!r}?" if match else ""
 
 
@@ -83,7 +94,8 @@ LACKING = {  # what libraries say, and what is told instead; the first that fits
     r"No space left|os error (28|122|27)\b|quota exceeded|file too large|file write failed|inline_container.*pos ": (
         "the disk is full; make room"
     ),
-    r"^MemoryError|out of memory|can't allocate|cannot allocate|ALLOC_FAILED|bad_alloc|insufficient memory": (
+    "MemoryError:|unable to allocate|out of memory|can't allocate|"
+    r"cannot allocate|ALLOC_FAILED|bad_alloc|insufficient memory": (
         "there is not enough memory; let it do less at once (train.batch, train.crop, --limit) or free some"
     ),
 }

@@ -15,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from yaml.constructor import ConstructorError
 
-from heteroseg.errors import HeterosegError, counted, nearest
+from heteroseg.errors import HeterosegError, counted, nearest, shortened
 from heteroseg.writing import LONGEST, write_bytes
 
 SPECS = Path(__file__).parent / "specs"
@@ -29,6 +29,20 @@ BITS = 4096  # of a number: longer ones cannot be told
 MOST_BYTES = 2**31  # of a file that is read whole
 MOST_YAML = 2**25  # bytes of a YAML file
 MOST_PARTS = 400_000  # of a YAML file, by its commas, brackets and lines: each takes some time
+
+
+WORDS = (  # of pydantic, and ours
+    (r"^Value error, |, unable to parse .*|, got a number with a fractional part", ""),
+    (r"^Field required$", "expected a value, found none"),
+    (r"^Input should (be|have) ", "expected "),
+    (r"^\w+ should have (at (?:least|most) \d+ \w+).*", r"expected \1"),
+    (r"a valid dictionary or .*|a valid dictionary", "keys and values"),
+    (r"a valid (tuple|list|set)", "a list"),
+    (r"a valid string", "a text"),
+    (r"a valid integer", "a whole number"),
+    (r"a valid (number|float)", "a number"),
+    (r"a valid boolean", "true or false"),
+)
 
 
 def _plain(name: str) -> str:
@@ -90,14 +104,16 @@ class Document:
         except ValidationError as error:
             faults = []
             for e in error.errors():
-                key = ".".join(str(k) for k in e["loc"] if k != "[key]") or "the file"
-                fault = e["msg"].removeprefix("Value error, ")
+                key = ".".join(shortened(str(k)) for k in e["loc"] if k != "[key]") or "the file"
+                fault = e["msg"]
+                for theirs, ours in WORDS:
+                    fault = re.sub(theirs, ours, fault)
                 if e["type"] == "extra_forbidden":
                     fault = f"there is no such key{nearest(str(e['loc'][-1]), _known_keys(model, e['loc'][:-1]))}"
                 elif isinstance(e["input"], date):
                     fault += f", found the date {e['input']}; write it in quotes"
                 elif e["type"] != "missing":
-                    fault += f", found {e['input']!r:.80}"
+                    fault += f", found {shortened(repr(e['input']))}"
                 faults.append(f"{self.where(*e['loc'])}: {key}: {fault}")
             raise HeterosegError(*faults) from None
 
@@ -210,6 +226,8 @@ def parse_yaml(text: str, path: Path) -> Document:
         return _LineLoader(text, path).read()
     except RecursionError:
         raise HeterosegError(f"{path}: not valid YAML, blocks are nested too deeply") from None
+    except UnicodeError:
+        raise HeterosegError(f"{path}: not valid YAML, expected text in UTF-8, found half a sign") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else path

@@ -48,12 +48,12 @@ def test_a_sound_file(tmp_path):
         ("steps: 7", "stepps: 7", 6, ["train.stepps", "no such key", "did you mean 'steps'?"]),
         ("train:\n", "trian:\n", 5, ["trian", "did you mean 'train'?"]),
         ("label_space: city", "label_spce: city", 4, ["datasets.city.label_spce", "did you mean 'label_space'?"]),
-        ("steps: 7", "steps: many", 6, ["train.steps", "integer", "'many'"]),
+        ("steps: 7", "steps: many", 6, ["train.steps", "whole number", "'many'"]),
         ("steps: 7", "steps: 0", 6, ["train.steps", "greater than 0", "found 0"]),
-        ("crop: [64, 96]", "crop: [64, x]", 7, ["train.crop.1", "integer", "'x'"]),
-        ("crop: [64, 96]", "crop: [64]", 7, ["train.crop.1", "required"]),
-        ("taxonomy: streets-108\n", "", 1, ["taxonomy: Field required"]),
-        ("reader: cityscapes, ", "", 4, ["datasets.city.reader: Field required"]),
+        ("crop: [64, 96]", "crop: [64, x]", 7, ["train.crop.1", "whole number", "'x'"]),
+        ("crop: [64, 96]", "crop: [64]", 7, ["train.crop.1", "expected a value, found none"]),
+        ("taxonomy: streets-108\n", "", 1, ["taxonomy: expected a value, found none"]),
+        ("reader: cityscapes, ", "", 4, ["datasets.city.reader: expected a value, found none"]),
         ("  steps: 7", "\tsteps: 7", 6, ["not valid YAML"]),
         ("name: e", "name: e\nname: f", 2, ["'name'", "twice", "line 1"]),
         ("label_space: cityscapes}", "label_space: cityscapes, train: null, val: null}", 1, ["nothing to do"]),
@@ -70,7 +70,51 @@ def test_all_faults_are_told_at_once(tmp_path):
     text = SOUND.replace("steps: 7", "stepps: 7").replace("crop: [64, 96]", "batch: none").replace("name: e\n", "")
     found = faults(tmp_path, text)
     assert len(found) == 3
-    assert [any(key in f for f in found) for key in ("name: Field", "train.stepps", "train.batch")] == [True] * 3
+    assert [any(key in f for f in found) for key in ("name: expected", "train.stepps", "train.batch")] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        *((f"train.seed={n}", "greater than or equal to 0") for n in (-1, -(10**300))),
+        *((f"{key}=true", "expected a number") for key in ("train.steps", "train.seed", "optimiser.lr", "model.width")),
+        *((f"{key}=.inf", "a finite number") for key in ("optimiser.lr", "datasets.city.share", "loss.weights.root")),
+        *((f"{key}=1e30", "less than") for key in ("optimiser.lr", "datasets.city.share", "optimiser.clip")),
+        ("train.seed=4294967296", "less than"),
+        ("train.crop=[65536, 64]", "less than or equal to 16384"),
+        ("train={batch: 16384, crop: [16384, 16384]}", "at most 1073741824 pixels"),
+        ("loss.cell=1e22", "whole number"),
+        ("loss.weights={default: 0}", "above 0"),
+        ("loss.weights={default: 0, root: 0}", "above 0"),
+        ("loss.weights={root: -1}", "greater than or equal to 0"),
+        ("loss.class_weights={city/car: -1}", "greater than or equal to 0"),
+        ("datasets.city.scale=[2, 0.5]", "smaller number first"),
+        ("datasets.city.root=''", "not an empty one"),
+        ("datasets.city.reader=''", "not an empty one"),
+        ("datasets.city.label_space=''", "not an empty one"),
+        ('datasets.city.root="a\\0b"', "control characters"),
+        ("datasets.city.train=''", "not an empty one"),
+        ("taxonomy=''", "not an empty one"),
+        ("model.backbone=''", "not an empty one"),
+        ("name=''", "plain name"),
+        ("train.accelerator=cuba", "'cuda'"),
+    ],
+)
+def test_every_number_and_name_has_bounds(tmp_path, override, told):
+    (fault,) = faults(tmp_path, SOUND, override)
+    assert fault.startswith(override[:80])
+    assert told in fault
+    assert "Input should" not in fault
+
+
+def test_long_values_are_told_by_their_first_80_characters(tmp_path):
+    for value in ("x" * 5000, "[" + "1, " * 5000 + "1]"):
+        (fault,) = faults(tmp_path, SOUND, f"train.steps={value}")
+        assert len(fault) < 300
+    (fault,) = faults(tmp_path, SOUND.replace("steps: 7", f"steps: {'x' * 5000}"))
+    assert len(fault) < 300 + len(str(tmp_path))
+    (fault,) = faults(tmp_path, SOUND.replace("steps: 7", f"{'x' * 5000}: 7"))
+    assert len(fault) < 300 + len(str(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n"])
@@ -81,7 +125,7 @@ def test_a_file_of_something_else(tmp_path, text):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(HeterosegError, match=r"nowhere\.yaml: cannot be read, No such file"):
         load_experiment(tmp_path / "nowhere.yaml")
-    with pytest.raises(HeterosegError, match="cannot be read, Is a directory"):
+    with pytest.raises(HeterosegError, match="cannot be read, expected a file, found a folder"):
         load_experiment(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"name: stra\xdfe\n")
     with pytest.raises(HeterosegError, match=r"latin\.yaml: expected a text file in UTF-8"):
@@ -120,8 +164,12 @@ def test_an_empty_block_can_be_filled(tmp_path):
         ("name.x=1", ["name.x=1: 'name'", "has no keys"]),
         ("train.crop.height=1", ["train.crop.height=1: 'train.crop'", "has no keys"]),
         # a wrong value is told with the argument that gave it, not with the line that it replaced
-        ("train.steps=many", ["train.steps=many: train.steps", "integer"]),
-        ("train={steps: many}", ["train={steps: many}: train.steps", "integer"]),
+        ("train.steps=many", ["train.steps=many: train.steps", "whole number"]),
+        ("train={steps: many}", ["train={steps: many}: train.steps", "whole number"]),
+        (
+            "trian.steps=5",
+            ["trian.steps=5: trian: there is no such key", "did you mean 'train'?"],
+        ),  # had a line of the file
         ("train.stps=5", ["train.stps=5: train.stps", "did you mean 'steps'?"]),
     ],
 )

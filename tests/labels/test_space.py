@@ -256,12 +256,12 @@ FAULTS = {
         "labels:\n  - {id: 2147483648, name: sky, nodes: sky}  # HERE\n",
         "labels.0.id: .*found 2147483648",
     ),
-    "missing id": ("labels:\n  - {name: sky, nodes: sky}  # HERE\n", "labels.0.id: Field required"),
-    "labels are no list": ("labels: {sky: 0}  # HERE\n", "labels: Input should be a valid list"),
-    "missing labels": ("description: none  # no HERE\n", "labels: Field required"),
+    "missing id": ("labels:\n  - {name: sky, nodes: sky}  # HERE\n", "labels.0.id: expected a value, found none"),
+    "labels are no list": ("labels: {sky: 0}  # HERE\n", "labels: expected a list"),
+    "missing labels": ("description: none  # no HERE\n", "labels: expected a value, found none"),
     "color of two numbers": (
         "labels:\n  - {id: 0, name: sky, nodes: sky, color: [1, 2]}  # HERE\n",
-        "labels.0.color.2: Field required",
+        "labels.0.color.2: expected a value, found none",
     ),
     "color out of range": (
         "labels:\n  - {id: 0, name: sky, nodes: sky, color: [1, 2, -3]}  # HERE\n",
@@ -273,7 +273,7 @@ FAULTS = {
     ),
     "coverage of a wrong kind": (
         f"labels:\n{SKY}coverage:\n  parking: sometimes  # HERE\n",
-        "coverage.parking: Input should be 'positives', 'complete' or 'none', found 'sometimes'",
+        "coverage.parking: expected 'positives', 'complete' or 'none', found 'sometimes'",
     ),
     "coverage of no node": (
         f"labels:\n{SKY}coverage:\n  sky: none\n  parkin: none  # HERE\n",
@@ -289,7 +289,7 @@ FAULTS = {
         "the key 'gate' stands twice .first on line 5",
     ),
     "duplicate key of a label": ("labels:\n  - {id: 0, name: a, id: 1}  # HERE\n", "the key 'id' stands twice"),
-    "no labels": ("labels: []  # HERE\n", "labels: List should have at least 1 item"),
+    "no labels": ("labels: []  # HERE\n", "labels: expected at least 1 item"),
     "an id that is yes": ("labels:\n  - {id: yes, name: sky, nodes: sky}  # HERE\n", "labels.0.id: expected a number"),
     "an outside that is yes": (f"labels:\n{SKY}outside: yes  # HERE\n", "outside: expected a number"),
     "an outside that no file can hold": (
@@ -298,7 +298,7 @@ FAULTS = {
     ),
     "an endless margin": (
         f"labels:\n{SKY}around_boxes:\n  excludes: sign\n  margin: .inf  # HERE\n",
-        "around_boxes.margin: Input should be a finite number",
+        "around_boxes.margin: expected a finite number",
     ),
     "alias to itself": ("labels: &all  # HERE\n  - *all\n", "an alias refers to the block that contains it"),
 }
@@ -313,7 +313,7 @@ def faults_of(path: str) -> tuple[str, ...]:
 def test_more_labels_than_a_run_can_number(tmp_path):
     labels = "".join(f"  - {{id: {i}, name: l{i}, ignore: true}}\n" for i in range(32_001))
     (fault,) = faults_of(write(tmp_path, f"{HEAD}labels:\n{labels}"))
-    assert "labels: List should have at most 32000 items" in fault
+    assert "labels: expected at most 32000 items" in fault
 
 
 @pytest.mark.parametrize("kind", FAULTS)

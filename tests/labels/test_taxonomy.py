@@ -147,7 +147,7 @@ FAULTS = {
     "no children": ("tree:\n  root: [a, b]\n  a: []  # HERE\n", "'a' lists no children"),
     "nothing to decide": ("tree:  # HERE\n  root: [a]\n  a: [b]\n", "nothing to decide"),
     "empty tree": ("tree: {}  # HERE\n", "no 'root' entry"),
-    "missing tree": ("description: nothing  # no HERE\n", "tree: Field required"),
+    "missing tree": ("description: nothing  # no HERE\n", "tree: expected a value, found none"),
     "duplicate key": (
         "tree:\n  root: [a, b]\n  a: [c, d]\n  a: [e, f]  # HERE\n",
         r"the key 'a' stands twice \(first on line 4\)",
@@ -157,9 +157,9 @@ FAULTS = {
         "tree:\n  root: [a, b]\ncolour: {}  # HERE\n",
         "colour: there is no such key; did you mean 'colors'",
     ),
-    "children are no list": ("tree:\n  root: a  # HERE\n", "tree.root: Input should be a valid list, found 'a'"),
-    "a child is no name": ("tree:\n  root: [a, 7]  # HERE\n", "Input should be a valid string, found 7"),
-    "a child is yes or no": ("tree:\n  root: [a, no]  # HERE\n", "Input should be a valid string, found False"),
+    "children are no list": ("tree:\n  root: a  # HERE\n", "tree.root: expected a list, found 'a'"),
+    "a child is no name": ("tree:\n  root: [a, 7]  # HERE\n", "expected a text, found 7"),
+    "a child is yes or no": ("tree:\n  root: [a, no]  # HERE\n", "expected a text, found False"),
     "a list as a key": ("tree:\n  ? [a, b]  # HERE\n  : c\n", "a key must be a plain name"),
     "color of nothing": (
         "tree:\n  root: [sky, road]\ncolors:\n  raod: [1, 2, 3]  # HERE\n",
@@ -169,7 +169,10 @@ FAULTS = {
         "tree:\n  root: [a, b]\ncolors:\n  a: [1, 2, 256]  # HERE\n",
         r"the colour of 'a' must be three numbers from 0 to 255, found \[1, 2, 256\]",
     ),
-    "color of two numbers": ("tree:\n  root: [a, b]\ncolors:\n  a: [1, 2]  # HERE\n", "colors.a.2: Field required"),
+    "color of two numbers": (
+        "tree:\n  root: [a, b]\ncolors:\n  a: [1, 2]  # HERE\n",
+        "colors.a.2: expected a value, found none",
+    ),
     "color by name": ("tree:\n  root: [a, b]\ncolors:\n  a: red  # HERE\n", "colors.a: .*found 'red'"),
     "bad indentation": ("tree:\n  root: [a, b]\n a: [c, d]  # HERE\n", "not valid YAML"),
     "open bracket": ("tree:\n  root: [a, b\n  a: [c]  # HERE\n", "not valid YAML"),
@@ -214,7 +217,7 @@ def test_faults_of_form_are_told_at_once(tmp_path):
 
 def test_an_empty_file_tells_what_is_missing(tmp_path):
     faults = read_faults(tmp_path / "bad.yaml", "")
-    assert [f.split(": ", 1)[1] for f in faults] == ["name: Field required", "tree: Field required"]
+    assert [f.split(": ", 1)[1] for f in faults] == ["name: expected a value, found none", "tree: Field required"]
 
 
 def test_unreadable_files(tmp_path):

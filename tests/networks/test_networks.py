@@ -143,8 +143,8 @@ def test_replaces_the_classifier_of_segformer():
     [
         ("lite1", "did you mean 'lite0'"),
         ("hf:", "expected one of"),
-        ("hf:resnett", "could not be built"),
-        ("hf-seg:nonsense", "could not be built"),
+        ("hf:resnett", "did you mean 'resnet'"),
+        ("hf-seg:nonsense", "expected a model type of transformers"),
         ("timm:resnet18", "heteroseg\\[timm\\]"),
     ],
 )
@@ -236,3 +236,47 @@ def test_options_change_a_backbone_of_a_folder_too(tmp_path):
     )
     assert build_backbone(f"hf:{tmp_path}").maps.channels == (8, 8, 16, 16)
     assert build_backbone(f"hf:{tmp_path}", options={"hidden_sizes": [8, 8, 8, 8]}).maps.channels == (8, 8, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"nothing": 1}, r"model.backbone_options.nothing: there is no such option of 'resnet'"),
+        ({"depth": [1]}, r"model.backbone_options.depth: there is no such option .*; did you mean 'depths'\?"),
+        ({"x" * 500: 1}, r"model.backbone_options.x{80}\.\.\.: there is no such option"),
+        ({"depths": "x"}, r"backbone_options.depths: expected a value such as \[3, 4, 6, 3\], found 'x'"),
+        ({"depths": [1, -1, 1, 1]}, r"backbone_options.depths: expected a value such as"),
+        ({"depths": [1] * 100_000}, r"backbone_options.depths: expected a value such as"),  # hung in a library
+        ({"embedding_size": None}, r"backbone_options.embedding_size: expected a value such as 64, found None"),
+        ({"embedding_size": True}, r"backbone_options.embedding_size: expected a value such as 64, found True"),
+        ({"embedding_size": -8}, r"backbone_options.embedding_size: expected a value such as 64, found -8"),
+        ({"layer_type": "x"}, r"backbone_options.layer_type: expected a value such as 'bottleneck', found 'x'"),
+        ({"hidden_sizes": None}, r"backbone_options.hidden_sizes: expected a value such as"),
+        ({"hidden_act": "x"}, r"could not be built: expected options that go together, found backbone_options \(embed"),
+    ],
+)
+def test_options_that_a_backbone_does_not_take_are_told(options, told):
+    config = ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET | options)
+    with pytest.raises(HeterosegError, match=told) as error:
+        build_network(config, load_taxonomy("streets-108"))
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("backbone", "told"),
+    [
+        ("hf:nothing", "expected a model type of transformers, found 'nothing'"),
+        ("hf-seg:nothing", "expected a model type of transformers, found 'nothing'"),
+        ("hf-seg:bert", "expected a network of transformers that segments, found 'bert'"),
+    ],
+)
+def test_backbones_that_are_none_are_told(backbone, told):
+    with pytest.raises(HeterosegError, match=told):
+        build_network(ModelConfig(backbone=backbone), load_taxonomy("streets-108"))
+
+
+def test_options_of_a_whole_network_are_told():
+    with pytest.raises(HeterosegError, match=r"backbone_options\.nothing: there is no such option of 'segformer'"):
+        build_network(
+            ModelConfig(backbone="hf-seg:segformer", backbone_options={"nothing": 1}), load_taxonomy("streets-108")
+        )

@@ -3,19 +3,22 @@
 import argparse
 import io
 import os
-import signal
+import re
 import sys
 from typing import NoReturn
 
 from heteroseg import __version__
 from heteroseg.cli import labels, scoring, training, using
+from heteroseg.cli.failures import end, told
 from heteroseg.cli.signals import stoppable
-from heteroseg.errors import HeterosegError, lacking
+from heteroseg.errors import LONGEST
 
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        message = re.sub(rf"(\S{{{LONGEST}}})\S+", r"\1...", message).replace("\n", " ")
+        told(f"{self.prog}: {message}; see {self.prog} --help")
+        self.exit(2)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,24 +48,5 @@ def main(argv: list[str] | None = None) -> int:
             args.run(args)
             sys.stdout.flush()
             return 0
-        except HeterosegError as error:
-            for fault in error.faults:
-                print(f"heteroseg: {fault}", file=sys.stderr)
-        except KeyboardInterrupt as stop:
-            print(f"heteroseg: {str(stop) or 'stopped'}", file=sys.stderr)
-            return 128 + (stopped.number or signal.SIGINT)
-        except BrokenPipeError:  # whoever read our output, such as `head`, has enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
-        except Exception as error:
-            if not (reason := "stopped" if stopped.number else _outside(error)):
-                raise
-            print(f"heteroseg: {reason}", file=sys.stderr)
-        return 128 + stopped.number if stopped.number else 2
-
-
-def _outside(error: Exception) -> str:
-    """What an error tells that comes from outside of the program: a full disk, no memory, no right to write."""
-    place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-    reason = lacking(error) or (isinstance(error, OSError) and (error.strerror or str(error).partition("\n")[0]))
-    return f"{place}{reason}" if reason else ""
+        except (Exception, KeyboardInterrupt) as error:
+            return end(error, sys.argv[1:] if argv is None else argv, stopped.number)

@@ -24,7 +24,7 @@ from heteroseg.comparison.joining import WAYS, Base, Part
 from heteroseg.comparison.table import TABLES, is_json, rarest_third, read_scored, write_table
 from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.evaluation.scores import evaluate_source, summarise
-from heteroseg.experiment.config import Experiment
+from heteroseg.experiment.config import Experiment, expanded
 from heteroseg.experiment.sources import open_sources
 from heteroseg.files import parse_yaml, read_yaml, write_json, write_yaml, yaml_text
 from heteroseg.labels.space import LabelSpace
@@ -45,7 +45,7 @@ def open_base(experiment: Experiment, folder: Path, allow_overlap: bool = False)
         warn(note)
     spaces = {s.name: s.space for s in sources}
     counts = dict(zip(spaces, images_per_dataset(sources, experiment.train.batch), strict=True))
-    root = str((folder / Path(os.path.expandvars(experiment.data_root)).expanduser()).resolve())
+    root = str((folder / expanded(experiment.data_root)).resolve())
     return Base(experiment.model_copy(update={"data_root": root}), sources[0].space.taxonomy, spaces, counts)
 
 

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from heteroseg.errors import HeterosegError, raise_faults
+from heteroseg.errors import HeterosegError, raise_faults, shortened
 from heteroseg.files import SPECS, Document, PlainName, Strict, parse_yaml, read_yaml
+
+MOST_PIXELS = 2**30  # of a batch
 
 
 def _rising(limits: tuple[float, float]) -> tuple[float, float]:
@@ -18,6 +20,26 @@ def _rising(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
+def _line(text: str) -> str:
+    if any(sign < " " for sign in text):
+        raise ValueError("expected a text on one line, without control characters")
+    return text
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("expected a text, not an empty one")
+    return _line(text)
+
+
+def _useful(weights: dict[str, float]) -> dict[str, float]:
+    if weights.get("default") == 0 and not any(weights.values()):
+        raise ValueError("expected a weight above 0, as else nothing is learnt")
+    return weights
+
+
+Line = Annotated[str, AfterValidator(_line)]
+Text = Annotated[str, AfterValidator(_text)]
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Side = Annotated[int, Field(gt=0, le=2**14)]
@@ -25,6 +47,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(gt=0, le=1e6)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
+Weights = Annotated[dict[str, Weight], AfterValidator(_useful)]
 Zoom = Annotated[float, Field(ge=0.01, le=100)]
 Precision = Annotated[  # YAML reads 16 as a number
     Literal["32", "bf16", "16"], BeforeValidator(lambda value: str(value) if type(value) is int else value)
@@ -34,12 +57,12 @@ Precision = Annotated[  # YAML reads 16 as a number
 class DatasetConfig(Strict):
     """One dataset: where its files lie, how they are read and what their labels mean."""
 
-    root: str
-    reader: str
-    label_space: str
+    root: Text
+    reader: Text
+    label_space: Text
     options: dict[str, Any] = Field({}, description="arguments of the reader")
-    train: str | None = Field("train", description="split to train on; null: only evaluate")
-    val: str | None = Field("val", description="split to evaluate on; null: only train")
+    train: Text | None = Field("train", description="split to train on; null: only evaluate")
+    val: Text | None = Field("val", description="split to evaluate on; null: only train")
     share: Factor = Field(1.0, description="part of every batch, relative to the other datasets")
     flip: Fraction = Field(0.5, description="chance of a horizontal flip; 0 where left and right have a meaning")
     scale: Annotated[tuple[Zoom, Zoom], AfterValidator(_rising)] = Field(
@@ -54,7 +77,7 @@ class DatasetConfig(Strict):
 class ModelConfig(Strict):
     """Backbone, decoder and head."""
 
-    backbone: str = "lite0"
+    backbone: Text = "lite0"
     pretrained: bool = False
     backbone_options: dict[str, Any] = Field({})
     scale: float = Field(1.0, ge=0.01, le=1, description="images are shrunk by this first; the strides grow with it")
@@ -78,7 +101,7 @@ class LossConfig(Strict):
     cell: Side = Field(4, description="one pixel is looked at in every cell x cell block; 1 is full resolution")
     gate: Literal["hard", "soft", "open"] = "hard"
     normalise: Literal["classifier", "pixel"] = "classifier"
-    weights: dict[str, Weight] = Field({}, description="weight by classifier, `default` for the rest")
+    weights: Weights = Field({}, description="weight by classifier, `default` for the rest")
     box_weights: dict[str, Weight] = Field({}, description="the same for terms from boxes; else as in weights")
     balance: Fraction = Field(0.0, description="pixels weigh like (pixels of their label in the batch) ** -balance")
     class_weights: dict[str, Weight] = Field({}, description="weight by label, as DATASET/LABEL")
@@ -108,11 +131,18 @@ class TrainConfig(Strict):
     precision: Precision = "32"
     devices: Positive | Literal["auto"] = "auto"
     nodes: Positive = 1
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     log_every: Positive = 10
     save_every: Positive = 200
     evaluate_every: Count = Field(0, description="steps between evaluations; 0: only at the end")
     freeze_norm: bool = Field(False, description="keep the statistics of batch norms as they are")
+
+    @model_validator(mode="after")
+    def _fits_memory(self):
+        pixels = self.batch * self.crop[0] * self.crop[1]
+        if pixels > MOST_PIXELS:
+            raise ValueError(f"expected batch times crop of at most {MOST_PIXELS} pixels, found {pixels}")
+        return self
 
 
 class EvaluateConfig(Strict):
@@ -130,9 +160,9 @@ class Experiment(Strict):
     """
 
     name: PlainName
-    taxonomy: str
-    data_root: str = Field("", description="dataset roots that are not absolute start here")
-    hold_out: list[str] = Field([], description="nodes whose labels are ignored, to see how novel things are met")
+    taxonomy: Text
+    data_root: Line = Field("", description="dataset roots that are not absolute start here")
+    hold_out: list[Text] = Field([], description="nodes whose labels are ignored, to see how novel things are met")
     datasets: dict[PlainName, DatasetConfig] = Field(min_length=1)
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
@@ -176,7 +206,8 @@ def _assign(data: Any, keys: Sequence[str], value: Any, override: str) -> None:
             data[key] = {}
         data = data[key]
     if not isinstance(data, dict):
-        raise HeterosegError(f"{override}: {'.'.join(keys[:-1])!r} is a single value or a list, so it has no keys")
+        above = shortened(".".join(keys[:-1]))
+        raise HeterosegError(f"{override}: {above!r} is a single value or a list, so it has no keys")
     data[keys[-1]] = value
 
 
@@ -205,23 +236,31 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Ex
         raise HeterosegError(f"{path}: expected an experiment (keys and values), found {type(document.data).__name__}")
     for override in overrides:
         key, equals, text = override.partition("=")
+        told = shortened(override)
         if not equals or not key:
-            raise HeterosegError(f"{override!r}: expected key=value, such as train.steps=100")
+            raise HeterosegError(f"{told!r}: expected key=value, such as train.steps=100")
         try:
-            value = parse_yaml(text, Path(key)).data if text.strip() else None
-        except HeterosegError:
-            raise HeterosegError(f"{override!r}: the part after = is not valid YAML") from None
+            value = parse_yaml(text, Path("x")).data if text.strip() else None
+        except HeterosegError as error:
+            reason = shortened(error.faults[0].partition(": ")[2])
+            raise HeterosegError(f"{told!r}: the part after = is not valid YAML ({reason}); put it in quotes") from None
         keys = tuple(key.split("."))
-        _assign(document.data, keys, value, override)
+        _assign(document.data, keys, value, told)
         for old in [loc for loc in document.lines if loc[: len(keys)] == keys]:
             del document.lines[old]
-        document.lines[keys] = override  # a fault in it is told with the argument, not with a line of the file
+        for end in range(1, len(keys)):  # sections that the file lacks
+            document.lines.setdefault(keys[:end], told)
+        document.lines[keys] = told  # a fault in it is told with the argument, not with a line of the file
     experiment = document.parse(Experiment)
     _require_effect(experiment, document)
     return experiment, Path(path).resolve().parent
 
 
+def expanded(path: str) -> Path:
+    """A path with ~ and $NAME written out, where this machine knows them."""
+    return Path(os.path.expanduser(os.path.expandvars(path)))
+
+
 def dataset_root(experiment: Experiment, config: DatasetConfig, folder: Path) -> Path:
     """The folder of a dataset: `root` below `data_root`, both relative to the experiment file; ~ and $NAME expand."""
-    data_root = Path(os.path.expandvars(experiment.data_root)).expanduser()
-    return folder / data_root / Path(os.path.expandvars(config.root)).expanduser()
+    return folder / expanded(experiment.data_root) / expanded(config.root)

@@ -104,7 +104,7 @@ class Model:
                 told = "could be a model on the hub or the folder of that name here"
                 raise HeterosegError(f"{text}: {told}; write {PREFIX}{text} or ./{text}")
             text = PREFIX + text
-        folder = download(text, revision, **options) if text.startswith(PREFIX) else Path(text).expanduser()
+        folder = download(text, revision, **options) if text.startswith(PREFIX) else Path(os.path.expanduser(text))
         return load(folder, device)
 
     def save_pretrained(self, folder: str | Path, license: str | None = None) -> Path:
@@ -112,7 +112,7 @@ class Model:
 
         `license` is that of the weights, as hubs write it ('cc-by-nc-4.0'). The folder must be new or empty.
         """
-        folder = Path(folder).expanduser()
+        folder = Path(os.path.expanduser(folder))
         origin = self.origin
         if origin and (origin / "README.md").is_file() and license is None:  # handed on before: the card stays
             card = (origin / "README.md").read_text(encoding="utf-8")

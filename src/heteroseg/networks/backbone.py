@@ -3,6 +3,7 @@
 `build_backbone` accepts a name; any module of your own that returns feature maps is accepted by `as_backbone`.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, nearest, shortened
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+MOST = 1000  # numbers of an option
 LONGEST = 200  # characters of a reason that a library gives
 MINUS_ONE_TO_ONE = ((127.5,) * 3, (127.5,) * 3)
 
@@ -135,12 +137,53 @@ def _paper_resnet50(pretrained: bool) -> Backbone:
     return as_backbone(body, *MINUS_ONE_TO_ONE)
 
 
+def transformers_config(name: str, options: dict[str, Any]) -> Any:
+    """The configuration of a model type ('resnet'), or of a hub name or local folder ('microsoft/resnet-50').
+
+    Options that it does not know, or that it cannot take, raise HeterosegError.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    if "/" not in name and name not in CONFIG_MAPPING:
+        near = nearest(name, CONFIG_MAPPING)
+        raise HeterosegError(f"model.backbone: expected a model type of transformers, found {shortened(name)!r}{near}")
+    configure = AutoConfig.from_pretrained if "/" in name else AutoConfig.for_model
+    plain = configure(name)
+    known = {**plain.to_dict(), **{other: getattr(plain, other) for other in plain.attribute_map}}
+    for key, value in options.items():
+        place = f"model.backbone_options.{shortened(key)}"
+        if key not in known:
+            raise HeterosegError(f"{place}: there is no such option of {shortened(name)!r}{nearest(key, known)}")
+        numbers, usual = _numbers(value), _numbers(known[key])
+        below = min(numbers, default=0) < min(0, 0, *usual)
+        if below or len(numbers) > MOST or (value is None and known[key] is not None):
+            raise HeterosegError(
+                f"{place}: expected a value such as {known[key]!r:.80}, found {shortened(repr(value))}"
+            )
+    try:
+        return configure(name, **options)
+    except Exception:  # of several kinds
+        for key, value in options.items():
+            try:
+                configure(name, **{key: value})
+            except Exception:
+                told = f"expected a value such as {known[key]!r:.80}, found {shortened(repr(value))}"
+                raise HeterosegError(f"model.backbone_options.{key}: {told}") from None
+        raise
+
+
+def _numbers(value: Any) -> list[float]:
+    """The numbers that an option holds, also in lists."""
+    if isinstance(value, list | tuple):
+        return [number for part in value for number in _numbers(part)]
+    return [value] if isinstance(value, int | float) else []
+
+
 def _transformers(name: str, pretrained: bool, options: dict) -> Backbone:
     """Any AutoBackbone: a model type with options ('resnet'), or a hub name or local folder ('microsoft/resnet-50')."""
-    from transformers import AutoBackbone, AutoConfig
+    from transformers import AutoBackbone
 
-    configure = AutoConfig.from_pretrained if "/" in name else AutoConfig.for_model
-    config = configure(name, **options)
+    config = transformers_config(name, options)
     stages = [s for s in getattr(config, "stage_names", []) if s != "stem"]
     if not stages:
         raise HeterosegError(
@@ -164,15 +207,21 @@ def _timm(name: str, pretrained: bool, options: dict) -> Backbone:
 
 
 @contextmanager
-def build_errors(name: str) -> Iterator[None]:
+def build_errors(name: str, options: dict[str, Any] | None = None) -> Iterator[None]:
     """What a hub, a package or a wrong option says while a network is built becomes one sentence with its name."""
+    told = f"model.backbone: {shortened(name)!r} could not be built"
     try:
         yield
-    except HeterosegError:
+    except (HeterosegError, MemoryError):
         raise
-    except Exception as error:  # libraries have errors of every kind for options that make no sense
-        reason = str(error).partition("\n")[0][:LONGEST] or type(error).__name__
-        raise HeterosegError(f"model.backbone: {name!r:.80} could not be built, {reason}") from error
+    except (OSError, ValueError, ImportError) as error:  # what libraries say to users
+        reason = str(error).partition("\n")[0][:LONGEST] or "for no reason that it tells"
+        raise HeterosegError(f"{told}, {reason}") from error
+    except Exception as error:  # of every kind, for options that make no sense
+        if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
+            raise HeterosegError(f"model.backbone_options.{unknown[1]}: there is no such option of {name!r}") from error
+        given = f"backbone_options ({shortened(', '.join(options))}); correct or leave them out" if options else "none"
+        raise HeterosegError(f"{told}: expected options that go together, found {given}") from error
 
 
 def build_backbone(name: str, pretrained: bool = False, options: dict | None = None) -> Backbone:
@@ -183,10 +232,11 @@ def build_backbone(name: str, pretrained: bool = False, options: dict | None = N
     """
     own, families = {"lite0": _lite0, "paper": _paper_resnet50}, {"hf": _transformers, "timm": _timm}
     family, _, rest = name.partition(":")
-    with build_errors(name):
+    with build_errors(name, options):
         if name in own:
             return own[name](pretrained)
         if rest and family in families:
             return families[family](rest, pretrained, options or {})
     known = ["lite0", "paper", "hf:NAME", "timm:NAME"]
-    raise HeterosegError(f"model.backbone: expected one of {', '.join(known)}, found {name!r}{nearest(name, known)}")
+    told = f"expected one of {', '.join(known)}, found {shortened(name)!r}{nearest(name, known)}"
+    raise HeterosegError(f"model.backbone: {told}")

@@ -12,7 +12,7 @@ from torch.nn.modules import module as hooks
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.networks.backbone import IMAGENET, build_backbone, build_errors
+from heteroseg.networks.backbone import IMAGENET, build_backbone, build_errors, transformers_config
 from heteroseg.networks.decoder import DECODERS
 from heteroseg.networks.heads import HierarchicalHead, replace_classifier
 
@@ -92,7 +92,7 @@ class LogitsOf(nn.Module):
 
 def _segmenter(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     """A whole segmentation network of transformers whose last 1x1 convolution becomes the hierarchical head."""
-    from transformers import AutoConfig, AutoModelForSemanticSegmentation
+    from transformers import AutoModelForSemanticSegmentation
 
     if config.scale != 1:
         raise HeterosegError(
@@ -100,11 +100,14 @@ def _segmenter(config: ModelConfig, taxonomy: Taxonomy) -> Network:
             "out, or take a backbone"
         )
     name = config.backbone.partition(":")[2]
-    with build_errors(config.backbone):
+    with build_errors(config.backbone, config.backbone_options):
+        configured = transformers_config(name, config.backbone_options)
+        if type(configured) not in AutoModelForSemanticSegmentation._model_mapping:
+            raise HeterosegError(f"model.backbone: expected a network of transformers that segments, found {name!r}")
         if config.pretrained:
             model = AutoModelForSemanticSegmentation.from_pretrained(name, **config.backbone_options)
         else:
-            model = AutoModelForSemanticSegmentation.from_config(AutoConfig.for_model(name, **config.backbone_options))
+            model = AutoModelForSemanticSegmentation.from_config(configured)
     last = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)][-1]
     replace_classifier(model, last, taxonomy, adapters=config.adapters, upsample=config.upsample)
     return Network(LogitsOf(model), *IMAGENET, multiple=32)

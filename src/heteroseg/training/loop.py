@@ -19,7 +19,7 @@ from tqdm import tqdm
 from heteroseg.errors import HeterosegError, warn
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, TrainConfig
-from heteroseg.experiment.sources import open_sources, write_skipped
+from heteroseg.experiment.sources import open_sources, open_spaces, write_skipped
 from heteroseg.files import write_json, write_text
 from heteroseg.model.card import mean_miou
 from heteroseg.model.model import Model, model_file, save_model
@@ -53,17 +53,17 @@ class Run:
 
     def __init__(self, experiment: Experiment, folder: Path, out: Path, fabric: Fabric):
         self.experiment, self.out, self.fabric = experiment, out, fabric
-        self.sources = open_sources(experiment, folder)
-        if not any(s.train for s in self.sources):
-            raise HeterosegError("no dataset of the experiment has a train split; set train: to the split to train on")
-        self.tree = self.sources[0].space.taxonomy
+        self.tree, _ = open_spaces(experiment, folder)
         torch.manual_seed(experiment.train.seed)
-        network = build_network(experiment.model, self.tree)
+        network = build_network(experiment.model, self.tree)  # wrong options are told before data are read
         multiple, crop = network.multiple, experiment.train.crop
         if crop[0] % multiple or crop[1] % multiple:
             raise HeterosegError(
                 f"train.crop: expected multiples of {multiple}, the cells of this network, found {list(crop)}"
             )
+        self.sources = open_sources(experiment, folder)
+        if not any(s.train for s in self.sources):
+            raise HeterosegError("no dataset of the experiment has a train split; set train: to the split to train on")
         layout = memory_layout(network, fabric.device)
         network = network.to(memory_format=layout)  # type: ignore[call-overload]
         ema = experiment.train.ema

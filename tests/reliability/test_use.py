@@ -1,0 +1,125 @@
+"""The command line and Python as people use and mistype them: one sentence for every mistake, never a traceback.
+
+`make fuzz` tries 2,000 and more inputs, `make test` some, with a seed that is printed.
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from heteroseg.scenes import generate
+from tests.conftest import EXPERIMENT
+from tests.reliability.mistakes import (
+    array,
+    ask,
+    call,
+    command_line,
+    experiment_text,
+    fill_folder,
+    question,
+    with_override,
+)
+
+WHOLE = bool(os.environ.get("FUZZ"))
+SEED = int(os.environ.get("SEED") or np.random.default_rng().integers(2**32))
+BAD = ("TRACEBACK", "HANG", "SILENT")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _seed_is_told():
+    print(f"SEED={SEED}")
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory, tiny_model_folder) -> Path:
+    """A folder with an experiment, a run, and things that are none of these."""
+    at = tmp_path_factory.mktemp("use")
+    generate(at / "data", 2, 1, (64, 128), seed=5)
+    (at / "e.yaml").write_text(EXPERIMENT.format(root=at / "data"))
+    (at / "run").mkdir()
+    (at / "run" / "best").symlink_to(tiny_model_folder)
+    (at / "run" / "last").symlink_to(tiny_model_folder)
+    Image.fromarray(np.zeros((32, 48, 3), np.uint8)).save(at / "photo.png")
+    (at / "names.csv").write_text("id,name\n0,car\n1,sky\n")
+    for name in ("folder", "empty", "blobs"):
+        (at / name).mkdir()
+    Image.fromarray(np.zeros((32, 48), np.uint8)).save(at / "folder" / "a.png")
+    for name in ("text.txt", "broken.png", "void.yaml", "void.json"):
+        (at / name).write_text("words\n" * (name == "text.txt"))
+    (at / "list.yaml").write_text("[a, b]\n")
+    (at / "circle").symlink_to(at / "circle")
+    os.mkfifo(at / "pipe")
+    assert call(["evaluate", str(at / "run"), "--data", str(at / "e.yaml")], 600)[0] == "ok"  # loops are compiled now
+    assert call(["predict", str(at / "run"), str(at / "photo.png"), "--out", str(at / "out")], 600)[0] == "ok"
+    return at
+
+
+def tell(kind: str, found: list[tuple[object, tuple[str, str]]]) -> None:
+    """Print the counts, and fail where something ended as nothing should."""
+    print(f"{kind}, SEED={SEED}: {dict(Counter(outcome for _, (outcome, _) in found))}")
+    for line, (outcome, told) in found:
+        if outcome not in ("ok", "refused"):
+            print(f"{outcome}: {str(line)[:300]!a}: {told[:600]!a}")
+    assert not [line for line, (outcome, _) in found if outcome in BAD]
+    assert sum(outcome == "vague" for _, (outcome, _) in found) <= len(found) // 200
+
+
+def test_command_lines(at, tmp_path):
+    rng, found = Random(SEED), []
+    for i in range(1000 if WHOLE else 40):
+        line = command_line(rng, at, str(tmp_path / f"o{i}"))
+        found.append((line, call(line)))
+    tell("command lines", found)
+
+
+def test_overrides(at, tmp_path):
+    rng, found = Random(SEED + 1), []
+    for i in range(800 if WHOLE else 40):
+        line = with_override(rng, at, str(tmp_path / f"o{i}"))
+        found.append((line, call(line)))
+    tell("overrides", found)
+
+
+def test_experiments(at, tmp_path):
+    rng, found, text = Random(SEED + 2), [], (at / "e.yaml").read_text()
+    path = tmp_path / "e.yaml"
+    for _ in range(600 if WHOLE else 40):
+        path.write_text(damaged := experiment_text(rng, text), errors="surrogatepass")
+        found.append((damaged, call(["data", "check", str(path)])))
+    tell("experiments", found)
+
+
+def test_arrays(tiny_model):
+    rng, found = Random(SEED + 3), []
+    for _ in range(400 if WHOLE else 60):
+        image = array(rng)
+        form = getattr(image, "shape", getattr(image, "mode", ""))
+        found.append(
+            (
+                f"{type(image).__name__} {getattr(image, 'dtype', '')} {form}",
+                ask(lambda image=image: tiny_model.predict(image).labels("leaves")),
+            )
+        )
+    tell("arrays", found)
+
+
+def test_questions(tiny_model):
+    rng, found = Random(SEED + 4), []
+    for i in range(300 if WHOLE else 40):
+        found.append((i, ask(question(rng, tiny_model))))
+    tell("questions", found)
+
+
+def test_folders(at, tmp_path):
+    rng, found = Random(SEED + 5), []
+    for i in range(150 if WHOLE else 15):
+        fill_folder(rng, tmp_path / f"f{i}")
+        there = sorted(p.name for p in (tmp_path / f"f{i}").iterdir())
+        line = ["predict", str(at / "run"), str(tmp_path / f"f{i}"), "--out", str(tmp_path / f"o{i}")]
+        found.append((there, call(line)))
+    tell("folders", found)
