@@ -428,8 +428,8 @@ def test_folders_that_are_no_model(tiny_model_folder, tmp_path):
     with pytest.raises(HeterosegError, match="found another folder"):
         load(tmp_path)
     for name, content, said in (
-        ("config.json", "{", "expected JSON, found a file that is cut off"),
-        ("config.json", "[" * 100_000, "expected JSON, found a file that is cut off"),
+        ("config.json", "{", "not valid JSON, .*; it is cut off or damaged"),
+        ("config.json", "[" * 100_000, "not valid JSON, .*; it is cut off or damaged"),
         ("config.json", '{"name": "x", "label_spaces": []}', "model: expected a value, found none"),
         ("taxonomy.yaml", "name: x\ntree: {root: [" + "&a [x, x, x], " * 2, "not valid YAML"),
         ("model.safetensors", "short", "not the weights of this network"),

@@ -122,7 +122,7 @@ def ways(images, tiny_model, tiny_model_folder, tmp_path_factory) -> dict[str, W
         from heteroseg.inference.collection import Labeller
 
         labeller = Labeller(str(tiny_model_folder), "cityscapes", place, str(out / "many"), "cpu", 1)
-        found["predict-many"] = lambda path: read_mask(out / "many" / labeller.row(Path(path).name)["labels"])
+        found["predict-many"] = lambda path: read_mask(out / "many" / labeller.row(Path(path).name, "", "")["labels"])
     if is_there("fastapi"):
         found["endpoint"] = endpoint(tiny_model)
     return found

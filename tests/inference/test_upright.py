@@ -81,12 +81,12 @@ def test_a_collection_agrees(tiny_model, tiny_model_folder, scene, photo, tmp_pa
     from heteroseg.inference.collection import Labeller
 
     places = (str(photo.parent), str(tmp_path / "out"))
-    row = Labeller(str(tiny_model_folder), "cityscapes", *places, "cpu", 1).row(photo.name)
+    row = Labeller(str(tiny_model_folder), "cityscapes", *places, "cpu", 1).row(photo.name, "", "")
     np.testing.assert_array_equal(
         read_mask(tmp_path / "out" / row["labels"]), tiny_model.predict(scene).labels("cityscapes")
     )
     stored = tiny_model.predict(read_image(photo, upright=False)).labels("cityscapes")
-    Labeller(str(tiny_model_folder), "cityscapes", *places, "cpu", 1, as_stored=True).row(photo.name)
+    Labeller(str(tiny_model_folder), "cityscapes", *places, "cpu", 1, as_stored=True).row(photo.name, "", "")
     np.testing.assert_array_equal(read_mask(tmp_path / "out" / row["labels"]), stored)
 
 
