@@ -30,6 +30,15 @@ FULL_DISK = "the disk is full; what was written before is whole, so make room an
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+def home_expanded(path: Path | str) -> Path:
+    """A path in which a leading ~ is the user's folder. The folder of an unknown user raises HeterosegError."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~") or "\0" in expanded:
+        told = "expected a path, found a user's folder that this machine does not know, or a sign that no path has"
+        raise HeterosegError(f"{str(path)!r}: {told}; a name that begins so is written ./~NAME")
+    return Path(expanded)
+
+
 def part_of(path: Path, ending: str = ".tmp") -> Path:
     """The temporary name of a file. It has another ending, so that patterns such as *.png do not meet it."""
     name = path.name

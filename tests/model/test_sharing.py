@@ -305,3 +305,10 @@ def test_share_on_the_command_line(hub, trained, tmp_path, capsys):
     for bad in (["--push", "cli"], ["--out", str(tmp_path)]):
         assert main(["share", str(trained), *bad]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_card_that_is_no_text_is_told(tiny_model_folder, tmp_path):
+    shutil.copytree(tiny_model_folder, tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(HeterosegError, match=r"README\.md: expected a text file in UTF-8"):
+        load(tmp_path / "model").save_pretrained(tmp_path / "other")

@@ -10,6 +10,7 @@ from typing import NoReturn
 from heteroseg import __version__
 from heteroseg.cli import labels, scoring, training, using
 from heteroseg.cli.failures import end, told
+from heteroseg.cli.options import words
 from heteroseg.cli.signals import stoppable
 from heteroseg.errors import LONGEST
 
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files hold all kinds of bytes
     parser = build_parser()
-    args, extra = parser.parse_known_args(argv)
+    args, extra = parser.parse_known_args(words(parser, argv))
     if hasattr(args, "overrides") and all("=" in e and not e.startswith("-") for e in extra):
         args.overrides = [*args.overrides, *extra]  # argparse does not find them behind an option
     elif extra:

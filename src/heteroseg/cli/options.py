@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import heteroseg
 from heteroseg.errors import HeterosegError, warn
-from heteroseg.writing import require_folder, require_own
+from heteroseg.writing import home_expanded, require_folder, require_own
 
 if TYPE_CHECKING:
     from heteroseg.experiment.sources import Source
@@ -33,6 +33,22 @@ fraction = number(float, 0, 1, "a number from 0 to 1")
 count = number(int, 1, 2**31 - 1, "a whole number from 1")
 several = number(int, 1, 1024, "a whole number from 1 to 1024")
 SIDE = 2**14  # of an image
+
+
+def words(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> list[str]:
+    """The words of the command line, with ~ expanded where no shell did it (--out=~/out)."""
+    out = []
+    for word in sys.argv[1:] if argv is None else argv:
+        name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if not value and (equals or not name):
+            parser.error("expected a value, found an empty one; a variable of the shell may be empty")
+        if value == "-":
+            parser.error("expected a path, found '-'; no stream is read or written, and a file of this name is ./-")
+        try:
+            out.append(name + equals + (str(home_expanded(value)) if value[:1] == "~" or "\0" in value else value))
+        except HeterosegError as error:
+            parser.error(str(error))
+    return out
 
 
 def pair(text: str) -> tuple[str, str]:

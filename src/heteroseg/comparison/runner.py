@@ -45,7 +45,7 @@ def open_base(experiment: Experiment, folder: Path, allow_overlap: bool = False)
         warn(note)
     spaces = {s.name: s.space for s in sources}
     counts = dict(zip(spaces, images_per_dataset(sources, experiment.train.batch), strict=True))
-    root = str((folder / expanded(experiment.data_root)).resolve())
+    root = os.path.realpath(folder / expanded(experiment.data_root))
     return Base(experiment.model_copy(update={"data_root": root}), sources[0].space.taxonomy, spaces, counts)
 
 

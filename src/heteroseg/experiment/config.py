@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from heteroseg.errors import HeterosegError, raise_faults, shortened
 from heteroseg.files import SPECS, Document, PlainName, Strict, parse_yaml, read_yaml
+from heteroseg.writing import home_expanded
 
 MOST_PIXELS = 2**30  # of a batch
 
@@ -253,12 +254,12 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Ex
         document.lines[keys] = told  # a fault in it is told with the argument, not with a line of the file
     experiment = document.parse(Experiment)
     _require_effect(experiment, document)
-    return experiment, Path(path).resolve().parent
+    return experiment, Path(os.path.realpath(path)).parent
 
 
 def expanded(path: str) -> Path:
-    """A path with ~ and $NAME written out, where this machine knows them."""
-    return Path(os.path.expanduser(os.path.expandvars(path)))
+    """A path with ~ and $NAME written out; an unknown user raises HeterosegError."""
+    return home_expanded(os.path.expandvars(path))
 
 
 def dataset_root(experiment: Experiment, config: DatasetConfig, folder: Path) -> Path:

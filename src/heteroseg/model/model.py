@@ -25,7 +25,7 @@ from heteroseg.decisions.plan import Plan, plan_decode
 from heteroseg.decisions.reference import RULES, Rule
 from heteroseg.errors import HeterosegError, nearest, require_one_of
 from heteroseg.experiment.config import Factor, ModelConfig
-from heteroseg.files import Document, PlainName, Strict, read_json, write_text, write_yaml
+from heteroseg.files import Document, PlainName, Strict, read_json, read_text, write_text, write_yaml
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.card import model_card
@@ -36,7 +36,7 @@ from heteroseg.model.prediction import Prediction
 from heteroseg.model.run_folder import OLD
 from heteroseg.networks.network import Network, build_network
 from heteroseg.networks.portable import portable_config, require_portable
-from heteroseg.writing import filling, part_of, written
+from heteroseg.writing import filling, home_expanded, part_of, written
 
 MOST_SPACES = 1000
 HIGHEST = 65535  # of an id in a PNG
@@ -104,7 +104,7 @@ class Model:
                 told = "could be a model on the hub or the folder of that name here"
                 raise HeterosegError(f"{text}: {told}; write {PREFIX}{text} or ./{text}")
             text = PREFIX + text
-        folder = download(text, revision, **options) if text.startswith(PREFIX) else Path(os.path.expanduser(text))
+        folder = download(text, revision, **options) if text.startswith(PREFIX) else home_expanded(text)
         return load(folder, device)
 
     def save_pretrained(self, folder: str | Path, license: str | None = None) -> Path:
@@ -112,10 +112,10 @@ class Model:
 
         `license` is that of the weights, as hubs write it ('cc-by-nc-4.0'). The folder must be new or empty.
         """
-        folder = Path(os.path.expanduser(folder))
+        folder = home_expanded(folder)
         origin = self.origin
         if origin and (origin / "README.md").is_file() and license is None:  # handed on before: the card stays
-            card = (origin / "README.md").read_text(encoding="utf-8")
+            card = read_text(origin / "README.md")
         else:
             card = model_card(self, license)
         with filling(folder, {"command": "share", "weights": self.digest, "license": license}):
@@ -130,7 +130,7 @@ class Model:
         """
         with tempfile.TemporaryDirectory() as temporary:
             folder = self.save_pretrained(Path(temporary) / "model", license)
-            card = (folder / "README.md").read_text(encoding="utf-8")
+            card = read_text(folder / "README.md")
             write_text(folder / "README.md", card.replace("hf://OWNER/NAME", PREFIX + parse_name(name)[0]))
             return upload(folder, name, **options)
 
@@ -271,7 +271,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         >>> loaded.name, loaded.digest == model.digest
         ('tiny', True)
     """
-    folder = download(path) if isinstance(path, str) and path.startswith(PREFIX) else Path(path)
+    folder = download(path) if isinstance(path, str) and path.startswith(PREFIX) else home_expanded(path)
     if folder.suffix in FORMATS and str(device).partition(":")[0] != "cpu":
         raise HeterosegError(f"{path}: an exported network runs on the cpu, found device {str(device)!r}")
     require_device(device)
