@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at any time: one KeyboardInterrupt, and nothing that is being cleaned up is interrupted again."""
+"""SIGINT, SIGTERM and SIGHUP at any time: one KeyboardInterrupt, and no clean-up is interrupted again."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ class Stopped:
 
 @contextmanager
 def stoppable() -> Iterator[Stopped]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt in the block, and tell which it was."""
+    """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt in the block, and tell which it was."""
     stopped, first, own = Stopped(), 0.0, os.getpid()
 
     def stop(number: int, frame: Any) -> None:
@@ -47,9 +47,8 @@ def stoppable() -> Iterator[Stopped]:
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
-    heeded = [
-        n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN
-    ]  # not by nohup's kind
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heeded = [number for number in known if signal.getsignal(number) != signal.SIG_IGN]  # nohup has SIGHUP ignored
     before = {number: signal.signal(number, stop) for number in heeded}
     usual, sys.unraisablehook = sys.unraisablehook, lost
     try:

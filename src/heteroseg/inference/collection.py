@@ -91,6 +91,11 @@ class Place:
     def read(self, name: str) -> bytes:
         return bytes_of(self.local / name) if self.local else self.files.cat_file(name)
 
+    def clear(self) -> None:
+        """Remove what killed workers left half written."""
+        for name in filter(is_part, self.names()):
+            self.files.rm_file(name)
+
     def write(self, name: str, data: bytes) -> None:
         """Whole or not at all: a rename on disks, one put on object stores."""
         if self.local:
@@ -264,15 +269,13 @@ def predict_collection(
         raise HeterosegError(f"{source}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) below it, found none")
     if inputs.local and outputs.local and outputs.local.resolve().is_relative_to(inputs.local.resolve()):
         raise HeterosegError(f"{dest}: lies in the folder of the images; choose another --out")
-    there = outputs.names()
-    names = [name for name in there if not is_part(name)]
+    names = [name for name in outputs.names() if not is_part(name)]
     job = decided_by(loaded, space, as_stored) | {"source": inputs.whole}
     if outputs.local:
         require_folder(outputs.local)
         require_apart(outputs.local, images)
     begin(outputs, names, job)
-    for name in set(there) - set(names):  # of a killed job
-        outputs.files.rm_file(name)
+    outputs.clear()
     before = read_rows(inputs, outputs, images)
     left = {name: "" for name in images if name not in before or before[name]["error"] is not None}
     for name in left.keys() & {n.removeprefix("labels/").removesuffix(".png") for n in names}:
@@ -281,7 +284,10 @@ def predict_collection(
     started = time.monotonic()
     if left:
         items = [dict(zip(ITEM, (name, images[name], label_map), strict=True)) for name, label_map in left.items()]
-        _run(items, (model, labels, source, dest, device), workers, batch, address, as_stored)
+        try:
+            _run(items, (model, labels, source, dest, device), workers, batch, address, as_stored)
+        finally:
+            outputs.clear()
     seconds = time.monotonic() - started
     rows = read_rows(inputs, outputs, images)
     kept = [rows[name] for name in images]
