@@ -3,8 +3,8 @@
 # make test    the test suite, and the examples in the docstrings
 # make test-lowest   a part of it with the lowest versions that pyproject.toml allows
 # make test-plain    a part of it without extras
-# make fuzz    random examples, others in every run, and every attack and kill of tests/reliability, for some minutes;
-#              make fuzz SEED=7 repeats one run
+# make examples      random examples, others in every run, for about a minute
+# make fuzz    these, and every attack and kill of tests/reliability, for an hour or two; make fuzz SEED=7 repeats one run
 # make lint    ruff, mypy, import layers
 # make docs    the documentation site, in site/
 # make compare       all ways to join the four real datasets, two seeds, short (80 minutes and more, 2 cores)
@@ -21,7 +21,7 @@ APART := tests/inference/test_collection.py tests/export/test_export.py
 CORE := $(addprefix tests/,labels datasets experiment supervision networks decisions model evaluation)
 SEED := $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(2**32))')
 
-.PHONY: setup demo test test-lowest test-plain fuzz lint docs real compare compare-full
+.PHONY: setup demo test test-lowest test-plain examples fuzz lint docs real compare compare-full
 
 setup: $(STAMP)
 
@@ -62,10 +62,13 @@ test-plain: .venv-plain/.installed
 	.venv-plain/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-fuzz: setup
-	@echo "make fuzz SEED=$(SEED)"
+examples: setup
+	@echo "make examples SEED=$(SEED)"
 	$(PYTEST) -n 2 -m hypothesis --hypothesis-profile=random --hypothesis-seed=$(SEED) $(CORE) tests/training \
 		tests/curation
+
+fuzz: examples
+	@echo "make fuzz SEED=$(SEED)"
 	FUZZ=1 SEED=$(SEED) $(PYTEST) tests/reliability
 
 lint: setup

@@ -1,5 +1,7 @@
 """What several test files share: tiny drawn data, a tiny network with random weights, and an experiment of both."""
 
+import os
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +35,15 @@ train: {{steps: 2, batch: 3, crop: [64, 64], workers: 0, accelerator: cpu}}
 
 # the same examples on every machine and in every run, so that a red test is the change's fault
 settings.register_profile("repeatable", max_examples=150, derandomize=True, deadline=None)
-# `make fuzz`: other examples in every run; --hypothesis-seed repeats one
+# `make examples`: other ones in every run; --hypothesis-seed repeats one
 settings.register_profile("random", max_examples=500, deadline=None)
 settings.load_profile("repeatable")
+# what tests/reliability draws is new in every run; set before xdist's processes begin, so that all have the same
+os.environ.setdefault("SEED", str(secrets.randbelow(2**32)))
+
+
+def pytest_report_header() -> str:
+    return f"reliability: SEED={os.environ['SEED']}"
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from heteroseg.model.model import save_model
-from tests.reliability.forging import SEED, answer, small_model
-
-
-def pytest_report_header() -> str:
-    return f"reliability: SEED={SEED}"
+from tests.reliability.forging import answer, small_model
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,9 @@ from heteroseg.labels.space import LabelSpaceFile, build_label_space
 from heteroseg.model.model import Model, load
 from heteroseg.networks.network import build_network
 from tests.datasets.damage import TOKENS
+from tests.reliability import WHOLE
 from tests.small_tree import TREE
 
-WHOLE = bool(os.environ.get("FUZZ"))
-SEED = int(os.environ.get("SEED") or np.random.default_rng().integers(2**32))
 random = settings(max_examples=300 if WHOLE else 40, deadline=None, suppress_health_check=list(HealthCheck))
 
 LABELS = [

@@ -21,7 +21,6 @@ import os
 import pickle
 import random
 import resource
-import secrets
 import select
 import signal
 import subprocess
@@ -32,6 +31,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.reliability import SEED, WHOLE
 
 KILLED = 137
 PRELOADED = [
@@ -225,11 +226,9 @@ def attempt(
 def chosen(count: int, few: int = 4) -> list[int]:
     """The points 1 to `count` to try: all where FUZZ is set, else the first, the last and `few` that the seed picks."""
     every = range(1, count + 1)
-    if os.environ.get("FUZZ") or count <= few + 2:
+    if WHOLE or count <= few + 2:
         return [*every]
-    seed = int(os.environ.get("SEED") or secrets.randbelow(2**32))
-    print(f"SEED={seed}")
-    return sorted({1, count, *random.Random(seed).sample(every, few)})
+    return sorted({1, count, *random.Random(SEED).sample(every, few)})
 
 
 def each(start: Callable[[], tuple[Work, Path]], how: How = "before", few: int = 4) -> Iterator[tuple[str, Ended]]:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from heteroseg.export.export import export
 from heteroseg.model.exported import METADATA
 from tests.datasets.damage import VALUES
-from tests.reliability.forging import DAMAGE, SEED, answer, hurt, outcome, random, small_model
+from tests.reliability import SEED
+from tests.reliability.forging import DAMAGE, answer, hurt, outcome, random, small_model
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed")

@@ -7,10 +7,8 @@ seed that is printed.
 
 import io
 import json
-import os
 import random
 import re
-import secrets
 import signal
 import socket
 import struct
@@ -32,6 +30,7 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the extra app is not installed")
 
 from heteroseg.scenes import draw_scene
+from tests.reliability import SEED, WHOLE
 from tests.reliability.serving import HEAD, Served, serving, until
 
 PROMPT = 5.0  # seconds; 2 are promised, and machines that test are busy
@@ -40,12 +39,10 @@ SECONDS = 4  # --max-seconds
 LARGEST = 8  # --max-megabytes
 SECRET = "a line that must not come back"
 FOLDER = str(Path.cwd())
-SEED = int(os.environ.get("SEED") or secrets.randbelow(2**32))
 
 
 def some(every: Sequence) -> Sequence:
-    print(f"SEED={SEED}")
-    return every if os.environ.get("FUZZ") else random.Random(SEED).sample(every, 1)
+    return every if WHOLE else random.Random(SEED).sample(every, 1)
 
 
 def png(width: int, height: int, *more: bytes, rows: bytes = b"") -> bytes:
@@ -562,9 +559,8 @@ def test_films_that_claim_what_they_do_not_have(served, films):
 
 @pytest.mark.parametrize("ending", ["mp4", "webm", "avi"])
 def test_films_that_are_cut_or_damaged(served, films, ending):
-    print(f"SEED={SEED}")
     chance, whole = random.Random(SEED), films[ending]
-    for i in range(40 if os.environ.get("FUZZ") else 4):
+    for i in range(40 if WHOLE else 4):
         data = bytearray(whole[: chance.randrange(12, len(whole))] if i % 2 else whole)
         for _ in range(0 if i % 2 else 20):
             data[chance.randrange(12, len(data))] = chance.randrange(256)

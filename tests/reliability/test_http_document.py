@@ -1,8 +1,5 @@
 """Requests that schemathesis makes from the OpenAPI document: no answer is a fault of the server's, all are as told."""
 
-import os
-import secrets
-
 import cv2
 import numpy as np
 import pytest
@@ -15,8 +12,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from heteroseg.app.bounds import Limits
 from heteroseg.app.page import build_app
 from heteroseg.scenes import draw_scene
+from tests.reliability import SEED, WHOLE
 
-SEED = int(os.environ.get("SEED") or secrets.randbelow(2**32))
 PHOTO = cv2.imencode(".png", draw_scene(np.random.default_rng(7), (32, 64)).image)[1].tobytes()
 
 
@@ -25,7 +22,6 @@ PATHS = {"/v1/models": "get", "/v1/predict": "post", "/v1/path": "post", "/v1/pi
 
 @pytest.fixture(scope="module")
 def document(tiny_model):
-    print(f"SEED={SEED}")
     limits = Limits(megapixels=0.1, megabytes=0.2, seconds=20)
     return schemathesis.openapi.from_asgi("/v1/openapi.json", build_app({"tiny": tiny_model}, limits, ["testserver"]))
 
@@ -45,7 +41,7 @@ def test_the_document_is_true(document, path, right):
     unlike = [positive_data_acceptance]  # any bytes are a body by the document, and hardly ever an image
 
     @seed(SEED)
-    @settings(max_examples=150 if os.environ.get("FUZZ") else 15, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150 if WHOLE else 15, suppress_health_check=list(HealthCheck))
     @given(case=document[path][PATHS[path].upper()].as_strategy(mode))
     def ask(case):
         case.call_and_validate(excluded_checks=unlike)

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from heteroseg.model.model import load
 from tests.datasets.damage import VALUES
+from tests.reliability import SEED
 from tests.reliability.forging import (
     DAMAGE,
     HEAD,
-    SEED,
     SIZES,
     VARIANCE,
     WEIGHT,

@@ -5,7 +5,6 @@
 
 import os
 import random
-import secrets
 import shutil
 import stat
 import threading
@@ -22,6 +21,7 @@ from heteroseg.datasets.encoding import write_image
 from heteroseg.errors import HeterosegError
 from heteroseg.inference.files import list_jobs
 from heteroseg.writing import filling, require_apart, rewrite, written
+from tests.reliability import SEED, WHOLE
 from tests.reliability.test_output_kills import COMMANDS, places  # noqa: F401  # a fixture
 
 FILES = {name: command.split()[-1] for name, command in COMMANDS.items() if command.endswith(("html", "json", "yaml"))}
@@ -180,11 +180,9 @@ def pixels(places):  # noqa: F811
 
 
 def test_predict_loses_nothing_whatever_lies_there(pixels, tiny_model, tmp_path, monkeypatch, capsys):
-    seed = int(os.environ.get("SEED") or secrets.randbelow(2**32))
-    print(f"SEED={seed}")
     monkeypatch.setattr(heteroseg, "load", lambda *_: tiny_model)
-    draw, done = random.Random(seed), [0, 0]
-    for i in range(600 if os.environ.get("FUZZ") else 40):
+    draw, done = random.Random(SEED), [0, 0]
+    for i in range(600 if WHOLE else 40):
         root = tmp_path / str(i)
         (root / "in").mkdir(parents=True)
         some_folder(root, draw, *pixels)

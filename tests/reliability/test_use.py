@@ -14,6 +14,7 @@ from PIL import Image
 
 from heteroseg.scenes import generate
 from tests.conftest import EXPERIMENT
+from tests.reliability import SEED, WHOLE
 from tests.reliability.mistakes import (
     array,
     ask,
@@ -25,8 +26,6 @@ from tests.reliability.mistakes import (
     with_override,
 )
 
-WHOLE = bool(os.environ.get("FUZZ"))
-SEED = int(os.environ.get("SEED") or np.random.default_rng().integers(2**32))
 BAD = ("TRACEBACK", "HANG", "SILENT")
 
 
