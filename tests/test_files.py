@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
-from heteroseg.files import parse_yaml, read_yaml, write_json, yaml_text
+from heteroseg.files import parse_yaml, read_yaml, write_json, write_text, yaml_text
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.writing import require_empty, written
@@ -233,3 +233,8 @@ def test_folders_that_are_not_empty_are_refused(tmp_path):
         require_empty(tmp_path)
     with pytest.raises(HeterosegError, match="file: expected a new or empty folder, found a file; take that"):
         require_empty(tmp_path / "file", "take that")
+
+
+def test_a_name_that_is_not_utf_8_can_be_written(tmp_path):
+    write_text(tmp_path / "page.html", "caf\udce9.jpg, ä")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == "caf\\udce9.jpg, ä"

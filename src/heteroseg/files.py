@@ -263,7 +263,7 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))  # names of files that are not UTF-8
 
 
 def yaml_text(data: Any) -> str:

@@ -72,6 +72,7 @@ def test_the_home_of_the_user_is_known(tiny_model_folder, tmp_path, monkeypatch)
 def test_unknown_users_and_nul_in_an_experiment(tiny_experiment, tmp_path, capsys):
     for key in ("data_root", "datasets.vistas.root"):
         for value in (NOBODY, '"a\\0b"'):
-            assert "expected a path, found" in refused(capsys, "data", "check", str(tiny_experiment), f"{key}={value}")
+            told = refused(capsys, "data", "check", str(tiny_experiment), f"{key}={value}")
+            assert "expected a path, found" in told or "without control characters" in told
     with pytest.raises(HeterosegError, match="expected a path, found"):
         load(NOBODY)
