@@ -14,7 +14,7 @@ import pytest
 from heteroseg.errors import HeterosegError
 from heteroseg.inference.files import predict_files
 from heteroseg.inference.video import Places, Video
-from tests.reliability.forging import SEED, WHOLE
+from tests.reliability import SEED, WHOLE
 
 DRAWN = 200 if WHOLE else 8
 ENDINGS = (".jpg", ".JPG", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".webp", ".ppm")
