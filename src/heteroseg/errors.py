@@ -8,12 +8,17 @@ from numbers import Real
 from typing import Any
 
 LONGEST = 80  # characters of a value that a message tells
+TOO_LONG = re.compile(rf"(\S{{{LONGEST}}})\S{{400,}}")
 
 
 class HeterosegError(Exception):
-    """Bad input from the user. Each fault is one sentence: expected, found, where, what to do next."""
+    """Bad input from the user. Each fault is one sentence: expected, found, where, what to do next.
+
+    Of words of hundreds of characters, which no message needs, the first LONGEST are kept.
+    """
 
     def __init__(self, *faults: str):
+        faults = tuple(TOO_LONG.sub(r"\1...", fault) for fault in faults)
         super().__init__("\n".join(faults))
         self.faults = faults
 

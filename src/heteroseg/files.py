@@ -45,6 +45,13 @@ WORDS = (  # of pydantic, and ours
 )
 
 
+def in_our_words(message: str) -> str:
+    """What pydantic says of a value."""
+    for theirs, ours in WORDS:
+        message = re.sub(theirs, ours, message)
+    return message
+
+
 def _plain(name: str) -> str:
     """A name that may become part of a file's name."""
     odd = not name or name != name.strip() or name.startswith(".") or not name.isprintable()
@@ -105,9 +112,7 @@ class Document:
             faults = []
             for e in error.errors():
                 key = ".".join(shortened(str(k)) for k in e["loc"] if k != "[key]") or "the file"
-                fault = e["msg"]
-                for theirs, ours in WORDS:
-                    fault = re.sub(theirs, ours, fault)
+                fault = in_our_words(e["msg"])
                 if e["type"] == "extra_forbidden":
                     fault = f"there is no such key{nearest(str(e['loc'][-1]), _known_keys(model, e['loc'][:-1]))}"
                 elif isinstance(e["input"], date):

@@ -23,11 +23,11 @@ SECONDS = 60  # after which something hangs; training of two steps takes one
 MEMORY = 12 * 2**30  # of addresses, so that what takes all memory meets an error and not the system's killer
 WORDS_INSIDE = re.compile(
     r"pydantic|Input should|validation error|unable to parse|Value error|Traceback|torch\.|\baten|numpy|ndarray|dtype"
-    r"|cv2|OpenCV|Errno|Error\b(?! of)|Exception|NoneType|<class|object at 0x|__\w+__|errors\.pydantic|HeaderTooLarge"
+    r"|cv2|OpenCV|Errno|Error\b(?! of)|Exception|<class|object at 0x|__\w+__|errors\.pydantic|HeaderTooLarge"
 )
 SAYS = re.compile(
     r"expected|found|there is no|has no|no such|cannot|could not|must|twice|not valid|needs|does not|choose|unknown"
-    r"|required|goes with|has none|is no |could match|write it|name one|would"
+    r"|required|goes with|has none|is no |could match|such faults|write |write it|name one|would"
 )
 LONGEST = 1000  # characters of a sentence
 MOST = 12  # sentences

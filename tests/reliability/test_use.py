@@ -5,6 +5,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -29,15 +30,13 @@ from tests.reliability.mistakes import (
 BAD = ("TRACEBACK", "HANG", "SILENT")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _seed_is_told():
-    print(f"SEED={SEED}")
-
-
 @pytest.fixture(scope="module")
-def at(tmp_path_factory, tiny_model_folder) -> Path:
+def at(tmp_path_factory, tiny_model_folder) -> Iterator[Path]:
     """A folder with an experiment, a run, and things that are none of these."""
     at = tmp_path_factory.mktemp("use")
+    (at / "here").mkdir()
+    before = os.getcwd()
+    os.chdir(at / "here")  # names that are mistyped are relative ones
     generate(at / "data", 2, 1, (64, 128), seed=5)
     (at / "e.yaml").write_text(EXPERIMENT.format(root=at / "data"))
     (at / "run").mkdir()
@@ -55,7 +54,8 @@ def at(tmp_path_factory, tiny_model_folder) -> Path:
     os.mkfifo(at / "pipe")
     assert call(["evaluate", str(at / "run"), "--data", str(at / "e.yaml")], 600)[0] == "ok"  # loops are compiled now
     assert call(["predict", str(at / "run"), str(at / "photo.png"), "--out", str(at / "out")], 600)[0] == "ok"
-    return at
+    yield at
+    os.chdir(before)
 
 
 def tell(kind: str, found: list[tuple[object, tuple[str, str]]]) -> None:

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heteroseg import __version__
-from heteroseg.errors import LONGEST, HeterosegError, lacking, shortened
+from heteroseg.errors import HeterosegError, lacking, shortened
 
 MANY, SHOWN = 20, 3  # faults: of more than MANY the first SHOWN are told
-WIDE = 250  # characters of a word that are too many
 
 
 def end(error: BaseException, command: Sequence[str], stopped: int = 0) -> int:
@@ -42,8 +41,7 @@ def end(error: BaseException, command: Sequence[str], stopped: int = 0) -> int:
 
 
 def told(line: str) -> None:
-    """One line on stderr. Words of hundreds of signs are cut, control characters, which names may hold, written out."""
-    line = re.sub(rf"(\S{{{LONGEST}}})\S{{{WIDE},}}", r"\1...", line)
+    """One line on stderr; control characters, which names may hold, are written out."""
     print(re.sub(r"[\0-\x1f\x7f]", lambda sign: repr(sign[0])[1:-1], line), file=sys.stderr)
 
 

@@ -1,6 +1,7 @@
 """Image files: what they tell before they are decoded, and from their bytes to pixels."""
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -242,7 +243,7 @@ def rgb_of(path: Path, pixels: np.ndarray) -> np.ndarray:
 @contextmanager
 def open_file(path: Path) -> Iterator[io.BufferedReader]:
     """The bytes of a file. What is none, or cannot be read, raises InputError; to read a pipe would wait for ever."""
-    if not path.is_file() and path.exists():
+    if os.path.exists(path) and not os.path.isfile(path):
         kind = "a folder" if path.is_dir() else "a pipe or a device"
         raise InputError(f"{path}: expected a file, found {kind}")
     try:
@@ -250,9 +251,11 @@ def open_file(path: Path) -> Iterator[io.BufferedReader]:
             raise InputError(f"{path}: expected at most {MOST_BYTES} bytes, found {path.stat().st_size}")
         with path.open("rb") as file:
             yield file
-    except OSError as error:
-        nowhere = path.is_symlink() and not path.exists()
-        reason = f"it is a link to nothing ({path.readlink()})" if nowhere else error.strerror or error
+    except (OSError, ValueError) as error:
+        nowhere = os.path.islink(path) and not os.path.exists(path)
+        reason = (
+            f"it is a link to nothing ({path.readlink()})" if nowhere else getattr(error, "strerror", None) or error
+        )
         raise InputError(f"{path}: cannot be read, {reason}") from None
 
 

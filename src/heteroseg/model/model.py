@@ -188,8 +188,8 @@ class Model:
 def _pixels(image: Any) -> np.ndarray:
     """(H, W, 3) uint8 RGB of what `Model.predict` takes."""
     if isinstance(image, Image.Image):
-        return pixels_of(image)
-    if isinstance(image, str | os.PathLike):
+        image = pixels_of(image)
+    elif isinstance(image, str | os.PathLike):
         return read_image(Path(image))
     if not isinstance(image, np.ndarray):
         told = "expected an image as an array (H, W, 3) of uint8, a path or an image of Pillow"
@@ -198,7 +198,7 @@ def _pixels(image: Any) -> np.ndarray:
         image = np.repeat(image[..., None], 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise HeterosegError(f"expected an RGB image (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
-    return image
+    return image.copy() if min(image.strides) < 0 else image  # which torch does not take
 
 
 def model_file(model: Model) -> ModelFile:
@@ -275,6 +275,12 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     if folder.suffix in FORMATS and str(device).partition(":")[0] != "cpu":
         raise HeterosegError(f"{path}: an exported network runs on the cpu, found device {str(device)!r}")
     require_device(device)
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        pass  # is told below
+    except (OSError, ValueError) as error:
+        raise HeterosegError(f"{path}: expected a MODEL, found {getattr(error, 'strerror', None) or error}") from None
     if folder.suffix in FORMATS:
         return _exported(ExportedNetwork(folder))
     if not (folder / "config.json").is_file() and (best := _standing(folder / "best")).is_dir():

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Experiment
-from heteroseg.files import read_json
+from heteroseg.files import in_our_words, read_json
 
 OLD = ".old-"
 """Begins the name of a MODEL while another one takes its place."""
@@ -47,7 +47,9 @@ def _read(path: Path, kind: Any, advice: str = AGAIN) -> Any:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "the file"
-        told = f"expected what `heteroseg train` writes, found {place} to be something else ({fault['msg']})"
+        told = (
+            f"expected what `heteroseg train` writes, found {place} to be something else ({in_our_words(fault['msg'])})"
+        )
         raise HeterosegError(f"{path}: {told}; {advice}") from None
     return data
 
