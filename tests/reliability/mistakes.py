@@ -145,19 +145,28 @@ def sound(at: Path, out: str) -> dict[tuple[str, ...], list[list[str]]]:
         ("blobs", "find"): [[e], name, ["--label", "Car"], ["--model", run], ["--labels", "leaves"], ["--out", out]],
         ("blobs", "apply"): [[e], ["--blobs", str(at / "blobs")], ["--out", out]],
         ("train",): [[e], ["--out", out], ["train.steps=1"]],
-        ("compare",): [[e], ["--out", out], ["--ways", "nothing"], ["train.steps=1"]],
-        ("demo",): [["--out", out], ["train.steps=nothing"]],
+        ("compare",): [[e], ["--out", out], ["--ways", "flat"], ["train.steps=1"]],
+        ("demo",): [["--out", out]],
         ("evaluate",): [[run], data, ["--limit", "1"]],
         ("report",): [[run], ["--out", f"{out}.html"]],
         ("calibrate",): [[run], data, ["--limit", "1"]],
         ("novelty",): [[run], data, ["hold_out=[bird]"]],
-        ("bench",): [["--preset", "fast"], ["--size", "32x32"], ["--repeats", "1"], ["--taxonomy", "nothing"]],
+        ("bench",): [["--preset", "fast"], ["--size", "32x32"], ["--repeats", "1"]],
         ("predict",): [[run], [photo], ["--out", out]],
         ("predict-many",): [[run], [str(at / "empty")], ["--out", out]],
         ("export",): [[run], ["--format", "onnx"], ["--out", f"{out}.onnx"], ["--precision", "nothing"]],
         ("share",): [[run], ["--out", out]],
-        ("serve",): [[run], ["--port", "0"], ["--allow-host", "a"], ["--device", "nothing"]],
+        ("serve",): [[run], ["--port", "0"], ["--allow-host", "a"]],
     }
+
+
+SLOW = {
+    ("serve",): ["--device", "nothing"],
+    ("bench",): ["--taxonomy", "nothing"],
+    ("compare",): ["train.steps=nothing"],
+    ("demo",): ["train.steps=nothing"],
+}
+"""A last mistake of commands that otherwise may work for minutes."""
 
 
 def misspelt(rng: Random, word: str) -> str:
@@ -190,6 +199,7 @@ def command_line(rng: Random, at: Path, out: str) -> list[str]:
             parts.append([override(rng)])
     if rng.randrange(20) == 0:
         words = (*words[:-1], misspelt(rng, words[-1]))
+    parts.append(SLOW.get(words, []))
     return [*words, *(word for part in parts for word in part)]
 
 
