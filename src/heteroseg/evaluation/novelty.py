@@ -60,7 +60,7 @@ def judge_novelty(
     """
     tree = model.taxonomy
     if not nodes:
-        raise HeterosegError("hold_out names nothing, expected what the network was not taught, such as hold_out='[car]'")
+        raise HeterosegError("hold_out names nothing, expected what was not taught, such as hold_out='[car]'")
     for source in sources:
         require_tree_of(model, source, "judge with")
     held = frozenset[int]().union(*(tree.leaves_of(tree.index(n)) for n in nodes))
@@ -71,7 +71,5 @@ def judge_novelty(
             if entry := _judge(sample_pixels(model, source, limit, PER_IMAGE), held, tree):
                 result[source.name] = entry
     if not result:
-        raise HeterosegError(
-            f"expected val images with a label for {', '.join(nodes)} alone, found none; name nodes that a dataset labels"
-        )
+        raise HeterosegError(f"expected val images with a label for {', '.join(nodes)} alone, found none; name others")
     return {"hold_out": list(nodes), "datasets": result}
