@@ -72,7 +72,7 @@ def test_damaged_images_do_not_stop_the_others(tiny_model_folder, tmp_path, caps
         assert main(command) == 2
         told = capsys.readouterr().err
         assert all(name in told for name in ("cut.jpg", "empty.png", "text.bmp", "gone.jpg", "itself.jpg", "pipe.jpg"))
-        assert "6 of 9 inputs have such faults; the rest is done" in told
+        assert "6 of 9 inputs could not be read whole; the rest is done" in told
         assert done(tmp_path / "out") == {"a.png", "z.png", "folder.jpg/inner.png"}
     (folder / "cut.jpg").write_bytes(whole)
     for name in ("empty.png", "text.bmp", "gone.jpg", "itself.jpg", "pipe.jpg"):

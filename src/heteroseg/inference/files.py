@@ -332,6 +332,7 @@ def predict_files(
             with _set_aside(faults):
                 label(job, outputs, answer, space, partial(outputs.tell, decided | _told_of(job.source)))
     if faults and len(jobs) > 1:
-        faults = [*grouped(str(out), faults), f"{len(faults)} of {len(jobs)} inputs have such faults; the rest is done"]
+        told = f"{len(faults)} of {len(jobs)} inputs could not be read whole; the rest is done"
+        faults = [*grouped(str(out), faults), told]
     raise_faults(faults)
     return len(jobs)
