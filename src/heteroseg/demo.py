@@ -25,7 +25,8 @@ TRAIN_IMAGES, VAL_IMAGES = 160, 24  # per dataset
 
 def fresh_folder(wanted: Path) -> Path:
     """The wanted folder, or the first of wanted-2, wanted-3, ... that does not exist yet: nothing is overwritten."""
-    numbered = (wanted.with_name(f"{wanted.name}-{n}") for n in count(2))
+    named = wanted if wanted.name else wanted.absolute()  # "." has no name
+    numbered = (named.parent / f"{named.name}-{n}" for n in count(2))
     return next(folder for folder in chain([wanted], numbered) if not folder.exists())
 
 

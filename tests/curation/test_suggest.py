@@ -161,6 +161,8 @@ def test_draft_from_the_command_line(tmp_path, capsys):
         assert said in capsys.readouterr().err
     assert main([*command[:-1], str(tmp_path / "x.json")]) == 2
     assert "ending .yaml" in capsys.readouterr().err
+    assert main([*command[:-1], str(tmp_path / " .yaml")]) == 2  # was a traceback of pydantic
+    assert "name: expected a plain name" in capsys.readouterr().err
 
 
 def test_sight_from_the_command_line(tiny_data, tiny_model_folder, tmp_path, capsys):

@@ -6,6 +6,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import heteroseg
 from heteroseg.scenes import generate
 from tests.conftest import EXPERIMENT
 from tests.reliability import SEED, WHOLE
@@ -115,6 +117,27 @@ def test_what_must_be_refused(at, tmp_path, override):
     outcome, told = call(["train", str(at / "e.yaml"), "--out", str(tmp_path / "o"), "train.steps=1", override])
     assert outcome == "refused", f"{'SILENT' if outcome == 'ok' else outcome}: {told}"
     assert not (tmp_path / "o").exists()
+
+
+def test_the_folder_in_which_one_is_is_no_name(at):
+    assert call(["demo", "--out", ".", "train.steps=nothing"])[0] == "refused"  # was a traceback
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "x" * 5000 + ".onnx"], ids=["long", "NUL", "long export"])
+def test_names_that_no_file_has(tiny_model, name):
+    for asked in (tiny_model.predict, heteroseg.load, heteroseg.load_experiment, heteroseg.load_taxonomy):
+        assert ask(lambda asked=asked: asked(name))[0] == "refused"  # were tracebacks, or sentences of 5,000 signs
+
+
+def test_arrays_of_odd_layouts(tiny_model):
+    assert ask(lambda: tiny_model.predict(np.zeros((1, 1, 3), np.uint8)[::-1]).labels("leaves")) == ("ok", "")
+    for empty in (np.zeros((0, 8, 3), np.uint8), Image.new("RGB", (8, 0)), Image.new("L", (0, 8))):
+        assert ask(lambda empty=empty: tiny_model.predict(empty))[0] == "refused"
+
+
+def test_a_name_that_a_model_cannot_have(tiny_model, tmp_path):
+    outcome, told = ask(lambda: replace(tiny_model, name="a/b").save_pretrained(tmp_path / "m"))
+    assert (outcome, told.partition(": expected")[0]) == ("refused", "model 'a/b': name")
 
 
 def test_command_lines(at, tmp_path):

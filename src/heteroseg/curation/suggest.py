@@ -16,7 +16,7 @@ from heteroseg.datasets import list_items, read_sample
 from heteroseg.datasets.sample import Sample, spread_evenly
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.metrics import count_pairs
-from heteroseg.files import write_text
+from heteroseg.files import Document, write_text
 from heteroseg.labels.space import LabelEntry, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
@@ -217,7 +217,8 @@ def suggest(
         raise HeterosegError(f"{out}: expected a label space file to write, ending .yaml; choose another --out")
     require_absent(out)
     entries, notes = draft(labels, tree, proposals)
-    space = LabelSpaceFile(name=out.stem, taxonomy=taxonomy, labels=entries)
+    content = {"name": out.stem, "taxonomy": taxonomy, "labels": entries}
+    space = Document(Path(f"--out {out}"), content).parse(LabelSpaceFile)
     build_label_space(space, tree)
     head = [f"A draft from {source}.", "Read every line, change what is wrong, delete the comments."]
     write_text(out, space_yaml(space, head, notes))

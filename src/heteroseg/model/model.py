@@ -23,7 +23,7 @@ from heteroseg.datasets import read_image
 from heteroseg.datasets.image_files import pixels_of
 from heteroseg.decisions.plan import Plan, plan_decode
 from heteroseg.decisions.reference import RULES, Rule
-from heteroseg.errors import HeterosegError, nearest, require_one_of
+from heteroseg.errors import HeterosegError, nearest, require_one_of, shortened
 from heteroseg.experiment.config import Factor, ModelConfig
 from heteroseg.files import Document, PlainName, Strict, read_json, read_text, write_text, write_yaml
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
@@ -204,10 +204,10 @@ def _pixels(image: Any) -> np.ndarray:
 def model_file(model: Model) -> ModelFile:
     """What describes a model besides its tree, label spaces and weights. What `load` would refuse raises."""
     config, spaces = portable_config(model.config, model.torch_network), list(model.spaces)
-    file = ModelFile(
-        name=model.name, model=config, decision=model.decision, label_spaces=spaces, temperatures=model.temperatures
-    )
-    _require_fit(file, model.taxonomy, model.spaces, f"model {model.name!r}")
+    values = {"name": model.name, "model": config, "decision": model.decision, "label_spaces": spaces}
+    where = f"model {shortened(repr(model.name))}"
+    file = Document(Path(where), values | {"temperatures": model.temperatures}).parse(ModelFile)
+    _require_fit(file, model.taxonomy, model.spaces, where)
     return file
 
 
