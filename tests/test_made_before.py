@@ -58,6 +58,16 @@ def test_a_run_is_reported(begun):
     assert "cityscapes" in Path("page.html").read_text()
 
 
+def test_a_page_in_a_run_that_is_not_ours_any_more_is_kept(begun, capsys):
+    shutil.copytree("model", "run/last")
+    assert main(["report", "run"]) == 0
+    for kept in ("report.before-1.html", "report.before-2.html"):
+        Path("run/report.html").write_text(kept)  # by a person; or the folder was copied to a disk without attributes
+        assert main(["report", "run"]) == 0
+        assert f"it is kept as {kept}" in capsys.readouterr().err
+        assert Path("run", kept).read_text() == kept
+
+
 def test_a_scored_comparison_goes_on_without_its_runs(begun):
     table = json.loads(Path("compare/table.json").read_text())["ways"]
     command = ["compare", "experiment.yaml", "--out", "compare", "--ways", "hierarchical,flat", "--seeds", "1"]

@@ -14,10 +14,11 @@ import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path, PurePath
 from typing import Any
 
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, warn
 
 PART = ".part-"
 AT_WORK = f"{PART}at-work.json"
@@ -206,6 +207,19 @@ def require_own(path: Path | str) -> None:
     if path.exists() and path.stat().st_size and not _is_signed(path):
         told = "stands there and is not, or not any more, what heteroseg wrote"
         raise HeterosegError(f"{path}: {told}; choose another name, or take it away")
+
+
+def put_aside(path: Path) -> None:
+    """Give a file another name that is not, or not any more, what heteroseg wrote, and tell it.
+
+    So a folder of ours goes on, and nothing is lost. A copied folder may have lost the signatures, and an older
+    heteroseg wrote none.
+    """
+    if path.is_file() and path.stat().st_size and not _is_signed(path):
+        names = (path.with_name(f"{path.stem}.before-{n}{path.suffix}") for n in count(1))
+        kept = next(name for name in names if is_free(name))
+        path.rename(kept)
+        warn(f"{path}: is not what heteroseg wrote, or was changed since; it is kept as {kept.name}")
 
 
 @contextmanager

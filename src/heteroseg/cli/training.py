@@ -6,13 +6,14 @@ from pathlib import Path
 import heteroseg
 from heteroseg.cli.options import Action, add_command, allow_overlap, count, log, new_folder, option, several
 from heteroseg.errors import warn
-from heteroseg.writing import require_own
+from heteroseg.writing import put_aside
 
 
 def write_run_report(run: Path, out: Path, images: int = 9, data: Path | None = None) -> None:
     from heteroseg.report.run import report_run
 
-    require_own(out)
+    if out == run / "report.html":
+        put_aside(out)
     for note in report_run(run, out, images, data):
         log(f"heteroseg: {note}")
     print(f"report: {out}")

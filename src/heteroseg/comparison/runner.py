@@ -33,7 +33,7 @@ from heteroseg.model.run_folder import read_begun, training_seconds
 from heteroseg.provenance import facts
 from heteroseg.supervision.coverage import look_over
 from heteroseg.training.batches import images_per_dataset
-from heteroseg.writing import require_empty, require_own
+from heteroseg.writing import put_aside, require_empty
 
 STOPPED = 128 + signal.SIGINT  # exit code
 
@@ -221,7 +221,7 @@ def compare(
     if (out / "table.json").is_file() and not is_json(out / "table.json"):
         (out / "table.json").unlink()  # damaged, and made again
     for name in (*TABLES, "report.html"):
-        require_own(out / name)
+        put_aside(out / name)
     for place, part in parts.items():
         require_same(part, place)
     write_json(out / "experiment.json", base.experiment.model_dump(mode="json"))

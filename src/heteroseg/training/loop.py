@@ -46,6 +46,7 @@ from heteroseg.training.state import (
     write_state,
 )
 from heteroseg.training.stops import told
+from heteroseg.writing import put_aside
 
 
 class Run:
@@ -258,6 +259,7 @@ def _begin(run: Run, folder: Path, notes: list[str], warn: Callable[[str], None]
     write_text(run.out / "experiment.json", run.experiment.model_dump_json(indent=2) + "\n")
     write_json(run.out / "facts.json", facts(folder))
     if any(source.skipped for source in run.sources):
+        put_aside(run.out / "skipped.txt")
         write_skipped(run.sources, run.out / "skipped.txt")
     for note in notes:
         warn(note)
