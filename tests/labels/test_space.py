@@ -249,7 +249,7 @@ FAULTS = {
     ),
     "id is no number": (
         "labels:\n  - {id: one, name: sky, nodes: sky}  # HERE\n",
-        "labels.0.id: .*integer.*found 'one'",
+        "labels.0.id: .*whole number.*found 'one'",
     ),
     "negative id": ("labels:\n  - {id: -1, name: sky, nodes: sky}  # HERE\n", "labels.0.id: .*found -1"),
     "id too large": (

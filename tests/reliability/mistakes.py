@@ -27,7 +27,7 @@ WORDS_INSIDE = re.compile(
 )
 SAYS = re.compile(
     r"expected|found|there is no|has no|no such|cannot|could not|must|twice|not valid|needs|does not|choose|unknown"
-    r"|required|goes with|has none|is no |could match|such faults|write |write it|name one|would"
+    r"|required|goes with|not allowed with|has none|is no |could match|such faults|write |write it|name one|would"
 )
 LONGEST = 1000  # characters of a sentence
 MOST = 12  # sentences
