@@ -80,7 +80,7 @@ def copies(out: Path) -> None:
 
 
 def two_spaces_of_a_name(out: Path) -> None:
-    two_datasets(out, "copies", "train", "''", "other.yaml")
+    two_datasets(out, "copies", "train", "null", "other.yaml")
     write(out / "other.yaml", PARKS.replace("name: car, nodes: car", "name: car, nodes: object"))
 
 
@@ -234,7 +234,7 @@ PATHS = {
     ),
 }
 OVERLAPS = {
-    "overlap_of_two_datasets": ("refused", TRAINED, partial(two_datasets, root="data", train="val", val="''")),
+    "overlap_of_two_datasets": ("refused", TRAINED, partial(two_datasets, root="data", train="val", val="null")),
     "overlap_of_copies": ("refused", TRAINED, copies),
     "overlap_of_a_link": ("refused", TRAINED, partial(masks, then=linked_copy)),
     "overlap_of_a_hard_link": ("refused", TRAINED, partial(masks, then=hard_link)),

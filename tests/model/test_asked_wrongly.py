@@ -63,7 +63,7 @@ def test_evaluation(tiny_model, tiny_experiment, wrong):
 
 
 @pytest.mark.parametrize("command", ["predict", "predict-many"])
-@pytest.mark.parametrize("device", ["meta", "cuda:-1", "", "cpu:cpu", "xla"])
+@pytest.mark.parametrize("device", ["meta", "cuda:-1", "cpu:cpu", "xla"])
 def test_devices_of_the_command_line(tiny_model_folder, tmp_path, capsys, device, command):
     Image.fromarray(BLACK).save(tmp_path / "a.png")
     if command == "predict-many":

@@ -255,7 +255,7 @@ def test_a_crop_that_does_not_fit_is_told(tmp_path, data):
 
 @pytest.mark.parametrize("accelerator", ["nonsense", "tpu"])
 def test_a_machine_that_is_not_there_is_told(tmp_path, data, accelerator):
-    with pytest.raises(HeterosegError, match=r"train\.accelerator, train\.devices: "):
+    with pytest.raises(HeterosegError, match=r"train\.accelerator"):
         run(tmp_path, data, train__accelerator=accelerator)
     assert not (tmp_path / "run").exists()
 

@@ -1,10 +1,11 @@
 """What stops a training from outside: one sentence that says what is safe and how to go on."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from heteroseg.errors import HeterosegError, lacking
+from heteroseg.errors import HeterosegError, lacking, warn
 from heteroseg.writing import FULL_DISK
 
 
@@ -24,6 +25,7 @@ def told(out: Path, steps: Callable[[], tuple[int, int | None]]) -> Iterator[Non
     `steps` gives this step and that of the last state. KeyboardInterrupt (also of other signals) stays one, all others
     become HeterosegError.
     """
+    before, threading.excepthook = threading.excepthook, _thread_failed
     try:
         yield
     except KeyboardInterrupt:
@@ -34,6 +36,17 @@ def told(out: Path, steps: Callable[[], tuple[int, int | None]]) -> Iterator[Non
             raise
         step, saved = steps()
         raise HeterosegError(f"step {step}: {reason}; {what_is_safe(out, saved)}") from None
+    finally:
+        threading.excepthook = before
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread of its own; a full disk ends that, and no training."""
+    reason = failed.exc_value and lacking(failed.exc_value)
+    if reason:
+        warn(f"TensorBoard's curves are not written any more, {reason}")
+    else:
+        threading.__excepthook__(failed)
 
 
 def _reason(error: Exception) -> str | None:
