@@ -1,6 +1,8 @@
 """Files: YAML read with lines and faults in one sentence, written so that it comes back, and never half a file."""
 
+import os
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -8,8 +10,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import BaseModel
 
+import heteroseg
+from heteroseg import writing
+from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.files import parse_yaml, read_yaml, write_json, write_text, yaml_text
@@ -238,3 +244,18 @@ def test_folders_that_are_not_empty_are_refused(tmp_path):
 def test_a_name_that_is_not_utf_8_can_be_written(tmp_path):
     write_text(tmp_path / "page.html", "caf\udce9.jpg, ä")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == "caf\\udce9.jpg, ä"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_file_is_made_leaves_nothing(tmp_path, monkeypatch, stop):
+    def made(*args):
+        lock(*args)
+        os.kill(os.getpid(), stop)
+        time.sleep(10)
+
+    lock = writing._lock
+    monkeypatch.setattr(writing, "_lock", made)
+    monkeypatch.setattr(heteroseg, "load", lambda *_: writing.write_bytes(tmp_path / "a.png", b"a"))
+    Image.new("RGB", (9, 9)).save(tmp_path / "in.png")
+    assert main(["predict", "M", str(tmp_path / "in.png"), "--out", str(tmp_path / "out")]) == 128 + stop
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]

@@ -28,6 +28,8 @@ SIGNED, RECORD = "user.heteroseg", ".heteroseg-wrote"
 an attribute of the file, or where there are none a file beside it."""
 LONGEST = 200  # bytes of a name: file systems take 255
 FULL_DISK = "the disk is full; what was written before is whole, so make room and give the same command again"
+UNFINISHED: set[Path] = set()
+"""Temporary files that this process is writing."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -132,9 +134,14 @@ def written(path: Path | str, ending: str = ".tmp") -> Iterator[Path]:
     """
     path = _place(path)
     part = part_of(path, ending)
-    with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = _lock(part)
+    UNFINISHED.add(part)
+    try:
+        with _told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = _lock(part)
+    except HeterosegError:
+        UNFINISHED.discard(part)  # it may be another's
+        raise
     try:
         yield part
         mode = stat.S_IMODE(os.fstat(handle).st_mode)
@@ -152,6 +159,13 @@ def written(path: Path | str, ending: str = ".tmp") -> Iterator[Path]:
         raise
     finally:
         os.close(handle)
+        UNFINISHED.discard(part)
+
+
+def remove_unfinished() -> None:
+    """Remove what an interrupt left between the making of a file and the block that would clean up."""
+    while UNFINISHED:
+        UNFINISHED.pop().unlink(missing_ok=True)
 
 
 @contextmanager

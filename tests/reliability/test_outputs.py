@@ -193,7 +193,7 @@ def test_predict_loses_nothing_whatever_lies_there(pixels, tiny_model, tmp_path,
         code = main(command)
         said, after = capsys.readouterr(), state(root)
         assert {n: after.get(n) for n in before} == before, (command, said.err)
-        assert code == 0 or (code == 2 and said.err.count("heteroseg: ") == 1), (command, said.err)
+        assert code == 0 or (code == 2 and "heteroseg: " in said.err), (command, said.err)
         if code == 0:  # again, after what it wrote was worked on
             new = [
                 root / n for n in after.keys() - before.keys() if n.endswith((".png", ".jpg")) and (root / n).is_file()

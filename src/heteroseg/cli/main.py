@@ -13,6 +13,7 @@ from heteroseg.cli.failures import end, told
 from heteroseg.cli.options import words
 from heteroseg.cli.signals import stoppable
 from heteroseg.errors import LONGEST
+from heteroseg.writing import remove_unfinished
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,3 +52,5 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         except (Exception, KeyboardInterrupt) as error:
             return end(error, sys.argv[1:] if argv is None else argv, stopped.number)
+        finally:
+            remove_unfinished()
