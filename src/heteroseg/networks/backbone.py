@@ -156,7 +156,9 @@ def transformers_config(name: str, options: dict[str, Any]) -> Any:
             raise HeterosegError(f"{place}: there is no such option of {shortened(name)!r}{nearest(key, known)}")
         numbers, usual = _numbers(value), _numbers(known[key])
         below = min(numbers, default=0) < min(0, 0, *usual)
-        if below or len(numbers) > MOST or (value is None and known[key] is not None):
+        measured = isinstance(known[key], int | float | list | tuple)  # older transformers do not look at kinds
+        other = measured and isinstance(value, str | bool) and type(value) is not type(known[key])
+        if below or other or len(numbers) > MOST or (value is None and known[key] is not None):
             raise HeterosegError(
                 f"{place}: expected a value such as {known[key]!r:.80}, found {shortened(repr(value))}"
             )
