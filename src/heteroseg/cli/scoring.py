@@ -44,7 +44,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    write_run_report(args.run_folder, args.out or args.run_folder / "report.html", args.images, args.data)
+    write_run_report(args.run_folder, args.out, args.images, args.data)
 
 
 def calibrate(args: argparse.Namespace) -> None:

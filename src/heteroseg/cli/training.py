@@ -9,11 +9,11 @@ from heteroseg.errors import warn
 from heteroseg.writing import put_aside
 
 
-def write_run_report(run: Path, out: Path, images: int = 9, data: Path | None = None) -> None:
+def write_run_report(run: Path, out: Path | None = None, images: int = 9, data: Path | None = None) -> None:
     from heteroseg.report.run import report_run
 
-    if out == run / "report.html":
-        put_aside(out)
+    if out is None:
+        put_aside(out := run / "report.html")
     for note in report_run(run, out, images, data):
         log(f"heteroseg: {note}")
     print(f"report: {out}")
@@ -27,7 +27,7 @@ def train(args: argparse.Namespace) -> None:
         from heteroseg.files import fill_template
 
         print(fill_template("scores.txt", result))
-        write_run_report(args.out, args.out / "report.html")
+        write_run_report(args.out)
         print(f"run: {args.out} (MODEL: {args.out}/best and {args.out}/last)")
 
 

@@ -33,6 +33,7 @@ from heteroseg.datasets import decode_image
 from heteroseg.datasets.image_files import bytes_of
 from heteroseg.datasets.paths import IMAGE_SUFFIXES, is_hidden, walk
 from heteroseg.errors import HeterosegError, counted, require_count
+from heteroseg.files import parse_json
 from heteroseg.inference.files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.labels.space import OUTSIDE_NAME
 from heteroseg.model.model import load, require_device
@@ -215,8 +216,8 @@ def begin(dest: Place, names: Sequence[str], job: dict[str, Any]) -> None:
 def _job(found: bytes | Mapping[bytes, bytes] | None) -> dict[str, Any] | None:
     """A job as job.json or the metadata of a manifest hold it; None where that is damaged or there is none."""
     text = found if isinstance(found, bytes) else (found or {}).get(JOB, b"")
-    with suppress(ValueError, RecursionError):
-        job = json.loads(text)
+    with suppress(HeterosegError):
+        job = parse_json(text, "job.json")
         return job if isinstance(job, dict) and "model" in job else None
     return None
 

@@ -17,7 +17,7 @@ from heteroseg.networks.network import Network
 
 WEIGHTS = "model.safetensors"
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-PROBE = 64  # pixels of a side of the image that a network is tried with
+PROBE = 64  # pixels of a side of the image that a network, or the graph of a file, is tried with
 
 
 def checksums(folder: Path, spaces: Iterable[str], config: dict[str, Any]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from heteroseg.decisions.lazy_head import LazyHead, LazyLogits, unpack_head
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Side
 from heteroseg.files import Document, Strict, require_regular
+from heteroseg.model.checking import PROBE
 from heteroseg.model.graphs import open_onnx, open_openvino
 from heteroseg.networks.network import Geometry
 
@@ -34,7 +35,6 @@ PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "nncf": "nncf"}
 METADATA = "heteroseg"
 SEAL = re.compile(rb"checksum(?:\W|quot)+([0-9a-f]{64})")
 UNSEALED = (b"heteroseg" * 8)[:64]  # stands in a file in the place of its checksum while that is worked out
-PROBE = 64  # pixels of a side of the image that a graph is tried with
 FORMAT = 1  # of a MODEL's config.json and of the metadata
 SIZES = 4  # fixed sizes that are compiled before one for any size
 
@@ -250,7 +250,4 @@ class ExportedNetwork(Geometry):
     @cached_property
     def digest(self) -> str:
         """16 hex digits that change with any byte of the file (and of its .bin)."""
-        whole = hashlib.sha256(self.path.read_bytes())
-        if self.kind == "openvino":
-            whole.update(self.path.with_suffix(".bin").read_bytes())
-        return whole.hexdigest()[:16]
+        return _checksum(self.path.read_bytes(), _weights_of(self.path)).decode()[:16]
