@@ -114,7 +114,9 @@ class Document:
                 key = ".".join(shortened(str(k)) for k in e["loc"] if k != "[key]") or "the file"
                 fault = in_our_words(e["msg"])
                 if e["type"] == "extra_forbidden":
-                    fault = f"there is no such key{nearest(str(e['loc'][-1]), _known_keys(model, e['loc'][:-1]))}"
+                    known = _known_keys(model, e["loc"][:-1])
+                    nearby = nearest(str(e["loc"][-1]), known)
+                    fault = f"there is no such key{nearby} (known: {', '.join(known)})"
                 elif isinstance(e["input"], date):
                     fault += f", found the date {e['input']}; write it in quotes"
                 elif e["type"] != "missing":

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from heteroseg.cli.main import build_parser, main
 from heteroseg.training.batches import TrainingDraws
@@ -73,6 +74,19 @@ def test_help_begins_with_what_a_command_does(words, run):
     assert does[0].isupper()
     assert does.endswith(".")
     assert not does.startswith("usage")
+
+
+def test_the_bare_name_prints_the_help(run):
+    code, out, err = run()
+    assert (code, err) == (0, "")
+    assert out == run("--help")[1]
+
+
+def test_config_prints_a_section_that_is_an_experiment_again(run):
+    code, out, _ = run("config", "train")
+    assert code == 0
+    assert yaml.safe_load(out)["train"]["steps"] == 1000
+    assert "# batches to train on (whole number above 0" in out
 
 
 # ---- taxonomy ----
@@ -256,7 +270,7 @@ def places(tiny_model_folder, tiny_experiment, image, tmp_path) -> dict:
 
 
 BAD = [
-    ("", "required: COMMAND"),
+    ("config nothing", "expected one of name, taxonomy"),
     ("nonsense", "invalid choice: 'nonsense'"),
     ("taxonomy", "required: ACTION"),
     ("taxonomy check", "required: FILE"),

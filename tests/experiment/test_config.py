@@ -45,7 +45,12 @@ def test_a_sound_file(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
-        ("steps: 7", "stepps: 7", 6, ["train.stepps", "no such key", "did you mean 'steps'?"]),
+        (
+            "steps: 7",
+            "stepps: 7",
+            6,
+            ["train.stepps", "no such key", "did you mean 'steps'?", "(known: steps, batch, crop,"],
+        ),
         ("train:\n", "trian:\n", 5, ["trian", "did you mean 'train'?"]),
         ("label_space: city", "label_spce: city", 4, ["datasets.city.label_spce", "did you mean 'label_space'?"]),
         ("steps: 7", "steps: many", 6, ["train.steps", "whole number", "'many'"]),

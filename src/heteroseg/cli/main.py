@@ -27,7 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     parser = Parser("heteroseg", description="One segmentation network trained on many datasets with different labels.")
     parser.add_argument("--version", action="version", version=f"heteroseg {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.set_defaults(run=lambda _: parser.print_help())
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for part in (labels, training, scoring, using):
         part.add(commands)
     return parser

@@ -1,4 +1,4 @@
-"""Commands for making networks: train, compare, demo."""
+"""Commands for making networks: config, train, compare, demo."""
 
 import argparse
 from pathlib import Path
@@ -54,7 +54,20 @@ def demo(args: argparse.Namespace) -> None:
     run_demo(args.out, args.overrides, print)
 
 
+def config(args: argparse.Namespace) -> None:
+    from heteroseg.errors import require_one_of
+    from heteroseg.experiment.reference import config_text
+
+    if args.key is not None:
+        require_one_of("config", args.key, heteroseg.Experiment.model_fields)
+    print(config_text(args.key), end="")
+
+
 def add(commands: Action) -> None:
+    does = "print every key of an experiment with its kind, default and meaning, as YAML"
+    p = add_command(commands, "config", config, does)
+    option(p, "key", "SECTION", "one section alone, such as train or datasets", nargs="?")
+
     does = "train one network on all datasets of an experiment"
     p = add_command(commands, "train", train, does, "experiment", "overrides")
     option(p, "--out", "RUN", "folder for the run; MODELs are RUN/best and RUN/last", Path, required=True)

@@ -58,10 +58,10 @@ Precision = Annotated[  # YAML reads 16 as a number
 class DatasetConfig(Strict):
     """One dataset: where its files lie, how they are read and what their labels mean."""
 
-    root: Text
-    reader: Text
-    label_space: Text
-    options: dict[str, Any] = Field({}, description="arguments of the reader")
+    root: Text = Field(examples=["parks"], description="folder of the dataset, below data_root")
+    reader: Text = Field(examples=["folder"], description="layout of its files; `folder` reads most")
+    label_space: Text = Field(examples=["parks.yaml"], description="what its labels mean: a name that ships, or a file")
+    options: dict[str, Any] = Field({}, description="arguments of the reader, such as patterns of file names")
     train: Text | None = Field("train", description="split to train on; null: only evaluate")
     val: Text | None = Field("val", description="split to evaluate on; null: only train")
     share: Factor = Field(1.0, description="part of every batch, relative to the other datasets")
@@ -71,19 +71,19 @@ class DatasetConfig(Strict):
     )
     focus: Fraction = Field(0.0, description="chance that a crop is placed around a box")
     rare: Fraction = Field(0.0, description="chance that a draw is for a label, all labels being equally likely")
-    license: str | None = Field(None, description="of the data, as told in reports and model cards")
+    license: str | None = Field(None, description="licence of the data, as told in reports and model cards")
     notes: str | None = Field(None, description="where the data come from, what they must not be used for")
 
 
 class ModelConfig(Strict):
     """Backbone, decoder and head."""
 
-    backbone: Text = "lite0"
-    pretrained: bool = False
-    backbone_options: dict[str, Any] = Field({})
+    backbone: Text = Field("lite0", description="encoder: lite0, paper, hf:NAME, hf-seg:NAME or timm:NAME")
+    pretrained: bool = Field(False, description="begin with the weights that the backbone is published with")
+    backbone_options: dict[str, Any] = Field({}, description="sizes of a backbone of transformers or timm")
     scale: float = Field(1.0, ge=0.01, le=1, description="images are shrunk by this first; the strides grow with it")
-    decoder: Literal["fpn", "reduction"] = "fpn"
-    width: Side = 128
+    decoder: Literal["fpn", "reduction"] = Field("fpn", description="joins the backbone's maps; reduction: the paper's")
+    width: Side = Field(128, description="channels of the decoder")
     stride: Side = Field(4, description="output stride of the decoder")
     adapters: bool = Field(False, description="the paper's bottleneck per classifier")
     upsample: bool = Field(False, description="the paper's learned 2x upsampling per classifier")
@@ -97,11 +97,15 @@ def presets() -> dict[str, ModelConfig]:
 
 
 class LossConfig(Strict):
-    """How terms are weighed; see heteroseg.supervision.loss."""
+    """What a pixel and a box teach, and how much each counts."""
 
     cell: Side = Field(4, description="one pixel is looked at in every cell x cell block; 1 is full resolution")
-    gate: Literal["hard", "soft", "open"] = "hard"
-    normalise: Literal["classifier", "pixel"] = "classifier"
+    gate: Literal["hard", "soft", "open"] = Field(
+        "hard", description="where boxes teach: hard, where the network decides their parent; soft, by its probability"
+    )
+    normalise: Literal["classifier", "pixel"] = Field(
+        "classifier", description="what counts the same: pixel, every pixel; classifier, every classifier"
+    )
     weights: Weights = Field({}, description="weight by classifier, `default` for the rest")
     box_weights: dict[str, Weight] = Field({}, description="the same for terms from boxes; else as in weights")
     balance: Fraction = Field(0.0, description="pixels weigh like (pixels of their label in the batch) ** -balance")
@@ -109,32 +113,38 @@ class LossConfig(Strict):
 
 
 class OptimiserConfig(Strict):
-    name: Literal["sgd", "adamw"] = "adamw"
-    lr: Factor = 1e-3
+    """How the weights move."""
+
+    name: Literal["sgd", "adamw"] = Field("adamw", description="the rule by which they do")
+    lr: Factor = Field(1e-3, description="learning rate at its highest")
     backbone_lr: Factor = Field(1.0, description="factor on lr for the backbone")
-    weight_decay: Weight = 1e-2
-    momentum: Decay = 0.9
-    schedule: Literal["poly", "piecewise"] = "poly"
+    weight_decay: Weight = Field(1e-2, description="how strongly weights are drawn to 0; norms and biases are not")
+    momentum: Decay = Field(0.9, description="momentum of sgd")
+    schedule: Literal["poly", "piecewise"] = Field("poly", description="how lr falls: to 0 in the end, or by halves")
     warmup: Count = Field(0, description="steps over which lr rises linearly from 0")
-    power: float = Field(0.9, ge=0, le=100)
+    power: float = Field(0.9, ge=0, le=100, description="of poly: lr falls like (1 - step / steps) ** power")
     halve_at: list[Count] = Field([], description="steps after which a piecewise lr is halved")
     clip: Weight = Field(0.0, description="largest norm of the gradient; 0 is off")
 
 
 class TrainConfig(Strict):
-    steps: Positive = 1000
-    batch: Side = 8
-    crop: tuple[Side, Side] = Field((256, 256), description="height, width")
+    """How long, on what, and how often something is written."""
+
+    steps: Positive = Field(1000, description="batches to train on")
+    batch: Side = Field(8, description="crops in a batch, of all datasets and processes together")
+    crop: tuple[Side, Side] = Field((256, 256), description="height and width of what is cut from an image")
     color: Fraction = Field(0.5, description="chance of each of: brightness, contrast, saturation, hue, blur")
-    seed: int = Field(0, ge=0, lt=2**32)
-    workers: int = Field(1, ge=0, le=1024)
-    ema: Decay = Field(0.0, description="decay of the weight average; 0 is off")
-    precision: Precision = "32"
-    devices: Positive | Literal["auto"] = "auto"
-    nodes: Positive = 1
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
-    log_every: Positive = 10
-    save_every: Positive = 200
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="decides first weights, crops and order: with the same seed a run is the same"
+    )
+    workers: int = Field(1, ge=0, le=1024, description="processes that read images; 0: the training reads them itself")
+    ema: Decay = Field(0.0, description="decay of the average of the weights, which is what is kept; 0 is off")
+    precision: Precision = Field("32", description="bits of a number; bf16 and 16 are for GPUs")
+    devices: Positive | Literal["auto"] = Field("auto", description="GPUs, or processes on a CPU, of this machine")
+    nodes: Positive = Field(1, description="machines")
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = Field("auto", description="kind of device")
+    log_every: Positive = Field(10, description="steps between rows of log.csv")
+    save_every: Positive = Field(200, description="steps between saved states, from which --resume goes on")
     evaluate_every: Count = Field(0, description="steps between evaluations; 0: only at the end")
     freeze_norm: bool = Field(False, description="keep the statistics of batch norms as they are")
 
@@ -147,7 +157,11 @@ class TrainConfig(Strict):
 
 
 class EvaluateConfig(Strict):
-    decision: Literal["path", "marginal"] = "marginal"
+    """How the network answers."""
+
+    decision: Literal["path", "marginal"] = Field(
+        "marginal", description="marginal: the label of the largest probability; path: down the larger child"
+    )
 
 
 class Experiment(Strict):
@@ -160,11 +174,13 @@ class Experiment(Strict):
         (1000, 0.5)
     """
 
-    name: PlainName
-    taxonomy: Text
+    name: PlainName = Field(examples=["mine"], description="name of the run, as reports and cards tell it")
+    taxonomy: Text = Field(examples=["tree.yaml"], description="the tree of classes: a name that ships, or a file")
     data_root: Line = Field("", description="dataset roots that are not absolute start here")
     hold_out: list[Text] = Field([], description="nodes whose labels are ignored, to see how novel things are met")
-    datasets: dict[PlainName, DatasetConfig] = Field(min_length=1)
+    datasets: dict[PlainName, DatasetConfig] = Field(
+        min_length=1, examples=["parks"], description="each by a name of yours"
+    )
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
