@@ -45,7 +45,7 @@ def _block(schema: dict[str, Any], known: dict[str, Any]) -> str:
     told = []
     for key, part in schema["properties"].items():
         named = part.get("additionalProperties")
-        if inner := known.get((named if isinstance(named, dict) else part).get("$ref")):
+        if inner := known.get((named if isinstance(named, dict) else part).get("$ref", "")):
             below = _block(inner, known)
             below = _entry(part["description"], f"{part['examples'][0]}:", below) if named else below
             told.append(_entry(inner["description"].partition("\n")[0], f"{key}:", below))
