@@ -1,7 +1,10 @@
 """Videos as people have them: cut off, damaged, turned, of odd rates; frames keep their numbers."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -64,14 +67,23 @@ def test_after_a_hole_frames_keep_their_numbers(tmp_path, holes):
     assert f"expected {FRAMES} frames, found {len(left)} that can be decoded, the video is damaged" in str(fault)
 
 
-@pytest.mark.parametrize(("name", "codec"), [("v.avi", "MJPG"), ("v.mkv", "mp4v")])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("v.avi", "MJPG"), ("v.avi", "mp4v"), ("v.mkv", "mp4v"), ("v.mkv", "MJPG")]
+)
 def test_a_video_that_is_cut_off(tmp_path, name, codec):
-    data = make(tmp_path / name, codec)
-    end = chunks(data)[7].start + 9 if name == "v.avi" else len(data) * 6 // 10
-    (tmp_path / name).write_bytes(data[:end])
-    numbers, _, fault = read(tmp_path / name)
-    assert 0 < len(numbers) < FRAMES
-    assert "the video is cut off" in str(fault)
+    """The frame that the cut goes through is none: the rest of it would be grey."""
+    data, path = make(tmp_path / name, codec), tmp_path / name
+    whole, first = [*Video(path)], data.find(b"movi") if name == "v.avi" else len(data) // 4
+    for end in range(first, len(data) - 1, 97):
+        path.write_bytes(data[:end])
+        try:
+            video = Video(path)
+            places = Places(video, path)
+            came = {places.next(): frame for frame in video}
+        except HeterosegError:
+            continue  # nothing is left
+        assert "the video is cut off" in str(places.fault())
+        assert all(np.array_equal(frame, whole[number]) for number, frame in came.items())
 
 
 def test_an_mp4_that_is_cut_off(tmp_path):
@@ -93,6 +105,28 @@ def test_an_mp4_that_is_cut_off(tmp_path):
     numbers, _, fault = read(tmp_path / "v.mp4")
     assert 0 < len(numbers) < FRAMES
     assert f"expected {FRAMES} frames, found {len(numbers)} that can be decoded, the video is cut off" in str(fault)
+
+
+@pytest.mark.parametrize(("frame", "size"), [(5, 7), (5, 2**30), (FRAMES - 1, 7), (FRAMES - 1, 2**30)])
+def test_an_mp4_whose_index_was_hit(tmp_path, frame, size):
+    data = make(tmp_path / "v.mp4", "mp4v")
+    struct.pack_into(">I", data, data.find(b"stsz") + 16 + 4 * frame, size)
+    (tmp_path / "v.mp4").write_bytes(data)
+    numbers, _, fault = read(tmp_path / "v.mp4")
+    assert len(numbers) < FRAMES
+    told = f"expected {FRAMES} frames, found {len(numbers)} that can be decoded, the video is damaged"
+    assert told in str(fault)  # some were none
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_trimmed_mp4_has_no_fault(tmp_path, first):
+    """It holds frames that are not to be shown, and counts them."""
+    data = make(tmp_path / "v.mp4", "mp4v")
+    scale, edits = struct.unpack_from(">I", data, data.find(b"mdhd") + 16)[0], data.find(b"elst")
+    struct.pack_into(">I", data, data.find(b"mvhd") + 20, 900)  # milliseconds
+    struct.pack_into(">Ii", data, edits + 12, 900, first * scale // 10)
+    (tmp_path / "v.mp4").write_bytes(data)
+    assert read(tmp_path / "v.mp4") == ([*range(9)], [*range(first, first + 9)], None)
 
 
 def test_a_turned_video_is_upright(tmp_path):
@@ -150,3 +184,14 @@ def test_a_video_of_no_frames(tmp_path):
     (tmp_path / "v.avi").write_bytes(data)
     with pytest.raises(HeterosegError, match=r"v\.avi: expected a video, found no frame in it"):
         list(Video(tmp_path / "v.avi"))
+
+
+def test_words_of_decoders_are_not_told(tiny_model_folder, tmp_path):
+    data = make(tmp_path / "v.mp4", "mp4v")
+    (tmp_path / "v.mp4").write_bytes(data[: len(data) // 2])
+    words = ["predict", str(tiny_model_folder), str(tmp_path / "v.mp4"), "--out", str(tmp_path / "out")]
+    quiet = {key: value for key, value in os.environ.items() if not key.startswith("OPENCV")}
+    run = subprocess.run([sys.executable, "-m", "heteroseg", *words], env=quiet, capture_output=True, text=True)
+    *_, told = run.stderr.splitlines()
+    assert told == f"heteroseg: {tmp_path}/v.mp4: expected a video, found a file that cannot be decoded"
+    assert "moov" not in run.stderr  # was FFmpeg's "moov atom not found"

@@ -36,7 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point: returns the exit code."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # what it warns of is told in our own words
+    for name, level in {"OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8"}.items():
+        os.environ.setdefault(name, level)  # what they warn of is told in our own words
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files hold all kinds of bytes

@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +22,10 @@ CODECS = (
     "dnxhd,ffv1,huffyuv,ffvhuff,utvideo,rawvideo,png,"
     "aac,mp3,mp3float,mp2,mp2float,ac3,opus,vorbis,flac,alac,pcm_s16le,pcm_u8"  # of sound, which is passed over
 )
-OPTIONS = f"format_whitelist;{CONTAINERS}|codec_whitelist;{CODECS}"
+OPTIONS = f"format_whitelist;{CONTAINERS}|codec_whitelist;{CODECS}|fflags;discardcorrupt"  # half frames at a cut
 FASTEST = 1000.0  # frames a second; what claims more, or none, gets 25
 HOLE = 1000  # frames in a row that cannot be decoded: then the video has ended
+HEAD = 256  # bytes of an MP4's index, in which its length stands
 HELD_BACK = 16  # frames at the end of a trimmed MP4 that only others need
 
 
@@ -76,7 +78,7 @@ class Places:
     def __init__(self, video: Video, path: Path):
         self.video, self.came = video, list[int]()
         with path.open("rb") as file:
-            self.is_cut, self.kind = _is_cut(file)
+            self.is_cut, self.kind, shown = _is_cut(file)
             file.seek(0)
             packets = _opened(file, cv2.CAP_PROP_FORMAT, -1)  # not decoded
             times = set[float]()
@@ -84,6 +86,7 @@ class Places:
                 times.add(packets.get(cv2.CAP_PROP_PTS))
             packets.release()
         self.times = sorted(time for time in times if time >= 0)  # what was trimmed away is before 0
+        self.is_trimmed = self.kind == "MP4" and video.total - shown * video.rate > 0.5
 
     def next(self) -> int:
         """The number, from 0, of the frame that has just come."""
@@ -100,19 +103,20 @@ class Places:
     def fault(self) -> str | None:
         """What lacks, when all frames have come."""
         total, found = len(self.times), len(self.came)
-        if self.is_cut or self.kind == "AVI":  # a trimmed MP4 claims those that were trimmed away
+        if self.is_cut or (self.kind != "Matroska" and not self.is_trimmed):  # which claim what is not there
             total = max(total, self.video.total)
         at_the_end = max(total - self.came[-1] - 1, 0)
-        spared = at_the_end if self.kind == "MP4" and at_the_end <= HELD_BACK else 0
+        spared = at_the_end if self.is_trimmed and at_the_end <= HELD_BACK else 0
         if not self.is_cut and found + spared >= total:
             return None
         came = f"found {found} that can be decoded, the video is {'cut off' if self.is_cut else 'damaged'}"
         return f"expected {max(total, found)} frames, {came}; get it again"
 
 
-def _is_cut(file: BinaryIO) -> tuple[bool, str]:
-    """Whether a file ends before its outermost parts say so, and its kind: MP4, AVI or Matroska."""
-    size, at = file.seek(0, io.SEEK_END), 0
+def _is_cut(file: BinaryIO) -> tuple[bool, str, float]:
+    """Whether a file ends before its outermost parts say so, its kind (MP4, AVI or Matroska), and the seconds that an
+    MP4 shows."""
+    size, at, shown = file.seek(0, io.SEEK_END), 0, 0.0
     file.seek(0)
     kind = {b"RIFF": "AVI", b"\x1aE\xdf\xa3": "Matroska"}.get(file.read(4), "MP4")
     while at < size:
@@ -120,9 +124,19 @@ def _is_cut(file: BinaryIO) -> tuple[bool, str]:
         head = file.read(16)
         length = {"AVI": _of_riff, "Matroska": _of_element, "MP4": _of_box}[kind](head)
         if not length:
-            return False, kind  # it goes to the end, or is none of the video's
+            break  # it goes to the end, or is none of the video's
+        if head[4:8] == b"moov":
+            shown = _shown(head + file.read(HEAD))
         at += length
-    return at > size, kind
+    return at > size, kind, shown
+
+
+def _shown(index: bytes) -> float:
+    """The seconds that an MP4 shows, by the head of its index; 0 where that is not known."""
+    at = index.find(b"mvhd") + 4
+    wide = index[at : at + 1] == b"\1"
+    steps, length = struct.unpack_from(">IQ" if wide else ">II", index.ljust(HEAD), at + (20 if wide else 12))
+    return length / max(steps, 1)
 
 
 def _of_riff(head: bytes) -> int:
