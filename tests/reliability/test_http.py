@@ -568,6 +568,18 @@ def test_films_that_are_cut_or_damaged(served, films, ending):
         assert answer.status == 200 or refused(answer, 413, 415)
 
 
+def test_a_film_of_one_large_frame(served, photo, noise, tmp_path):
+    """Its work is bounded within the frame too."""
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (2000, 1490))
+    writer.write(cv2.imdecode(np.frombuffer(noise, np.uint8), cv2.IMREAD_COLOR))
+    writer.release()
+    body, begin = (tmp_path / "a.avi").read_bytes(), time.monotonic()
+    answer = served.post("/v1/film?labels=tree&back_off=0.5", body)
+    assert answer.status == 200 or refused(answer, 503)
+    assert time.monotonic() - begin < SECONDS + PROMPT
+    in_time(served, photo)
+
+
 # HTTP that breaks the rules
 
 

@@ -88,6 +88,7 @@ class View(BaseModel):
 def label_indices(prediction: Prediction, view: View) -> tuple[np.ndarray, LabelSpace]:
     """(H, W) int64 indices into the labels of the space that comes with them, -1 outside."""
     model, tree = prediction.model, prediction.model.taxonomy
+    prediction.between = check_effort
     space = space_named(model, view.labels)
     if view.labels == TREE:
         nodes = prediction.nodes(view.back_off or None)

@@ -19,7 +19,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from torch.nn import Module
 
 from heteroseg import __version__
 from heteroseg.app.answers import (
@@ -37,6 +36,7 @@ from heteroseg.app.answers import (
 from heteroseg.app.bounds import EFFORT, Effort, Refused, Turns, check_effort
 from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.inference.files import count_labels, encode_ids
+from heteroseg.model.exported import ExportedNetwork
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 
@@ -171,13 +171,14 @@ class Desk:
         # whoever looks at an image asks for it again and again: memory is that of one image for each model
         self.predict = lru_cache(maxsize=len(models))(self._predict)
         for model in models.values():
-            for part in model.network.modules() if isinstance(model.network, Module) else ():
+            if isinstance(model.network, ExportedNetwork):
+                model.network.between = check_effort
+                continue
+            for part in model.network.modules():
                 part.register_forward_pre_hook(check_effort)
 
     def _predict(self, name: str, body: bytes) -> Prediction:
-        prediction = self.models[name].predict(open_image(body, self.limits))
-        prediction.between = check_effort
-        return prediction
+        return self.models[name].predict(open_image(body, self.limits))
 
     def close(self) -> None:
         """Stop what is at work and what may still come."""

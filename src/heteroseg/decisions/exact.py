@@ -26,13 +26,15 @@ from heteroseg.decisions.reference import best_label, finite, upsample_at
 from heteroseg.labels.space import OUTSIDE
 
 Size = tuple[int, int]
+Between = Callable[[], object]  # is called now and then, and may raise to stop what takes long
 MARGIN, TINY, MAJORITY = 2.0**-20, 1e-37, 0.5001  # as in the kernels, where they are explained
 CHUNK = 2**24  # logits that are gathered at a time
+BAND = 64  # rows of cells that are worked out at a time
 OPEN = -3  # no code or label: still to be worked out
 
 
 def decode(
-    logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan, confident: bool = False
+    logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan, confident: bool = False, between: Between = bool
 ) -> tuple[IntArray, FloatArray]:
     """(1, C, h, w) fused logits, which stand for a padded image of size `covers`, to (H, W) answers for `size`.
 
@@ -46,26 +48,26 @@ def decode(
     Lazy logits stay so with the path rule; the marginal rule and probabilities need all of them.
     """
     if isinstance(logits, LazyLogits) and (confident or plan.rule == "marginal"):
-        logits = dense(logits)
+        logits = dense(logits, between)
     if isinstance(logits, Tensor) and logits.device.type != "cpu":
-        answers, shares = decode_torch(logits, covers, size, plan, confident)
+        answers, shares = decode_torch(logits, covers, size, plan, confident, between)
         return answers.cpu().numpy(), shares.cpu().numpy()
     out, probs = np.empty(size, plan.answer.dtype), np.empty(size if confident else (0, 0), np.float32)
     if isinstance(logits, LazyLogits) or plan.rule == "path":
-        _path(logits, covers, plan, out, probs)
+        _path(logits, covers, plan, out, probs, between)
     else:
-        _marginal(logits, covers, plan, out, probs)
+        _marginal(logits, covers, plan, out, probs, between)
     return out, probs
 
 
-def dense(lazy: LazyLogits) -> Tensor:
+def dense(lazy: LazyLogits, between: Between = bool) -> Tensor:
     """All (1, C, h, w) float32 logits, in channels-last order, with the bits that the lazy walk finds."""
     from heteroseg.decisions.lazy_kernel import linear_band
 
     features, head = _rows_first(lazy.features), lazy.head
     out = np.empty((*features.shape[:2], lazy.shape[1]), np.float32)
     row = TILE * (int(np.diff(head.tiles).max()) + 1)
-    _in_bands(len(out), lambda i, stop: linear_band(features, i, stop, head, np.empty(row, np.float32), out))
+    _in_bands(len(out), lambda i, stop: linear_band(features, i, stop, head, np.empty(row, np.float32), out), between)
     return torch.from_numpy(out).permute(2, 0, 1)[None]
 
 
@@ -74,14 +76,14 @@ def _threads(process: int, count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "decode")  # by process, because threads do not survive a fork
 
 
-def _in_bands(rows: int, work: Callable[[int, int], None]) -> None:
+def _in_bands(rows: int, work: Callable[[int, int], None], between: Between) -> None:
     """Call `work(start, stop)` for bands of rows, on as many threads as torch uses."""
     threads = torch.get_num_threads()
-    if threads == 1:
-        work(0, rows)
-    else:
-        cuts = np.linspace(0, rows, min(rows, 4 * threads) + 1).astype(int).tolist()
-        list(_threads(os.getpid(), threads).map(work, cuts[:-1], cuts[1:]))
+    count = max(-(-rows // BAND), min(rows, 4 * threads) if threads > 1 else 1)
+    cuts = np.linspace(0, rows, count + 1).astype(int).tolist()
+    each = map if threads == 1 else _threads(os.getpid(), threads).map
+    for _ in each(work, cuts[:-1], cuts[1:]):
+        between()
 
 
 def _rows_first(logits: Tensor) -> FloatArray:
@@ -102,7 +104,9 @@ def _grid(h: int, w: int, covers: Size, size: Size) -> Grid:
     return Grid(rows, columns, down, across)
 
 
-def _path(logits: Tensor | LazyLogits, covers: Size, plan: Plan, out: IntArray, probs: FloatArray) -> None:
+def _path(
+    logits: Tensor | LazyLogits, covers: Size, plan: Plan, out: IntArray, probs: FloatArray, between: Between
+) -> None:
     from heteroseg.decisions.kernels_cell import Answers
     from heteroseg.decisions.kernels_path import lazy_band, path_band, path_work
     from heteroseg.decisions.kernels_probability import confident_band
@@ -119,10 +123,10 @@ def _path(logits: Tensor | LazyLogits, covers: Size, plan: Plan, out: IntArray, 
         lazy = lazy_band(logits.head, owner, start, rows, w) if isinstance(logits, LazyLogits) else None
         path_band(z, lazy, start, stop, grid, walk, path_work(walk, grid, rows, w), answers)
 
-    _in_bands(h, band)
+    _in_bands(h, band, between)
 
 
-def _marginal(logits: Tensor, covers: Size, plan: Plan, out: IntArray, probs: FloatArray) -> None:
+def _marginal(logits: Tensor, covers: Size, plan: Plan, out: IntArray, probs: FloatArray, between: Between) -> None:
     from heteroseg.decisions.kernels_cell import Answers
     from heteroseg.decisions.kernels_marginal import UNSURE, cell_work, marginal_band
     from heteroseg.decisions.kernels_pixel import pixel_work
@@ -138,9 +142,10 @@ def _marginal(logits: Tensor, covers: Size, plan: Plan, out: IntArray, probs: Fl
         marginal_band(z, start, stop, grid, plan.walk, work, pixel_work(plan.walk, labels), answers)
         near.append(unsure[: work.used[UNSURE]].copy())
 
-    _in_bands(h, band)
+    _in_bands(h, band, between)
     pixels = torch.from_numpy(np.concatenate(near))
     for part in torch.split(pixels, max(1, CHUNK // z.shape[2])) if len(pixels) else ():
+        between()
         at = upsample_at(logits, covers, part // out.shape[1], part % out.shape[1])
         flat[part] = plan.answer[best_label(at, plan.space)[0][0, 0]]
 
@@ -165,7 +170,7 @@ def _walk(z: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def decode_torch(
-    logits: Tensor, covers: Size, size: Size, plan: Plan, confident: bool = False
+    logits: Tensor, covers: Size, size: Size, plan: Plan, confident: bool = False, between: Between = bool
 ) -> tuple[Tensor, Tensor]:
     """`decode` in torch operations on any device.
 
@@ -189,6 +194,7 @@ def decode_torch(
     rows, columns = (decided == OPEN).nonzero(as_tuple=True)
     step = max(1, CHUNK // logits.shape[1])
     for y, x in zip(torch.split(rows, step), torch.split(columns, step), strict=True):
+        between()
         at = upsample_at(logits, covers, y, x)
         if marginal:
             assert plan.space is not None

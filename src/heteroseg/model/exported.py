@@ -3,15 +3,16 @@
 The graph maps (B, H, W, 3) uint8 RGB, padded and shrunk as the metadata say (`prepare`), to (B, h, w, C) float32
 logits, or with a lazy head to (B, h, w, width) float32 features and keeps the head's weights in the metadata;
 normalisation is inside. Sizes are free, unless the metadata name one: an OpenVINO graph is compiled for each size as it
-comes, because a fixed size runs faster, and once for any size when a fifth comes.
+comes, because a fixed size runs faster, and when a fifth comes for any size, once for small and once for large images.
 """
 
 import hashlib
 import json
 import re
 import threading
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,7 @@ SEAL = re.compile(rb"checksum(?:\W|quot)+([0-9a-f]{64})")
 UNSEALED = (b"heteroseg" * 8)[:64]  # stands in a file in the place of its checksum while that is worked out
 FORMAT = 1  # of a MODEL's config.json and of the metadata
 SIZES = 4  # fixed sizes that are compiled before one for any size
+LARGE = 700_000  # pixels of images that others do not wait for
 
 
 def need(name: str) -> None:
@@ -133,6 +135,7 @@ class ExportedNetwork(Geometry):
     """A network in a file."""
 
     threads: int | None = None  # of the runtime; None: as many as torch has
+    between: Callable[[], object] | None = None  # is called while the graph runs, and may raise to stop it
 
     def __init__(self, path: Path):
         if not path.is_file():
@@ -157,7 +160,8 @@ class ExportedNetwork(Geometry):
 
     def _open(self) -> str | None:
         """Open the file; returns the metadata text."""
-        self._compiled: dict[tuple[int, ...] | None, Any] = {}
+        self._compiled: dict[tuple[int, ...] | bool, Any] = {}  # by shape, or for all others by whether they are large
+        self._turns: dict[tuple[int, ...] | bool, threading.Lock] = {}
         if self.kind == "onnx":
             self._session, text = open_onnx(self.path.read_bytes(), self.threads or torch.get_num_threads())
         else:
@@ -224,28 +228,55 @@ class ExportedNetwork(Geometry):
             found = "x".join(str(side * outer // inner) for side in images.shape[1:3])
             told = f"was exported for images of {self.size[0]}x{self.size[1]}, up to {self.multiple - 1} fewer a side"
             raise HeterosegError(f"{self.path}: {told}, found {found}; export the MODEL for that size")
-        if self.kind == "onnx":
-            out = self._session.run(None, {"images": images})[0]
-        else:
-            with self._turn:  # a request holds one answer; several would wait for the same cores
-                out = self._request(images.shape).infer([images], share_inputs=True)[0].copy()
+        out = (self._run_onnx if self.kind == "onnx" else self._run_openvino)(images)
         if out.ndim != 4 or out.shape[3] != self._channels:
             told = f"expected {self._channels} numbers for each cell, found the shape {out.shape}"
             raise HeterosegError(f"{self.path}: {told}; export the MODEL again")
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
-    def _request(self, shape: tuple[int, ...]):
-        key = shape if shape in self._compiled or len(self._compiled) < SIZES else None
-        if key not in self._compiled:
-            graph = self._graph.clone()
-            if key is not None:
-                graph.reshape(list(key))
-            threads = str(self.threads or torch.get_num_threads())
-            hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-            if self.precision != "int8":  # what is left unquantised runs as the machine likes best
-                hints["INFERENCE_PRECISION_HINT"] = "bf16" if self.precision == "bf16" else "f32"
-            self._compiled[key] = self._core.compile_model(graph, "CPU", hints).create_infer_request()
-        return self._compiled[key]
+    def _run_onnx(self, images: np.ndarray) -> np.ndarray:
+        from onnxruntime import RunOptions
+
+        options = RunOptions()
+        ended = partial(setattr, options, "terminate", True)
+        return self._stoppable(lambda: self._session.run(None, {"images": images}, options)[0], ended)
+
+    def _run_openvino(self, images: np.ndarray) -> np.ndarray:
+        with self._turn:
+            known = images.shape in self._turns or len(self._turns) < SIZES
+            key = images.shape if known else images.shape[1] * images.shape[2] > LARGE
+            turn = self._turns.setdefault(key, threading.Lock())
+        with turn:  # a request holds one answer; several would wait for the same cores
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(images.shape if known else None)
+            request = self._compiled[key]
+            return self._stoppable(lambda: request.infer([images], share_inputs=True)[0].copy(), request.cancel)
+
+    def _stoppable(self, work: Callable[[], np.ndarray], end: Callable[[], object]) -> np.ndarray:
+        """What `work` gives. Where `between` raises, `end` stops it; it runs in a thread of its own for that."""
+        if self.between is None:
+            return work()
+        with ThreadPoolExecutor(1) as thread:
+            done = thread.submit(work)
+            try:
+                while not done.done():
+                    self.between()
+                    wait([done], 0.1)
+            except BaseException:
+                end()
+                raise
+            return done.result()
+
+    def _compile(self, shape: tuple[int, ...] | None) -> Any:
+        """A request of OpenVINO for images of one shape, or of any."""
+        graph = self._graph.clone()
+        if shape:
+            graph.reshape(list(shape))
+        threads = str(self.threads or torch.get_num_threads())
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+        if self.precision != "int8":  # what is left unquantised runs as the machine likes best
+            hints["INFERENCE_PRECISION_HINT"] = "bf16" if self.precision == "bf16" else "f32"
+        return self._core.compile_model(graph, "CPU", hints).create_infer_request()
 
     @cached_property
     def digest(self) -> str:

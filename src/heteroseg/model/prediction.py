@@ -46,7 +46,7 @@ class Prediction:
     @cached_property
     def logits(self) -> Tensor:
         """(1, C, h, w) logits at the output stride."""
-        return dense(self.output) if isinstance(self.output, LazyLogits) else self.output
+        return dense(self.output, self.between) if isinstance(self.output, LazyLogits) else self.output
 
     def _bands(self) -> Iterator[tuple[slice, Tensor]]:
         """Rows and their upsampled logits (1, C, rows, W), from top to bottom: memory does not grow with the image."""
@@ -84,13 +84,18 @@ class Prediction:
         """The padded image size that the logits stand for."""
         return self.model.network.covers(*self.size)
 
+    def _decoded(
+        self, space: str | LabelSpace | None, ids: bool = False, confident: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return decode(self.output, self.covers, self.size, self.model.plan(space, ids), confident, self.between)
+
     def label_indices(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 indices into `space.labels`, -1 outside the space."""
-        return decode(self.output, self.covers, self.size, self.model.plan(space))[0]
+        return self._decoded(space)[0]
 
     def labels(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 native ids of a label space (a name in `model.spaces`, or a LabelSpace of the same taxonomy)."""
-        return decode(self.output, self.covers, self.size, self.model.plan(space, ids=True))[0].astype(np.int64)
+        return self._decoded(space, ids=True)[0].astype(np.int64)
 
     def confidence(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) float32 probability of each pixel's answer in a label space, as `decode` has it."""
@@ -98,7 +103,7 @@ class Prediction:
 
     def confident_label_indices(self, space: str | LabelSpace) -> tuple[np.ndarray, np.ndarray]:
         """`label_indices` and `confidence` for the price of one."""
-        return decode(self.output, self.covers, self.size, self.model.plan(space), confident=True)
+        return self._decoded(space, confident=True)
 
     def nodes(self, back_off: float | None = None) -> np.ndarray:
         """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void.
@@ -106,7 +111,7 @@ class Prediction:
         With `back_off` the decision stops at the deepest node whose probability is at least that, the root at worst.
         """
         if back_off is None:
-            return decode(self.output, self.covers, self.size, self.model.plan(None))[0]
+            return self._decoded(None)[0]
         return self._by_bands(lambda logits: reference.back_off(logits, self.model.taxonomy, back_off))
 
     def novelty(self, score: reference.Score = "probability") -> np.ndarray:

@@ -1,0 +1,61 @@
+"""Long work looks now and then whether it may go on, in every part of it."""
+
+import time
+
+import numpy as np
+import pytest
+
+import heteroseg
+from heteroseg.decisions.exact import decode_torch
+from heteroseg.export.export import ENDINGS, export
+from heteroseg.export.random_model import scenes
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop() -> None:
+    raise StoppedError
+
+
+ASKED = {
+    "labels": lambda said: said.labels("cityscapes"),
+    "indices": lambda said: said.label_indices("leaves"),
+    "confidence": lambda said: said.confidence("vistas"),
+    "nodes": lambda said: said.nodes(),
+    "back-off": lambda said: said.nodes(0.5),
+    "novelty": lambda said: said.novelty(),
+    "on a GPU": lambda said: decode_torch(
+        said.logits, said.covers, said.size, said.model.plan("vistas"), True, said.between
+    ),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_an_answer(tiny_model, asked):
+    said = tiny_model.predict(scenes(1, (64, 96))[0])
+    said.between = stop
+    with pytest.raises(StoppedError):
+        ASKED[asked](said)
+
+
+@pytest.mark.parametrize("head", ["dense", "lazy"])
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_an_exported_network(tiny_model, tmp_path, runtime, head):
+    """It is stopped amid its work, and works again when it is asked anew."""
+    pytest.importorskip({"onnx": "onnxruntime"}.get(runtime, runtime), reason="an extra is not installed")
+    path = tmp_path / f"network{ENDINGS[runtime]}"
+    export(tiny_model, path, runtime, head=head)
+    model, image = heteroseg.load(path), np.random.default_rng(0).integers(0, 255, (2000, 3000, 3), np.uint8)
+    small = image[:64, :96]
+    begin = time.monotonic()
+    wanted = model.predict(small).labels("cityscapes"), model.predict(image).size
+    whole, calls = time.monotonic() - begin, iter([None] * 2)
+    model.network.between = lambda: next(calls, stop) and stop()
+    begin = time.monotonic()
+    with pytest.raises(StoppedError):
+        model.predict(image)
+    print(f"{time.monotonic() - begin:.2f} s, whole {whole:.2f} s")
+    model.network.between = bool
+    np.testing.assert_array_equal(model.predict(small).labels("cityscapes"), wanted[0])
