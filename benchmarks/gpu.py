@@ -90,9 +90,7 @@ def decode_stage(tiny: bool) -> dict[str, Any]:
         for rule in ("path", "marginal"):
             plan = plan_decode(space, rule)
             exact = decode_torch(logits, covers, size, plan)[0]
-            naive = plan.answer[
-                label_map(upsample(logits, covers, (0, size[0]), size[1]), space, rule)[0].cpu().numpy()
-            ]
+            naive = label_map(upsample(logits, covers, (0, size[0]), size[1]), space, rule)[0]
             floor = (logits.nbytes + exact.numel()) / rate
             ms = timed(lambda: decode_torch(logits, covers, size, plan), 3 if tiny else 20)  # noqa: B023
             full = timed(lambda: label_map(upsample(logits, covers, (0, size[0]), size[1]), space, rule), 3)  # noqa: B023
