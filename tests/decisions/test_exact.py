@@ -80,8 +80,7 @@ def agrees(logits: torch.Tensor, covers, size, plan: Plan) -> None:
     found, _ = decode(logits, covers, size, plan)
     assert found.dtype == np.int64
     assert np.array_equal(found, expected)
-    for confident in (False, True):
-        assert np.array_equal(decode_torch(logits, covers, size, plan, confident)[0].numpy(), expected)
+    assert np.array_equal(decode_torch(logits, covers, size, plan)[0].numpy(), expected)
     assert np.array_equal(decode(logits.contiguous(memory_format=torch.channels_last), covers, size, plan)[0], expected)
 
 
@@ -251,7 +250,7 @@ def test_confidence_is_the_product_along_the_path(void):
             node = at
         assert nodes[y, x] == node
         assert chance[y, x] == pytest.approx(p, rel=1e-5)
-    other, shares = decode_torch(z, covers, size, plan_decode(tree), True)
+    other, shares = decode_torch(z, covers, size, plan_decode(tree))
     assert np.array_equal(other, nodes)
     np.testing.assert_allclose(shares, chance, rtol=1e-5)
 
@@ -268,9 +267,8 @@ def test_confidence_of_labels(void):
     wanted = np.where(found == OUTSIDE, outside, np.take_along_axis(mass[0].numpy(), np.maximum(found, 0)[None], 0)[0])
     assert np.array_equal(found, label_map(full, space, "marginal")[0].numpy())
     np.testing.assert_allclose(chance, wanted, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(
-        decode_torch(z, covers, size, plan_decode(space, "marginal"), True)[1], wanted, rtol=1e-4, atol=1e-6
-    )
+    _, shares = decode_torch(z, covers, size, plan_decode(space, "marginal"))
+    np.testing.assert_allclose(shares, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_assumed_steps_cost_no_confidence():

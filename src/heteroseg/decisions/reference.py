@@ -8,6 +8,7 @@ void logits are certain.
 import math
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -211,7 +212,7 @@ def label_probs(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
             logits[:, tree.classifiers[owner].start : tree.classifiers[owner].stop] = -torch.inf
             logits[:, tree.channel_of[child]] = 0.0
     probs = leaf_probs(logits, tree)
-    by_leaf = torch.from_numpy(space.by_leaf).to(logits.device)
     labels = logits.new_zeros((len(logits), len(space.labels), *logits.shape[2:]))
-    labels.index_add_(1, by_leaf[by_leaf >= 0], probs[:, by_leaf >= 0])
+    for leaf in np.flatnonzero(space.by_leaf >= 0).tolist():  # one by one: index_add_ on a GPU adds in any order
+        labels[:, space.by_leaf[leaf]] += probs[:, leaf]
     return labels, probs.sum(1) if tree.void else torch.ones_like(labels[:, 0])
