@@ -26,7 +26,8 @@ def base_of(taxonomy: str) -> Base:
     weights = {"gtsdb/p_limit_20": 2.0}
     loss = {"weights": {"traffic sign": 0.3}, "box_weights": {"root": 0.1}, "class_weights": weights}
     train = {"batch": 7, "steps": 17}
-    experiment = Experiment(name="e", taxonomy=taxonomy, datasets=datasets, loss=loss, train=train)
+    model = {"branches": ["traffic sign"], "branch_gradient": 0.5}
+    experiment = Experiment(name="e", taxonomy=taxonomy, datasets=datasets, loss=loss, train=train, model=model)
     return Base(
         experiment, tree, {d: load_label_space(s, tree) for d, s in SETS[taxonomy].items()}, dict.fromkeys(datasets, 2)
     )
@@ -51,6 +52,8 @@ def test_every_way_checks_and_keeps_ids_and_order(way, taxonomy):
         tree, spaces = built(part)
         build_terms(list(spaces.values()))
         assert Experiment.model_validate(part.experiment.model_dump()) == part.experiment
+        same_tree = way in ("hierarchical", "unseen")
+        assert part.experiment.model.branches == (["traffic sign"] if same_tree else [])
         assert list(part.experiment.datasets) == list(spaces)
         for d, space in spaces.items():
             assert [(x.id, x.name) for x in space.labels] == [(x.id, x.name) for x in base.spaces[d].labels]

@@ -15,6 +15,7 @@ from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import load
+from heteroseg.networks.branches import Branches
 from heteroseg.networks.heads import HierarchicalHead
 
 
@@ -83,10 +84,12 @@ def test_a_classifier_that_never_errs_keeps_its_temperature():
     assert _fit(tree, [Pixels(space, z, label, np.arange(400) % 2 == 1, np.ones(400))])["root"]["temperature"] == 1.0
 
 
+@pytest.mark.parametrize("branched", [False, True])
 @pytest.mark.parametrize(("adapters", "upsample"), [(False, False), (True, False), (False, True), (True, True)])
-def test_every_head_takes_the_temperatures(adapters, upsample):
+def test_every_head_takes_the_temperatures(adapters, upsample, branched):
     tree = load_taxonomy("streets-real")
-    head = HierarchicalHead(8, tree, adapters, upsample).eval()
+    branches = Branches({2: 3, 7: 43}, 8, (), (), 4, 0.1) if branched else None
+    head = HierarchicalHead(8, tree, adapters, upsample, branches).eval()
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     features, temperatures = torch.randn(1, 8, 4, 5), [0.5 + i for i in range(len(tree.classifiers))]

@@ -35,10 +35,18 @@ CATALOGUE = [
     ModelConfig(backbone="hf:swin", backbone_options=TINY_SWIN, width=16),
     ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, adapters=True, upsample=True),
     ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, upsample=True, void=True),
+    ModelConfig(
+        backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, branches=["rider", "traffic sign (front)"]
+    ),
+    ModelConfig(backbone="hf:resnet", backbone_options=TINY_RESNET, width=16, stride=8, branches=["rider"], void=True),
+    ModelConfig(backbone="hf:swin", backbone_options=TINY_SWIN, branches=["driveable"], adapters=True, upsample=True),
     ModelConfig(backbone="hf-seg:segformer", backbone_options=TINY_SEGFORMER),
     ModelConfig(backbone="lite0", width=16),
 ]
-NAMES = [f"{c.backbone}-{c.stride}{'-adapters' * c.adapters}{'-up' * c.upsample}" for c in CATALOGUE]
+NAMES = [
+    f"{c.backbone}-{c.stride}{'-adapters' * c.adapters}{'-up' * c.upsample}{'-own' * len(c.branches)}"
+    for c in CATALOGUE
+]
 
 
 @pytest.fixture(scope="module", params=CATALOGUE, ids=NAMES)

@@ -217,7 +217,8 @@ KEYS = [
     "model.backbone_options.depths", "model.backbone_options.nothing", "model.backbone_options.hidden_sizes",
     "model.backbone_options.embedding_size", "model.backbone_options.layer_type",
     "model.backbone_options.hidden_act", "model.backbone_options.out_features", "model.scale", "model.decoder",
-    "model.width", "model.stride", "model.adapters", "model.upsample", "model.void", "loss.cell", "loss.gate",
+    "model.width", "model.stride", "model.adapters", "model.upsample", "model.void", "model.branches",
+    "model.branch_gradient", "loss.cell", "loss.gate",
     "loss.normalise", "loss.weights", "loss.weights.default", "loss.weights.nothing", "loss.box_weights",
     "loss.balance", "loss.class_weights", "loss.class_weights.nothing", "optimiser.name", "optimiser.lr",
     "optimiser.backbone_lr", "optimiser.weight_decay", "optimiser.momentum", "optimiser.schedule",
@@ -234,7 +235,7 @@ VALUES = [
     "a: b: c", "# x", "9" * 30, "9" * 5000, "x" * 5000, "[" * 3000, "{a: " * 60 + "1" + "}" * 60, "0x1f", "017",
     "1_000", '\ud800', '\xe9', "{default: 0}", "{default: -1}", "{root: 0, default: 0}", "{a: 1, a: 2}", "{1: 2}",
     "{null: 1}", "{[1]: 2}", "..", "/", "hf:nothing", "hf:", "timm:nothing", "python:os", "hf-seg:x",
-    "hf-seg:segformer", "lite0", "paper", "hf:vit", "cuda", "tpu",
+    "hf-seg:segformer", "[traffic sign]", "lite0", "paper", "hf:vit", "cuda", "tpu",
 ]
 # fmt: on
 

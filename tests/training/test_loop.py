@@ -91,12 +91,15 @@ def test_same_seed_same_run_for_any_number_of_workers(tmp_path, data, reference)
     assert not same(reference[1], run(tmp_path, data, name="other", train__seed=1))
 
 
-@pytest.mark.parametrize(("ema", "precision"), [(0.0, 32), (0.9, 32), (0.0, 16)])
-def test_killed_and_resumed_ends_in_the_same_weights(tmp_path, data, monkeypatch, ema, precision):
+@pytest.mark.parametrize(
+    ("ema", "precision", "branches"),
+    [(0.0, 32, []), (0.9, 32, []), (0.0, 16, []), (0.9, 32, ["traffic sign (front)"])],
+)
+def test_killed_and_resumed_ends_in_the_same_weights(tmp_path, data, monkeypatch, ema, precision, branches):
     """In 16 bits also the factor on the loss goes on, which changes with time and where a gradient is too large."""
     scaler = partial(torch.amp.GradScaler, "cpu", init_scale=1.0, growth_interval=2)
     monkeypatch.setattr(loop, "MixedPrecision", lambda *how: MixedPrecision(*how, scaler=scaler()))
-    how = {"train__ema": ema, "train__precision": precision}
+    how = {"train__ema": ema, "train__precision": precision, "model__branches": branches}
     whole = run(tmp_path, data, name="whole", **how)
     step = Run.train_step
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import Experiment
+from heteroseg.experiment.config import Experiment, ModelConfig
 from heteroseg.labels.space import Label, LabelSpace, LabelSpaceFile
 from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile
+
+UNBRANCHED: dict[str, Any] = {"branches": [], "branch_gradient": ModelConfig().branch_gradient}
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ def _over_tree(name: str, base: Base, tree: TaxonomyFile, nodes: dict[str, list[
     """The datasets of `nodes` over another tree, with the nodes that each of their labels means there.
 
     Labels without a node are ignored. Boxes become plain rectangles that train everything, as a network without a tree
-    must take them. Weights by classifier mean nothing over another tree; those of labels stay where the label exists.
+    must take them. Weights and branches by classifier mean nothing over another tree; weights of labels stay where the
+    label exists.
     """
     plain: dict[str, Any] = {"taxonomy": tree.name, "gate": ROOT, "around_boxes": None, "assume": [], "coverage": {}}
     ignored = {"nodes": None, "ignore": True, "evaluate": False}
@@ -62,7 +65,7 @@ def _over_tree(name: str, base: Base, tree: TaxonomyFile, nodes: dict[str, list[
     labels = {f"{d}/{label.name}" for d in nodes for label in base.spaces[d].labels}
     kept = {label: w for label, w in base.experiment.loss.class_weights.items() if label in labels}
     loss = {"weights": {}, "box_weights": {}, "class_weights": kept, "gate": "open"} | changes.pop("loss", {})
-    return _part(name, base, tree, spaces, loss=loss, **changes)
+    return _part(name, base, tree, spaces, loss=loss, model=UNBRANCHED, **changes)
 
 
 def _labels(spaces: Iterable[LabelSpace]) -> list[Label]:
@@ -88,7 +91,11 @@ def iv2018(base: Base) -> list[Part]:
     loss = {"gate": "hard", "normalise": "classifier", "weights": {"root": 1.0, "default": 0.1}, "balance": 0.0}
     sgd = {"name": "sgd", "lr": 0.01, "backbone_lr": 1.0, "momentum": 0.9, "weight_decay": 1.7e-4, "clip": 0.0}
     halve_at = [steps * 8 // 17, steps * 15 // 17]
-    changes: dict[str, Any] = {"model": {"void": True}, "train": {"ema": 0.9}, "evaluate": {"decision": "path"}}
+    changes: dict[str, Any] = {
+        "model": UNBRANCHED | {"void": True},
+        "train": {"ema": 0.9},
+        "evaluate": {"decision": "path"},
+    }
     changes["loss"] = loss | {"box_weights": {}, "class_weights": {}}
     changes["optimiser"] = sgd | {"warmup": 0, "schedule": "piecewise", "power": 0.9, "halve_at": halve_at}
     return [_part("iv2018", base, base.tree.to_file(), spaces, **changes)]

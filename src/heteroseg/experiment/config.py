@@ -88,6 +88,8 @@ class ModelConfig(Strict):
     adapters: bool = Field(False, description="the paper's bottleneck per classifier")
     upsample: bool = Field(False, description="the paper's learned 2x upsampling per classifier")
     void: bool = Field(False, description="the paper's void logit in every classifier")
+    branches: list[Text] = Field([], description="classifiers, by node, that get layers of their own")
+    branch_gradient: Fraction = Field(0.1, description="part of their gradient that reaches what all share")
 
 
 @cache
@@ -201,7 +203,8 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
     network = f"{model.backbone!r} is a whole network"
     rules = (
         ("model", "backbone_options", model.backbone in ("lite0", "paper"), f"{model.backbone!r} has none"),
-        *(("model", key, whole, network) for key in ("scale", "decoder", "width", "stride")),
+        *(("model", key, whole, network) for key in ("scale", "decoder", "width", "stride", "branches")),
+        ("model", "branch_gradient", not model.branches, "there are no model.branches"),
         ("optimiser", "backbone_lr", whole, network),
         ("optimiser", "momentum", optimiser.name != "sgd", "only optimiser.name sgd has a momentum"),
         ("optimiser", "power", optimiser.schedule != "poly", "only optimiser.schedule poly has a power"),

@@ -125,7 +125,9 @@ def export(
     if precision == "int8":
         need("nncf")
     network, body = model.torch_network, model.torch_network.body
-    graph = Graph(network, body[:-1] if head == "lazy" and isinstance(body, nn.Sequential) else body).eval()
+    if head == "lazy" and isinstance(body, nn.Sequential):
+        body = nn.Sequential(*list(body)[:-1])
+    graph = Graph(network, body).eval()
     ready = [prepare(image, network) for image in images] if precision == "int8" else []
     example = torch.from_numpy(prepare(np.zeros((*(size or TRACED), 3), np.uint8), network))
     noise = np.random.default_rng(0).integers(0, 256, (*TRACED, 3), np.uint8)

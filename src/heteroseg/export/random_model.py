@@ -9,6 +9,7 @@ from heteroseg.decisions.lazy_head import LazyLogits
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
+from heteroseg.networks.heads import HierarchicalHead
 from heteroseg.networks.network import Network, build_network
 from heteroseg.scenes import draw_scene
 
@@ -42,10 +43,8 @@ def random_model(config: ModelConfig, tree: Taxonomy, size: tuple[int, int]) -> 
             middle = (low + high) / 2
             mixed = mixed_cells(scaled + middle * constants[:, None, None], model)
             low, high = (middle, high) if mixed > MIXED else (low, middle)
-        last = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)][-1]
-        last.weight.mul_(factor[:, None, None, None])
-        assert last.bias is not None
-        last.bias.copy_((last.bias - mean) * factor + high * constants)
+        head = next(m for m in network.modules() if isinstance(m, HierarchicalHead))
+        head.scale(factor, high * constants - mean * factor)
     return model
 
 

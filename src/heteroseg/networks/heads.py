@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from heteroseg.errors import HeterosegError
 from heteroseg.labels.taxonomy import Taxonomy
+from heteroseg.networks.branches import Branches
 from heteroseg.networks.decoder import conv_bn
 
 
@@ -25,7 +26,8 @@ class HierarchicalHead(nn.Module):
     """Shared features (B, width, h, w) to fused logits (B, taxonomy.channels, h, w), or twice h and w.
 
     `adapters`: one bottleneck per classifier before its logits; `upsample`: the paper's learned 2x transposed
-    convolution per classifier (IV 2018, "hybrid" upsampling). Without both it is a single 1x1 convolution.
+    convolution per classifier (IV 2018, "hybrid" upsampling). Without both it is a single 1x1 convolution, but for the
+    classifiers that have `branches`, which need the backbone's maps too.
 
     Example:
         >>> from heteroseg.labels.taxonomy import load_taxonomy
@@ -35,47 +37,84 @@ class HierarchicalHead(nn.Module):
         True
     """
 
-    def __init__(self, width: int, taxonomy: Taxonomy, adapters: bool = False, upsample: bool = False):
+    def __init__(
+        self,
+        width: int,
+        taxonomy: Taxonomy,
+        adapters: bool = False,
+        upsample: bool = False,
+        branches: Branches | None = None,
+    ):
         super().__init__()
-        sizes = [c.stop - c.start for c in taxonomy.classifiers]
-        self.adapters = nn.ModuleList(Adapter(width) for _ in sizes) if adapters else None
-        self.logits = nn.ModuleList(nn.Conv2d(width, n, 1) for n in (sizes if adapters else [sum(sizes)]))
-        self.ups = nn.ModuleList(nn.ConvTranspose2d(n, n, 4, 2, 1) for n in sizes) if upsample else None
-        self.sizes = sizes
+        self.sizes = [c.stop - c.start for c in taxonomy.classifiers]
+        self.rest = [i for i in range(len(self.sizes)) if branches is None or str(i) not in branches.each]
+        rest = [self.sizes[i] for i in self.rest]
+        self.adapters = nn.ModuleList(Adapter(width) for _ in rest) if adapters else None
+        self.logits = nn.ModuleList(nn.Conv2d(width, n, 1) for n in (rest if adapters else [sum(rest)]))
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(n, n, 4, 2, 1) for n in self.sizes) if upsample else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:  # adapters have none
                 transposed = isinstance(module, nn.ConvTranspose2d)
                 (nn.init.kaiming_normal_ if transposed else nn.init.xavier_uniform_)(module.weight)
                 nn.init.zeros_(module.bias)
+        self.branches = branches
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
         inputs = [features] if self.adapters is None else [adapt(features) for adapt in self.adapters]
         parts = [conv(x) for conv, x in zip(self.logits, inputs, strict=True)]
+        if self.adapters is None and (self.ups is not None or self.branches is not None):
+            parts = list(parts[0].split([self.sizes[i] for i in self.rest], dim=1))
+        if self.branches is not None:
+            own = dict(zip(self.rest, parts, strict=True)) | self.branches(features, maps)
+            parts = [own[i] for i in range(len(self.sizes))]
         if self.ups is not None:
-            each = parts[0].split(self.sizes, dim=1) if self.adapters is None else parts
-            parts = [up(p) for up, p in zip(self.ups, each, strict=True)]
+            parts = [up(p) for up, p in zip(self.ups, parts, strict=True)]
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
-    @torch.no_grad()
-    def divide(self, temperatures: Sequence[float]) -> None:
-        """Divide the logits of each classifier by its temperature, in place.
+    def _ends(self) -> list[tuple[nn.Module, list[int]]]:
+        """The last layers, all linear, and the classifiers whose logits each makes."""
+        if self.ups is not None:
+            return [(up, [i]) for i, up in enumerate(self.ups)]
+        owners = [self.rest] if self.adapters is None else [[i] for i in self.rest]
+        branches = self.branches.each.items() if self.branches else ()
+        own = [(branch.get_submodule("logits"), [int(i)]) for i, branch in branches]
+        return [*zip(self.logits, owners, strict=True), *own]
 
-        The head ends in a linear layer, so its weights and biases take the division and nothing else has to know.
+    @torch.no_grad()
+    def scale(self, factors: Tensor, constants: Tensor | None = None) -> None:
+        """Multiply the logits by (C,) factors and add (C,) constants, in place.
+
+        The head ends in linear layers, so their weights and biases take it and nothing else has to know.
         """
-        chosen = self.ups if self.ups is not None else self.logits
-        modules = [m for m in chosen if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-        each = torch.tensor(temperatures).repeat_interleave(torch.tensor(self.sizes)).to(modules[0].weight)
-        for module, own in zip(modules, each.split([m.out_channels for m in modules]), strict=True):
-            transposed = isinstance(module, nn.ConvTranspose2d)  # whose weight has its outputs second
-            module.weight.div_(own[:, None, None] if transposed else own[:, None, None, None])
+        for module, owners in self._ends():
+            assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
             assert module.bias is not None  # as __init__ makes them
-            module.bias.div_(own)
+            own, added = (
+                torch.cat([v.split(self.sizes)[i] for i in owners]).to(module.weight)
+                for v in (factors, torch.zeros_like(factors) if constants is None else constants)
+            )
+            outputs = module.weight.transpose(0, int(isinstance(module, nn.ConvTranspose2d)))  # which has them second
+            outputs.mul_(own.view(-1, *[1] * (outputs.ndim - 1)))
+            module.bias.mul_(own).add_(added)
+
+    def divide(self, temperatures: Sequence[float]) -> None:
+        """Divide the logits of each classifier by its temperature, in place."""
+        self.scale(1 / torch.tensor(temperatures).repeat_interleave(torch.tensor(self.sizes)))
+
+
+class Body(nn.Sequential):
+    """Backbone, decoder and head: normalised images to fused logits."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        backbone, decoder, head = self
+        maps = backbone(images)
+        return head(decoder(maps), maps)
 
 
 def fused_head(body: nn.Module) -> nn.Conv2d | None:
     """The one 1x1 convolution that a network's body ends with, None where its end is something else."""
     head = body[-1] if isinstance(body, nn.Sequential) else None
-    if not isinstance(head, HierarchicalHead) or head.adapters is not None or head.ups is not None:
+    if not isinstance(head, HierarchicalHead) or head.adapters or head.ups or head.branches:
         return None
     conv = head.logits[0]
     assert isinstance(conv, nn.Conv2d)

@@ -13,8 +13,9 @@ from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.networks.backbone import IMAGENET, build_backbone, build_errors, transformers_config
+from heteroseg.networks.branches import Branches, branched
 from heteroseg.networks.decoder import DECODERS
-from heteroseg.networks.heads import HierarchicalHead, replace_classifier
+from heteroseg.networks.heads import Body, HierarchicalHead, replace_classifier
 
 PARAMETERS, MODULES = 4 * 10**9, 20_000  # of the largest network that is built
 
@@ -99,6 +100,10 @@ def _segmenter(config: ModelConfig, taxonomy: Taxonomy) -> Network:
             f"model.scale: a whole network of transformers takes images as they are, found {config.scale}; leave it "
             "out, or take a backbone"
         )
+    if config.branches:
+        raise HeterosegError(
+            "model.branches: a whole network of transformers takes none; leave them out, or take a backbone"
+        )
     name = config.backbone.partition(":")[2]
     with build_errors(config.backbone, config.backbone_options):
         configured = transformers_config(name, config.backbone_options)
@@ -165,7 +170,10 @@ def _build(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     maps = backbone.maps
     strides = _in_image(maps.strides, config.scale)
     decoder = DECODERS[config.decoder](maps.channels, strides, config.width, config.stride)
-    head = HierarchicalHead(config.width, taxonomy, config.adapters, config.upsample)
+    chosen, branches = branched(config.branches, taxonomy), None
+    if chosen:
+        branches = Branches(chosen, config.width, maps.channels, strides, config.stride, config.branch_gradient)
+    head = HierarchicalHead(config.width, taxonomy, config.adapters, config.upsample, branches)
     inner, outer = maps.strides[strides.index(config.stride)], config.stride
     multiple = math.lcm(inner, maps.multiple or max(maps.strides)) // inner * outer
-    return Network(nn.Sequential(backbone, decoder, head), maps.mean, maps.std, multiple, (inner, outer))
+    return Network(Body(backbone, decoder, head), maps.mean, maps.std, multiple, (inner, outer))
