@@ -33,7 +33,7 @@ RESNET18 = {"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths":
 NETWORKS = {
     "fast (Lite0, image x 2/5)": presets()["fast"],
     "fast-hgnet (HGNetV2-B0)": presets()["fast-hgnet"],
-    "Lite0": ModelConfig(backbone="lite0", width=128, stride=4),
+    "Lite0": ModelConfig(backbone="lite0", pretrained=False, width=128, stride=4),
     "ResNet-18": ModelConfig(backbone="hf:resnet", backbone_options=RESNET18, width=64, stride=8),
     "SegFormer-B0": ModelConfig(backbone="hf-seg:segformer"),
 }

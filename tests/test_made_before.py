@@ -10,6 +10,7 @@ import torch
 
 import heteroseg
 from heteroseg.cli.main import main
+from heteroseg.experiment.config import FORMER
 from heteroseg.scenes import generate
 
 BEFORE = Path(__file__).parent / "made_before"
@@ -45,11 +46,21 @@ def test_a_stopped_run_is_resumed(begun):
     steps = [int(line.split(",")[0]) for line in Path("run/log.csv").read_text().splitlines()[1:]]
     assert json.loads(Path("run/evaluation.json").read_text())["datasets"].keys() == set(SPACES)
     assert max(steps, default=0) <= 4
-    assert main(["train", "experiment.yaml", "--out", "whole"]) == 0
+    former = [f"{section}.{key}={value}" for section, keys in FORMER.items() for key, value in keys.items()]
+    assert main(["train", "experiment.yaml", "--out", "whole", *former]) == 0
     resumed, whole = (torch.load(f"{run}/state.pt", weights_only=True) for run in ("run", "whole"))
     assert resumed["step"] == whole["step"] == 4
     for name, weight in whole["network"].items():
         torch.testing.assert_close(resumed["network"][name], weight, rtol=1e-2, atol=1e-3)
+
+
+def test_a_run_that_is_resumed_keeps_the_defaults_that_it_began_with_but_no_other_settings(begun, capsys):
+    command = ["train", "experiment.yaml", "--out", "run", "--resume"]
+    assert main([*command, "loss.gate=soft"]) == 2
+    assert main([*command, "loss.gate=open"]) == 2  # what is the default by now, but was said
+    assert "began with another experiment (loss differ)" in capsys.readouterr().err
+    assert main(command) == 0
+    assert json.loads(Path("run/experiment.json").read_text())["loss"]["gate"] == "hard"
 
 
 def test_a_run_is_reported(begun):

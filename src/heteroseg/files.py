@@ -110,7 +110,7 @@ class Document:
             return model.model_validate(self.data)
         except ValidationError as error:
             faults = []
-            for e in error.errors():
+            for e in (e for e in error.errors() if e["type"] != "default_factory_not_called"):  # which follows others
                 key = ".".join(shortened(str(k)) for k in e["loc"] if k != "[key]") or "the file"
                 fault = in_our_words(e["msg"])
                 if e["type"] == "extra_forbidden":

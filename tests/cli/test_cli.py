@@ -89,6 +89,23 @@ def test_config_prints_a_section_that_is_an_experiment_again(run):
     assert "# batches to train on (whole number above 0" in out
 
 
+def test_init_writes_files_that_the_other_commands_read(run, tmp_path):
+    folder = tmp_path / "mine"
+    code, out, err = run("init", folder)
+    assert (code, err) == (0, "")
+    assert f"heteroseg data check {folder / 'experiment.yaml'}" in out
+    assert run("taxonomy", "check", *(folder / f"{name}.yaml" for name in ("tree", "parks", "signs")))[0] == 0
+    code, _, err = run("data", "check", folder / "experiment.yaml")
+    assert code == 2
+    assert "expected this folder" in err  # only the data are missing
+    before = {path: path.read_text() for path in folder.iterdir()}
+    assert len(before) == 4
+    code, _, err = run("init", folder)
+    assert code == 2
+    assert "expected a new or empty folder" in err
+    assert {path: path.read_text() for path in folder.iterdir()} == before
+
+
 # ---- taxonomy ----
 
 FAULTY_TREE = "name: t\ntree:\n  root: [a, b, b]\n  c: [d, e]\n"

@@ -22,13 +22,13 @@ def blocks(kind: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """The files of the page under their names, and data as its first block lists them."""
-    folder = tmp_path_factory.mktemp("start")
+    """What `heteroseg init` writes, which the page shows, and data as its first block lists them."""
+    above = tmp_path_factory.mktemp("start")
+    folder = above / "mine"
+    assert main(["init", str(folder)]) == 0
     names = re.findall(r"^`(\w+\.yaml)`", PAGE, flags=re.MULTILINE)
-    texts = blocks("yaml")
-    assert len(names) == len(texts) == 4
-    for name, text in zip(names, texts, strict=True):
-        (folder / name).write_text(text, encoding="utf-8")
+    shown = dict(zip(names, blocks("yaml"), strict=True))
+    assert shown == {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
     rng = np.random.default_rng(0)
 
     def image(path: Path) -> None:
@@ -54,12 +54,12 @@ def test_every_command_of_the_page_runs(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     lines = [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line]
-    assert [c[0] for c in commands] == ["taxonomy", "data", "train", "evaluate", "predict"]
-    for command in commands:
+    assert [c[0] for c in commands] == ["init", "mine", "taxonomy", "data", "train", "evaluate", "predict"]
+    for command in commands[2:]:
         small = SMALL if command[0] == "train" else []
         assert main([*command, *small]) == 0, command
     out = capsys.readouterr().out
     assert "all sound" in out
     assert "claimed" in out
     assert (folder / "out" / "mine.png").is_file()
-    assert (folder / "runs" / "mine" / "report.html").is_file()
+    assert (folder / "run" / "report.html").is_file()

@@ -1,4 +1,4 @@
-"""Commands for making networks: config, train, compare, demo."""
+"""Commands for making networks: init, config, train, compare, demo."""
 
 import argparse
 from pathlib import Path
@@ -36,14 +36,14 @@ def compare(args: argparse.Namespace) -> None:
     from heteroseg.comparison.joining import WAYS
     from heteroseg.comparison.runner import compare as run
     from heteroseg.comparison.table import markdown
-    from heteroseg.files import yaml_text
+    from heteroseg.files import read_json, yaml_text
     from heteroseg.provenance import facts
     from heteroseg.report.comparison import write_comparison
 
     ways = args.ways.split(",") if args.ways else [way for way in WAYS if way != "unseen"]
     table = run(experiment, folder, args.out, ways, range(args.seeds), log, args.jobs, args.allow_overlap)
     print(markdown(table))
-    title, text = f"Ways to train {experiment.name}", yaml_text(experiment)
+    title, text = f"Ways to train {experiment.name}", yaml_text(read_json(args.out / "experiment.json"))
     write_comparison(args.out / "report.html", title, table, text, facts(folder))
     print(f"table: {args.out}/table.md, .csv, .json, .png; report: {args.out}/report.html")
 
@@ -52,6 +52,14 @@ def demo(args: argparse.Namespace) -> None:
     from heteroseg.demo import run_demo
 
     run_demo(args.out, args.overrides, print)
+
+
+def init(args: argparse.Namespace) -> None:
+    from heteroseg.experiment.reference import write_beginning
+
+    write_beginning(args.folder)
+    print(f"{args.folder}: tree.yaml, parks.yaml, signs.yaml and experiment.yaml, to be made yours; then")
+    print(f"heteroseg data check {args.folder / 'experiment.yaml'}")
 
 
 def config(args: argparse.Namespace) -> None:
@@ -64,6 +72,10 @@ def config(args: argparse.Namespace) -> None:
 
 
 def add(commands: Action) -> None:
+    does = "write an experiment with its tree and label spaces, with comments, to fill in"
+    p = add_command(commands, "init", init, does)
+    option(p, "folder", "DIR", "a new or empty folder", Path)
+
     does = "print every key of an experiment with its kind, default and meaning, as YAML"
     p = add_command(commands, "config", config, does)
     option(p, "key", "SECTION", "one section alone, such as train or datasets", nargs="?")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from heteroseg.comparison.joining import WAYS, Base, Part
 from heteroseg.comparison.table import TABLES, is_json, rarest_third, read_scored, write_table
 from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.evaluation.scores import evaluate_source, summarise
-from heteroseg.experiment.config import Experiment, expanded
+from heteroseg.experiment.config import FORMER, Experiment, as_begun, expanded
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import parse_yaml, read_yaml, write_json, write_yaml, yaml_text
+from heteroseg.files import read_yaml, write_json, write_yaml
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
 from heteroseg.model.run_folder import read_begun, training_seconds
@@ -55,17 +55,29 @@ def part_files(part: Part) -> dict[str, BaseModel]:
     return {"taxonomy.yaml": part.tree, **spaces, "experiment.yaml": part.experiment}
 
 
+def _holds(path: Path, due: BaseModel) -> bool:
+    """Whether a file of a part says `due`; an experiment that leaves keys out was written with the former defaults."""
+    document = read_yaml(path)
+    if isinstance(due, Experiment) and isinstance(document.data, dict):
+        former = {key: values | document.data.get(key, {}) for key, values in FORMER.items()}
+        document = replace(document, data=document.data | former)
+    try:
+        return document.parse(type(due)) == due
+    except HeterosegError:
+        return False
+
+
 def write_part(part: Part, folder: Path) -> None:
     """Write the experiment of a part with the tree and the label spaces that it names."""
     for name, content in part_files(part).items():
-        write_yaml(folder / name, content)
+        write_yaml(folder / name, content.model_dump(mode="json") if content is part.experiment else content)
 
 
 def require_same(part: Part, folder: Path) -> None:
     """HeterosegError if `folder` holds this part with another loss; ways that a change does not touch go on."""
     for name, new in part_files(part).items():
         path = folder / name
-        if path.exists() and read_yaml(path).data != parse_yaml(yaml_text(new), path).data:
+        if path.exists() and not _holds(path, new):
             raise HeterosegError(
                 f"{path}: this way was begun with other settings than it would have now; choose another --out, or "
                 f"remove {folder} to train it anew"
@@ -182,22 +194,27 @@ def do_jobs(todo: Sequence[Job], processes: int, log: Callable[[str], None]) -> 
             raise
 
 
-def _require_same_comparison(out: Path, experiment: Experiment) -> None:
-    """HeterosegError if `out` holds something else than a comparison of this experiment, whatever its loss."""
+def _require_same_comparison(out: Path, experiment: Experiment) -> Experiment:
+    """HeterosegError if `out` holds something else than a comparison of this experiment, whatever its loss.
+
+    Returns the experiment, with the former defaults of a comparison that began with them.
+    """
     try:
         begun = read_begun(out)
     except HeterosegError as error:  # each way holds an experiment of its own, which is compared too
         warn(f"{error.faults[0].rpartition(';')[0]}; it is written anew")
-        return
+        return experiment
     if begun is None:
         if not list(out.glob("*/**/experiment.yaml")):
             require_empty(out, "it holds no comparison; choose another --out")
-        return
+        return experiment
+    experiment = as_begun(experiment, begun)
     differ = [k for k in Experiment.model_fields if k != "loss" and getattr(begun, k) != getattr(experiment, k)]
     if differ:  # all but the loss is equal for all ways
         raise HeterosegError(
             f"{out}: holds a comparison of another experiment ({', '.join(differ)} differ); choose another --out"
         )
+    return experiment
 
 
 def compare(
@@ -215,9 +232,9 @@ def compare(
         if way not in WAYS:
             raise HeterosegError(f"--ways: there is no way {way!r}{nearest(way, WAYS)}; there are {', '.join(WAYS)}")
     base = open_base(experiment, folder, allow_overlap)
+    base = replace(base, experiment=_require_same_comparison(out, base.experiment))
     ways_parts = {way: WAYS[way](base) for way in ways}
     parts = {out / way / p.name if len(ps) > 1 else out / way: p for way, ps in ways_parts.items() for p in ps}
-    _require_same_comparison(out, base.experiment)
     if (out / "table.json").is_file() and not is_json(out / "table.json"):
         (out / "table.json").unlink()  # damaged, and made again
     for name in (*TABLES, "report.html"):

@@ -79,7 +79,11 @@ class ModelConfig(Strict):
     """Backbone, decoder and head."""
 
     backbone: Text = Field("lite0", description="encoder: lite0, paper, hf:NAME, hf-seg:NAME or timm:NAME")
-    pretrained: bool = Field(False, description="begin with the weights that the backbone is published with")
+    pretrained: bool = Field(
+        default_factory=lambda before: before.get("backbone") == "lite0",
+        description="begin with the weights that the backbone is published with; default: true for lite0 alone",
+        json_schema_extra={"default": True},
+    )
     backbone_options: dict[str, Any] = Field({}, description="sizes of a backbone of transformers or timm")
     scale: float = Field(1.0, ge=0.01, le=1, description="images are shrunk by this first; the strides grow with it")
     decoder: Literal["fpn", "reduction"] = Field("fpn", description="joins the backbone's maps; reduction: the paper's")
@@ -103,14 +107,15 @@ class LossConfig(Strict):
 
     cell: Side = Field(4, description="one pixel is looked at in every cell x cell block; 1 is full resolution")
     gate: Literal["hard", "soft", "open"] = Field(
-        "hard", description="where boxes teach: hard, where the network decides their parent; soft, by its probability"
+        "open",
+        description="where boxes teach: open, all over; hard, where the network sees their parent; soft, as far as it does",
     )
     normalise: Literal["classifier", "pixel"] = Field(
-        "classifier", description="what counts the same: pixel, every pixel; classifier, every classifier"
+        "pixel", description="what counts the same: pixel, every pixel; classifier, every classifier"
     )
     weights: Weights = Field({}, description="weight by classifier, `default` for the rest")
     box_weights: dict[str, Weight] = Field({}, description="the same for terms from boxes; else as in weights")
-    balance: Fraction = Field(0.0, description="pixels weigh like (pixels of their label in the batch) ** -balance")
+    balance: Fraction = Field(0.25, description="pixels weigh like (pixels of their label in the batch) ** -balance")
     class_weights: dict[str, Weight] = Field({}, description="weight by label, as DATASET/LABEL")
 
 
@@ -118,15 +123,15 @@ class OptimiserConfig(Strict):
     """How the weights move."""
 
     name: Literal["sgd", "adamw"] = Field("adamw", description="the rule by which they do")
-    lr: Factor = Field(1e-3, description="learning rate at its highest")
+    lr: Factor = Field(2e-3, description="learning rate at its highest")
     backbone_lr: Factor = Field(1.0, description="factor on lr for the backbone")
-    weight_decay: Weight = Field(1e-2, description="how strongly weights are drawn to 0; norms and biases are not")
+    weight_decay: Weight = Field(0.02, description="how strongly weights are drawn to 0; norms and biases are not")
     momentum: Decay = Field(0.9, description="momentum of sgd")
     schedule: Literal["poly", "piecewise"] = Field("poly", description="how lr falls: to 0 in the end, or by halves")
-    warmup: Count = Field(0, description="steps over which lr rises linearly from 0")
+    warmup: Count = Field(100, description="steps over which lr rises linearly from 0")
     power: float = Field(0.9, ge=0, le=100, description="of poly: lr falls like (1 - step / steps) ** power")
     halve_at: list[Count] = Field([], description="steps after which a piecewise lr is halved")
-    clip: Weight = Field(0.0, description="largest norm of the gradient; 0 is off")
+    clip: Weight = Field(5.0, description="largest norm of the gradient; 0 is off")
 
 
 class TrainConfig(Strict):
@@ -140,7 +145,7 @@ class TrainConfig(Strict):
         0, ge=0, lt=2**32, description="decides first weights, crops and order: with the same seed a run is the same"
     )
     workers: int = Field(1, ge=0, le=1024, description="processes that read images; 0: the training reads them itself")
-    ema: Decay = Field(0.0, description="decay of the average of the weights, which is what is kept; 0 is off")
+    ema: Decay = Field(0.998, description="decay of the average of the weights, which is what is kept; 0 is off")
     precision: Precision = Field("32", description="bits of a number; bf16 and 16 are for GPUs")
     devices: Positive | Literal["auto"] = Field("auto", description="GPUs, or processes on a CPU, of this machine")
     nodes: Positive = Field(1, description="machines")
@@ -194,6 +199,25 @@ class Experiment(Strict):
         if all(d.train is None and d.val is None for d in self.datasets.values()):
             raise ValueError("every dataset has train: null and val: null, so there is nothing to do")
         return self
+
+
+FORMER: dict[str, dict[str, Any]] = {
+    "model": {"pretrained": False},
+    "loss": {"gate": "hard", "normalise": "classifier", "balance": 0.0},
+    "optimiser": {"lr": 1e-3, "weight_decay": 1e-2, "warmup": 0, "clip": 0.0},
+    "train": {"ema": 0.0},
+}
+"""The defaults of keys that had others before the recommended recipe became the default."""
+
+
+def as_begun(experiment: Experiment, begun: Experiment) -> Experiment:
+    """The experiment with those former defaults that a run began with, in keys that the file leaves out."""
+    update = {}
+    for section, former in FORMER.items():
+        now, then = getattr(experiment, section), getattr(begun, section)
+        kept = {k: v for k, v in former.items() if k not in now.model_fields_set and getattr(then, k) == v}
+        update[section] = now.model_copy(update=kept)
+    return experiment.model_copy(update=update)
 
 
 def _require_effect(experiment: Experiment, document: Document) -> None:

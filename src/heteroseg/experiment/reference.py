@@ -1,11 +1,14 @@
-"""Every key of the experiment file with its kind, bounds, default and meaning: YAML with comments, from the models."""
+"""What a user begins with: files to fill in, and every key of an experiment as YAML with comments, from the models."""
 
 import json
 import re
 import textwrap
+from pathlib import Path
 from typing import Any
 
 from heteroseg.experiment.config import Experiment
+from heteroseg.files import SPECS, read_text, write_text
+from heteroseg.writing import filling
 
 WORDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "up to", "exclusiveMaximum": "below"}
@@ -70,3 +73,10 @@ def config_text(section: str | None = None) -> str:
     schema = Experiment.model_json_schema(ref_template="{model}")
     keys = schema["properties"]
     return _block({"properties": keys if section is None else {section: keys[section]}}, schema["$defs"])
+
+
+def write_beginning(folder: Path) -> None:
+    """Write an experiment with its tree and label spaces, to be filled in, to a new or empty folder."""
+    with filling(folder, {"command": "init"}):
+        for file in (SPECS / "init").iterdir():
+            write_text(folder / file.name, read_text(file))

@@ -314,7 +314,9 @@ def train(
         ...     load(Path(root, "run")).name
         'signs'
     """
-    prepare_folder(experiment, out, resume)  # before other processes are started, so that a fault is told once
+    experiment = prepare_folder(
+        experiment, out, resume
+    )  # before other processes are started, so that a fault is told once
     runs: list[Run] = []
     with told(out, lambda: (runs[0].step, runs[0].saved) if runs else (0, None)):
         fabric = _launch(experiment.train)

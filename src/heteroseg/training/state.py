@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from heteroseg.errors import HeterosegError, lacking
-from heteroseg.experiment.config import Experiment
+from heteroseg.experiment.config import Experiment, as_begun
 from heteroseg.labels.space import LabelSpace, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
 from heteroseg.model.run_folder import OLD, read_begun
@@ -20,11 +20,14 @@ BEGINNING = {"experiment.json", "facts.json", "skipped.txt"}  # what a run write
 UNFINISHED = (f"{PART}*", f"{OLD}*", f"evaluation/{PART}*")  # what a killed run leaves
 
 
-def prepare_folder(experiment: Experiment, out: Path, resume: bool) -> None:
-    """Refuse to write over another run, and to resume something else than what began here."""
+def prepare_folder(experiment: Experiment, out: Path, resume: bool) -> Experiment:
+    """Refuse to write over another run, and to resume something else than what began here.
+
+    Returns the experiment, with the former defaults of a run that began with them.
+    """
     if not resume:
         require_empty(out, "continue it with --resume or choose another --out")
-        return
+        return experiment
     if not out.is_dir():
         raise HeterosegError(f"{out}: there is nothing to resume (no such folder); start it without --resume")
     names = {path.name for path in out.iterdir() if not is_part(path)}
@@ -32,7 +35,9 @@ def prepare_folder(experiment: Experiment, out: Path, resume: bool) -> None:
         told = f"there is nothing to resume (no {STATE}), and something else stands there ({min(names - BEGINNING)})"
         raise HeterosegError(f"{out}: {told}; choose another --out and start without --resume")
     if begun := read_begun(out):
+        experiment = as_begun(experiment, begun)
         require_same_experiment(out, begun, experiment)
+    return experiment
 
 
 def require_same_experiment(out: Path, begun: Experiment, experiment: Experiment) -> None:
