@@ -108,7 +108,7 @@ class LossConfig(Strict):
     cell: Side = Field(4, description="one pixel is looked at in every cell x cell block; 1 is full resolution")
     gate: Literal["hard", "soft", "open"] = Field(
         "open",
-        description="where boxes teach: open, all over; hard, where the network sees their parent; soft, as far as it does",
+        description="where boxes teach: open, all over; hard, where their parent is seen; soft, as far as it is seen",
     )
     normalise: Literal["classifier", "pixel"] = Field(
         "pixel", description="what counts the same: pixel, every pixel; classifier, every classifier"
