@@ -8,10 +8,12 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -40,6 +42,8 @@ from heteroseg.writing import filling, home_expanded, part_of, written
 
 MOST_SPACES = 1000
 HIGHEST = 65535  # of an id in a PNG
+BATCH = 8  # images that go through a network together
+Picture = np.ndarray | str | Path | Image.Image
 DROPPED = 10**7  # parameters of layers that a backbone is built with and that are dropped, such as of 1,000 classes
 
 
@@ -55,7 +59,7 @@ class ModelFile(Strict):
     checksums: dict[str, str] = Field({}, description="SHA-256 by file; older MODELs have none")
 
 
-@dataclass
+@dataclass(repr=False)
 class Model:
     """A network with the taxonomy and the label spaces that it was trained with.
 
@@ -88,6 +92,10 @@ class Model:
 
     def __post_init__(self) -> None:
         require_one_of("decision", self.decision, RULES)
+
+    def __repr__(self) -> str:
+        labels = ", ".join(self.spaces) or "no label space"
+        return f"Model({self.name!r}, {self.config.backbone}, {len(self.taxonomy.leaves)} leaves, {labels})"
 
     @classmethod
     def from_pretrained(
@@ -170,19 +178,33 @@ class Model:
             raise HeterosegError(f"label space {space.name!r} {told}; take one for the model's taxonomy")
         return plan_decode(self.taxonomy if space is None else space, self.decision, ids)
 
+    @overload
+    def predict(self, image: Picture) -> Prediction: ...
+    @overload
+    def predict(self, image: list[Picture] | tuple[Picture, ...]) -> list[Prediction]: ...
     @torch.inference_mode()
-    def predict(self, image: np.ndarray | str | Path | Image.Image) -> Prediction:
-        """Run the network on one image: (H, W, 3) uint8 RGB, (H, W) grey, a path, or an image of Pillow.
+    def predict(self, image: Picture | list[Picture] | tuple[Picture, ...]) -> Prediction | list[Prediction]:
+        """Run the network on one image: (H, W, 3) uint8 RGB, (H, W) grey, a path, or an image of Pillow; or on a list.
 
-        Both of the latter are turned upright. Anything else raises HeterosegError. Several threads may ask at once.
+        Both of the latter are turned upright. Anything else raises HeterosegError. Several threads may ask at once. On
+        a GPU neighbours of one size in a list go through the network together, BATCH at most.
         """
-        image = _pixels(image)
+        if not isinstance(image, list | tuple):
+            return self._predict([_pixels(image)])[0]
+        if isinstance(self.network, ExportedNetwork) or self.network.mean.device.type == "cpu":
+            return [self.predict(each) for each in image]  # where a batch is no quicker
+        images = [_pixels(each) for each in image]
+        alike = [list(group) for _, group in groupby(images, key=np.shape)]
+        return [p for group in alike for i in range(0, len(group), BATCH) for p in self._predict(group[i : i + BATCH])]
+
+    def _predict(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        """Run the network on images of one size."""
         if isinstance(self.network, ExportedNetwork):
-            output = self.network.logits(prepare(image, self.network))
+            output: Any = [self.network.logits(prepare(image, self.network)) for image in images]
         else:
-            pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
-            output = self.network.eval()(pixels.to(self.network.mean.device)).float()
-        return Prediction(self, output, (image.shape[0], image.shape[1]))
+            pixels = torch.from_numpy(np.require(np.stack(images), requirements=["C", "W"])).permute(0, 3, 1, 2)
+            output = self.network.eval()(pixels.to(self.network.mean.device)).float().split(1)
+        return [Prediction(self, one, (im.shape[0], im.shape[1])) for one, im in zip(output, images, strict=True)]
 
 
 def _pixels(image: Any) -> np.ndarray:
@@ -261,7 +283,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     """Load a MODEL folder (or the `best/` of a RUN folder), a file that `heteroseg export` wrote (CPU only), or from a
     hub: hf://owner/name or hf://owner/name@revision.
 
-    What is none of these, a damaged file, and a device that this machine lacks raise HeterosegError.
+    `device` "auto" is a GPU where there is one. What is none of these, a damaged file, and a device that this machine
+    lacks raise HeterosegError.
 
     Example:
         >>> from heteroseg import load
@@ -272,6 +295,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         ('tiny', True)
     """
     folder = download(path) if isinstance(path, str) and path.startswith(PREFIX) else home_expanded(path)
+    if device == "auto":
+        device = "cpu" if folder.suffix in FORMATS else best_device()
     if folder.suffix in FORMATS and str(device).partition(":")[0] != "cpu":
         raise HeterosegError(f"{path}: an exported network runs on the cpu, found device {str(device)!r}")
     require_device(device)
@@ -329,6 +354,11 @@ def _exported(network: ExportedNetwork) -> Model:
     stride = None if config.backbone.startswith("hf-seg:") else config.stride
     network.require_fit([0, *(c.stop for c in taxonomy.classifiers)], stride, 1 + config.upsample)
     return Model(file.name, network, taxonomy, spaces, config, file.decision, temperatures=file.temperatures)
+
+
+def best_device() -> str:
+    """A GPU of this machine, or its cpu."""
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def require_device(device: str | torch.device) -> None:

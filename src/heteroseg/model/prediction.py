@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from heteroseg.decisions import reference
 from heteroseg.decisions.exact import decode, dense
 from heteroseg.decisions.lazy_head import LazyLogits
 from heteroseg.decisions.reference import leaf_probs, upsample
+from heteroseg.errors import HeterosegError, nearest, shortened
 from heteroseg.labels.space import LabelSpace
 
 if TYPE_CHECKING:
@@ -21,7 +22,27 @@ if TYPE_CHECKING:
 BAND = 2**22  # logits that are upsampled at a time
 
 
-@dataclass
+class LabelMap(np.ndarray):
+    """Numbers of labels or nodes. To compare them with a name raises HeterosegError, as NumPy would find no pixel."""
+
+    def __eq__(self, other: Any) -> Any:
+        _require_number(other)
+        return super().__eq__(other)
+
+    def __ne__(self, other: Any) -> Any:
+        _require_number(other)
+        return super().__ne__(other)
+
+
+def _require_number(other: Any) -> None:
+    if isinstance(other, str) or getattr(getattr(other, "dtype", None), "kind", None) in ("U", "S"):
+        told = f"a label map holds numbers, found a comparison with {shortened(repr(other))}"
+        raise HeterosegError(
+            f"{told}; prediction.mask(name) is where a label or node is, prediction.names() what there is"
+        )
+
+
+@dataclass(repr=False)
 class Prediction:
     """What the network says about one image of `size` (H, W); everything is worked out when it is asked for.
 
@@ -36,12 +57,17 @@ class Prediction:
         ((48, 64), dtype('int64'), True)
         >>> bool(np.allclose(prediction.probs("root"), 1))
         True
+        >>> bool(sum(prediction.mask(name).mean() for name in prediction.names()) > 0.999)  # by name
+        True
     """
 
     model: "Model"
     output: Tensor | LazyLogits
     size: tuple[int, int]
     between: Callable[[], object] = bool
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.size[0]}x{self.size[1]} pixels, by {self.model!r})"
 
     @cached_property
     def logits(self) -> Tensor:
@@ -91,11 +117,45 @@ class Prediction:
 
     def label_indices(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 indices into `space.labels`, -1 outside the space."""
-        return self._decoded(space)[0]
+        return self._decoded(space)[0].view(LabelMap)
 
     def labels(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) int64 native ids of a label space (a name in `model.spaces`, or a LabelSpace of the same taxonomy)."""
-        return self._decoded(space, ids=True)[0].astype(np.int64)
+        return self._decoded(space, ids=True)[0].astype(np.int64).view(LabelMap)
+
+    def mask(self, name: str, space: str | LabelSpace | None = None) -> np.ndarray:
+        """(H, W) bool: where the answer is a label of this name, or a node or anything below it.
+
+        The name is that of a label of `space`; without it that of a node, or of a label in the model's label spaces.
+        A name that there is not, or that means different things in several of these, raises HeterosegError.
+        """
+        tree, spaces = self.model.taxonomy, list(self.model.spaces.values())
+        if space is not None:
+            spaces = [self.model.space(space) if isinstance(space, str) else space]
+        elif name in tree.names:
+            start, stop = tree.spans[tree.index(name)]
+            leaves = np.asarray(self.label_indices("leaves"))
+            return (leaves >= start) & (leaves < stop)
+        found = {
+            label.leaves: (s, i) for s in reversed(spaces) for i, label in enumerate(s.labels) if label.name == name
+        }
+        if len(found) == 1:
+            ((owner, index),) = found.values()
+            return np.asarray(self.label_indices(owner)) == index
+        if found:
+            told = " and ".join(sorted(repr(owner.name) for owner, _ in found.values()))
+            raise HeterosegError(f"label {name!r} has different meanings in {told}; name the label space")
+        known = [*(label.name for s in spaces for label in s.labels), *(tree.names if space is None else ())]
+        raise HeterosegError(
+            f"expected the name of a label or node, found {shortened(repr(name))}{nearest(name, known)}"
+        )
+
+    def names(self, space: str | LabelSpace = "leaves") -> list[str]:
+        """Names of the labels that were found, those of the most pixels first."""
+        space = self.model.space(space) if isinstance(space, str) else space
+        found = np.asarray(self.label_indices(space))
+        counts = np.bincount(found[found >= 0], minlength=len(space.labels))
+        return [space.labels[i].name for i in np.argsort(-counts, kind="stable") if counts[i]]
 
     def confidence(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) float32 probability of each pixel's answer in a label space, as `decode` has it."""
@@ -111,8 +171,9 @@ class Prediction:
         With `back_off` the decision stops at the deepest node whose probability is at least that, the root at worst.
         """
         if back_off is None:
-            return self._decoded(None)[0]
-        return self._by_bands(lambda logits: reference.back_off(logits, self.model.taxonomy, back_off))
+            return self._decoded(None)[0].view(LabelMap)
+        tree = self.model.taxonomy
+        return self._by_bands(lambda logits: reference.back_off(logits, tree, back_off)).view(LabelMap)
 
     def novelty(self, score: reference.Score = "probability") -> np.ndarray:
         """(H, W) float32, the larger the less a pixel fits what was trained; see `decisions.reference.novelty`."""

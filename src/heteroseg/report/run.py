@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import in_taxonomy_of
 from heteroseg.experiment.config import Experiment, load_experiment
@@ -43,7 +41,7 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
         told = f"expected a RUN folder with experiment.json, found {what}; `heteroseg train` writes one"
         raise HeterosegError(f"{run}: {told}")
     experiment, folder = load_experiment(data) if data else (begun, Path(facts.get("paths start at") or run.resolve()))
-    model = load(run / "last", "cuda" if torch.cuda.is_available() else "cpu")
+    model = load(run / "last", "auto")
     evaluation, notes = read_evaluation(run), []
     if not evaluation["datasets"]:
         notes.append("The run was not evaluated, so there are no scores and no examples.")

@@ -1,0 +1,85 @@
+"""What a prediction says by name, and a list of images."""
+
+import numpy as np
+import pytest
+import torch
+
+import heteroseg
+from heteroseg.errors import HeterosegError
+from heteroseg.scenes import draw_scene
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_folder):
+    return heteroseg.load(tiny_model_folder, device="auto")
+
+
+@pytest.fixture(scope="module")
+def prediction(model):
+    return model.predict(draw_scene(np.random.default_rng(3), (64, 96)).image)
+
+
+def test_masks_are_the_answers_by_name(model, prediction):
+    for space in model.spaces.values():
+        ids = np.asarray(prediction.labels(space))
+        for label in space.labels:
+            if not label.ignore:
+                assert np.array_equal(prediction.mask(label.name, space.name), ids == label.id)
+    leaves = sum(prediction.mask(name).astype(int) for name in prediction.names())
+    assert leaves.min() == leaves.max() == 1
+    tree = model.taxonomy
+    for node in (n for n in range(len(tree)) if tree.children[n]):
+        below = [n for n in prediction.names() if node in tree.path(tree.index(n))]
+        wanted = np.any([np.zeros(prediction.size, bool), *(prediction.mask(n) for n in below)], axis=0)
+        assert np.array_equal(prediction.mask(tree.names[node]), wanted)
+
+
+def test_names_are_those_with_pixels_the_largest_first(prediction):
+    names = prediction.names("cityscapes")
+    sizes = [prediction.mask(name, "cityscapes").sum() for name in names]
+    assert sizes == sorted(sizes, reverse=True)
+    assert min(sizes) > 0
+
+
+@pytest.mark.parametrize("ask", [lambda p: p.labels("cityscapes"), lambda p: p.nodes(), lambda p: p.nodes(0.5),
+                                 lambda p: p.label_indices("gtsdb"), lambda p: p.labels("gtsdb")[:9]])  # fmt: skip
+@pytest.mark.parametrize("name", ["car", np.str_("car"), np.array(["car", "road"])])
+def test_a_comparison_with_a_name_never_passes_silently(prediction, ask, name):
+    found = ask(prediction)
+    for compare in (lambda: found == name, lambda: found != name, lambda: name == found):
+        with pytest.raises(HeterosegError, match=r"prediction\.mask"):
+            compare()
+    assert (found == int(found[0, 0])).any()
+    assert torch.from_numpy(found).shape == found.shape
+
+
+def test_names_that_say_nothing_are_told(model, prediction):
+    with pytest.raises(HeterosegError, match="found 'cra'; did you mean 'car'"):
+        prediction.mask("cra")
+    with pytest.raises(HeterosegError, match="found 'sky'"):
+        prediction.mask("sky", "gtsdb")
+    names = [{label.name: label.leaves for label in s.labels} for s in model.spaces.values()]
+    twice = [n for n in names[0] if n in names[1] and names[0][n] != names[1][n] and n not in model.taxonomy.names]
+    for name in twice:
+        with pytest.raises(HeterosegError, match="different meanings in 'cityscapes' and 'vistas'"):
+            prediction.mask(name)
+
+
+def test_lists(model, monkeypatch, tmp_path):
+    images = [draw_scene(np.random.default_rng(i), (64, 96)).image for i in range(3)]
+    images.insert(2, images[0][:40])
+    each = [model.predict(image) for image in images]
+    for together in (model.predict(images), model.predict(tuple(images))):
+        assert [p.size for p in together] == [p.size for p in each] == [(64, 96), (64, 96), (40, 96), (64, 96)]
+        assert all(torch.equal(a.logits, b.logits) for a, b in zip(together, each, strict=True))
+    for one, other in zip(model._predict(images[:2]), each[:2], strict=True):  # as on a GPU
+        assert torch.allclose(one.logits, other.logits, atol=1e-4)
+    assert model.predict([]) == []
+    with pytest.raises(HeterosegError, match="found int"):
+        model.predict([images[0], 3])
+
+
+def test_what_is_shown(model, prediction):
+    assert repr(model) == "Model('tiny', hf:resnet, 107 leaves, cityscapes, vistas, gtsdb)"
+    assert repr(prediction) == f"Prediction(64x96 pixels, by {model!r})"
+    assert dir(heteroseg) == sorted([*heteroseg.__all__, "__version__"])
