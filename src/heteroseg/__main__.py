@@ -1,8 +1,17 @@
-"""`python -m heteroseg` is the command `heteroseg`."""
+"""The program `heteroseg`; `python -m heteroseg` is the same."""
 
+import signal
 import sys
 
-from heteroseg.cli.main import main
+
+def run() -> None:
+    """Run the command that the command line names, and end the process."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while the modules are read
+    from heteroseg.cli.main import main
+
+    sys.exit(main())
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

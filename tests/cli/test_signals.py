@@ -52,3 +52,41 @@ def test_a_stopped_prediction_leaves_nothing_half_and_goes_on(tiny_model_folder,
     assert not (out / "v_overlay.mp4").exists()
     assert main(words) == 0
     assert len(list(out.glob("v/*.png"))) == 400
+
+
+WORDS = "['taxonomy', 'check', 'streets-108']"
+STOP = """
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "heteroseg.cli.main":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Stop())
+"""
+
+
+def program(before: str = "", after: str = "pass") -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, with code before it and after it."""
+    lines = f"import os, signal, sys\nfrom heteroseg.__main__ import run\nsys.argv[1:] = {WORDS}\n{before}"
+    lines += f"\ntry:\n    run()\nfinally:\n    {after}"
+    return subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=False)
+
+
+def test_an_interrupt_while_modules_are_read_is_no_traceback():
+    ended = program(STOP)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_after_the_end_changes_nothing(number):
+    ended = program(after=f"signal.raise_signal({int(number)})")
+    assert (ended.returncode, ended.stderr) == (0, "")  # was -15
+    assert "107 leaves" in ended.stdout
+
+
+def test_a_signal_while_a_fault_is_told_is_no_traceback(monkeypatch):
+    def told(*_):
+        signal.raise_signal(signal.SIGTERM)
+        return 2
+
+    monkeypatch.setattr("heteroseg.cli.main.end", told)
+    assert main(["taxonomy", "check", "nothing.yaml"]) == 2

@@ -79,17 +79,28 @@ def test_what_a_runtime_gets_wrong_is_not_written(tiny_model, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_runtime_cannot_express_is_one_sentence(tiny_model, tmp_path, monkeypatch):
-    pytest.importorskip("onnxruntime", reason="an extra is not installed")
-    monkeypatch.setattr(
-        torch.nn.ReLU, "forward", lambda self, x: torch.relu(x) + torch.linalg.matrix_exp(x[..., :1, :1])
-    )
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_runtime_cannot_express_is_one_sentence(tiny_model, tmp_path, monkeypatch, kind, capfd):
+    pytest.importorskip(KINDS[kind], reason="an extra is not installed")
+    monkeypatch.setattr(torch.nn.ReLU, "forward", lambda self, x: torch.special.bessel_j0(torch.relu(x)))
     with pytest.raises(
-        HeterosegError, match=r"onnx cannot express this network, .*; try openvino, or use the"
-    ) as caught:
-        export(tiny_model, tmp_path / "a.onnx", "onnx")
-    assert "\n" not in str(caught.value)
+        HeterosegError, match=rf"^{kind} cannot express this network, .*aten::special_bessel_j0.*"
+    ) as told:
+        export(tiny_model, tmp_path / f"a{ENDINGS[kind]}", kind)
+    assert "\n" not in str(told.value)
     assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")  # was torch's whole graph
+
+
+def test_a_network_is_converted_once(tiny_model, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="an extra is not installed")
+    import openvino
+
+    real, calls = openvino.convert_model, []
+    monkeypatch.setattr(openvino, "convert_model", lambda *a, **k: calls.append(a) or real(*a, **k))
+    export(tiny_model, tmp_path / "a.xml", "openvino", "bf16")
+    assert len(calls) == 1  # was 2
+    assert heteroseg.load(tmp_path / "a.xml").network.precision == "bf16"
 
 
 def test_the_command_takes_a_size(tiny_model, tmp_path, capsys):

@@ -5,6 +5,7 @@ Not `train` and `compare`, which have suites of their own. `FUZZ=1` tries every 
 
 import csv
 import shutil
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from heteroseg.cli.main import main
+from heteroseg.writing import AT_WORK
+from tests.reliability import SEED, WHOLE
 from tests.reliability.kills import KILLED, attempt, chosen
 
 EXPERIMENT = """\
@@ -128,6 +131,30 @@ def test_what_is_stopped_ends_the_same_when_it_is_given_again(places, whole, tmp
             differ = {n for n in tree(work).keys() | expected.keys() if tree(work).get(n) != expected.get(n)}
             bad.append(f"{where}: again {again.code} {again.output[-300:]} {sorted(differ)}")
     print(f"COUNT {name} {how}: {len(points) - len(bad)} of {len(points)}")
+    assert not bad, "\n".join(bad)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_a_signal_stops_leaves_nothing_half(places, whole, tmp_path, name):
+    """It is told in one sentence, only what is whole is there, and the same command goes on."""
+    operations, expected = whole(name)
+    bad, points = [], chosen(operations, few=1)
+    for at in points:
+        signals = [signal.SIGHUP, signal.SIGTERM, signal.SIGINT]
+        for number in signals if WHOLE else [signals[(at + int(SEED)) % 3]]:
+            work = tmp_path / f"{at}-{number}"
+            work.mkdir()
+            stopped = attempt(command(name, places, work), work, at, number)
+            where = f"{signals} {at}: {(stopped.operations or ['-'])[min(at, len(stopped.operations)) - 1]}"
+            left = {name for name, content in tree(work).items() if content != expected.get(name)}
+            left = {name for name in left if not name.endswith((AT_WORK, ".json"))}  # of a video begun
+            if stopped.code and (stopped.code != 128 + number or len(faults(stopped)) != 1 or left):
+                bad.append(f"{where}: {stopped.code} {sorted(left)} {stopped.output}")
+            again = attempt(command(name, places, work), work)
+            complete = again.code == 2 and any(told in again.output for told in AGAIN)
+            if (again.code and not complete) or tree(work) != expected:
+                bad.append(f"{where}: again {again.code} {again.output[-300:]}")
+    print(f"COUNT {name}: {len(points)}")
     assert not bad, "\n".join(bad)
 
 

@@ -47,12 +47,14 @@ def main(argv: list[str] | None = None) -> int:
         args.overrides = [*args.overrides, *extra]  # argparse does not find them behind an option
     elif extra:
         parser.error(f"unknown argument {extra[0]!r}")
-    with stoppable() as stopped:
+    with stoppable(to_the_end=argv is None) as stopped:
         try:
             args.run(args)
             sys.stdout.flush()
+            stopped.is_over = True
             return 0
         except (Exception, KeyboardInterrupt) as error:
+            stopped.is_over = True
             return end(error, sys.argv[1:] if argv is None else argv, stopped.number)
         finally:
             remove_unfinished()

@@ -16,14 +16,18 @@ AGAIN = 0.2  # seconds after which an interrupt that Python lost is raised again
 
 @dataclass
 class Stopped:
-    """The signal that stopped a command, 0 for none."""
+    """The signal that stopped a command, 0 for none. What comes when it `is_over` changes nothing."""
 
     number: int = 0
+    is_over: bool = False
 
 
 @contextmanager
-def stoppable() -> Iterator[Stopped]:
-    """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt in the block, and tell which it was."""
+def stoppable(to_the_end: bool = False) -> Iterator[Stopped]:
+    """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt in the block, and tell which it was.
+
+    `to_the_end`: the process ends after the block.
+    """
     stopped, first, own = Stopped(), 0.0, os.getpid()
 
     def stop(number: int, frame: Any) -> None:
@@ -32,7 +36,8 @@ def stoppable() -> Iterator[Stopped]:
             os._exit(128 + number)
         if not stopped.number:
             stopped.number, first = number, time.monotonic()
-            raise KeyboardInterrupt
+            if not stopped.is_over:
+                raise KeyboardInterrupt
         if time.monotonic() - first > PATIENCE:
             os._exit(128 + stopped.number)
 
@@ -54,6 +59,7 @@ def stoppable() -> Iterator[Stopped]:
     try:
         yield stopped
     finally:
+        stopped.is_over = True
         sys.unraisablehook = usual
-        for number, handler in before.items():
+        for number, handler in () if to_the_end else before.items():
             signal.signal(number, handler)

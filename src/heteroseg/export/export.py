@@ -1,6 +1,8 @@
 """A trained network as one ONNX file or an OpenVINO pair, with all that prediction needs inside."""
 
 import json
+import logging
+import re
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -134,11 +136,12 @@ def export(
     tried = {(h, w): prepare(cv2.resize(noise, (w, h)), network) for h, w in ([size] if size else OTHERS)}
     with TemporaryDirectory() as folder, torch.inference_mode():
         trial = Path(folder, f"network{out.suffix}")
+        with _build_errors(kind):
+            converted = _converted(graph, example, trial, "features" if head == "lazy" else "logits")
         for made in dict.fromkeys(("fp32", precision)):  # sizes go wrong in the graph, whatever it computes with
-            text = describe(model, made, head, size)
             with _build_errors(kind):
-                make = _onnx if kind == "onnx" else _openvino
-                make(graph, example, trial, text, ready if made == "int8" else [])
+                finished = _quantised(converted, ready, kind) if made == "int8" else converted
+                _write(finished, trial, describe(model, made, head, size))
             if wrong := next((at for at in tried if not _is_same(graph, trial, tried[at], FAR[made])), None):
                 what = "use the MODEL itself" if size else "export it for the size of your images (--size HxW)"
                 told = f"its file goes wrong for an image of {wrong[0]}x{wrong[1]}"
@@ -149,16 +152,21 @@ def export(
 @contextmanager
 def _build_errors(kind: Format) -> Iterator[None]:
     """What a runtime cannot express becomes one sentence."""
+    before = logging.root.manager.disable
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing warns of every shape that it follows
+            logging.disable(logging.WARNING)
             yield
     except (HeterosegError, OSError, MemoryError):
         raise
     except Exception as error:  # of torch, ONNX, OpenVINO and NNCF, which share no base
-        reason = str(error).partition("\n")[0][:200]
+        summary = re.search(r"^-- (.+)", str(error), re.M)  # OpenVINO begins with lines of its code
+        reason = (summary[1] if summary else str(error).partition("\n")[0])[:200]
         other = next(other for other in ENDINGS if other != kind)
         raise HeterosegError(f"{kind} cannot express this network, {reason}; try {other}, or use the MODEL") from None
+    finally:
+        logging.disable(before)
 
 
 def _is_same(graph: Graph, trial: Path, image: np.ndarray, far: float) -> bool:
@@ -214,48 +222,41 @@ def compare(before: Model, after: Model, experiment: str, limit: int | None = No
     return "\n".join(rows)
 
 
-def _quantise(network, images: Sequence[np.ndarray], name: str | None):
-    import logging
+def _converted(graph: Graph, example: Tensor, trial: Path, name: str) -> Any:
+    """OpenVINO's (.xml) or ONNX's own form of a graph, which may lie in `trial`; `name` is that of its output."""
+    if trial.suffix == ".xml":
+        import openvino
 
+        return openvino.convert_model(graph, example_input=example, input=[("images", [-1, -1, -1, 3])])
+    import onnx
+
+    free = {"images": {0: "batch", 1: "height", 2: "width"}, name: {0: "batch", 1: "rows", 2: "columns"}}
+    how: dict[str, Any] = {"input_names": ["images"], "output_names": [name], "dynamic_axes": free, "dynamo": False}
+    torch._C._jit_onnx_log = lambda *_: None  # which prints the graph of each export that fails
+    torch.onnx.export(graph, (example,), str(trial), opset_version=17, **how)
+    return onnx.load(trial)
+
+
+def _quantised(network: Any, images: Sequence[np.ndarray], kind: Format) -> Any:
     import nncf
 
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    data = nncf.Dataset(images, (lambda image: {name: image}) if name else None)
+    data = nncf.Dataset(images, (lambda image: {"images": image}) if kind == "onnx" else None)
     return nncf.quantize(network, data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(images))
 
 
-def _openvino(graph: Graph, example: Tensor, out: Path, text: str, images: Sequence[np.ndarray]) -> None:
-    import openvino
+def _write(network: Any, out: Path, text: str) -> None:
+    """Write what `_converted` gives with its metadata, sealed; OpenVINO's has its weights beside it."""
+    if out.suffix == ".xml":
+        import openvino
 
-    network = openvino.convert_model(graph, example_input=example, input=[("images", [-1, -1, -1, 3])])
-    if images:
-        network = _quantise(network, images, None)
-    network.set_rt_info(text, METADATA)
-    with written(out, ".xml") as temporary, written(out.with_suffix(".bin"), ".bin") as weights:
-        openvino.serialize(network, temporary, weights)
-        seal(temporary, [weights])
-
-
-def _onnx(graph: Graph, example: Tensor, out: Path, text: str, images: Sequence[np.ndarray]) -> None:
+        network.set_rt_info(text, METADATA)
+        with written(out, ".xml") as temporary, written(out.with_suffix(".bin"), ".bin") as weights:
+            openvino.serialize(network, temporary, weights)
+            seal(temporary, [weights])
+        return
     import onnx
 
-    name = "features" if "lazy_head" in json.loads(text) else "logits"
-    free = {"images": {0: "batch", 1: "height", 2: "width"}, name: {0: "batch", 1: "rows", 2: "columns"}}
+    onnx.helper.set_model_props(network, {METADATA: text})
     with written(out) as temporary:
-        torch.onnx.export(
-            graph,
-            (example,),
-            str(temporary),
-            input_names=["images"],
-            output_names=[name],
-            dynamic_axes=free,
-            opset_version=17,
-            dynamo=False,
-        )
-        network = onnx.load(temporary)
-        if images:
-            network = _quantise(network, images, "images")
-        entry = network.metadata_props.add()
-        entry.key, entry.value = METADATA, text
         onnx.save(network, temporary)
         seal(temporary, [])

@@ -95,8 +95,8 @@ def _checksum(data: bytes, weights: Sequence[Path]) -> bytes:
     return whole.hexdigest().encode()
 
 
-def _require_whole(path: Path) -> None:
-    """Raise HeterosegError where a file is not what was sealed; those of an older heteroseg are not."""
+def _whole(path: Path) -> bytes:
+    """The bytes of a file. HeterosegError where it is not what was sealed; those of an older heteroseg are not."""
     files = [path, *_weights_of(path)]
     if missing := [file.name for file in files if not file.exists()]:
         told = f"expected its weights beside it, found no {missing[0]}; put both files of the export together"
@@ -108,6 +108,7 @@ def _require_whole(path: Path) -> None:
         both = " and ".join(map(str, files))
         told = "expected what `heteroseg export` wrote, found another content"
         raise HeterosegError(f"{both}: {told}; fetch the files again, or export the MODEL again")
+    return data
 
 
 def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -143,10 +144,10 @@ class ExportedNetwork(Geometry):
             raise HeterosegError(f"{path}: {told}")
         self.path, self.kind, self._turn = path, FORMATS[path.suffix], threading.Lock()
         need(self.kind)
-        _require_whole(path)
+        data = _whole(path)
         told = "expected a network that `heteroseg export` wrote, found"
         try:
-            self.metadata = json.loads(self._open() or "null")
+            self.metadata = json.loads(self._open(data) or "null")
         except Exception as error:  # parsers and runtimes have errors of every kind for what strangers write
             reason = str(error).partition("\n")[0][:200] if isinstance(error, ValueError) else "another file"
             raise HeterosegError(f"{path}: {told} {reason}; export the MODEL again") from None
@@ -158,12 +159,12 @@ class ExportedNetwork(Geometry):
         self.size = facts.size
         self._head = _head(path, facts.lazy_head)
 
-    def _open(self) -> str | None:
-        """Open the file; returns the metadata text."""
+    def _open(self, data: bytes) -> str | None:
+        """Open the file, whose bytes are `data`; returns the metadata text."""
         self._compiled: dict[tuple[int, ...] | bool, Any] = {}  # by shape, or for all others by whether they are large
         self._turns: dict[tuple[int, ...] | bool, threading.Lock] = {}
         if self.kind == "onnx":
-            self._session, text = open_onnx(self.path.read_bytes(), self.threads or torch.get_num_threads())
+            self._session, text = open_onnx(data, self.threads or torch.get_num_threads())
         else:
             import openvino
 
