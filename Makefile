@@ -1,5 +1,5 @@
 # make setup   create .venv and install
-# make demo    generate small street scenes, train on three datasets at once, evaluate, predict, report
+# make demo    (in .venv-demo, which has what it needs alone) generate small street scenes, train on three datasets at once, evaluate, predict, report
 # make test    the test suite, and the examples in the docstrings
 # make test-lowest   a part of it with the lowest versions that pyproject.toml allows
 # make test-plain    a part of it without extras
@@ -32,8 +32,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-demo: setup
-	$(BIN)/heteroseg demo
+demo: .venv-demo/.installed
+	.venv-demo/bin/heteroseg demo
+
+.venv-demo/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[plots]'
+	touch $@
 
 test: setup
 	$(PYTEST) -n 2 $(APART:%=--ignore=%)
@@ -53,7 +58,7 @@ test-plain: .venv-plain/.installed
 	$(PYTHON) .ci/lowest.py > .venv-lowest/lowest.txt
 	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
 	.venv-lowest/bin/python -m pip install --quiet --constraint constraints.txt --constraint .venv-lowest/lowest.txt \
-		--editable '.[test,lite0,onnx,openvino,huggingface]'
+		--editable '.[test,hf,plots,onnx,openvino,huggingface]'
 	touch $@
 
 .venv-plain/.installed: pyproject.toml constraints.txt

@@ -10,8 +10,7 @@ def example_model():
     from heteroseg.model.model import Model
     from heteroseg.networks.network import build_network
 
-    size = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
-    config, space = ModelConfig(backbone="hf:resnet", backbone_options=size, width=16), load_label_space("gtsdb")
+    config, space = ModelConfig(pretrained=False, width=16), load_label_space("gtsdb")
     return Model("tiny", build_network(config, space.taxonomy), space.taxonomy, {"gtsdb": space}, config)
 
 

@@ -1,7 +1,9 @@
 """What several test files share: tiny drawn data, a tiny network with random weights, and an experiment of both."""
 
+import json
 import os
 import secrets
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,10 @@ from heteroseg.scenes import draw_scene, generate
 
 DATASETS = ("cityscapes", "vistas", "gtsdb")
 
+SIZES = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+TINY = {"backbone": "hf:resnet", "backbone_options": SIZES, "width": 16}
+if find_spec("transformers") is None:  # `make test-plain`
+    TINY = {"backbone": "lite0", "pretrained": False, "width": 16}
 EXPERIMENT = """\
 name: tiny
 taxonomy: streets-108
@@ -26,10 +32,7 @@ datasets:
   cityscapes: {{root: cityscapes, reader: cityscapes, label_space: cityscapes}}
   vistas:     {{root: vistas, reader: vistas, label_space: vistas}}
   gtsdb:      {{root: gtsdb, reader: gtsdb, label_space: gtsdb, flip: 0, focus: 0.9}}
-model:
-  backbone: hf:resnet
-  backbone_options: {{embedding_size: 8, hidden_sizes: [8, 8, 16, 16], depths: [1, 1, 1, 1], layer_type: basic}}
-  width: 16
+model: {{{tiny}}}
 train: {{steps: 2, batch: 3, crop: [64, 64], workers: 0, accelerator: cpu}}
 """
 
@@ -56,8 +59,7 @@ def tiny_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model_config() -> ModelConfig:
-    options = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
-    return ModelConfig(backbone="hf:resnet", backbone_options=options, width=16)
+    return ModelConfig(**TINY)
 
 
 @pytest.fixture(scope="session")
@@ -89,5 +91,5 @@ def tiny_model(tiny_model_folder) -> Model:
 @pytest.fixture(scope="session")
 def tiny_experiment(tmp_path_factory, tiny_data) -> Path:
     path = tmp_path_factory.mktemp("tiny_experiment") / "experiment.yaml"
-    path.write_text(EXPERIMENT.format(root=tiny_data))
+    path.write_text(EXPERIMENT.format(root=tiny_data, tiny=json.dumps(TINY)[1:-1]))
     return path

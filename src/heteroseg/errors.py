@@ -86,6 +86,12 @@ def require_count(what: str, found: Any) -> None:
         raise HeterosegError(f"{what}: expected a whole number from 1, found {found!r:.80}")
 
 
+def missing_package(use: str, error: ImportError, extra: str) -> HeterosegError:
+    """What is told where a package of an extra is not installed."""
+    package = (error.name or str(error)).partition(".")[0]
+    return HeterosegError(f"{use} needs the package {package}; pip install 'heteroseg[{extra}]'")
+
+
 LACKING = {  # what libraries say, and what is told instead; the first that fits
     r"DataLoader worker.*(Bus error|shared memory)|shared memory object|unable to (mmap|write).*torch_": (
         "the memory that processes share (/dev/shm) is full; give a container more (docker run --shm-size=2g), or set "

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("heteroseg", "torch", "transformers", "lightning", "numpy", "opencv-python-headless")
+PACKAGES = ("heteroseg", "torch", "transformers", "lightning-fabric", "numpy", "opencv-python-headless")
 
 
 def _commit() -> str:

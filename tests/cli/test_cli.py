@@ -57,7 +57,7 @@ for arguments in {[[*words, "--help"] for words in every] + [["--version"], ["no
         main(arguments)
     except SystemExit:
         pass
-heavy = ("torch", "transformers", "cv2", "lightning", "numpy", "matplotlib", "heteroseg.model.model")
+heavy = ("torch", "transformers", "cv2", "lightning_fabric", "numpy", "matplotlib", "heteroseg.model.model")
 print("loaded:", [m for m in heavy if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

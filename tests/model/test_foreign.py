@@ -37,7 +37,6 @@ def test_a_model_names_no_file_and_no_hub(tiny_model_folder, tmp_path, changes):
 
 
 def test_a_backbone_whose_last_layer_is_dropped_is_read_again(tmp_path):
-    pytest.importorskip("efficientnet_lite_pytorch", reason="the extra lite0 is not installed")
     config, tree = ModelConfig(backbone="lite0", pretrained=False, width=16), load_taxonomy("streets-real")
     save_model(Model("a", build_network(config, tree), tree, {}, config), tmp_path / "a")
     assert load(tmp_path / "a").name == "a"

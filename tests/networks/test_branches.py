@@ -5,6 +5,9 @@ import pytest
 import torch
 
 import heteroseg
+
+pytest.importorskip("transformers", reason="the extra hf is not installed")
+
 from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig, load_experiment

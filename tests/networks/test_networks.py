@@ -7,7 +7,8 @@ from importlib.util import find_spec
 import pytest
 import torch
 from torch import nn
-from transformers import AutoConfig
+
+AutoConfig = pytest.importorskip("transformers", reason="the extra hf is not installed").AutoConfig
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
@@ -53,8 +54,6 @@ NAMES = [
 def built(request) -> tuple[ModelConfig, Network]:
     torch.manual_seed(0)
     config: ModelConfig = request.param
-    if config.backbone == "lite0":
-        pytest.importorskip("efficientnet_lite_pytorch", reason="the extra lite0 is not installed")
     tree = load_taxonomy("streets-108", void=config.void)
     return config, build_network(config, tree).eval()
 
@@ -194,7 +193,6 @@ def test_a_shrunk_image_makes_wider_strides():
 def test_lite0_needs_no_more_than_the_output_stride():
     """Sizes that its coarse strides do not divide get a last cell more, and no cell moves: the middle of a large image
     has the feature maps that it has in an image of whole strides."""
-    pytest.importorskip("efficientnet_lite_pytorch", reason="the extra lite0 is not installed")
     torch.manual_seed(0)
     network = build_network(ModelConfig(backbone="lite0", width=16, stride=8), load_taxonomy("streets-real")).eval()
     assert (network.multiple, network.covers(521, 706)) == (8, (528, 712))
@@ -228,7 +226,6 @@ def test_timm_backbones(name, strides):
 
 
 def test_pretrained_lite0_differs_from_random():
-    pytest.importorskip("efficientnet_lite_pytorch", reason="the extra lite0 is not installed")
     torch.manual_seed(0)
     random = build_backbone("lite0").state_dict()
     trained = build_backbone("lite0", pretrained=True).state_dict()

@@ -13,6 +13,7 @@ from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source, open_sources
 from heteroseg.supervision.coverage import count_split, look_over
+from tests.conftest import TINY
 
 TREE = "name: t\ntree: {root: [sky, ground, thing], thing: [car, sign]}\n"
 SPACE = """name: s
@@ -29,10 +30,7 @@ taxonomy: tree.yaml
 datasets:
   d: {root: ., reader: folder, label_space: space.yaml, train: %s, val: %s,
       options: {images: "{split}/{name}.jpg", masks: "masks/{split}/{name}.png"%s}}
-model:
-  backbone: hf:resnet
-  backbone_options: {embedding_size: 8, hidden_sizes: [8, 8, 8, 8], depths: [1, 1, 1, 1], layer_type: basic}
-  width: 8
+model: %s
 train: {steps: 1, batch: 1, crop: [64, 64], workers: 0, accelerator: cpu}
 """
 
@@ -51,7 +49,9 @@ def write(
             cv2.imwrite(str(root / "masks" / split / f"{name}.png"), mask.astype(np.uint8))
     (root / "tree.yaml").write_text(TREE)
     (root / "space.yaml").write_text(SPACE)
-    (root / "experiment.yaml").write_text(EXPERIMENT % ("train", "val" if "val" in images else "null", more))
+    (root / "experiment.yaml").write_text(
+        EXPERIMENT % ("train", "val" if "val" in images else "null", more, json.dumps(TINY))
+    )
     return root / "experiment.yaml"
 
 

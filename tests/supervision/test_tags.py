@@ -13,6 +13,7 @@ from heteroseg.files import write_yaml
 from heteroseg.supervision.targets import MIXED
 from heteroseg.training.batches import batches, training_loader
 from heteroseg.training.loop import train
+from tests.conftest import TINY
 from tests.datasets.test_datasets import samples
 from tests.writers import WRITERS
 
@@ -72,7 +73,6 @@ def test_boxes_tags_and_masks_train_together(tmp_path):
         write_yaml(tmp_path / f"{name}.yaml", space)
     common = {"root": ".", "reader": "folder", "val": None, "scale": [1.0, 1.0]}
     options = {"images": OPTIONS["images"]}
-    tiny = {"embedding_size": 8, "hidden_sizes": [8] * 4, "depths": [1] * 4, "layer_type": "basic"}
     write_yaml(
         tmp_path / "e.yaml",
         {
@@ -83,7 +83,7 @@ def test_boxes_tags_and_masks_train_together(tmp_path):
                 "dense": common
                 | {"label_space": "dense.yaml", "options": options | {"masks": "masks/{split}/{name}.png"}},
             },
-            "model": {"backbone": "hf:resnet", "backbone_options": tiny, "width": 8},
+            "model": TINY,
             "train": {"steps": 2, "batch": 4, "crop": [64, 64], "workers": 0, "accelerator": "cpu", "log_every": 1},
         },
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import heteroseg
 from heteroseg.cli.options import Action, add_command, allow_overlap, count, log, new_folder, option, several
-from heteroseg.errors import warn
+from heteroseg.errors import HeterosegError, missing_package, warn
 from heteroseg.writing import put_aside
 
 
@@ -34,8 +34,12 @@ def train(args: argparse.Namespace) -> None:
 def compare(args: argparse.Namespace) -> None:
     experiment, folder = heteroseg.load_experiment(args.experiment, args.overrides)
     from heteroseg.comparison.joining import WAYS
-    from heteroseg.comparison.runner import compare as run
-    from heteroseg.comparison.table import markdown
+
+    try:
+        from heteroseg.comparison.runner import compare as run
+        from heteroseg.comparison.table import markdown
+    except ModuleNotFoundError as error:
+        raise missing_package("compare", error, "plots") from None
     from heteroseg.files import read_json, yaml_text
     from heteroseg.provenance import facts
     from heteroseg.report.comparison import write_comparison
@@ -49,9 +53,11 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def demo(args: argparse.Namespace) -> None:
-    from heteroseg.demo import run_demo
+    from heteroseg.demo import run_demo, run_quick
 
-    run_demo(args.out, args.overrides, print)
+    if args.quick and args.overrides:
+        raise HeterosegError(f"--quick trains nothing, so it has no settings, found {args.overrides[0]!r}; drop one")
+    run_quick(args.out, print) if args.quick else run_demo(args.out, args.overrides, print)
 
 
 def init(args: argparse.Namespace) -> None:
@@ -99,3 +105,4 @@ def add(commands: Action) -> None:
     does = "generate three small datasets, train on all, evaluate, predict, report"
     p = add_command(commands, "demo", demo, does, "overrides")
     option(p, "--out", "DIR", "folder for everything (default: runs/demo)", new_folder, default="runs/demo")
+    p.add_argument("--quick", action="store_true", help="train nothing, show the network that ships: under a minute")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import heteroseg
 from heteroseg.cli.options import Action, add_command, count, fraction, height_width, log, number, option, several
-from heteroseg.errors import HeterosegError, counted
+from heteroseg.errors import HeterosegError, counted, missing_package
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -39,8 +39,7 @@ def predict_many(args: argparse.Namespace) -> None:
 
         from heteroseg.inference.collection import predict_collection
     except ImportError as error:
-        package = error.name or error
-        raise HeterosegError(f"predict-many needs the package {package}; pip install 'heteroseg[ray]'") from None
+        raise missing_package("predict-many", error, "ray") from None
     how = (args.workers, args.batch, args.device, args.address)
     result = predict_collection(args.model, args.source, args.out, args.labels or "leaves", *how, log, args.as_stored)
     speed = f", {result['images_per_second']} a second" if result["new"] else ""
@@ -88,7 +87,7 @@ def serve(args: argparse.Namespace) -> None:
         from heteroseg.app.connections import serve_on
         from heteroseg.app.page import build_app
     except ImportError as error:
-        raise HeterosegError(f"serve needs the package {error.name or error}; pip install 'heteroseg[app]'") from None
+        raise missing_package("serve", error, "app") from None
     loaded = [heteroseg.load(m, args.device) for m in args.models]
     distinct = len({model.name for model in loaded}) == len(loaded)
     models = {model.name if distinct else f"{model.name} ({i})": model for i, model in enumerate(loaded, 1)}

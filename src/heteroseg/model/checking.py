@@ -16,6 +16,8 @@ from heteroseg.files import read_text, require_regular
 from heteroseg.networks.network import Network
 
 WEIGHTS = "model.safetensors"
+SCALE = "/scale"
+"""Ends the name of the tensor (N, 1, ...) that the int8 weights (N, ...) of its name before are multiplied by."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PROBE = 64  # pixels of a side of the image that a network, or the graph of a file, is tried with
 
@@ -43,12 +45,18 @@ def require_unchanged(folder: Path, spaces: Iterable[str], config: dict[str, Any
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name; what is none raises HeterosegError."""
+    """The tensors of a safetensors file by name, int8 ones times their scales; what is none raises HeterosegError."""
     try:
-        return load_file(require_regular(path))
+        tensors = load_file(require_regular(path))
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise HeterosegError(f"{path}: not the weights of this network, {reason}; fetch the MODEL again") from None
+    for name in [name.removesuffix(SCALE) for name in tensors if name.endswith(SCALE)]:
+        weight, scale = tensors.get(name, torch.empty(0)), tensors[name + SCALE]
+        due = (*weight.shape[:1], *[1] * (weight.ndim - 1))
+        if weight.dtype == torch.int8 and scale.dtype in FLOATS and scale.shape == due:
+            tensors[name] = weight * tensors.pop(name + SCALE).float()
+    return tensors
 
 
 def fill(network: Network, weights: dict[str, Tensor], path: Path, channels: int) -> None:

@@ -38,8 +38,10 @@ from heteroseg.model.prediction import Prediction
 from heteroseg.model.run_folder import OLD
 from heteroseg.networks.network import Network, build_network
 from heteroseg.networks.portable import portable_config, require_portable
-from heteroseg.writing import filling, home_expanded, part_of, written
+from heteroseg.writing import filling, home_expanded, is_free, part_of, written
 
+SHIPPED = Path(__file__).parents[1] / "models" / "demo"
+"""A small network for the drawn street scenes, made by benchmarks/demo_model.py."""
 MOST_SPACES = 1000
 HIGHEST = 65535  # of an id in a PNG
 BATCH = 8  # images that go through a network together
@@ -70,8 +72,7 @@ class Model:
         >>> from heteroseg import Model, load_label_space
         >>> from heteroseg.experiment.config import ModelConfig
         >>> from heteroseg.networks.network import build_network
-        >>> size = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
-        >>> config = ModelConfig(backbone="hf:resnet", backbone_options=size, width=16)
+        >>> config = ModelConfig(pretrained=False, width=16)
         >>> space = load_label_space("camvid11")
         >>> network = build_network(config, space.taxonomy)
         >>> model = Model("tiny", network, space.taxonomy, {space.name: space}, config)
@@ -280,8 +281,8 @@ def _standing(folder: Path) -> Path:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Load a MODEL folder (or the `best/` of a RUN folder), a file that `heteroseg export` wrote (CPU only), or from a
-    hub: hf://owner/name or hf://owner/name@revision.
+    """Load a MODEL folder (or the `best/` of a RUN folder), a file that `heteroseg export` wrote (CPU only), from a
+    hub: hf://owner/name or hf://owner/name@revision, or "demo", which ships, where nothing else has this name.
 
     `device` "auto" is a GPU where there is one. What is none of these, a damaged file, and a device that this machine
     lacks raise HeterosegError.
@@ -295,6 +296,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         ('tiny', True)
     """
     folder = download(path) if isinstance(path, str) and path.startswith(PREFIX) else home_expanded(path)
+    if path == SHIPPED.name and is_free(folder):
+        folder = SHIPPED
     if device == "auto":
         device = "cpu" if folder.suffix in FORMATS else best_device()
     if folder.suffix in FORMATS and str(device).partition(":")[0] != "cpu":

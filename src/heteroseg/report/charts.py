@@ -4,12 +4,13 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CURVE_POINTS = 300
 DASHES = ("-", (0, (5, 3)), (0, (1.5, 2)), (0, (6, 2, 1.5, 2)))
@@ -35,12 +36,14 @@ def _in_page(attribute: re.Match[str]) -> str:
     return text
 
 
-def inline_svg(figure: Figure, description: str) -> Markup:
+def inline_svg(figure: "Figure", description: str) -> Markup:
     """The figure as an SVG element for an HTML page, with `description` for people who do not see it.
 
     Text stays text, colours of IN_PAGE become those of the page, and the ids differ from those of charts with another
     description.
     """
+    from matplotlib import rc_context
+
     file = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -63,6 +66,10 @@ def line_chart(title: str, curves: Mapping[str, Sequence[tuple[float, float]]], 
 
     The axis is logarithmic where all values are positive and no `percent`.
     """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
     lines = {name: line for name, points in curves.items() if len(line := thinned(points))}
     if not lines:
         return Markup()

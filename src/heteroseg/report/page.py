@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ def _taught_by(contents: Contents) -> dict[str, list[str]]:
 
 def _training_charts(contents: Contents) -> list[tuple[str, str, Markup]]:
     """Title, text and chart: the loss, then each classifier's, then the scores of each dataset over steps."""
+    if find_spec("matplotlib") is None:
+        return [("curves", "", Markup("They are drawn with the package matplotlib: pip install 'heteroseg[plots]'"))]
     log: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for step, name, value in contents.log:
         log[name].append((float(step), float(value)))

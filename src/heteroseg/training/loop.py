@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins import MixedPrecision
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -300,12 +300,11 @@ def train(
         >>> from heteroseg import Experiment, load, train
         >>> from heteroseg.scenes import generate
         >>> signs = {"root": "gtsdb", "reader": "gtsdb", "label_space": "gtsdb", "val": None}
-        >>> tiny = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
         >>> experiment = Experiment(
         ...     name="signs",
         ...     taxonomy="streets-108",
         ...     datasets={"signs": signs},
-        ...     model={"backbone": "hf:resnet", "backbone_options": tiny, "width": 16},
+        ...     model={"pretrained": False, "width": 16},
         ...     train={"steps": 2, "batch": 2, "crop": (64, 64), "workers": 0, "accelerator": "cpu"},
         ... )
         >>> with tempfile.TemporaryDirectory() as root:
@@ -344,5 +343,5 @@ def _train(
     _take_steps(run, loader, log)
     result = _end(run, folder, notes) if log else None
     if log:
-        log.board.close()
+        log.close()
     return result

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from heteroseg.errors import HeterosegError, nearest

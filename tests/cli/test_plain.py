@@ -1,0 +1,48 @@
+"""Without the extras everything but what needs them works, and that tells which extra it is."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heteroseg.errors import HeterosegError
+from heteroseg.networks.backbone import build_backbone
+from heteroseg.report.page import Contents, _training_charts
+from heteroseg.training.log import Log
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [("hf:resnet", "transformers", "hf"), ("paper", "transformers", "hf"), ("timm:resnet18", "timm", "timm")],
+)
+def test_a_backbone_names_its_extra(name, package, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    told = rf"^model\.backbone: '{name}' needs the package {package}; pip install 'heteroseg\[{extra}\]'$"
+    with pytest.raises(HeterosegError, match=told):
+        build_backbone(name)
+
+
+def test_without_matplotlib_a_report_says_what_it_lacks(monkeypatch, tiny_model):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    ((_, _, told),) = _training_charts(Contents("t", tiny_model.taxonomy, {}, {"datasets": {}}))
+    assert "heteroseg[plots]" in told
+
+
+def test_without_tensorboard_a_run_has_its_log(monkeypatch, tmp_path):
+    for name in ("tensorboard", "torch.utils.tensorboard"):
+        monkeypatch.setitem(sys.modules, name, None)
+    log = Log(tmp_path, 0)
+    log.write({"step": 10, "loss": 2.5})
+    log.close()
+    assert [*csv.reader((tmp_path / "log.csv").open())] == [["step", "name", "value"], ["10", "loss", "2.5"]]
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_compare_names_its_extra(tiny_experiment, tmp_path):
+    code = "import sys; sys.modules['matplotlib'] = None; from heteroseg.cli.main import main; sys.exit(main())"
+    words = ["compare", str(tiny_experiment), "--out", str(Path(tmp_path, "out"))]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "compare needs the package matplotlib; pip install 'heteroseg[plots]'" in done.stderr
