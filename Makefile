@@ -1,5 +1,6 @@
 # make setup   create .venv and install
 # make demo    (in .venv-demo, which has what it needs alone) generate small street scenes, train on three datasets at once, evaluate, predict, report
+# make demo-model    train the network of `heteroseg demo --quick` anew, about half an hour
 # make test    the test suite, and the examples in the docstrings
 # make test-lowest   a part of it with the lowest versions that pyproject.toml allows
 # make test-plain    a part of it without extras
@@ -21,7 +22,7 @@ APART := tests/inference/test_collection.py tests/export/test_export.py
 CORE := $(addprefix tests/,labels datasets experiment supervision networks decisions model evaluation)
 SEED := $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(2**32))')
 
-.PHONY: setup demo test test-lowest test-plain examples fuzz lint docs real compare compare-full
+.PHONY: setup demo demo-model test test-lowest test-plain examples fuzz lint docs real compare compare-full
 
 setup: $(STAMP)
 
@@ -34,6 +35,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: .venv-demo/.installed
 	.venv-demo/bin/heteroseg demo
+
+demo-model: setup
+	$(QUIET) $(BIN)/python benchmarks/demo_model.py --work runs/demo-model
 
 .venv-demo/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-demo

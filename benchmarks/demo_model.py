@@ -2,8 +2,8 @@
 
     python benchmarks/demo_model.py --work /tmp/demo-model [train.steps=1200 ...]
 
-Takes about a second a step on two cores. What is written takes the place of src/heteroseg/models/demo; --resume goes on
-with a training that was stopped.
+Takes about a second a step on two cores; also as `make demo-model`. What is written takes the place of
+src/heteroseg/models/demo; --resume goes on with a training that was stopped.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from heteroseg.files import SPECS, read_json, write_json
 from heteroseg.model.checking import SCALE, WEIGHTS, checksums
 from heteroseg.model.model import SHIPPED
 from heteroseg.scenes import generate
+from heteroseg.writing import written
 
-TRAIN_IMAGES, VAL_IMAGES = 240, 24  # per dataset
 RECIPE = ["model.width=64", "train.steps=1200", "train.ema=0.99", "train.save_every=50"]
 
 
 def as_int8(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Convolutions as int8 with a scale for each output channel, all other floats in 16 bits."""
+    """Convolutions as int8 with a scale for each output channel, all else as it is."""
     kept = {}
     for name, tensor in tensors.items():
         if tensor.ndim == 4:
@@ -41,7 +41,8 @@ def ship(run: Path, out: Path) -> None:
     model.name = "demo"
     shutil.rmtree(out, ignore_errors=True)
     model.save_pretrained(out, "apache-2.0")
-    save_file(as_int8(load_file(out / WEIGHTS)), out / WEIGHTS)
+    with written(out / WEIGHTS) as part:
+        save_file(as_int8(load_file(out / WEIGHTS)), part)
     config = read_json(out / "config.json")
     write_json(out / "config.json", config | {"checksums": checksums(out, model.spaces, config)})
 
@@ -49,12 +50,13 @@ def ship(run: Path, out: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for scenes and RUN")
+    parser.add_argument("--images", type=int, default=600, help="train images of each dataset")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_args()
     if not args.resume:
-        generate(args.work / "data", TRAIN_IMAGES, VAL_IMAGES)
+        generate(args.work / "data", args.images, max(1, args.images // 20))
         shutil.copy(SPECS / "experiments" / "demo.yaml", args.work / "experiment.yaml")
     experiment, folder = load_experiment(args.work / "experiment.yaml", [*RECIPE, *args.overrides])
     train(experiment, folder, args.work / "run", args.resume)
