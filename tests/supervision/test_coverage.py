@@ -12,8 +12,10 @@ from heteroseg import load_experiment, train
 from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source, open_sources
+from heteroseg.supervision import coverage
 from heteroseg.supervision.coverage import count_split, look_over
 from tests.conftest import TINY
+from heteroseg.training import loop
 
 TREE = "name: t\ntree: {root: [sky, ground, thing], thing: [car, sign]}\n"
 SPACE = """name: s
@@ -155,7 +157,7 @@ def test_a_comparison_tells_it_once(tmp_path, capfd):
 
 
 def test_the_same_stands_beside_the_scores(tmp_path, capsys):
-    """After training all masks are looked at: here one alone that was not has a sign, and none has a car."""
+    """After training up to 1,000 masks are looked at: here one alone that was not has a sign, and none has a car."""
     names, half = [f"n{i:02d}" for i in range(60)], np.repeat([0, 0, 1, 2], 10)[None].repeat(32, 0)
     masks = dict.fromkeys([*names, "v"], half) | {"n03": np.where(half == 0, 4, half)}
     path = write(tmp_path, {"train": tuple(names), "val": ("v",)}, masks)
@@ -181,6 +183,16 @@ def test_the_same_stands_beside_the_scores(tmp_path, capsys):
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")] == told
     again = json.loads(table.read_text())
     assert (again["warnings"], again["training_warnings"]) == (kept["warnings"], kept["training_warnings"])
+
+
+def test_not_all_masks_are_decoded_at_the_end(tmp_path, monkeypatch):
+    """Vistas has 18,000, which took many minutes."""
+    names = [f"n{i}" for i in range(9)]
+    path, decoded, real = write(tmp_path, {"train": tuple(names), "val": ("v",)}), [], coverage.read_annotation
+    monkeypatch.setattr(coverage, "read_annotation", lambda item, scoring: decoded.append(item) or real(item, scoring))
+    monkeypatch.setattr(loop, "AFTERWARDS", 4)
+    train(*load_experiment(path), tmp_path / "run")
+    assert len(decoded) == 9 + 4  # before, and after
 
 
 def test_a_mask_that_was_never_drawn_spoils_no_finished_run(tmp_path):

@@ -17,7 +17,7 @@ from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.supervision.targets import NOTHING, encode
 
-SAMPLE = 50  # training images of each dataset whose masks are looked at before training
+SAMPLE, AFTERWARDS = 50, 1000  # training images of each dataset whose masks are looked at before training, and after
 MUCH = 0.25  # of the pixels of masks: more of them ignored is worth a warning
 NAMED = 5  # labels that a warning names
 
@@ -27,8 +27,8 @@ class Counts:
     """How often the labels of a split occur; arrays are (labels,) int64: pixels, images with any, boxes, and tags.
 
     `total` are the images of the split, `labelled` its pixels with any label. Of the `masked` pixels, all that masks
-    have, `silent` teach nothing. `notes`: how often images are read in a way that is not plain. `where` says which
-    masks were looked at, if not all.
+    have, `silent` teach nothing. `sizes` (images, 2) int64 are height and width of the images that were looked at.
+    `notes`: how often images are read in a way that is not plain. `where` says which masks were looked at, if not all.
     """
 
     total: int
@@ -39,6 +39,7 @@ class Counts:
     labelled: int
     masked: int
     silent: int
+    sizes: np.ndarray
     notes: dict[str, int]
     faults: tuple[str, ...]
     where: str = ""
@@ -81,17 +82,19 @@ class _Pixels(NamedTuple):
     labelled: int
     masked: int
     silent: int
+    size: tuple[int, int]
     notes: tuple[str, ...]
 
 
 def count_split(source: Source, split: str, most: int | None = None) -> Counts:
     """Decode all images and annotations of `split` ('train' or 'val'). Faults are collected and not raised.
 
-    With `most` no photograph is decoded, and of the masks only so many, spread evenly; boxes and tags count all.
+    With `most` no photograph is decoded, and of the masks only so many, spread evenly; where there are none, so many
+    images are looked at for the pixels of boxes. Boxes and tags count all.
     """
     items, space = source.train if split == "train" else source.val, source.space
     masks = [item for item in items if item.mask is not None]
-    read, looked_at = (read_sample, items) if most is None else (read_annotation, spread_evenly(masks, most))
+    read, looked_at = (read_sample, items) if most is None else (read_annotation, spread_evenly(masks or items, most))
     with ThreadPoolExecutor(4) as pool:  # decoding leaves Python's lock alone
         results = list(pool.map(lambda item: _count_pixels(read, item, space, split == "val"), looked_at))
     images = [result for result in results if isinstance(result, _Pixels)]
@@ -106,6 +109,7 @@ def count_split(source: Source, split: str, most: int | None = None) -> Counts:
         labelled=sum(image.labelled for image in images),
         masked=sum(image.masked for image in images),
         silent=sum(image.silent for image in images),
+        sizes=np.array([image.size for image in images], np.int64).reshape(-1, 2),
         notes=Counter(note for image in images for note in image.notes),
         faults=tuple(fault for result in results if isinstance(result, HeterosegError) for fault in result.faults),
         where=f" in the {len(looked_at)} of {len(masks)} masks that were looked at" * some,
@@ -128,7 +132,8 @@ def _count_pixels(
     labelled = np.logical_or.reduce([(m >= 0) & (m < len(space.labels)) for m in maps])
     silent = np.logical_and.reduce([m == NOTHING for m in maps])
     counts = sample.mask is not None and not mask_alone
-    return _Pixels(labels, int(labelled.sum()), silent.size * counts, int(silent.sum()) * counts, sample.notes)
+    masked, of_no_use = silent.size * counts, int(silent.sum()) * counts
+    return _Pixels(labels, int(labelled.sum()), masked, of_no_use, sample.image.shape[:2], sample.notes)
 
 
 def _count_ids(ids: Iterable[np.ndarray], space: LabelSpace) -> np.ndarray:

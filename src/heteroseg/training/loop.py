@@ -1,7 +1,6 @@
 """The training loop, on lightning's Fabric: devices, processes, precision are its business, the rest ours."""
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +24,7 @@ from heteroseg.model.card import mean_miou
 from heteroseg.model.model import Model, model_file, save_model
 from heteroseg.networks.network import build_network
 from heteroseg.provenance import facts
-from heteroseg.supervision.coverage import look_over
+from heteroseg.supervision.coverage import AFTERWARDS, look_over
 from heteroseg.supervision.loss import Sums
 from heteroseg.training.batches import Batch, batches, training_loader
 from heteroseg.training.log import Log
@@ -266,12 +265,12 @@ def _begin(run: Run, folder: Path, notes: list[str], warn: Callable[[str], None]
 
 
 def _end(run: Run, folder: Path, notes: list[str]) -> dict[str, Any] | None:
-    """Write what a run ends with, and return the scores. Beside them stand the warnings after a look at all masks, or
+    """Write what a run ends with, and return the scores. Beside them stand the warnings after a look at more masks, or
     the notes from before training where one of them is faulty."""
     if result := run.result:
         result = result | {"training_warnings": notes}
         with suppress(HeterosegError):
-            result["training_warnings"] = look_over(run.sources, True, sys.maxsize)
+            result["training_warnings"] = look_over(run.sources, True, AFTERWARDS)
         write_json(run.out / "evaluation.json", result)
     write_json(run.out / "facts.json", facts(folder) | {"training seconds": f"{run.seconds:.0f}"})
     return result
