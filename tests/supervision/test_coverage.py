@@ -14,8 +14,8 @@ from heteroseg.errors import HeterosegError
 from heteroseg.experiment.sources import Source, open_sources
 from heteroseg.supervision import coverage
 from heteroseg.supervision.coverage import count_split, look_over
-from tests.conftest import TINY
 from heteroseg.training import loop
+from tests.conftest import TINY
 
 TREE = "name: t\ntree: {root: [sky, ground, thing], thing: [car, sign]}\n"
 SPACE = """name: s
