@@ -6,7 +6,6 @@ import io
 import itertools
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -38,17 +37,7 @@ from heteroseg.app.page import build_app
 from heteroseg.app.service import build_service
 from heteroseg.cli.main import main
 from heteroseg.scenes import draw_scene
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from tests.browser import CHROMIUM, FLAGS
 
 
 @pytest.fixture(scope="module")

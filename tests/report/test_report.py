@@ -7,6 +7,7 @@ import shutil
 import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,12 @@ from heteroseg.model.model import Model
 from heteroseg.networks.network import build_network
 from heteroseg.report.comparison import write_comparison
 from heteroseg.report.examples import SURE, Example, choose, close_up, collect_examples, pack, photo_uri, widest
-from heteroseg.report.page import Contents, percent, write_report
+from heteroseg.report.page import Contents, page_colors, percent, write_report
 from heteroseg.report.run import report_run
 from heteroseg.report.statistics import count
 from heteroseg.scenes import generate
 from heteroseg.training.loop import train
+from tests.browser import CHROMIUM, FLAGS, complaints
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{"
 LOG = [(10, "loss", "2.5"), (20, "loss", "1.5"), (10, "lr", "0.1"), (10, "root/mask", "0.7"), (20, "root/mask", "nan")]
@@ -137,12 +139,12 @@ def test_a_report_of_a_network(world, tmp_path):
     assert all(node in parsed.text for node in model.taxonomy.names[1:])
     assert "One network for 3 datasets" in " ".join(parsed.text.split())
     assert "abc <b>bold</b>" in parsed.text
-    assert 'background:#161616"></i>Very dark grey is no label' in page
+    assert 'background:#161616"></i>no label, or outside of these' in page
     assert json.dumps(experiment.name) in parsed.text
     assert [a for t, a in parsed.tags if t == "img" and "alt" not in a] == []
     assert sum(t == "img" for t, _ in parsed.tags) == len(examples)
-    assert sum(a.get("class") == "example" for t, a in parsed.tags if t == "article") == len(examples)
-    assert {a["data-node"] for t, a in parsed.tags if a.get("class") == "node"} == {
+    assert sum(a.get("class") == "example" for t, a in parsed.tags if t == "button") == len(examples)
+    assert {a["data-node"] for t, a in parsed.tags if a.get("role") == "treeitem"} == {
         str(n) for n in range(1, len(model.taxonomy))
     }
     told = json.loads(next(s for s in parsed.scripts if s.startswith("{")))
@@ -271,10 +273,8 @@ def test_null_scores_are_not_zero(tmp_path):
     space = small_space()
     page, parsed = report_of(space, np.array([[0, 0, 0, 0], [0, 3, 0, 1], [0, 0, 0, 0]]), tmp_path / "r.html")
     rows = re.findall(r"<tr><td>.*?</tr>", page, re.DOTALL)
-    sky = next(row for row in rows if "Sky" in row)
-    assert sky.count("n/a") == 2
-    assert 'data-v=""' in sky
-    assert "0.0 %" not in sky
+    assert not any("Sky" in row for row in rows)  # what does not occur is folded away, by name
+    assert "labels that do not occur in val: 1" in parsed.text
     assert "75.0 %" in next(row for row in rows if "Car" in row)
     assert "right 75.0 % · wrong 0.0 % · outside 25.0 %" in " ".join(parsed.text.split())
 
@@ -385,22 +385,80 @@ def test_colours_of_known_labels():
     assert colors.tolist() == [[[0, 0, 200], [10, 200, 250]], [list(pictures.OUTSIDE_COLOR), [1, 1, 1]]]
 
 
+def test_no_two_meanings_have_one_colour_on_a_page(world):
+    model, sources, _ = world
+    tree, spaces = model.taxonomy, [s.space for s in sources]
+    colors = page_colors(tree, spaces)
+    assert len(set(colors.values())) == len(colors)
+    meanings = {label.leaves for space in spaces for label in space.labels if label.leaves}
+    assert colors.keys() == meanings | {tree.leaves_of(n) for n in range(len(tree))}
+    kept = sum(colors[tree.leaves_of(n)] == tree.colors[n] for n in range(len(tree)))
+    assert kept > len(tree) / 2  # most nodes keep theirs
+    near = [sum(abs(a - b) for a, b in zip(*pair, strict=True)) for pair in combinations(colors.values(), 2)]
+    assert min(near) >= 30
+
+
+def test_a_score_of_a_small_part_says_so(tmp_path):
+    space = small_space()
+    _, parsed = report_of(space, np.array([[0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0]]), tmp_path / "r.html")
+    assert "57.1 % of the pixels have no label and are not scored" in parsed.text  # 4 of 7
+    _, parsed = report_of(space, np.array([[0, 0, 0, 0], [0, 9, 0, 1], [0, 0, 1, 0]]), tmp_path / "r.html")
+    assert "have no label and are not scored" not in parsed.text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path; Debian's package is called chromium")
+def test_the_page_in_a_browser(trained, tmp_path):
+    """Everything is reached by keyboard, an example opens with its legend, and axe-core finds nothing serious."""
+    from playwright.sync_api import sync_playwright
+
+    report_run(trained, tmp_path / "r.html", images=2)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for width, scheme in ((1440, "light"), (1024, "dark"), (390, "light")):
+            size, faults = {"width": width, "height": 900}, []
+            page = browser.new_page(viewport=size, color_scheme=scheme, bypass_csp=True)
+            page.on("pageerror", lambda error, faults=faults: faults.append(str(error)))
+            page.goto((tmp_path / "r.html").as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            if width == 1440:
+                assert page.evaluate("document.documentElement.scrollHeight") <= 4 * 900
+            assert complaints(page) == []
+            stops = 0
+            while page.evaluate("document.activeElement !== document.body") or not stops:
+                page.keyboard.press("Tab")
+                stops += 1
+            assert stops < 100
+
+            page.locator(".example").first.click()
+            page.locator("dialog .legend li").first.wait_for()
+            assert complaints(page) == []
+            canvas, stage = (page.locator(f"dialog {part}").bounding_box() for part in ("canvas", ".stage"))
+            assert max(canvas[side] / stage[side] for side in ("width", "height")) > 0.95  # the picture fills its place
+            for picture in ("photo", "truth", "finest decision", "errors", "doubt"):
+                button = page.get_by_role("button", name=picture, exact=True)
+                button.click()
+                assert button.get_attribute("aria-pressed") == "true"
+            page.keyboard.press("Escape")
+
+            node = page.locator("[role=treeitem][aria-expanded]").first
+            node.focus()
+            page.keyboard.press("ArrowRight")
+            assert node.get_attribute("aria-expanded") == "true"
+            page.keyboard.press("ArrowRight")  # to its first child
+            page.keyboard.press("Enter")
+            names = page.locator(".chosen h3").inner_text().split(" › ")
+            assert len(names) == 2
+            assert faults == []
+            page.close()
+        browser.close()
+
+
 def test_overlay_mixes_and_changes_nothing_in_place():
     image, colors = np.full((2, 2, 3), 100, np.uint8), np.full((2, 2, 3), 200, np.uint8)
     assert (pictures.overlay(image, colors, 0.25) == 125).all()
     assert (pictures.overlay(image, colors, 1) == 200).all()
     assert (image == 100).all()
     assert (colors == 200).all()
-
-
-def test_error_entries():
-    truth, predicted = np.array([[1, 1, 1, -1, -1]], np.int16), np.array([[1, 2, -1, 1, -1]])
-    assert {n: s for n, _, s in pictures.error_entries(truth, predicted)} == {
-        "right": 0.2,
-        "wrong": 0.2,
-        "outside": 0.2,
-        "unlabelled": 0.4,
-    }
 
 
 def test_entries_are_what_is_there_largest_first():
@@ -411,7 +469,6 @@ def test_entries_are_what_is_there_largest_first():
         ("Car", (0, 0, 200), 0.25),
         ("outside", pictures.OUTSIDE_COLOR, 0.25),
     ]
-    assert [n for n, _, _ in pictures.node_entries(np.array([[0, -1, -1]]), space.taxonomy)] == ["void", "root"]
 
 
 def test_share_text():

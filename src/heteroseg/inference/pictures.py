@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from heteroseg.labels.space import LabelSpace
-from heteroseg.labels.taxonomy import Color, Taxonomy
+from heteroseg.labels.taxonomy import Color
 
 OUTSIDE_COLOR: Color = (22, 22, 22)
 """A very dark grey for -1: outside the label space in a prediction, not labelled in a truth, void in nodes."""
@@ -35,28 +35,12 @@ def overlay(image: np.ndarray, colors: np.ndarray, alpha: float = 0.5) -> np.nda
     return cv2.addWeighted(image, 1 - alpha, colors, alpha, 0)
 
 
-def _entries(indices: np.ndarray, names: Sequence[str], colors: Sequence[Color]) -> list[Entry]:
-    """Shares of (H, W) indices; the last of `names` and `colors` is that of -1."""
-    counts = np.bincount(indices.ravel() + 1, minlength=len(names))
-    lines = zip(names, colors, np.roll(counts, -1) / max(indices.size, 1), strict=True)
-    return sorted(((n, c, float(share)) for n, c, share in lines if share > 0), key=lambda entry: -entry[2])
-
-
-def entries(label_indices: np.ndarray, space: LabelSpace, outside: str = "outside") -> list[Entry]:
-    """Legend of a colorised map (H, W) int: the labels present, the largest first; -1 is called `outside`."""
-    names, colors = [label.name for label in space.labels], [label.color for label in space.labels]
-    return _entries(label_indices, [*names, outside], [*colors, OUTSIDE_COLOR])
-
-
-def node_entries(nodes: np.ndarray, taxonomy: Taxonomy) -> list[Entry]:
-    """Legend of colorised nodes (H, W) int, the largest first."""
-    return _entries(nodes, [*taxonomy.names, "void"], [*taxonomy.colors, OUTSIDE_COLOR])
-
-
-def error_entries(truth: np.ndarray, predicted: np.ndarray) -> list[Entry]:
-    """Legend of an error map, the largest first."""
-    errors = np.select([truth < 0, truth == predicted, predicted < 0], [3, 0, 2], 1)  # indices into ERROR_COLORS
-    return _entries(errors, [*ERROR_COLORS, ""], [*ERROR_COLORS.values(), OUTSIDE_COLOR])
+def entries(label_indices: np.ndarray, space: LabelSpace) -> list[Entry]:
+    """Legend of a colorised map (H, W) int: the labels present, the largest first."""
+    named = [*((label.name, label.color) for label in space.labels), ("outside", OUTSIDE_COLOR)]
+    shares = np.roll(np.bincount(label_indices.ravel() + 1, minlength=len(named)), -1) / max(label_indices.size, 1)
+    lines = [(*name, float(share)) for name, share in zip(named, shares, strict=True) if share > 0]
+    return sorted(lines, key=lambda entry: -entry[2])
 
 
 def share_text(share: float) -> str:

@@ -2,7 +2,7 @@
 
 import base64
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,15 +13,13 @@ import numpy as np
 from heteroseg.datasets.sample import Item, spread_evenly
 from heteroseg.evaluation.scores import in_taxonomy_of, predict_labelled
 from heteroseg.experiment.sources import Source
-from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
-from heteroseg.labels.taxonomy import Color, Taxonomy
+from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 
 PIXELS = 22_000_000  # of all pictures of a page together; more pictures are made smaller
 WIDEST, NARROWEST = 640, 240
 CLOSE_UP_BELOW = 0.02  # pictures with a smaller labelled part are cut to it
-MIN_SHARE = 0.001  # smaller parts are not listed in the legends of the page
 SURE = 20  # steps of confidence
 
 
@@ -142,17 +140,6 @@ def pack(example: Example, width: int) -> tuple[int, int, str]:
     return w, h, base64.b64encode(zlib.compress(b"".join([*maps, confidence.tobytes()]), 9)).decode()
 
 
-def _legend(*columns: Sequence[pictures.Entry]) -> dict[str, Any]:
-    """Legend of one or more maps in the same colours: name, colour, and the share of each of them."""
-    shares: dict[tuple[str, Color], list[float]] = defaultdict(lambda: [0.0] * len(columns))
-    for i, entries in enumerate(columns):
-        for name, color, share in entries:
-            shares[name, color][i] += share
-    ordered = sorted(shares.items(), key=lambda pair: -max(pair[1]))
-    lines = [(name, color, values) for (name, color), values in ordered if max(values) >= MIN_SHARE]
-    return {"lines": lines, "more": len(ordered) - len(lines)}
-
-
 def nodes_shown(example: Example, tree: Taxonomy) -> list[int]:
     """The nodes below the root that some true pixel is known to lie at or under."""
     covers = [example.space.labels[i].leaves for i in np.unique(example.truth[example.truth >= 0])]
@@ -160,10 +147,8 @@ def nodes_shown(example: Example, tree: Taxonomy) -> list[int]:
 
 
 def example_view(whole: Example, tree: Taxonomy, width: int) -> dict[str, Any]:
-    """What the template shows of an example: a photo, packed maps, and the legends of their colours."""
+    """What the template shows of an example: a photo and packed maps."""
     e = close_up(whole)
-    scored = np.append(e.space.evaluated, False)[e.truth]
-    expected = np.where(scored, e.truth, -1)  # labels that are not evaluated are neither right nor wrong
     w, h, maps = pack(e, width)
     (height, wide), (tall, cut) = whole.truth.shape, e.truth.shape
     return vars(e) | {
@@ -173,7 +158,4 @@ def example_view(whole: Example, tree: Taxonomy, width: int) -> dict[str, Any]:
         "height": h,
         "maps": maps,
         "shown": nodes_shown(whole, tree),
-        "label_legend": _legend(*(pictures.entries(m, e.space, "no label / outside") for m in (e.truth, e.predicted))),
-        "node_legend": _legend(pictures.node_entries(e.nodes, tree)),
-        "error_legend": _legend(pictures.error_entries(expected, e.predicted)),
     }

@@ -1,7 +1,7 @@
 """One HTML page about a network and its scores. It opens from disk, alone."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import pairwise
@@ -14,7 +14,7 @@ from markupsafe import Markup
 from heteroseg.files import fill_template, yaml_text
 from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
-from heteroseg.labels.taxonomy import Taxonomy
+from heteroseg.labels.taxonomy import Color, Taxonomy
 from heteroseg.report.charts import line_chart
 from heteroseg.report.examples import SURE, Example, example_view, widest
 from heteroseg.report.scores import confusions, counts_of, decisions, scores_by_node
@@ -22,6 +22,7 @@ from heteroseg.supervision.label_terms import build_terms
 from heteroseg.writing import rewrite
 
 Row = tuple[Any, str, Any]  # step, name, value: a line of log.csv, numbers or their text
+APART = 36  # of two colours, the sum over red, green and blue
 CURVES = {"miou": "mIoU", "macc": "mean pixel accuracy", "acc": "pixel accuracy"}
 
 
@@ -74,7 +75,48 @@ def _matrix(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
     }
 
 
-def _dataset_view(name: str, entry: dict[str, Any], contents: Contents, width: int) -> dict[str, Any]:
+def page_colors(tree: Taxonomy, spaces: Iterable[LabelSpace]) -> dict[frozenset[int], Color]:
+    """A colour for each meaning (set of leaves) on a page, that of its node or between those of its nodes.
+
+    No two meanings have the same: where a colour is near one that is taken, the nearest that is far from all stands in.
+    """
+    meanings = {tree.leaves_of(n): np.array(tree.colors[n], float) for n in reversed(range(len(tree)))}
+    for label in (label for space in spaces for label in space.labels if label.leaves):
+        cover = np.array([tree.colors[n] for n in tree.cover(label.leaves)], float)
+        meanings.setdefault(label.leaves, cover.mean(0))
+    grid = np.stack(np.meshgrid(*[np.arange(16, 256, 14)] * 3), -1).reshape(-1, 3).astype(float)
+    room, taken = np.full(len(grid), np.inf), np.empty((0, 3))  # from each colour of the grid to the nearest taken one
+    result = {}
+    for leaves, wanted in sorted(meanings.items(), key=lambda pair: -len(pair[0])):
+        color = np.round(wanted)
+        if len(taken) and np.abs(taken - color).sum(1).min() < APART:
+            far = np.abs(grid - color).sum(1) + np.where(room < APART, 1e4 - room, 0)
+            color = grid[far.argmin()]
+        taken = np.vstack([taken, color])
+        room = np.minimum(room, np.abs(grid - color).sum(1))
+        red, green, blue = color.astype(int).tolist()
+        result[leaves] = (red, green, blue)
+    return result
+
+
+def _cautions(entry: dict[str, Any], space: LabelSpace, statistics: dict[str, Any]) -> list[str]:
+    """What a reader of the score is to know: much is not scored, or labels were never taught."""
+    scored, silent = sum(row["pixels"] for row in entry["per_class"].values()), entry["unlabelled"]["pixels"]
+    result = []
+    if silent > scored:
+        result.append(f"{percent(silent / (silent + scored))} of the pixels have no label and are not scored")
+    shares, boxes = statistics.get("shares", {}), statistics.get("boxes", {})
+    present = (name for name, row in entry["per_class"].items() if row["pixels"])
+    never = [name for name in present if shares.get(name, 1) == 0 and name not in boxes]
+    if never:
+        more = f" and {len(never) - 3} more" if len(never) > 3 else ""
+        result.append(f"no training image that was looked at has {', '.join(never[:3])}{more}")
+    return result
+
+
+def _dataset_view(
+    name: str, entry: dict[str, Any], contents: Contents, width: int, colors_of: dict[frozenset[int], Color]
+) -> dict[str, Any]:
     """What the template shows of a dataset; `entry` is its part of the evaluation."""
     space, tree, statistics = contents.spaces[name], contents.taxonomy, contents.statistics.get(name, {})
     counts = counts_of(entry, space)
@@ -83,12 +125,16 @@ def _dataset_view(name: str, entry: dict[str, Any], contents: Contents, width: i
         "share of training pixels": statistics.get("shares", {}),
         "training boxes": statistics.get("boxes", {}),
     }
-    colors = {label.name: label.color for label in space.labels}
+    colors = {label.name: colors_of.get(label.leaves, label.color) for label in space.labels}
+    nodes = {node: colors_of[tree.leaves_of(n)] for n, node in enumerate(tree.names)}
+    per_class = entry["per_class"]
     return entry | {
         "name": name,
         "colors": colors,
-        "group_colors": dict(zip(tree.names, tree.colors, strict=True))
-        | {f"{label} (label)": color for label, color in colors.items()},
+        "group_colors": nodes | {f"{label} (label)": color for label, color in colors.items()},
+        "present": {label: row for label, row in per_class.items() if row["pixels"]},
+        "absent": [label for label, row in per_class.items() if not row["pixels"]],
+        "cautions": _cautions(entry, space, statistics),
         "more": {title: values for title, values in of_labels.items() if values},
         "confusions": confusions(counts, space),
         "decisions": decisions(counts, space),
@@ -133,17 +179,17 @@ def _training_charts(contents: Contents) -> list[tuple[str, str, Markup]]:
     return [chart for chart in charts if chart[2]]
 
 
-def _world(contents: Contents, scores: list[list[dict]]) -> dict[str, Any]:
+def _world(contents: Contents, scores: list[list[dict]], colors: dict[frozenset[int], Color]) -> dict[str, Any]:
     """What the page's script needs to know."""
     tree = contents.taxonomy
     return {
         "names": tree.names,
         "parents": tree.parents,
-        "colors": tree.colors,
+        "colors": [colors[tree.leaves_of(n)] for n in range(len(tree))],
         "spaces": {
             space.name: {
                 "labels": [label.name for label in space.labels],
-                "colors": [label.color for label in space.labels],
+                "colors": [colors.get(label.leaves, label.color) for label in space.labels],
                 "evaluated": space.evaluated.tolist(),
                 "nodes": [tree.cover(label.leaves) for label in space.labels],
             }
@@ -161,15 +207,19 @@ def write_report(path: Path, contents: Contents) -> None:
     width, tree = widest(len(contents.examples)), contents.taxonomy
     scores = scores_by_node(tree, contents.evaluation, contents.spaces)
     labels = {name: space.labels for name, space in contents.spaces.items()}
+    colors = page_colors(tree, contents.spaces.values())
+    entries = contents.evaluation["datasets"].items()
+    world = _world(contents, scores, colors)
     write_page(
         path,
         "report.html",
         contents=contents,
         taxonomy=tree,
-        datasets=[_dataset_view(n, entry, contents, width) for n, entry in contents.evaluation["datasets"].items()],
+        datasets=[_dataset_view(name, entry, contents, width, colors) for name, entry in entries],
+        colors=world["colors"],
         scores_of=scores,
         scored=any(scores),
         labelled={name: {n for label in own for n in tree.cover(label.leaves)} for name, own in labels.items()},
         charts=_training_charts(contents),
-        world=_world(contents, scores),
+        world=world,
     )

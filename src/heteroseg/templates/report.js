@@ -51,14 +51,14 @@ function paint(maps, layer, canvas, only) {
 }
 
 const shown = new Map();  // example to its maps
-async function show(example, only = "") {
+async function show(example) {
   if (!shown.has(example)) shown.set(example, unpack(example));
   const maps = await shown.get(example);
-  if (shown.has(example)) example.querySelectorAll("canvas").forEach(c => paint(maps, c.dataset.layer, c, only));
+  if (shown.has(example)) paint(maps, "prediction", example.querySelector("canvas"));
 }
 function drop(example) {
   shown.delete(example);
-  example.querySelectorAll("canvas").forEach(c => { c.width = +example.dataset.width; c.height = +example.dataset.height; });
+  Object.assign(example.querySelector("canvas"), { width: +example.dataset.width, height: +example.dataset.height });
 }
 const near = new IntersectionObserver(entries => entries.forEach(e => e.isIntersecting ? show(e.target) : drop(e.target)), { rootMargin: "600px" });
 const examples = [...document.querySelectorAll(".example")];
@@ -78,53 +78,80 @@ function say(maps, x, y, readout) {
 
 const at = (event, box, maps) => [[event.clientX - box.left, box.width, maps.width], [event.clientY - box.top, box.height, maps.height]]
   .map(([offset, size, n]) => Math.min(Math.max(Math.floor(offset / size * n), 0), n - 1));
-function mark(frames, x, y, maps) {
-  for (const frame of frames) {
-    let dot = frame.querySelector(".mark");
-    if (!dot) { dot = document.createElement("span"); dot.className = "mark"; frame.append(dot); }
-    dot.style.left = `${100 * (x + .5) / maps.width}%`; dot.style.top = `${100 * (y + .5) / maps.height}%`;
-  }
+function mark(x, y, maps) {
+  let dot = frame.querySelector(".mark");
+  if (!dot) { dot = document.createElement("span"); dot.className = "mark"; frame.append(dot); }
+  dot.style.left = `${100 * (x + .5) / maps.width}%`; dot.style.top = `${100 * (y + .5) / maps.height}%`;
 }
-for (const example of examples) {
-  const row = example.querySelector(".row"), frames = example.querySelectorAll(".zoom");
-  const point = async event => {
-    const frame = event.target.closest(".zoom");
-    if (!frame || !shown.has(example)) return;
-    const box = frame.getBoundingClientRect(), maps = await shown.get(example), [x, y] = at(event, box, maps);
-    say(maps, x, y, example.querySelector(".readout"));
-    mark(frames, x, y, maps);
-  };
-  row.addEventListener("pointermove", point);
-  row.addEventListener("pointerdown", point);
-  frames.forEach(frame => frame.addEventListener("click", () => enlarge(example, frame.dataset.layer)));
-  example.querySelectorAll(".legend button").forEach(button => button.addEventListener("click", () => {
-    const pressed = button.ariaPressed !== "true";
-    example.querySelectorAll(".legend button").forEach(b => b.setAttribute("aria-pressed", b === button && pressed));
-    show(example, pressed ? button.dataset.only : "");
-  }));
+const make = (tag, text, more = {}) => Object.assign(document.createElement(tag), { textContent: text }, more);
+
+// One stop for the tab key in each group; arrow keys go on from there.
+function roam(group, members, keys = {}) {
+  const here = () => members().find(m => m.tabIndex === 0);
+  const go = member => { if (!member) return; const old = here(); if (old) old.tabIndex = -1; member.tabIndex = 0; member.focus(); };
+  group.addEventListener("keydown", event => {
+    const all = members(), i = all.indexOf(event.target.closest("[tabindex]"));
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -all.length, End: all.length }[event.key];
+    if (i < 0 || keys[event.key]?.(all[i], go) || !step) { if (keys[event.key] && i >= 0) event.preventDefault(); return; }
+    event.preventDefault(); event.stopPropagation();
+    go(all[Math.min(Math.max(i + step, 0), all.length - 1)]);
+  });
+  const first = members()[0];
+  if (first && !here()) first.tabIndex = 0;
 }
 
-// ---- one picture, large
+// ---- one example, large
 
 const dialog = document.querySelector("dialog"), stage = dialog.querySelector(".stage"), frame = dialog.querySelector(".frame");
-const large = frame.querySelector("canvas"), choice = dialog.querySelector("select");
-let open = null, zoom = 1;
+const large = frame.querySelector("canvas"), choices = [...dialog.querySelectorAll("[data-layer]")], list = dialog.querySelector(".legend");
+let open = null, zoom = 1, layer = "prediction", only = "";
 async function draw() {
   const maps = open.maps;
-  if (choice.value === "image") {
+  choices.forEach(b => b.setAttribute("aria-pressed", b.dataset.layer === layer));
+  if (layer === "image") {
     const photo = open.example.querySelector("img");
     await photo.decode();
     large.width = maps.width; large.height = maps.height;
     large.getContext("2d").drawImage(photo, 0, 0, maps.width, maps.height);
-  } else paint(maps, choice.value, large, "");
+  } else paint(maps, layer, large, only);
   const fit = Math.min(stage.clientWidth / maps.width, stage.clientHeight / maps.height);
   large.style.width = `${maps.width * fit * zoom}px`;
+  tellColors(maps);
 }
-async function enlarge(example, layer) {
-  if (!shown.has(example)) return;
-  open = { example, maps: await shown.get(example) };
-  zoom = 1; choice.value = layer;
-  dialog.showModal();
+// Names, colours and shares of what the picture shows; a press shows one alone.
+function tellColors(maps) {
+  const n = maps.width * maps.height, share = {}, colors = {};
+  const add = (name, rgb) => { share[name] = (share[name] ?? 0) + 1 / n; colors[name] = rgb; };
+  for (let i = 0; i < n; i++) {
+    if (layer === "errors") { const said = verdict(maps, i); add(said, world.errors[said]); }
+    else if (layer === "finest") add(world.names[maps.finest[i] - 1] ?? "void", nodeColors[maps.finest[i]]);
+    else { const v = maps[layer === "truth" ? "truth" : "prediction"][i]; add(maps.space.labels[v - 1] ?? "no label / outside", maps.space.paint[v]); }
+  }
+  const lines = Object.entries(share).sort((a, b) => b[1] - a[1]), press = layer === "truth" || layer === "prediction" || layer === "finest";
+  list.replaceChildren(...lines.map(([name, part]) => {
+    const line = make("li", ""), inner = press ? make("button", "", { type: "button" }) : line, box = make("i", "", { className: "box" });
+    box.style.background = `rgb(${colors[name]})`;
+    inner.append(box, name + " ", make("small", part < .001 ? "<0.1 %" : `${(100 * part).toFixed(part < .1 ? 1 : 0)} %`));
+    if (press) {
+      inner.setAttribute("aria-pressed", name === only);
+      inner.tabIndex = -1;
+      inner.addEventListener("click", () => { only = only === name ? "" : name; draw().then(() => list.querySelector("[aria-pressed=true]")?.focus()); });
+      line.append(inner);
+    }
+    return line;
+  }));
+  const first = list.querySelector("button");
+  if (first) first.tabIndex = 0;
+}
+roam(list, () => [...list.querySelectorAll("button")]);
+roam(dialog.querySelector(".choices"), () => choices);
+async function enlarge(example) {
+  open = { example, maps: await (shown.get(example) ?? unpack(example)) };
+  zoom = 1; only = "";
+  frame.querySelector(".mark")?.remove();
+  document.getElementById("title").textContent = `${example.dataset.dataset}: ${example.dataset.title}`;
+  dialog.querySelector(".about").textContent = example.dataset.told;
+  if (!dialog.open) dialog.showModal();
   draw();
 }
 function scale(factor) {
@@ -132,19 +159,32 @@ function scale(factor) {
   zoom = Math.min(Math.max(zoom * factor, 1), 16);
   draw().then(() => stage.scrollTo(middle[0] * stage.scrollWidth - stage.clientWidth / 2, middle[1] * stage.scrollHeight - stage.clientHeight / 2));
 }
+function turn(step) {
+  const all = examples.filter(e => !e.hidden);
+  enlarge(all[(all.indexOf(open.example) + step + all.length) % all.length]);
+}
+const look = name => { layer = name; only = ""; draw(); };
+choices.forEach(b => b.addEventListener("click", () => look(b.dataset.layer)));
 dialog.querySelectorAll("[data-scale]").forEach(b => b.addEventListener("click", () => scale(+b.dataset.scale)));
+dialog.querySelectorAll("[data-go]").forEach(b => b.addEventListener("click", () => turn(+b.dataset.go)));
 dialog.querySelector(".close").addEventListener("click", () => dialog.close());
-choice.addEventListener("change", draw);
+dialog.addEventListener("close", () => open.example.focus());
+addEventListener("resize", () => { if (dialog.open) draw(); });
 dialog.addEventListener("keydown", event => {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], other = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (event.key === "+" || event.key === "-") scale(event.key === "+" ? 1.5 : 1 / 1.5);
-  else if (step && event.target !== choice) { choice.selectedIndex = (choice.selectedIndex + step + layers.length) % layers.length; draw(); event.preventDefault(); }
+  else if (step) look(layers[(layers.indexOf(layer) + step + layers.length) % layers.length]);
+  else if (other) turn(other);
+  else return;
+  event.preventDefault();
 });
 for (const kind of ["pointermove", "pointerdown"]) frame.addEventListener(kind, event => {
   const [x, y] = at(event, large.getBoundingClientRect(), open.maps);
   say(open.maps, x, y, dialog.querySelector(".readout"));
-  mark([frame], x, y, open.maps);
+  mark(x, y, open.maps);
 });
+examples.forEach(example => example.addEventListener("click", () => enlarge(example)));
+document.querySelectorAll(".thumbs").forEach(group => roam(group, () => [...group.querySelectorAll(".example:not([hidden])")]));
 
 // ---- which examples are shown
 
@@ -167,12 +207,26 @@ document.getElementById("clear")?.addEventListener("click", () => { filter.node 
 
 // ---- the tree
 
-const chosen = document.querySelector(".chosen"), percent = value => `${(100 * value).toFixed(1)} %`;
-const make = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
-document.querySelectorAll(".node").forEach(button => button.addEventListener("click", () => {
-  const node = +button.dataset.node, scores = world.scores[node];
+const chosen = document.querySelector(".chosen"), tree = document.querySelector(".tree"), percent = value => `${(100 * value).toFixed(1)} %`;
+const items = [...tree.querySelectorAll("[role=treeitem]")], inSight = () => items.filter(item => item.offsetParent);
+const fold = (item, open) => item.hasAttribute("aria-expanded") && item.setAttribute("aria-expanded", open);
+items.forEach(item => fold(item, false));
+document.getElementById("unfold").addEventListener("click", () => items.forEach(item => fold(item, true)));
+roam(tree, inSight, {
+  ArrowRight: (item, go) => { if (item.ariaExpanded === "false") fold(item, true); else go(item.querySelector("[role=treeitem]")); return true; },
+  ArrowLeft: (item, go) => { if (item.ariaExpanded === "true") fold(item, false); else go(item.parentElement.closest("[role=treeitem]")); return true; },
+  Enter: item => { choose(item); return true; }, " ": item => { choose(item); return true; },
+});
+tree.addEventListener("click", event => {
+  const item = event.target.closest("[role=treeitem]");
+  if (!item) return;
+  if (event.target.closest(".fold") || item.ariaSelected === "true") fold(item, item.ariaExpanded === "false");
+  choose(item);
+});
+function choose(item) {
+  const node = +item.dataset.node, scores = world.scores[node];
   const count = examples.filter(e => e.dataset.nodes.split(" ").includes(String(node))).length;
-  document.querySelectorAll(".node").forEach(b => b.setAttribute("aria-pressed", b === button));
+  items.forEach(other => other.setAttribute("aria-selected", other === item));
   const lines = scores.map(s => make("p", `${s.dataset}: IoU ${percent(s.iou)}, ${s.pixels.toLocaleString("en")} pixels of ${s.labels.slice(0, 6).join(", ")}${s.labels.length > 6 ? ", …" : ""}. `
     + (s.taken_for.length ? `Missed as ${s.taken_for.map(([name, share]) => `${name} (${percent(share)})`).join(", ")}.` : "None missed.")));
   if (!scores.length) lines.push(make("p", "No dataset has val pixels that are known to be this and nothing wider."));
@@ -184,13 +238,13 @@ document.querySelectorAll(".node").forEach(button => button.addEventListener("cl
     select();
     document.getElementById("examples").scrollIntoView();
   });
-  close.addEventListener("click", () => { chosen.hidden = true; button.setAttribute("aria-pressed", false); });
+  close.addEventListener("click", () => { chosen.hidden = true; item.setAttribute("aria-selected", false); item.focus(); });
   chosen.replaceChildren(make("h3", path(node)), ...lines, go, " ", close);
   chosen.hidden = false;
-}));
-document.getElementById("by")?.addEventListener("change", event => document.querySelectorAll(".node").forEach(button => {
-  const all = world.scores[button.dataset.node].filter(s => !event.target.value || s.dataset === event.target.value);
-  const iou = all.length ? all.reduce((sum, s) => sum + s.iou, 0) / all.length : null, chip = button.querySelector(".iou");
+}
+document.getElementById("by")?.addEventListener("change", event => items.forEach(item => {
+  const all = world.scores[item.dataset.node].filter(s => !event.target.value || s.dataset === event.target.value);
+  const iou = all.length ? all.reduce((sum, s) => sum + s.iou, 0) / all.length : null, chip = item.querySelector(".iou");
   chip.textContent = iou === null ? "–" : Math.round(100 * iou);
   chip.className = iou === null ? "iou" : `iou q${Math.min(Math.floor(5 * iou), 4)}`;
 }));
