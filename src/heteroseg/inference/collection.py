@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import signal
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -55,6 +56,7 @@ SCHEMA = pa.schema(
 )
 JOB = b"job"
 """Where a manifest holds what job.json says, in case that one is damaged."""
+KEPT = "what is labelled is kept: give the same command again"
 LEAST_SURE = 20  # images that the summary names
 ITEM = ("source", "version", "map")  # what a worker is told of an image
 NOT_UTF8 = "its path is not UTF-8, which a manifest cannot hold; rename it, or take `heteroseg predict`"
@@ -312,8 +314,12 @@ def _run(
     from ray.data import ActorPoolStrategy, DataContext
 
     local: Any = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
+    heeded = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
+        with suppress(ValueError):  # not in the main thread
+            for number, handler in heeded.items():
+                signal.signal(number, handler)  # Ray's own aborts
         DataContext.get_current().enable_progress_bars = False
         threads = max(1, (os.cpu_count() or 1) // workers) if address is None else 1
         options: Any = {"num_gpus": 1} if job[-1].startswith("cuda") else {"num_cpus": 1}  # the device
@@ -329,9 +335,8 @@ def _run(
             for part in done.iter_batches(batch_size=None, prefetch_batches=0):
                 bar.update(len(part["error"]))
     except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise HeterosegError(
-            f"a worker ended, {reason}; what is labelled is kept: give the same command again"
-        ) from None
+        raise HeterosegError(f"a worker ended, {str(error).strip().splitlines()[-1]}; {KEPT}") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; {KEPT}") from None
     finally:
         ray.shutdown()
