@@ -30,6 +30,8 @@ LONGEST = 200  # bytes of a name: file systems take 255
 FULL_DISK = "the disk is full; what was written before is whole, so make room and give the same command again"
 UNFINISHED: set[Path] = set()
 """Temporary files that this process is writing."""
+HELD: set[int] = set()
+"""Open files and folders that this process holds."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -96,24 +98,43 @@ def _place(path: Path | str) -> Path:
     return path
 
 
-def _lock(part: Path) -> int:
-    """Create the file and hold it until it is closed; a killed process holds nothing."""
+def _close(handle: int) -> None:
+    if handle in HELD:  # in a fork it is not
+        HELD.discard(handle)
+        os.close(handle)
+
+
+def _let_go() -> None:
+    while HELD:
+        os.close(HELD.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def _hold(path: Path, flags: int, told: str, wait: bool = False) -> int:
+    """Open a file or a folder and hold it until it is closed; a killed process and a fork of this one hold nothing."""
+    handle = os.open(path, flags, 0o666)  # less the umask
+    HELD.add(handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        _close(handle)
+        raise HeterosegError(f"{path}: another process is {told}; wait until it has ended") from None
+    except OSError:
+        pass  # a file system without locks
+    return handle
+
+
+def _create(part: Path) -> int:
+    """Create a file and hold it."""
     while True:
-        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # less the umask
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise HeterosegError(f"{part}: another process is writing this file; wait until it has ended") from None
-        except OSError:
-            pass  # a file system without locks
-        try:
+        handle = _hold(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, "writing this file")
+        with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), part.stat()):
                 os.ftruncate(handle, 0)
                 return handle
-        except FileNotFoundError:
-            pass
-        os.close(handle)  # the other process has just renamed it
+        _close(handle)  # the other process has just renamed it
 
 
 def _is_full(part: Path) -> bool:
@@ -138,7 +159,7 @@ def written(path: Path | str, ending: str = ".tmp") -> Iterator[Path]:
     try:
         with _told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = _lock(part)
+            handle = _create(part)
     except HeterosegError:
         UNFINISHED.discard(part)  # it may be another's
         raise
@@ -158,7 +179,7 @@ def written(path: Path | str, ending: str = ".tmp") -> Iterator[Path]:
             raise HeterosegError(f"{path}: cannot be written, {_reason(OSError(errno.ENOSPC, ''))}") from None
         raise
     finally:
-        os.close(handle)
+        _close(handle)
         UNFINISHED.discard(part)
 
 
@@ -169,16 +190,22 @@ def remove_unfinished() -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Make a folder, and hold it while other processes that ask for the same wait."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(handle, fcntl.LOCK_EX)
+def alone(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Make a folder and hold it. Where another process does, wait for its end, or raise HeterosegError.
+
+    A folder that is empty in the end, and was not there before, goes.
+    """
+    new = is_free(folder)
+    with _told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = _hold(folder, os.O_RDONLY, "at work in this folder", wait)
     try:
         yield
     finally:
-        os.close(handle)
+        _close(handle)
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
@@ -284,31 +311,36 @@ def filling(folder: Path, job: Mapping[str, Any], names: Sequence[str] | None = 
     `job` (for JSON) is all that decides what is written. A killed command goes on where its `job` is the same: what is
     there is whole, and may be kept or written again. Other folders that are not empty raise HeterosegError.
     """
-    marker, new = folder / AT_WORK, is_free(folder)
+    marker = folder / AT_WORK
+    require_folder(folder, kind="a folder" if names else "a new or empty folder")
+    with alone(folder):
+        _begin(marker, job, names)
+        try:
+            yield
+            marker.unlink()
+        except BaseException:
+            if [*folder.iterdir()] == [marker]:  # nothing is begun
+                marker.unlink()
+            raise
+
+
+def _begin(marker: Path, job: Mapping[str, Any], names: Sequence[str] | None) -> None:
+    """Note what is begun in a folder, or make sure that it is the same as what was begun there."""
+    folder = marker.parent
     if is_free(marker):
         if names is None:
             require_empty(folder)
-        require_folder(folder)
         for name in names or ():
             require_absent(folder / name)
         write_bytes(marker, json.dumps(job, indent=2).encode())
-    else:
-        try:
-            before = json.loads(marker.read_bytes())
-        except (OSError, ValueError):
-            before = None
-        if before != json.loads(json.dumps(job)):
-            told = "holds what a stopped command began, with other inputs or options than now"
-            raise HeterosegError(f"{folder}: {told}; choose another --out, or remove it ({marker.name} tells more)")
+        return
     try:
-        yield
-        marker.unlink()
-    except BaseException:
-        if [*folder.iterdir()] == [marker]:  # nothing is begun
-            marker.unlink()
-            if new:
-                folder.rmdir()
-        raise
+        before = json.loads(marker.read_bytes())
+    except (OSError, ValueError):
+        before = None
+    if before != json.loads(json.dumps(job)):
+        told = "holds what a stopped command began, with other inputs or options than now"
+        raise HeterosegError(f"{folder}: {told}; choose another --out, or remove it ({marker.name} tells more)")
 
 
 def require_apart(folder: Path, names: Iterable[str]) -> None:

@@ -1,8 +1,8 @@
 """Every command that writes, killed or out of room at a file operation and given again, ends as if nothing had been.
 
 Not `train` and `compare`, which have suites of their own. `FUZZ=1` tries every operation, else a few of each command.
-The batches of `predict-many` are done in the process that is stopped, because Ray's processes are not ours to count; with
-Ray itself it is stopped in `tests/inference/test_collection.py`.
+The batches of `predict-many` are done in the process that is stopped, because Ray's processes are not ours to count;
+with Ray itself it is stopped in `tests/inference/test_collection.py`.
 """
 
 import csv
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from heteroseg.cli.main import main
-from heteroseg.writing import AT_WORK
+from heteroseg.writing import AT_WORK, alone
 from tests.reliability import SEED, WHOLE
 from tests.reliability.kills import KILLED, attempt, chosen
 
@@ -176,6 +176,28 @@ def test_what_a_signal_stops_leaves_nothing_half(places, whole, tmp_path, name):
                 bad.append(f"{where}: again {again.code} {again.output[-300:]}")
     print(f"COUNT {name}: {len(points)}")
     assert not bad, "\n".join(bad)
+
+
+FOLDERS = ["relabel", "blobs find", "blobs apply", "masks draw", "data show", "data audit", "share", "predict-many"]
+
+
+@pytest.mark.parametrize("name", [*FOLDERS, "train", "compare", "train --resume"])
+def test_two_processes_in_one_folder(places, tmp_path, capsys, monkeypatch, name):
+    """The second is refused in one sentence, and leaves all to the first."""
+    monkeypatch.setitem(COMMANDS, "train", "train {E} --out {O}")
+    monkeypatch.setitem(COMMANDS, "compare", "compare {E} --out {O}")
+    monkeypatch.setitem(COMMANDS, "train --resume", "train {E} --out {R} --resume")
+    if name == "predict-many":
+        pytest.importorskip("ray.data", reason="the extra ray is not installed")
+    words = command(name, places, tmp_path)
+    words = words[-1] if isinstance(words, tuple) else words
+    out = Path(words[words.index("--out") + 1])
+    with alone(out):
+        before = tree(out)
+        assert main(words) == 2
+        assert tree(out) == before
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("heteroseg: ")]
+    assert told == [f"heteroseg: {out}: another process is at work in this folder; wait until it has ended"]
 
 
 def faults(ended) -> list[str]:

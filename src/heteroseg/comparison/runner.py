@@ -33,7 +33,7 @@ from heteroseg.model.run_folder import read_begun, training_seconds
 from heteroseg.provenance import facts
 from heteroseg.supervision.coverage import look_over
 from heteroseg.training.batches import images_per_dataset
-from heteroseg.writing import put_aside, require_empty
+from heteroseg.writing import alone, put_aside, require_empty
 
 STOPPED = 128 + signal.SIGINT  # exit code
 
@@ -232,7 +232,14 @@ def compare(
         if way not in WAYS:
             raise HeterosegError(f"--ways: there is no way {way!r}{nearest(way, WAYS)}; there are {', '.join(WAYS)}")
     base = open_base(experiment, folder, allow_overlap)
-    base = replace(base, experiment=_require_same_comparison(out, base.experiment))
+    with alone(out):
+        base = replace(base, experiment=_require_same_comparison(out, base.experiment))
+        return _compare(base, out, ways, seeds, log, processes)
+
+
+def _compare(
+    base: Base, out: Path, ways: Sequence[str], seeds: Sequence[int], log: Callable[[str], None], processes: int
+) -> dict[str, Any]:
     ways_parts = {way: WAYS[way](base) for way in ways}
     parts = {out / way / p.name if len(ps) > 1 else out / way: p for way, ps in ways_parts.items() for p in ps}
     if (out / "table.json").is_file() and not is_json(out / "table.json"):
@@ -247,7 +254,7 @@ def compare(
     jobs = [Job(part, place / f"seed-{seed}", seed, base.spaces) for seed in seeds for place, part in parts.items()]
     try:
         for _ in do_jobs([job for job in jobs if read_scored(job.scored) is None], processes, log):
-            write_table(out, experiment, ways, seeds)
-        return write_table(out, experiment, ways, seeds)
+            write_table(out, base.experiment, ways, seeds)
+        return write_table(out, base.experiment, ways, seeds)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {out} keeps what is done, and the same command goes on from there") from None

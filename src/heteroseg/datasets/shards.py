@@ -45,7 +45,7 @@ def unpack_once(
 def _unpack(folder: Path, records: Iterator[Record]) -> None:
     """Write image/NAME and mask/NAME to `folder`, which is there only when it is complete."""
     try:
-        with alone(folder.parent):  # of several processes of a training one unpacks
+        with alone(folder.parent, wait=True):  # of several processes of a training one unpacks
             if not folder.is_dir():
                 _unpack_to(part_of(folder), records)
                 part_of(folder).rename(folder)

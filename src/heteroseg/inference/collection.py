@@ -16,7 +16,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from heteroseg.files import parse_json
 from heteroseg.inference.files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.labels.space import OUTSIDE_NAME
 from heteroseg.model.model import load, require_device
-from heteroseg.writing import is_part, require_apart, require_folder, written
+from heteroseg.writing import alone, is_part, require_apart, require_folder, written
 
 SCHEMA = pa.schema(
     [
@@ -270,35 +270,38 @@ def predict_collection(
     images = {name: version for name, version in every.items() if _is_utf8(name)}
     if not every:
         raise HeterosegError(f"{source}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) below it, found none")
-    if inputs.local and outputs.local and outputs.local.resolve().is_relative_to(inputs.local.resolve()):
+    if inputs.local and outputs.local and outputs.local.is_relative_to(inputs.local):
         raise HeterosegError(f"{dest}: lies in the folder of the images; choose another --out")
-    names = [name for name in outputs.names() if not is_part(name)]
     job = decided_by(loaded, space, as_stored) | {"source": inputs.whole}
     if outputs.local:
         require_folder(outputs.local)
         require_apart(outputs.local, images)
-    begin(outputs, names, job)
-    outputs.clear()
-    before = read_rows(inputs, outputs, images)
-    left = {name: "" for name in images if name not in before or before[name]["error"] is not None}
-    for name in left.keys() & {n.removeprefix("labels/").removesuffix(".png") for n in names}:
-        left[name] = before.get(name, {}).get("map") or "?"
-    log(f"{counted(len(images), 'image')}, {len(images) - len(left)} done before")
-    started = time.monotonic()
-    if left:
-        items = [dict(zip(ITEM, (name, images[name], label_map), strict=True)) for name, label_map in left.items()]
-        try:
-            _run(items, (model, labels, source, dest, device), workers, batch, address, as_stored)
-        finally:
-            outputs.clear()
-    seconds = time.monotonic() - started
-    rows = read_rows(inputs, outputs, images)
-    kept = [rows[name] for name in images]
-    kept += [dict.fromkeys(SCHEMA.names) | {"source": ascii(n), "error": NOT_UTF8} for n in every if n not in images]
-    outputs.write("manifest.parquet", parquet([row | {"pixels": list(row["pixels"] or ())} for row in kept], job))
-    result = summarise(kept, seconds, len(left))
-    outputs.write("summary.json", json.dumps(result, indent=2).encode())
-    return result
+    with alone(outputs.local) if outputs.local else nullcontext():
+        names = [name for name in outputs.names() if not is_part(name)]
+        begin(outputs, names, job)
+        outputs.clear()
+        before = read_rows(inputs, outputs, images)
+        left = {name: "" for name in images if name not in before or before[name]["error"] is not None}
+        for name in left.keys() & {n.removeprefix("labels/").removesuffix(".png") for n in names}:
+            left[name] = before.get(name, {}).get("map") or "?"
+        log(f"{counted(len(images), 'image')}, {len(images) - len(left)} done before")
+        started = time.monotonic()
+        if left:
+            items = [dict(zip(ITEM, (name, images[name], label_map), strict=True)) for name, label_map in left.items()]
+            try:
+                _run(items, (model, labels, source, dest, device), workers, batch, address, as_stored)
+            finally:
+                outputs.clear()
+        seconds = time.monotonic() - started
+        rows = read_rows(inputs, outputs, images)
+        kept = [rows[name] for name in images]
+        kept += [
+            dict.fromkeys(SCHEMA.names) | {"source": ascii(n), "error": NOT_UTF8} for n in every if n not in images
+        ]
+        outputs.write("manifest.parquet", parquet([row | {"pixels": list(row["pixels"] or ())} for row in kept], job))
+        result = summarise(kept, seconds, len(left))
+        outputs.write("summary.json", json.dumps(result, indent=2).encode())
+        return result
 
 
 def _is_utf8(name: str) -> bool:

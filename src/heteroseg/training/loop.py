@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from heteroseg.training.optimiser import (
 )
 from heteroseg.training.state import (
     clear,
+    hold,
     prepare_folder,
     read_state,
     require_same_experiment,
@@ -319,7 +320,8 @@ def train(
     with told(out, lambda: (runs[0].step, runs[0].saved) if runs else (0, None)):
         fabric = _launch(experiment.train)
         runs.append(Run(experiment, folder, out, fabric))
-        return _train(runs[0], folder, resume, allow_overlap, warn)
+        with hold(experiment, out, resume) if fabric.is_global_zero else nullcontext():
+            return _train(runs[0], folder, resume, allow_overlap, warn)
 
 
 def _train(

@@ -1,7 +1,8 @@
 """What a resumed run goes on from: the folder that it finds, its state, and the state before that."""
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -13,7 +14,7 @@ from heteroseg.experiment.config import Experiment, as_begun
 from heteroseg.labels.space import LabelSpace, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
 from heteroseg.model.run_folder import OLD, read_begun
-from heteroseg.writing import PART, is_part, require_empty, written
+from heteroseg.writing import PART, alone, is_part, require_empty, written
 
 STATE, BEFORE = "state.pt", "state.before.pt"
 BEGINNING = {"experiment.json", "facts.json", "skipped.txt"}  # what a run writes before its first state
@@ -38,6 +39,14 @@ def prepare_folder(experiment: Experiment, out: Path, resume: bool) -> Experimen
         experiment = as_begun(experiment, begun)
         require_same_experiment(out, begun, experiment)
     return experiment
+
+
+@contextmanager
+def hold(experiment: Experiment, out: Path, resume: bool) -> Iterator[None]:
+    """Keep other processes out of a RUN. One that ended just now has changed what `prepare_folder` looks at."""
+    with alone(out):
+        prepare_folder(experiment, out, resume)
+        yield
 
 
 def require_same_experiment(out: Path, begun: Experiment, experiment: Experiment) -> None:
