@@ -296,6 +296,19 @@ def test_a_strangers_file_names_no_file_elsewhere(tiny_model, tmp_path):
     assert load(folder).config.pretrained is False
 
 
+def test_a_card_that_is_a_link_to_elsewhere_is_not_handed_on(tiny_model_folder, tmp_path):
+    shutil.copytree(tiny_model_folder, tmp_path / "m")
+    (tmp_path / "key").write_text("a secret")
+    (tmp_path / "m" / "README.md").symlink_to("../key")
+    with pytest.raises(HeterosegError, match=r"README.md: is a link to a file outside of the MODEL"):
+        load(tmp_path / "m").save_pretrained(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "m" / "card").write_text("a card")
+    (tmp_path / "m" / "README.md").unlink()
+    (tmp_path / "m" / "README.md").symlink_to("card")
+    assert (load(tmp_path / "m").save_pretrained(tmp_path / "out") / "README.md").read_text() == "a card"
+
+
 def test_share_on_the_command_line(hub, trained, tmp_path, capsys):
     assert main(["share", str(trained), "--out", str(tmp_path / "m"), "--license", "mit"]) == 0
     assert (tmp_path / "m" / "README.md").is_file()

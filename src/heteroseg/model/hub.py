@@ -47,6 +47,17 @@ def _told(repo: str, revision: str | None, done: str) -> Iterator[None]:
         raise HeterosegError(f"{PREFIX}{repo}: {next(fitting, f'could not be {done}, {first}')}") from None
 
 
+def require_inside(file: Path) -> None:
+    """Raise HeterosegError where a file of a MODEL is a link to elsewhere, which would be handed on.
+
+    huggingface_hub's cache has links, from a folder for each version to one for all.
+    """
+    folder = file.parent.resolve()
+    if not any(file.resolve().is_relative_to(place) for place in (folder, folder.parent.parent / "blobs")):
+        told = "is a link to a file outside of the MODEL, which would be handed on"
+        raise HeterosegError(f"{file}: {told}; put the file itself there, or remove the link")
+
+
 def download(name: str, revision: str | None = None, **options: Any) -> Path:
     """The folder in huggingface_hub's cache with a model's files, fetched where they are not there yet.
 

@@ -33,7 +33,7 @@ from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, lo
 from heteroseg.model.card import model_card
 from heteroseg.model.checking import WEIGHTS, checksums, fill, read_weights, require_unchanged
 from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare, require_known
-from heteroseg.model.hub import PREFIX, download, parse_name, upload
+from heteroseg.model.hub import PREFIX, download, parse_name, require_inside, upload
 from heteroseg.model.prediction import Prediction
 from heteroseg.model.run_folder import OLD
 from heteroseg.networks.network import Network, build_network
@@ -122,9 +122,10 @@ class Model:
         `license` is that of the weights, as hubs write it ('cc-by-nc-4.0'). The folder must be new or empty.
         """
         folder = home_expanded(folder)
-        origin = self.origin
-        if origin and (origin / "README.md").is_file() and license is None:  # handed on before: the card stays
-            card = read_text(origin / "README.md")
+        handed_on = self.origin and self.origin / "README.md"
+        if handed_on and handed_on.is_file() and license is None:  # before: the card stays
+            require_inside(handed_on)
+            card = read_text(handed_on)
         else:
             card = model_card(self, license)
         with filling(folder, {"command": "share", "weights": self.digest, "license": license}):
