@@ -274,7 +274,7 @@ def test_a_list_becomes_files_once(tmp_path, capsys):
     assert capsys.readouterr().out.count("\n") == 2
     assert main(command) == 2
     assert "stands there already" in capsys.readouterr().err
-    flat = import_file(file, tmp_path / "flat", flat=True)
+    flat = [*import_file(file, tmp_path / "flat", flat=True)]
     assert "root: [x, 'y', z]" in flat[0].read_text()
 
 

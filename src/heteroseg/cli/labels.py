@@ -41,10 +41,10 @@ def taxonomy_show(args: argparse.Namespace) -> None:
 
 def taxonomy_import(args: argparse.Namespace) -> None:
     from heteroseg.curation.label_lists import import_file
-    from heteroseg.labels.describe import check_spec_file
+    from heteroseg.labels.describe import spec_line
 
-    for path in import_file(args.file, args.out, args.name, args.id, args.table, args.flat):
-        print(check_spec_file(str(path)))
+    for path, spec in import_file(args.file, args.out, args.name, args.id, args.table, args.flat).items():
+        print(spec_line(str(path), spec))
 
 
 def taxonomy_suggest(args: argparse.Namespace) -> None:

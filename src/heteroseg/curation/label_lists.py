@@ -18,8 +18,8 @@ from heteroseg.curation.label_list_forms import FORMS, Rows, is_whole, read_rows
 from heteroseg.curation.spec_text import space_yaml, taxonomy_yaml
 from heteroseg.errors import HeterosegError, nearest, raise_faults, warn
 from heteroseg.files import Document, write_text
-from heteroseg.labels.space import LabelEntry, LabelSpaceFile, build_label_space
-from heteroseg.labels.taxonomy import ROOT, Color, TaxonomyFile, build_taxonomy
+from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.labels.taxonomy import ROOT, Color, Taxonomy, TaxonomyFile, build_taxonomy
 from heteroseg.writing import require_absent
 
 VOID = {"void", "unlabeled", "unlabelled", "unlabel", "ignore", "ignored", "unknown", "invalid", "unannotated"}
@@ -199,11 +199,11 @@ def import_file(
     id_field: str | None = None,
     table: str | None = None,
     flat: bool = False,
-) -> list[Path]:
+) -> dict[Path, Taxonomy | LabelSpace]:
     """Turn a list of labels into OUT/NAME-tree.yaml, a taxonomy by groups, and OUT/NAME.yaml, a label space.
 
     `id_field` and `table` are as for `read_label_list`; `flat` makes one classifier of all labels. Returns
-    both paths. No file is replaced; faults raise HeterosegError before anything is written.
+    both by their paths. No file is replaced; faults raise HeterosegError before anything is written.
     """
     labels = read_label_list(path, id_field, table)
     mapped = [label for label in labels if not label.ignore]
@@ -222,7 +222,7 @@ def import_file(
     begun = paths[0].is_file() and paths[0].read_bytes() == tree_text.encode()  # a killed run left it
     for target in paths[begun:]:
         require_absent(target, "choose another --out or --name")
-    build_label_space(space, build_taxonomy(file))
+    built = build_label_space(space, build_taxonomy(file))
     write_text(paths[0], tree_text)
     write_text(paths[1], space_yaml(space, [f"Labels as in {path.name}."]))
-    return paths
+    return dict(zip(paths, (built.taxonomy, built), strict=True))

@@ -20,8 +20,12 @@ def _load_spec(name: str) -> Taxonomy | LabelSpace:
 
 
 def check_spec_file(name: str) -> str:
-    """One line that says what a sound file holds, and notes on what it leaves open; faults raise HeterosegError."""
-    spec = _load_spec(name)
+    """`spec_line` of a file; faults raise HeterosegError."""
+    return spec_line(name, _load_spec(name))
+
+
+def spec_line(name: str, spec: Taxonomy | LabelSpace) -> str:
+    """One line that says what a sound file holds, and notes on what it leaves open."""
     if isinstance(spec, Taxonomy):
         sizes = f"{len(spec.leaves)} leaves, {len(spec.classifiers)} classifiers, {spec.channels} logits"
         return f"{name}: taxonomy {spec.name!r}, {sizes}"
@@ -36,10 +40,12 @@ def _undeclared(space: LabelSpace) -> Iterator[str]:
     """A note for each label that may also be what others say, where the space does not tell if these are complete."""
     evaluated = [label for label, counts in zip(space.labels, space.evaluated, strict=True) if counts]
     for i, label in enumerate(space.labels):
+        if not space.evaluated[i] or len(label.leaves) == 1:
+            continue
         told_apart = label.leaves - space.training_leaves(i)
         narrower = [b for b in evaluated if b.leaves < label.leaves and b.leaves.isdisjoint(told_apart)]
         names = [space.taxonomy.names[n] for b in narrower for n in space.taxonomy.cover(b.leaves)]
-        if space.evaluated[i] and names and space.file.coverage.keys().isdisjoint(names):
+        if names and space.file.coverage.keys().isdisjoint(names):
             coverage = ", ".join(f"{name}: complete" for name in names[:3]) + (", ..." if names[3:] else "")
             others = f"{narrower[0].name!r}{' and others' if narrower[1:] else ''}"
             told = f"if these are labelled wherever they occur, add 'coverage: {{{coverage}}}'"
@@ -49,7 +55,7 @@ def _undeclared(space: LabelSpace) -> Iterator[str]:
 def show_spec_file(name: str) -> str:
     """The tree, one node a line with its logit, or the labels with the nodes that they cover."""
     spec = _load_spec(name)
-    lines = [check_spec_file(name), ""]
+    lines = [spec_line(name, spec), ""]
     if isinstance(spec, Taxonomy):
         for n, node in enumerate(spec.names):
             owns = spec.classifier_of[n]

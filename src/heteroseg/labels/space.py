@@ -179,7 +179,7 @@ class LabelSpace:
         """
         result = np.full(len(self.taxonomy.leaves), -1, np.int64)
         for i in self.widest_first:
-            result[self.meaning_table[i]] = i
+            result[list(self.labels[i].leaves)] = i
         return result
 
     @cached_property
@@ -337,17 +337,17 @@ def _faults_of_space(space: LabelSpace) -> Iterator[Fault]:
     """What is wrong with what the labels mean together."""
     labels, owner, crossing = space.labels, np.full(len(space.taxonomy.leaves), -1), False
     for i in space.widest_first:
-        owners = owner[space.meaning_table[i]]
-        crossing = crossing or bool((owners != owners[:1]).any())  # a narrower label is partly in a wider one
-        owner[space.meaning_table[i]] = i
+        own = list(labels[i].leaves)
+        crossing = crossing or bool((owner[own] != owner[own[:1]]).any())  # a narrower label is partly in a wider one
+        owner[own] = i
     pairs = ((k, a, b) for k, a in enumerate(labels) for b in labels[:k])
     for k, a, b in pairs if crossing else ():
         if a.leaves & b.leaves and not (a.leaves <= b.leaves or b.leaves <= a.leaves):
             told = "overlap without one containing the other; split the shared node in the taxonomy so that each label"
             yield ("labels", k), f"labels {a.name!r} and {b.name!r} {told} names its own part"
-    trained, shown = np.count_nonzero(space.training_table, axis=1), set(owner.tolist())
+    trained, shown = space.training_table.any(1) if space.file.coverage else None, set(owner.tolist())
     for i, label in enumerate(labels):
-        if label.leaves and not trained[i]:
+        if label.leaves and trained is not None and not trained[i]:
             told = f"coverage 'complete' for all that {label.name!r} covers leaves no meaning for it"
             yield ("coverage",), f"{told}; take one of these nodes out, or drop the label"
         if space.evaluated[i] and i not in shown:

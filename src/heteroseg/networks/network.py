@@ -17,7 +17,7 @@ from heteroseg.networks.branches import Branches, branched
 from heteroseg.networks.decoder import DECODERS
 from heteroseg.networks.heads import Body, HierarchicalHead, replace_classifier
 
-PARAMETERS, MODULES = 4 * 10**9, 20_000  # of the largest network that is built
+PARAMETERS, MODULES = 4 * 10**9, 8_000  # of the largest network that is built
 
 
 class Geometry:
