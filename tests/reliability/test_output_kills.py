@@ -90,7 +90,10 @@ AGAIN = ("stands there already", "expected a new or empty folder")  # a command 
 
 def command(name: str, places: dict[str, str], work: Path) -> list[str] | tuple:
     words = COMMANDS[name].format(O=work / "out", W=work, **places).split()
-    return (without_ray, words) if name == "predict-many" else words
+    if name != "predict-many":
+        return words
+    pytest.importorskip("ray.data", reason="the extra ray is not installed")
+    return without_ray, words
 
 
 def without_ray(words: list[str]) -> None:
@@ -129,8 +132,6 @@ def whole(places, tmp_path_factory):
 @pytest.mark.parametrize("how", ["before", "after", "full", "short"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_is_stopped_ends_the_same_when_it_is_given_again(places, whole, tmp_path, name, how):
-    if name == "predict-many":
-        pytest.importorskip("ray.data", reason="the extra ray is not installed")
     work = tmp_path / "work"
     work.mkdir()
     operations, expected = whole(name)
@@ -187,8 +188,6 @@ def test_two_processes_in_one_folder(places, tmp_path, capsys, monkeypatch, name
     monkeypatch.setitem(COMMANDS, "train", "train {E} --out {O}")
     monkeypatch.setitem(COMMANDS, "compare", "compare {E} --out {O}")
     monkeypatch.setitem(COMMANDS, "train --resume", "train {E} --out {R} --resume")
-    if name == "predict-many":
-        pytest.importorskip("ray.data", reason="the extra ray is not installed")
     words = command(name, places, tmp_path)
     words = words[-1] if isinstance(words, tuple) else words
     out = Path(words[words.index("--out") + 1])

@@ -345,7 +345,8 @@ def _faults_of_space(space: LabelSpace) -> Iterator[Fault]:
         if a.leaves & b.leaves and not (a.leaves <= b.leaves or b.leaves <= a.leaves):
             told = "overlap without one containing the other; split the shared node in the taxonomy so that each label"
             yield ("labels", k), f"labels {a.name!r} and {b.name!r} {told} names its own part"
-    trained, shown = space.training_table.any(1) if space.file.coverage else None, set(owner.tolist())
+    shown = set(owner.tolist())
+    trained = np.asarray(space.training_table.any(1)) if space.file.coverage else None
     for i, label in enumerate(labels):
         if label.leaves and trained is not None and not trained[i]:
             told = f"coverage 'complete' for all that {label.name!r} covers leaves no meaning for it"
