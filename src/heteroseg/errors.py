@@ -1,5 +1,6 @@
 """The one error that a user is meant to read, and warnings."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -78,6 +79,13 @@ def require_between(what: str, found: Any, low: float, high: float) -> None:
     """Raise HeterosegError where `found` is no number from `low` to `high`."""
     if not isinstance(found, Real) or isinstance(found, bool) or not low <= float(found) <= high:
         raise HeterosegError(f"{what}: expected a number from {low:g} to {high:g}, found {found!r:.80}")
+
+
+def text_of(found: Any, what: str = "a path") -> str:
+    """A text or path as text. Raise HeterosegError where `found` is none of these, or empty."""
+    if not isinstance(found, str | os.PathLike) or not (text := os.fsdecode(found)):
+        raise HeterosegError(f"expected {what}, found {found!r:.80}")
+    return text
 
 
 def require_count(what: str, found: Any) -> None:

@@ -15,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from yaml.constructor import ConstructorError
 
-from heteroseg.errors import HeterosegError, counted, nearest, shortened
+from heteroseg.errors import HeterosegError, counted, nearest, shortened, text_of
 from heteroseg.writing import LONGEST, write_bytes
 
 SPECS = Path(__file__).parent / "specs"
@@ -221,7 +221,7 @@ def _line(node: yaml.Node) -> int:
 
 def read_yaml(path: Path | str) -> Document:
     """Parse a YAML file. Duplicate keys, self-containing aliases and syntax errors raise HeterosegError."""
-    path = Path(path)
+    path = Path(text_of(path))
     return parse_yaml(read_text(path, MOST_YAML), path)
 
 

@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path, PurePath
 from typing import Any
 
-from heteroseg.errors import HeterosegError, warn
+from heteroseg.errors import HeterosegError, text_of, warn
 
 PART = ".part-"
 AT_WORK = f"{PART}at-work.json"
@@ -37,7 +37,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 def home_expanded(path: Path | str) -> Path:
     """A path in which a leading ~ is the user's folder. The folder of an unknown user raises HeterosegError."""
-    expanded = os.path.expanduser(path)
+    expanded = os.path.expanduser(text_of(path))
     if expanded.startswith("~") or "\0" in expanded:
         told = "expected a path, found a user's folder that this machine does not know, or a sign that no path has"
         raise HeterosegError(f"{str(path)!r}: {told}; a name that begins so is written ./~NAME")

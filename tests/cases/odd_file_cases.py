@@ -280,8 +280,12 @@ DAMAGE = {
         "git-lfs",
         partial(masks, then=changed("masks/val/im10.png", pointer)),
     ),
-    "damage_page": ("refused", DAMAGED, partial(masks, then=changed("images/train/im0.jpg", lambda data: b"<html>"))),
-    "damage_empty": ("refused", DAMAGED, partial(masks, then=changed("masks/train/im0.png", lambda data: b""))),
+    "damage_page": (
+        "refused",
+        "a web page",
+        partial(masks, then=changed("images/train/im0.jpg", lambda data: b"<html>")),
+    ),
+    "damage_empty": ("refused", "an empty file", partial(masks, then=changed("masks/train/im0.png", lambda data: b""))),
     "damage_half_jpeg": (
         "refused",
         DAMAGED,

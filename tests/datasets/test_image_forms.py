@@ -282,3 +282,19 @@ def test_alpha_of_a_tiff_does_not_darken_its_colours(tmp_path):
     for packed in ({}, {"compression": "tiff_lzw"}):
         image.save(tmp_path / "a.tif", **packed)
         assert (read_image(tmp_path / "a.tif") == (200, 100, 50)).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "an empty file; get it again"),
+        (b"\0\0\0\x18ftypheic" + bytes(99), "HEIC, as iPhones write it; convert it to JPEG"),
+        (b"\n<!DOCTYPE html><html>404", "a web page; download the image itself"),
+        (b"<HTML>", "a web page; download the image itself"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of git-lfs; fetch the file by git lfs pull"),
+    ],
+)
+def test_what_is_no_image_is_named(tmp_path, data, told):
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(HeterosegError, match=f"a.jpg: expected an image, found {told}$"):  # was "cut off or damaged"
+        read_image(tmp_path / "a.jpg")

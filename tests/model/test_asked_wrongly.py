@@ -19,6 +19,19 @@ from heteroseg.inference.files import back_off_space
 from heteroseg.labels.space import load_label_space, own_space
 
 BLACK = np.zeros((32, 32, 3), np.uint8)
+
+ASKED = {
+    "labels": lambda m, wrong: m.predict(BLACK).labels(wrong),
+    "confidence": lambda m, wrong: m.predict(BLACK).confidence(wrong),
+    "space": lambda m, wrong: m.space(wrong),
+    "load": lambda _, wrong: heteroseg.load(wrong),
+    "taxonomy": lambda _, wrong: heteroseg.load_taxonomy(wrong),
+    "label space": lambda _, wrong: heteroseg.load_label_space(wrong),
+    "experiment": lambda _, wrong: heteroseg.load_experiment(wrong),
+    "override": lambda _, wrong: heteroseg.load_experiment("e.yaml", [wrong]),
+    "save": lambda m, wrong: m.save_pretrained(wrong),
+    "push": lambda m, wrong: m.push_to_hub(wrong),
+}
 WRONG = {
     "novelty": (lambda m, _: m.predict(BLACK).novelty("entrpy"), "novelty: expected one of .*; did you mean 'entropy'"),
     "back_off above 1": (lambda m, _: m.predict(BLACK).nodes(1.5), "expected a number from 0 to 1, found 1.5"),
@@ -35,6 +48,7 @@ WRONG = {
     "label space": (lambda m, _: m.predict(BLACK).labels("cityscpes"), "did you mean 'cityscapes'"),
     "another tree": (lambda m, _: m.predict(BLACK).labels(load_label_space("camvid11")), "belongs to taxonomy"),
     "node": (lambda m, _: m.predict(BLACK).probs("skyy"), "has no node 'skyy'; did you mean 'sky'"),
+    "unhashable node": (lambda m, _: m.predict(BLACK).probs([]), r"has no node \[\]"),
     "nothing": (lambda m, _: m.predict(None), "expected an image as an array .*, found NoneType"),
     "tensor": (lambda m, _: m.predict(torch.zeros(3, 9, 9)), "expected an image as an array .*, found Tensor"),
     "floats": (lambda m, _: m.predict(BLACK / 255), r"expected an RGB image .*, found \(32, 32, 3\) of float64"),
@@ -84,3 +98,19 @@ def test_a_plan_is_kept_once(tiny_model):
         tiny_model.predict(BLACK).label_indices(space)
     assert plan_decode.cache_info().misses <= made + 2
     assert tiny_model.plan(spaces[0]) is tiny_model.plan("vistas")
+
+
+@pytest.mark.parametrize("wrong", [3, 0.5, b"x", [], {}, object(), ("leaves",), np.int64(1), True, ""], ids=repr)
+@pytest.mark.parametrize("what", ASKED)
+def test_what_is_no_text(tiny_model, what, wrong):
+    with pytest.raises(HeterosegError, match=r"^expected .*, found "):  # were AttributeError and TypeError
+        ASKED[what](tiny_model, wrong)
+
+
+def test_what_names_a_file_may_be_a_path(tiny_model, tmp_path):
+    (tmp_path / "t.yaml").write_text("name: t\ntree: {root: [a, b]}\n")
+    assert heteroseg.load_taxonomy(tmp_path / "t.yaml").name == "t"  # was "has no attribute 'endswith'"
+    (tmp_path / "s.yaml").write_text("name: s\ntaxonomy: t\nlabels: [{id: 1, name: sky, nodes: sky}]\n")
+    assert tiny_model.space(tmp_path / "s.yaml").name == "s"
+    plain = tiny_model.predict(BLACK).labels("leaves")
+    assert (tiny_model.predict(np.asmatrix(BLACK[..., 0])).labels("leaves") == plain).all()  # was "shape too large"

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -31,7 +32,12 @@ KINDS: dict[bytes, type[ImageFile]] = {PNG: PngImageFile, JPEG: JpegImageFile, b
 KINDS |= dict.fromkeys(TIFF, TiffImageFile) | {b"P%d" % n: PpmImageFile for n in range(1, 7)} | {b"RIFF": WebPImageFile}
 LONGEST_SIDE = 65_500  # that the decoders take
 UNOPENED = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError)
-POINTER = b"version https://git-lfs"
+OTHERS = {  # how files begin that are no images, or none that are read
+    rb"version https://git-lfs": "a pointer of git-lfs; fetch the file by git lfs pull",
+    rb"....ftyphe[iv]": "HEIC, as iPhones write it; convert it to JPEG",
+    rb"\s*<(!doctype )?html": "a web page; download the image itself",
+    rb"\Z": "an empty file; get it again",
+}
 ORIENTATION = 0x112  # the EXIF tag
 FLIPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}  # steps down and across
 SWAPPED = 5  # from here on rows are columns, before they are flipped
@@ -262,8 +268,9 @@ def open_file(path: Path) -> Iterator[io.BufferedReader]:
 def bytes_of(path: Path) -> bytes:
     with open_file(path) as file:
         data = file.read()
-    if data.startswith(POINTER):
-        raise InputError(f"{path}: expected an image, found a pointer of git-lfs; fetch the file by git lfs pull")
+    for start, told in OTHERS.items():
+        if re.match(start, data, re.I | re.S):
+            raise InputError(f"{path}: expected an image, found {told}")
     return data
 
 

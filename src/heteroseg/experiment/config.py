@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from heteroseg.errors import HeterosegError, raise_faults, shortened
+from heteroseg.errors import HeterosegError, raise_faults, shortened, text_of
 from heteroseg.files import SPECS, Document, PlainName, Strict, parse_yaml, read_yaml
 from heteroseg.writing import home_expanded
 
@@ -275,6 +275,7 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Ex
         >>> experiment.train.steps, folder == path.parent.resolve()
         (100, True)
     """
+    overrides = [text_of(override, "key=value, such as train.steps=100") for override in overrides]
     document = read_yaml(path)
     if not isinstance(document.data, dict):
         raise HeterosegError(f"{path}: expected an experiment (keys and values), found {type(document.data).__name__}")

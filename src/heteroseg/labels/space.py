@@ -366,7 +366,7 @@ def hold_out(space: LabelSpace, nodes: Sequence[str]) -> LabelSpace:
     return build_label_space(space.file.model_copy(update={"labels": labels}), tree) if gone else space
 
 
-def load_label_space(name: str, taxonomy: Taxonomy | None = None, beside: Path | None = None) -> LabelSpace:
+def load_label_space(name: str | Path, taxonomy: Taxonomy | None = None, beside: Path | None = None) -> LabelSpace:
     """Load a label space by shipped name or by path (ending .yaml); faults raise HeterosegError with file and line.
 
     Without `taxonomy` the one that the file names is loaded. A path is relative to the folder `beside`.

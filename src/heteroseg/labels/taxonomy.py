@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import HeterosegError, nearest, text_of
 from heteroseg.files import SPECS, Document, Fault, PlainName, Strict, parse_yaml, read_text, read_yaml
 
 ROOT = "root"
@@ -76,15 +76,15 @@ class Taxonomy:
     def index(self, name: str) -> int:
         """Node number of a name; an unknown name raises HeterosegError with the nearest known one."""
         if name not in self:
-            raise HeterosegError(f"taxonomy {self.name!r} has no node {name!r}{nearest(name, self.names)}")
+            raise HeterosegError(f"taxonomy {self.name!r} has no node {name!r:.80}{nearest(name, self.names)}")
         return self._index[name]
 
     def same_tree(self, other: "Taxonomy") -> bool:
         """Whether the nodes are the same; colours, descriptions and void logits may differ."""
         return (self.names, self.parents) == (other.names, other.parents)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._index
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._index
 
     @cached_property
     def children(self) -> tuple[tuple[int, ...], ...]:
@@ -265,11 +265,12 @@ def shipped_specs(kind: str) -> list[str]:
     return sorted(f.stem for f in (SPECS / kind).glob("*.yaml"))
 
 
-def find_spec(kind: str, name: str, beside: Path | None = None) -> Document:
+def find_spec(kind: str, name: str | Path, beside: Path | None = None) -> Document:
     """Read a shipped spec by its name or a user's file by its path.
 
     `kind` is as for `shipped_specs`; a path is tried relative to the folder `beside` first.
     """
+    name = text_of(name, "a name or a path")
     if name.endswith((".yaml", ".yml")):
         return read_yaml((beside or Path()) / name)
     shipped = shipped_specs(kind)
@@ -279,7 +280,7 @@ def find_spec(kind: str, name: str, beside: Path | None = None) -> Document:
     return parse_yaml(read_text(SPECS / kind / f"{name}.yaml"), Path(f"{name}.yaml"))
 
 
-def load_taxonomy(name: str, beside: Path | None = None, void: bool = False) -> Taxonomy:
+def load_taxonomy(name: str | Path, beside: Path | None = None, void: bool = False) -> Taxonomy:
     """Load a taxonomy by shipped name or by path (ending .yaml); faults raise HeterosegError with file and line.
 
     A path is relative to the folder `beside`. `void` adds a logit for "no child" to every classifier.

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, text_of
 
 PREFIX = "hf://"
 FILES = ("config.json", "model.safetensors", "taxonomy.yaml", "label_spaces/*.yaml", "README.md")
@@ -15,7 +15,7 @@ _NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w][\w./
 
 def parse_name(name: str) -> tuple[str, str | None]:
     """'hf://owner/name' or 'hf://owner/name@revision' (the prefix may be left out) to repository and revision."""
-    match = _NAME.fullmatch(name.removeprefix(PREFIX))
+    match = _NAME.fullmatch(text_of(name, "the name of a model").removeprefix(PREFIX))
     if match is None:
         told = "expected the name of a model on a hub, as hf://owner/name or hf://owner/name@revision"
         raise HeterosegError(f"{name}: {told}; a folder is named without hf://")

@@ -25,7 +25,7 @@ from heteroseg.datasets import read_image
 from heteroseg.datasets.image_files import pixels_of
 from heteroseg.decisions.plan import Plan, plan_decode
 from heteroseg.decisions.reference import RULES, Rule
-from heteroseg.errors import HeterosegError, nearest, require_one_of, shortened
+from heteroseg.errors import HeterosegError, nearest, require_one_of, shortened, text_of
 from heteroseg.experiment.config import Factor, ModelConfig
 from heteroseg.files import Document, PlainName, Strict, read_json, read_text, write_text, write_yaml
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
@@ -162,9 +162,9 @@ class Model:
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def space(self, name: str) -> LabelSpace:
+    def space(self, name: str | Path) -> LabelSpace:
         """A label space by its name, 'leaves' for the taxonomy's own, or from a YAML file for the same taxonomy."""
-        names = [*self.spaces, "leaves"]
+        names, name = [*self.spaces, "leaves"], text_of(name, "the name of a label space")
         if name in names:
             return self.spaces.get(name) or own_space(self.taxonomy)
         if name.endswith((".yaml", ".yml")):
@@ -174,7 +174,7 @@ class Model:
 
     def plan(self, space: str | LabelSpace | None, ids: bool = False) -> Plan:
         """The tables for decisions in a label space (None: nodes). One over another tree raises HeterosegError."""
-        space = self.space(space) if isinstance(space, str) else space
+        space = space if isinstance(space, LabelSpace | None) else self.space(space)
         if space is not None and not space.taxonomy.same_tree(self.taxonomy):
             told = f"belongs to taxonomy {space.taxonomy.name!r}, the model to {self.taxonomy.name!r}, another tree"
             raise HeterosegError(f"label space {space.name!r} {told}; take one for the model's taxonomy")
@@ -218,6 +218,7 @@ def _pixels(image: Any) -> np.ndarray:
     if not isinstance(image, np.ndarray):
         told = "expected an image as an array (H, W, 3) of uint8, a path or an image of Pillow"
         raise HeterosegError(f"{told}, found {type(image).__name__}")
+    image = np.asarray(image)  # of a matrix or a masked array the plain one
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:

@@ -313,6 +313,7 @@ def train(
         ...     load(Path(root, "run")).name
         'signs'
     """
+    folder, out = Path(folder), Path(out)
     experiment = prepare_folder(
         experiment, out, resume
     )  # before other processes are started, so that a fault is told once
