@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -36,8 +37,9 @@ from heteroseg.app.bounds import Limits, Refused, Turns
 from heteroseg.app.page import build_app
 from heteroseg.app.service import build_service
 from heteroseg.cli.main import main
+from heteroseg.model.model import SHIPPED
 from heteroseg.scenes import draw_scene
-from tests.browser import CHROMIUM, FLAGS
+from tests.browser import CHROMIUM, FLAGS, complaints
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +166,9 @@ def test_the_schema_names_what_comes(client, photo):
     schema = client.get("/v1/openapi.json").json()
     answer = client.post("/v1/predict", content=photo).json()
     assert set(schema["components"]["schemas"]["Answer"]["properties"]) == set(answer)
-    assert set(schema["paths"]) == {"/v1/models", "/v1/predict", "/v1/path", "/v1/picture", "/v1/film"}
+    assert set(schema["paths"]) == {
+        *(f"/v1/{name}" for name in ("models", "predict", "path", "picture", "film", "example/{number}"))
+    }
     for page in ("/docs", "/redoc"):  # they would load scripts from elsewhere
         assert client.get(page).status_code == 404
 
@@ -252,7 +256,10 @@ def film_file(scene, tmp_path_factory):
 
 def test_films(tiny_model, film_file, tmp_path):
     source, target, space = film_file.read_bytes(), tmp_path / "overlay.webm", space_named(tiny_model, TREE)
-    assert film(tiny_model, source, target, View(labels=TREE), space, Limits()) == "5 frames"
+    told, found = film(tiny_model, source, target, View(labels=TREE), space, Limits())
+    assert told == "5 frames"
+    decided = np.unique(tiny_model.predict(cv2.VideoCapture(str(film_file)).read()[1][..., ::-1].copy()).nodes())
+    assert {name for name, _ in found} <= {tiny_model.taxonomy.names[n] for n in decided}
     video = cv2.VideoCapture(str(target))
     assert sum(video.read()[0] for _ in range(9)) == 5
     with pytest.raises(Refused, match="expected a video"):
@@ -320,12 +327,26 @@ def test_the_page_in_a_browser(served, photo, tiny_model, scene, film_file, tmp_
             page.locator(f"#model-{i} canvas").wait_for()
         table = page.locator("#model-0 .labels")
         names = {tree.names[n] for n in np.unique(tiny_model.predict(scene).nodes())}
-        assert {row.split("\t")[0] for row in table.inner_text().splitlines() if "\t" in row} <= names
+        assert set(table.locator("span").all_inner_texts()) <= names
         painted = page.evaluate(
             "[...document.querySelector('#model-0 canvas').getContext('2d').getImageData(90,11,1,1).data]"
         )
         indices, space = label_indices(tiny_model.predict(scene), View(labels=TREE))
         assert painted == [*space.labels[indices[11, 90]].color, 255]
+
+        alone = "[...document.querySelector('#model-0 canvas').getContext('2d').getImageData(0,0,128,64).data]"
+        page.locator("#model-0 .labels button").first.hover()
+        first = page.locator("#model-0 .labels span").first.inner_text()
+        seen = np.array(page.evaluate(alone)).reshape(64, 128, 4)[..., 3] > 0
+        assert np.array_equal(seen, tiny_model.predict(scene).nodes() == tree.index(first))  # the rest is the image
+        assert not page.locator("#difference").is_hidden()
+        page.locator("#difference").check()
+        assert not any(page.evaluate(alone)[3::4])  # the two are one model
+        page.locator("#difference").uncheck()
+        page.locator("#view").select_option("bar")
+        page.locator("#model-0 .cut").fill("25")
+        assert page.locator("#model-0 .photo").is_hidden()
+        page.locator("#view").select_option("beside")
 
         page.locator("#model-0 canvas").click()  # in its middle
         for i in (0, 1):
@@ -339,10 +360,14 @@ def test_the_page_in_a_browser(served, photo, tiny_model, scene, film_file, tmp_
 
         page.locator("#depth").focus()
         page.keyboard.press("Home")  # the root alone
-        until(page, "document.querySelector('#model-0 .labels').innerText.trim().startsWith('root')")
-        until(page, "document.querySelectorAll('#model-1 .labels tr').length == 1")
+        until(page, "document.querySelector('#model-0 .labels').innerText.trim().startsWith('not sure')")
+        until(page, "document.querySelectorAll('#model-1 .labels li').length == 1")
+        assert page.locator("#model-0 .mark").count() == 2  # where was clicked, in the image and in the answer
         page.locator("#model-1 select").select_option("cityscapes")
-        until(page, "document.querySelectorAll('#model-1 .labels tr').length > 1")
+        until(page, "document.querySelectorAll('#model-1 .labels li').length > 1")
+        page.locator("#model-0 select").select_option("gtsdb")
+        assert page.locator("#depth").is_disabled()  # where no answer is one of the tree
+        page.locator("#model-0 select").select_option("tree")
         assert cv2.imwrite(str(tmp_path / "scene.ppm"), scene[..., ::-1])
         page.locator("#source").set_input_files(str(tmp_path / "scene.ppm"))
         until(page, "document.querySelector('#model-0 img').naturalWidth == 128")  # browsers show no PPM
@@ -361,6 +386,17 @@ def test_the_page_in_a_browser(served, photo, tiny_model, scene, film_file, tmp_
             page.locator("#source").set_input_files(str(tmp_path / f"{name}.png"))
             until(page, f"document.querySelector('#message').textContent.includes({told!r})")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for width, scheme in ((1440, "light"), (390, "dark")):
+            size = {"width": width, "height": 900}
+            other = browser.new_page(viewport=size, color_scheme=scheme, bypass_csp=True)
+            other.goto(served)
+            other.locator("#model-1").wait_for()
+            other.locator("#source").set_input_files(str(picture))
+            other.locator("#model-1 .labels li").first.wait_for()
+            other.locator("#model-0 canvas").click()
+            other.locator("#model-1 .path table").wait_for()
+            assert complaints(other) == []
+            assert other.evaluate("document.documentElement.scrollWidth <= innerWidth")
         browser.close()
     assert not faults
     foreign = [url for url in asked if not url.startswith((served, "data:", "blob:"))]
@@ -412,6 +448,17 @@ def test_no_file_of_the_machine_is_handed_out(client, path):
 def test_lists_of_other_films_are_refused(client, body):
     reply = client.post("/v1/film", content=body)
     assert (reply.status_code, "expected a video" in reply.json()["error"]) == (415, True)
+
+
+def test_examples_are_drawn_for_the_network_that_ships(client, tiny_model):
+    first, again = client.get("/v1/example/0"), client.get("/v1/example/0")
+    assert (first.headers["content-type"], first.content) == ("image/png", again.content)
+    assert client.get("/v1/example/99").status_code == 422
+    assert [m["examples"] for m in client.get("/v1/models").json()] == [0, 0]
+    with TestClient(
+        build_app({"demo": replace(tiny_model, origin=SHIPPED)}, Limits()), base_url="http://127.0.0.1"
+    ) as shipped:
+        assert shipped.get("/v1/models").json()[0]["examples"] == 4
 
 
 def test_a_film_comes_back_under_its_labels(client, film_file, tmp_path):

@@ -17,7 +17,8 @@ from tests.reliability import SEED, WHOLE
 PHOTO = cv2.imencode(".png", draw_scene(np.random.default_rng(7), (32, 64)).image)[1].tobytes()
 
 
-PATHS = {"/v1/models": "get", "/v1/predict": "post", "/v1/path": "post", "/v1/picture": "post", "/v1/film": "post"}
+PATHS = {f"/v1/{name}": "post" for name in ("predict", "path", "picture", "film")}
+PATHS |= {"/v1/models": "get", "/v1/example/{number}": "get"}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,10 @@ def test_all_of_the_document_is_tried(document):
 
 @pytest.mark.parametrize(
     ("path", "right"),
-    [*((path, True) for path in PATHS), *((f"/v1/{path}", False) for path in ("predict", "path", "film"))],
+    [
+        *((path, True) for path in PATHS),
+        *((f"/v1/{path}", False) for path in ("predict", "path", "film", "example/{number}")),
+    ],
 )
 def test_the_document_is_true(document, path, right):
     mode = schemathesis.GenerationMode.POSITIVE if right else schemathesis.GenerationMode.NEGATIVE

@@ -17,6 +17,7 @@ from heteroseg.app.frames import decoded_apart
 from heteroseg.datasets.image_files import decode_image
 from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
+from heteroseg.inference.files import count_labels
 from heteroseg.inference.pictures import colorise, overlay
 from heteroseg.inference.video import write_video
 from heteroseg.labels.space import LabelSpace, node_space
@@ -29,6 +30,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 BITS, TILE_WIDTH, TILE_LENGTH = 258, 322, 323  # tags of TIFF
 SCAN, SCANS = b"\xff\xda", 200  # of progressive JPEG: each costs as much as the whole image
 ALTERNATIVES = 3  # other children of a node that are told beside the one on the path
+LEGEND = 24  # labels of a video that are named
 
 
 class Few(io.BytesIO):
@@ -141,16 +143,26 @@ def path_at(prediction: Prediction, x: int, y: int) -> list[Step]:
     return steps
 
 
-def film(model: Model, body: bytes, target: Path, view: View, space: LabelSpace, limits: Limits) -> str:
-    """Write a video with the answers laid over it to `target`, as far as `limits.seconds` go; returns a sentence about
-    how far that was. It is WebM (VP8), which browsers play, in the colours of `space`."""
-    begin, frames = time.monotonic(), 0
+def film(
+    model: Model, body: bytes, target: Path, view: View, space: LabelSpace, limits: Limits
+) -> tuple[str, list[tuple[str, Color]]]:
+    """Write a video with the answers laid over it to `target`, as far as `limits.seconds` go. It is WebM (VP8), which
+    browsers play, in the colours of `space`.
+
+    Returns a sentence about how far that was, and name and colour of the labels that fill most of it.
+    """
+    begin, frames, counts, told = time.monotonic(), 0, np.zeros(len(space.labels) + 1, np.int64), ""
     with decoded_apart(body, limits) as source:
         about = f" of about {source.total}" if source.total else ""
         with write_video(target, "VP80", source.size, source.rate) as write:
             for frames, frame in enumerate(source.frames, 1):
-                write(overlay(frame, colorise(label_indices(model.predict(frame), view)[0], space)))
+                found = label_indices(model.predict(frame), view)[0]
+                counts += count_labels(found, space)
+                write(overlay(frame, colorise(found, space)))
                 check_effort()
                 if time.monotonic() - begin > limits.seconds:
-                    return f"the first {frames}{about} frames, all that {limits.seconds:g} seconds allow"
-    return f"{frames}{about} frames, the rest cannot be decoded" if frames < source.total else f"{frames} frames"
+                    told = f"the first {frames}{about} frames, all that {limits.seconds:g} seconds allow"
+                    break
+    ended = f"{frames}{about} frames, the rest cannot be decoded" if frames < source.total else f"{frames} frames"
+    most = [i for i in np.argsort(-counts[:-1], kind="stable")[:LEGEND] if counts[i]]
+    return told or ended, [(space.labels[i].name, space.labels[i].color) for i in most]

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import tempfile
 import time
 import zlib
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 from fastapi import FastAPI, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -37,8 +39,9 @@ from heteroseg.app.bounds import EFFORT, Effort, Refused, Turns, check_effort
 from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.inference.files import count_labels, encode_ids
 from heteroseg.model.exported import ExportedNetwork
-from heteroseg.model.model import Model
+from heteroseg.model.model import SHIPPED, Model
 from heteroseg.model.prediction import Prediction
+from heteroseg.scenes import draw_scene
 
 QUICK, BACK_OFF = 0.6, 10  # megapixels of quick work, and what each costs more with back-off
 
@@ -56,6 +59,8 @@ class ModelInfo(BaseModel):
     digest: str = Field(description="16 hex digits that change with any weight")
     depth: int = Field(description="of the tree: the largest useful `depth`")
     megapixels: float = Field(description="of the largest image that is taken")
+    seconds: float = Field(description="of work for one request, at most")
+    examples: int = Field(description="drawn scenes at /v1/example/NUMBER, for the network that ships; else 0")
     label_spaces: dict[str, list[LabelInfo]]
 
 
@@ -127,6 +132,7 @@ BYTES: dict[str, Any] = {"requestBody": {"required": True, "content": {"applicat
 BYTES["requestBody"]["content"]["application/octet-stream"]["schema"] = {"type": "string", "format": "binary"}
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 WEBM: dict[int | str, dict[str, Any]] = {200: {"content": {"video/webm": {}}}}
+EXAMPLES = 4  # drawn scenes
 
 
 def sentence(fault: Mapping[str, Any]) -> str:
@@ -297,7 +303,8 @@ def add_answers(service: FastAPI, desk: Desk) -> None:
 
     @service.post("/v1/film", openapi_extra=BYTES, response_class=Response, responses=WEBM)
     async def label_film(request: Request, asked: Annotated[FilmLabels, Query()]) -> Response:
-        """The video under the colours of its labels, as WebM; `heteroseg-frames` tells how far the time went."""
+        """The video under the colours of its labels, as WebM; `heteroseg-frames` tells how far the time went,
+        `heteroseg-labels` the names and colours of what is most in it, as JSON."""
         model = desk.models[desk.name(asked)]
         space = space_named(model, asked.labels)
         if asked.colors is not None:
@@ -309,8 +316,9 @@ def add_answers(service: FastAPI, desk: Desk) -> None:
         def work() -> Response:
             with tempfile.TemporaryDirectory() as folder:
                 target = Path(folder) / "overlay.webm"
-                frames = film(model, body, target, asked, space, desk.limits)
-                return Response(target.read_bytes(), media_type="video/webm", headers={"heteroseg-frames": frames})
+                frames, found = film(model, body, target, asked, space, desk.limits)
+                told = {"heteroseg-frames": frames, "heteroseg-labels": json.dumps(found)}
+                return Response(target.read_bytes(), media_type="video/webm", headers=told)
 
         return await desk.in_turn(request, work, desk.slow)
 
@@ -327,6 +335,8 @@ def build_service(models: Mapping[str, Model], turns: Turns, root_path: str = ""
             digest=model.digest,
             depth=max(model.taxonomy.depths),
             megapixels=turns.limits.megapixels,
+            seconds=turns.limits.seconds,
+            examples=EXAMPLES if model.origin == SHIPPED else 0,
             label_spaces={s: [LabelInfo(**vars(b)) for b in space_named(model, s).labels] for s in spaces(model)},
         )
         for name, model in models.items()
@@ -336,6 +346,12 @@ def build_service(models: Mapping[str, Model], turns: Turns, root_path: str = ""
     async def list_models() -> list[ModelInfo]:
         """The served models and their label spaces."""
         return told
+
+    @service.get("/v1/example/{number}", response_class=Response, responses=PNG)
+    def example(number: Annotated[int, InPath(ge=0, lt=EXAMPLES)]) -> Response:
+        """A drawn street scene as a PNG, always the same for a number."""
+        image = draw_scene(np.random.default_rng([8, number]), (288, 576)).image
+        return Response(cv2.imencode(".png", image[..., ::-1])[1].tobytes(), media_type="image/png")
 
     desk = Desk(models, turns)
     service.state.close = desk.close
