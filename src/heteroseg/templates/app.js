@@ -309,10 +309,10 @@ async function begin() {
   $("title").textContent = document.title = models.map((m) => m.name).join(" and ");
   const deepest = Math.max(...models.map((m) => m.depth));
   ({ megapixels, seconds } = models[0]);
-  $("trained").textContent = models.map((m) => {
+  $("trained").textContent = [...new Set(models.map((m) => {
     const trained = Object.keys(m.label_spaces).filter((name) => name !== TREE && name !== "leaves");
     return `${m.label_spaces.leaves.length} classes in a tree of ${m.depth} levels, trained on ${trained.join(", ") || "nothing that it names"}`;
-  }).join("; ");
+  }))].join("; ");
   offerExamples(models[0].examples);
   $("depth").max = deepest;
   $("depth").value = deepest;
