@@ -58,6 +58,9 @@ def export(args: argparse.Namespace) -> None:
 
     require_absent(args.out)  # told before the network is loaded, and again by `export`
     model = heteroseg.load(args.model)
+    if args.output != "logits":
+        _export_answers(args, model)
+        return
     images = calibration_images(args.calibrate, args.images) if args.precision == "int8" and args.calibrate else []
     head = choose_head(model, args.head)
     run(model, args.out, args.format, args.precision, images, head, args.size)
@@ -65,6 +68,18 @@ def export(args: argparse.Namespace) -> None:
     print(f"{told}; heteroseg predict {args.out} IMAGE --out DIR runs it")
     if args.calibrate and args.calibrate.endswith((".yaml", ".yml")):
         print(compare(model, heteroseg.load(args.out), args.calibrate, args.limit))
+
+
+def _export_answers(args: argparse.Namespace, model: "heteroseg.Model") -> None:
+    from heteroseg.export.answers import export_answers
+
+    if args.precision != "fp32" or args.head != "auto" or args.calibrate:
+        raise HeterosegError(
+            f"--output {args.output} goes with --precision fp32 alone; drop the rest, or take logits"
+        )
+    space = model.space(args.labels or "leaves")
+    export_answers(model, args.out, args.format, args.output, space, args.size)
+    print(f"{args.out}: {args.format}, {args.output} of label space {space.name!r}, for any program with this runtime")
 
 
 def share(args: argparse.Namespace) -> None:
@@ -132,7 +147,7 @@ def add(commands: Action) -> None:
     option(p, "--address", "CLUSTER", "Ray cluster that reaches MODEL and SOURCE: auto or ray://HOST:10001 (here)")
 
     does = "write a model as one ONNX file or an OpenVINO pair"
-    p = add_command(commands, "export", export, does, "model", "--limit")
+    p = add_command(commands, "export", export, does, "model", "--limit", "--labels")
     p.add_argument("--format", required=True, choices=["onnx", "openvino"])
     p.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
     lazy = "lazy: the file ends at the features, logits are worked out where needed (default: where that is faster)"
@@ -141,6 +156,8 @@ def add(commands: Action) -> None:
         p, "--size", "HxW", "of all images, for networks that go for one size alone (default: any size)", height_width
     )
     option(p, "--out", "FILE", "FILE.onnx, or FILE.xml (with FILE.bin beside it)", Path, required=True)
+    ends = "what the graph ends in; labels and probabilities are for programs without heteroseg (default: logits)"
+    p.add_argument("--output", default="logits", choices=["logits", "labels", "probabilities"], help=ends)
     option(p, "--calibrate", "DATA", "for int8: a folder, or an EXPERIMENT, which is also scored")
     option(p, "--images", "N", "images to calibrate with (default: 100)", count, default=100)
 

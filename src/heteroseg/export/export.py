@@ -112,18 +112,12 @@ def export(
     What is written answers as the network does, or HeterosegError is raised: some networks go for one size alone.
     """
     head, out = choose_head(model, head), Path(out)
-    require_one_of("format", kind, get_args(Format))
     require_one_of("precision", precision, get_args(Precision))
-    if out.suffix != ENDINGS[kind]:
-        raise HeterosegError(f"{out}: a file of format {kind} ends in {ENDINGS[kind]}; choose another --out")
     if kind == "onnx" and precision == "bf16":
         raise HeterosegError("precision bf16 is for openvino, ONNX Runtime has none on CPUs; take fp32 or int8")
     if precision == "int8" and not images:
         raise HeterosegError("precision int8 needs images to calibrate with; name them with --calibrate")
-    require_absent(out)
-    if kind == "openvino":
-        require_own(out.with_suffix(".bin"))
-    need(kind)
+    require_new(out, kind)
     if precision == "int8":
         need("nncf")
     network, body = model.torch_network, model.torch_network.body
@@ -136,21 +130,32 @@ def export(
     tried = {(h, w): prepare(cv2.resize(noise, (w, h)), network) for h, w in ([size] if size else OTHERS)}
     with TemporaryDirectory() as folder, torch.inference_mode():
         trial = Path(folder, f"network{out.suffix}")
-        with _build_errors(kind):
-            converted = _converted(graph, example, trial, "features" if head == "lazy" else "logits")
+        with build_errors(kind):
+            made_of = converted(graph, example, trial, "features" if head == "lazy" else "logits")
         for made in dict.fromkeys(("fp32", precision)):  # sizes go wrong in the graph, whatever it computes with
-            with _build_errors(kind):
-                finished = _quantised(converted, ready, kind) if made == "int8" else converted
-                _write(finished, trial, describe(model, made, head, size))
+            with build_errors(kind):
+                finished = _quantised(converted, ready, kind) if made == "int8" else made_of
+                write(finished, trial, describe(model, made, head, size))
             if wrong := next((at for at in tried if not _is_same(graph, trial, tried[at], FAR[made])), None):
                 what = "use the MODEL itself" if size else "export it for the size of your images (--size HxW)"
                 told = f"its file goes wrong for an image of {wrong[0]}x{wrong[1]}"
                 raise HeterosegError(f"this network was not exported, {told}; {what}")
-        _place(trial, out)
+        place(trial, out)
+
+
+def require_new(out: Path, kind: Format) -> None:
+    """Raise HeterosegError unless `out` can be written as a file of this format here."""
+    require_one_of("format", kind, get_args(Format))
+    if out.suffix != ENDINGS[kind]:
+        raise HeterosegError(f"{out}: a file of format {kind} ends in {ENDINGS[kind]}; choose another --out")
+    require_absent(out)
+    if kind == "openvino":
+        require_own(out.with_suffix(".bin"))
+    need(kind)
 
 
 @contextmanager
-def _build_errors(kind: Format) -> Iterator[None]:
+def build_errors(kind: Format) -> Iterator[None]:
     """What a runtime cannot express becomes one sentence."""
     before = logging.root.manager.disable
     try:
@@ -181,7 +186,7 @@ def _is_same(graph: Graph, trial: Path, image: np.ndarray, far: float) -> bool:
         return False
 
 
-def _place(trial: Path, out: Path) -> None:
+def place(trial: Path, out: Path) -> None:
     """Put a finished file, and that of its weights, where they were asked for; the weights first."""
     weights = trial.with_suffix(".bin")
     with written(out, out.suffix) as temporary, ExitStack() as both:
@@ -222,7 +227,7 @@ def compare(before: Model, after: Model, experiment: str, limit: int | None = No
     return "\n".join(rows)
 
 
-def _converted(graph: Graph, example: Tensor, trial: Path, name: str) -> Any:
+def converted(graph: nn.Module, example: Tensor, trial: Path, name: str) -> Any:
     """OpenVINO's (.xml) or ONNX's own form of a graph, which may lie in `trial`; `name` is that of its output."""
     if trial.suffix == ".xml":
         import openvino
@@ -244,8 +249,8 @@ def _quantised(network: Any, images: Sequence[np.ndarray], kind: Format) -> Any:
     return nncf.quantize(network, data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(images))
 
 
-def _write(network: Any, out: Path, text: str) -> None:
-    """Write what `_converted` gives with its metadata, sealed; OpenVINO's has its weights beside it."""
+def write(network: Any, out: Path, text: str) -> None:
+    """Write what `converted` gives with its metadata, sealed; OpenVINO's has its weights beside it."""
     if out.suffix == ".xml":
         import openvino
 

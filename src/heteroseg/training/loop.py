@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from heteroseg.errors import HeterosegError, warn
+from heteroseg.errors import HeterosegError, counted, warn
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources, open_spaces, write_skipped
@@ -253,6 +253,19 @@ def _take_stock(run: Run, log: Log | None) -> None:
         run.save()
 
 
+def _outline(run: Run) -> str:
+    """What is trained, on what, and where it goes, for the terminal."""
+    config, fabric = run.experiment.train, run.fabric
+    size = sum(p.numel() for p in run.network.parameters()) / 1e6
+    on = f"{fabric.device}, {counted(fabric.world_size, 'process')}"
+    images = ", ".join(f"{s.name} {len(s.train)} and {len(s.val)}" for s in run.sources)
+    return (
+        f"training {run.experiment.name} on {on}: {size:.1f} million parameters, step {run.step} of {config.steps}\n"
+        f"images to train on and to evaluate on: {images}\n"
+        f"saved in {run.out} every {config.save_every} steps; Ctrl-C stops, --resume goes on"
+    )
+
+
 def _begin(run: Run, folder: Path, notes: list[str], warn: Callable[[str], None]) -> None:
     """Write what a run begins with, and tell the warnings. What a killed run left unfinished goes."""
     clear(run.out)
@@ -342,6 +355,8 @@ def _train(
         _take_stock(run, log)
     elif restored:
         run.publish()
+    if log:
+        print(_outline(run), file=sys.stderr)
     _take_steps(run, loader, log)
     result = _end(run, folder, notes) if log else None
     if log:
