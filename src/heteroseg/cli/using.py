@@ -74,9 +74,7 @@ def _export_answers(args: argparse.Namespace, model: "heteroseg.Model") -> None:
     from heteroseg.export.answers import export_answers
 
     if args.precision != "fp32" or args.head != "auto" or args.calibrate:
-        raise HeterosegError(
-            f"--output {args.output} goes with --precision fp32 alone; drop the rest, or take logits"
-        )
+        raise HeterosegError(f"--output {args.output} goes with --precision fp32 alone; drop the rest, or take logits")
     space = model.space(args.labels or "leaves")
     export_answers(model, args.out, args.format, args.output, space, args.size)
     print(f"{args.out}: {args.format}, {args.output} of label space {space.name!r}, for any program with this runtime")

@@ -1,6 +1,7 @@
 """The training loop, on lightning's Fabric: devices, processes, precision are its business, the rest ours."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
