@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heteroseg.decisions.exact import dense
-from heteroseg.decisions.lazy_head import LazyLogits
 from heteroseg.decisions.plan import Plan
 from heteroseg.decisions.reference import label_map
 from heteroseg.export.bench import frame, timed
@@ -38,7 +37,7 @@ def compare(model: Model, image: np.ndarray, labels: str, threads: int = 2, repe
     torch.set_num_threads(threads)
     try:
         _, logits, ids = frame(model, image, plan)
-        known = dense(logits) if isinstance(logits, LazyLogits) else logits
+        known = logits if isinstance(logits, torch.Tensor) else dense(logits)
         covers, size = model.network.covers(*image.shape[:2]), (image.shape[0], image.shape[1])
         times = timed(lambda: naive_decode(known, covers, size, plan), repeats)
         agreement = (naive_decode(known, covers, size, plan) == ids).mean()

@@ -1,5 +1,9 @@
 """Branches: layers of its own for a fine classifier, in the place of its logits; what they teach the shared layers."""
 
+import base64
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +17,12 @@ from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig, load_experiment
 from heteroseg.export.export import ENDINGS, export
 from heteroseg.export.random_model import random_model, scenes
+from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
+from heteroseg.model.branched import few, pack_branches
+from heteroseg.model.exported import METADATA
 from heteroseg.model.model import save_model
+from heteroseg.networks.branches import Branches
 from heteroseg.networks.network import Network, build_network
 from tests.networks.test_networks import TINY_RESNET, TINY_SEGFORMER
 
@@ -127,21 +135,79 @@ def test_faults_of_the_experiment_are_told(tiny_experiment, override, told):
     assert len(error.value.faults) == 1
 
 
-@pytest.mark.parametrize("kind", ["openvino", "onnx"])
-@pytest.mark.parametrize("stride", [4, 8])
-def test_saved_loaded_and_exported(tmp_path, kind, stride):
-    pytest.importorskip({"openvino": "openvino", "onnx": "onnxruntime"}[kind], reason=f"the extra {kind} is missing")
-    model = random_model(config_of(stride=stride, branches=["traffic sign", "vehicle"]), TREE, (64, 96))
-    save_model(model, tmp_path / "model")
+@torch.no_grad()
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.05, 0.5, 1.0])
+def test_a_few_cells_have_the_logits_of_all(share):
+    branch = network_of().get_submodule("body.2.branches.each.7").eval()
+    x = torch.randn(1, 24, 33, 41).contiguous(memory_format=torch.channels_last)
+    wanted = np.random.default_rng(0).random((33, 41)) < share
+    wanted[0, 0] = wanted[-1, -1] = True
+    found = torch.from_numpy(few(branch, x[0].permute(1, 2, 0), wanted))
+    torch.testing.assert_close(found, branch(x)[0].permute(1, 2, 0)[torch.from_numpy(wanted)], rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module", params=[4, 8])
+def model(request, tmp_path_factory):
+    """A MODEL with a branch below a branch, saved and loaded, with few signs."""
+    names = ("roadside object", "traffic sign")
+    made, folder = random_model(config_of(names, stride=request.param), TREE, (64, 96)), tmp_path_factory.mktemp("m")
+    save_model(made, folder / "model")
+    again = heteroseg.load(folder / "model")
+    assert again.config.branches == list(names)
+    assert again.digest == made.digest
+    return again
+
+
+def test_use_works_out_what_decisions_need(model):
+    """The answers are those of all logits, and the branch is not asked for what they do not need."""
     image = scenes(1, (70, 100))[0]
-    again = heteroseg.load(tmp_path / "model")
-    wanted = model.predict(image).logits
-    assert torch.equal(again.predict(image).logits, wanted)
-    assert again.config.branches == ["traffic sign", "vehicle"]
-    path = tmp_path / f"m{ENDINGS[kind]}"
-    export(again, path, kind)
-    found = heteroseg.load(path).predict(image).logits
-    assert (found - wanted).abs().max() < 1e-3 * wanted.std()
+    asked = []
+    for rule in ("path", "marginal"):
+        lazy = replace(model, decision=rule).predict(image)
+        whole = replace(lazy, output=model.network(torch.from_numpy(image)[None].permute(0, 3, 1, 2)).detach())
+        for space in ("leaves", "camvid32", "gtsdb-real"):
+            space = load_label_space(space, TREE) if space != "leaves" else space
+            assert (lazy.label_indices(space) == whole.label_indices(space)).mean() > 0.9999
+            asked.append(lazy.output.known[7].mean())
+        assert (lazy.nodes() == whole.nodes()).mean() > 0.9999
+        assert np.allclose(lazy.confidence("leaves"), whole.confidence("leaves"), atol=1e-5)
+        assert lazy.output.known[7].all()
+        torch.testing.assert_close(lazy.logits, whole.logits, rtol=1e-4, atol=1e-4)
+    assert min(asked) < 0.9
+
+
+@pytest.mark.parametrize("head", ["auto", "dense"])
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+def test_an_exported_file_answers_as_the_model(model, tmp_path, kind, head):
+    pytest.importorskip({"openvino": "openvino", "onnx": "onnxruntime"}[kind], reason=f"the extra {kind} is missing")
+    image, path = scenes(1, (70, 100))[0], tmp_path / f"m{ENDINGS[kind]}"
+    export(model, path, kind, head=head)
+    exported = heteroseg.load(path)
+    assert exported.network.lazy == (head == "auto")
+    for rule in ("path", "marginal"):
+        wanted, found = (replace(m, decision=rule).predict(image) for m in (model, exported))
+        assert (found.labels("leaves") == wanted.labels("leaves")).mean() > 0.999
+        assert (found.nodes() == wanted.nodes()).mean() > 0.999
+        assert (found.logits - wanted.logits).abs().max() < 1e-3 * wanted.logits.std()
+
+
+@pytest.mark.parametrize(
+    "packed", ["", "x", base64.b64encode(b"x" * 99).decode(), pack_branches(Branches({7: 42}, 16, (), (), 4, 0.1))]
+)
+def test_forged_weights_of_branches_are_told(model, tmp_path, packed):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is missing")
+    import onnx
+
+    path = tmp_path / "m.onnx"
+    export(model, path, "onnx")
+    file = onnx.load(path)
+    entry = next(e for e in file.metadata_props if e.key == METADATA)
+    facts = json.loads(entry.value)
+    entry.value = json.dumps(facts | {"branches": packed, "checksum": None})
+    onnx.save(file, path)
+    with pytest.raises(HeterosegError, match=r"m\.onnx: expected the weights of branches, found others") as error:
+        heteroseg.load(path)
+    assert len(error.value.faults) == 1
 
 
 def test_the_commands_take_branches(tiny_experiment, tmp_path, capsys):

@@ -97,7 +97,8 @@ def bench(args: argparse.Namespace) -> None:
     if args.model:
         model = heteroseg.load(args.model)
     else:
-        model = random_model(known[preset], heteroseg.load_taxonomy(args.taxonomy), size)
+        config = known[preset].model_copy(update={"branches": args.branch})
+        model = random_model(config, heteroseg.load_taxonomy(args.taxonomy), size)
     model.decision = args.decision or model.decision
     args.precision = args.precision or ("int8" if preset and args.runtime == "openvino" else "fp32")
     image = cv2.resize(read_image(args.image), size[::-1], interpolation=cv2.INTER_AREA) if args.image else None
@@ -131,6 +132,7 @@ def add(commands: Action) -> None:
     option(p, "model", "MODEL", "MODEL or RUN folder, or an exported file", nargs="?")
     option(p, "--preset", "NAME", "instead of a MODEL: random weights (fast, fast-hgnet)")
     option(p, "--taxonomy", "NAME", "its taxonomy (default: streets-108)", default="streets-108")
+    option(p, "--branch", "NODE", "give this classifier of a preset a branch", action="append", default=[])
     option(p, "--size", "HxW", "image size (default: 520x706)", height_width, default=(520, 706))
     option(p, "--image", "FILE", "time this image, scaled to the size, not a drawn scene", Path)
     p.add_argument("--runtime", default="openvino", choices=["torch", "openvino", "onnx"])

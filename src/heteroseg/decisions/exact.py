@@ -14,24 +14,32 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from heteroseg.decisions.bilinear import cells_and_weight
+from heteroseg.decisions.branched import BranchedLogits
 from heteroseg.decisions.lazy_head import TILE, LazyLogits
 from heteroseg.decisions.plan import FloatArray, Grid, IntArray, Plan
 from heteroseg.decisions.reference import best_label, upsample, upsample_at
 
 Size = tuple[int, int]
+Logits: TypeAlias = Tensor | LazyLogits | BranchedLogits
 Between = Callable[[], object]  # is called now and then, and may raise to stop what takes long
 CHUNK = 2**24  # logits at a time
 BAND = 64  # rows of cells that are worked out at a time
 
 
 def decode(
-    logits: Tensor | LazyLogits, covers: Size, size: Size, plan: Plan, confident: bool = False, between: Between = bool
+    logits: Logits,
+    covers: Size,
+    size: Size,
+    plan: Plan,
+    confident: bool = False,
+    between: Between = bool,
 ) -> tuple[IntArray, FloatArray]:
     """(1, C, h, w) fused logits, which stand for a padded image of size `covers`, to (H, W) answers for `size`.
 
@@ -42,9 +50,14 @@ def decode(
     Equal to the plain reference; on ties the first child (path) or label (marginal) wins. Logits beyond +-1e30 count
     as +-1e30, NaN as the lowest. On CPUs compiled loops on `torch.get_num_threads()` threads (channels last is their
     order; the first call ever compiles for some seconds and keeps the result on disk), elsewhere `decode_torch`.
-    Lazy logits stay so with the path rule; the marginal rule and probabilities need all of them.
+    Lazy logits stay so with the path rule; the marginal rule and probabilities need all of them. Of branched ones only
+    probabilities need all.
     """
-    if isinstance(logits, LazyLogits) and (confident or plan.rule == "marginal"):
+    if isinstance(logits, BranchedLogits) and confident:
+        logits.everywhere()
+    elif isinstance(logits, BranchedLogits):
+        logits.settle(plan)
+    elif isinstance(logits, LazyLogits) and (confident or plan.rule == "marginal"):
         logits = dense(logits, between)
     if isinstance(logits, Tensor) and logits.device.type != "cpu":
         answers, shares = decode_torch(logits, covers, size, plan, between)
@@ -57,10 +70,12 @@ def decode(
     return out, probs
 
 
-def dense(lazy: LazyLogits, between: Between = bool) -> Tensor:
+def dense(lazy: LazyLogits | BranchedLogits, between: Between = bool) -> Tensor:
     """All (1, C, h, w) float32 logits, in channels-last order, with the bits that the lazy walk finds."""
     from heteroseg.decisions.lazy_kernel import linear_band
 
+    if isinstance(lazy, BranchedLogits):
+        return lazy.everywhere()
     features, head = _rows_first(lazy.features), lazy.head
     out = np.empty((*features.shape[:2], lazy.shape[1]), np.float32)
     row = TILE * (int(np.diff(head.tiles).max()) + 1)
@@ -83,8 +98,10 @@ def _in_bands(rows: int, work: Callable[[int, int], None], between: Between) -> 
         between()
 
 
-def _rows_first(logits: Tensor) -> FloatArray:
-    """(1, C, h, w) logits as (h, w, C) float32 in memory order."""
+def _rows_first(logits: Tensor | BranchedLogits) -> FloatArray:
+    """(1, C, h, w) logits as (h, w, C) float32 in memory order, branched ones with what lies behind them."""
+    if isinstance(logits, BranchedLogits):
+        return logits.values
     _, channels, h, w = logits.shape
     return logits[0].detach().float().flatten(1).T.contiguous().view(h, w, channels).numpy()
 
@@ -101,9 +118,7 @@ def _grid(h: int, w: int, covers: Size, size: Size) -> Grid:
     return Grid(rows, columns, down, across)
 
 
-def _path(
-    logits: Tensor | LazyLogits, covers: Size, plan: Plan, out: IntArray, probs: FloatArray, between: Between
-) -> None:
+def _path(logits: Logits, covers: Size, plan: Plan, out: IntArray, probs: FloatArray, between: Between) -> None:
     from heteroseg.decisions.kernels_cell import Answers
     from heteroseg.decisions.kernels_path import lazy_band, path_band, path_work
     from heteroseg.decisions.kernels_probability import confident_band
@@ -114,7 +129,7 @@ def _path(
 
     def band(start: int, stop: int) -> None:
         if probs.size:
-            confident_band(z, start, stop, grid, walk, np.empty((3, z.shape[2]), np.float32), answers)
+            confident_band(z, start, stop, grid, walk, np.empty((3, plan.tree.channels), np.float32), answers)
             return
         rows = min(stop, h - 1) - start + 1
         lazy = lazy_band(logits.head, owner, start, rows, w) if isinstance(logits, LazyLogits) else None
@@ -123,7 +138,14 @@ def _path(
     _in_bands(h, band, between)
 
 
-def _marginal(logits: Tensor, covers: Size, plan: Plan, out: IntArray, probs: FloatArray, between: Between) -> None:
+def _marginal(
+    logits: Tensor | BranchedLogits,
+    covers: Size,
+    plan: Plan,
+    out: IntArray,
+    probs: FloatArray,
+    between: Between,
+) -> None:
     from heteroseg.decisions.kernels_cell import Answers
     from heteroseg.decisions.kernels_marginal import UNSURE, cell_work, marginal_band
     from heteroseg.decisions.kernels_pixel import pixel_work
@@ -143,7 +165,11 @@ def _marginal(logits: Tensor, covers: Size, plan: Plan, out: IntArray, probs: Fl
     pixels = torch.from_numpy(np.concatenate(near))
     for part in torch.split(pixels, max(1, CHUNK // z.shape[2])) if len(pixels) else ():
         between()
-        at = upsample_at(logits, covers, part // out.shape[1], part % out.shape[1])
+        rows, columns = part // out.shape[1], part % out.shape[1]
+        if isinstance(logits, BranchedLogits):
+            logits.fill_around(rows, columns, covers)
+        known = logits if isinstance(logits, Tensor) else logits.tensor
+        at = upsample_at(known, covers, rows, columns)
         flat[part] = plan.answer[best_label(at, plan.space)[0][0, 0]]
 
 

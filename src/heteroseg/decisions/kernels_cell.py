@@ -39,6 +39,13 @@ def finite(v: Scalar) -> Scalar:
     return v if v < LARGE else LARGE
 
 
+@kernel(inline="always")
+def lead(v: Scalar, m: Scalar) -> Scalar:
+    """How far a logit is ahead of another one at most, with the rounding of interpolation."""
+    v, m = finite(v), finite(m)
+    return v - m + MARGIN * (abs(v) + abs(m))
+
+
 @kernel()
 def winner(logits: FloatArray) -> tuple[int, Scalar]:
     """Position of the first largest logit, and whether it leads all earlier ones by more than rounding.

@@ -7,7 +7,6 @@ import numpy as np
 from heteroseg.decisions.compiled import kernel
 from heteroseg.decisions.kernels_cell import (
     LOWEST,
-    MARGIN,
     ONE,
     Answers,
     Scalar,
@@ -17,6 +16,7 @@ from heteroseg.decisions.kernels_cell import (
     fill,
     finite,
     largest_cell,
+    lead,
     winner,
 )
 from heteroseg.decisions.kernels_pixel import NEAR, PixelWork, pixel
@@ -123,13 +123,6 @@ def _rank(share: FloatArray, at: int, work: CellWork) -> None:
         work.second[p] = less if less > low else low
 
 
-@kernel(inline="always")
-def _lead(v: Scalar, m: Scalar) -> Scalar:
-    """How far a logit is ahead of another one at most, with the rounding of interpolation."""
-    v, m = finite(v), finite(m)
-    return v - m + MARGIN * (abs(v) + abs(m))
-
-
 @kernel()
 def _smallest(v: FloatArray) -> Scalar:
     low = v[0]
@@ -175,7 +168,7 @@ def _keep_channels(
     channels, lost = 0, np.float32(0)
     work.top[:] = LOWEST
     for k in range(begin, end):
-        ahead = max(max(_lead(a[k], a[m]), _lead(b[k], b[m])), max(_lead(c[k], c[m]), _lead(d[k], d[m])))
+        ahead = max(max(lead(a[k], a[m]), lead(b[k], b[m])), max(lead(c[k], c[m]), lead(d[k], d[m])))
         reach = most * exp(min(ahead, np.float32(0)))
         if k == m or reach > rare:
             value = work.value[channels, :pixels]

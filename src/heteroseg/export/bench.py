@@ -17,12 +17,12 @@ from torch import Tensor
 
 from heteroseg.datasets import read_image
 from heteroseg.datasets.encoding import write_image, write_pixels
-from heteroseg.decisions.exact import decode
-from heteroseg.decisions.lazy_head import LazyLogits
+from heteroseg.decisions.exact import Logits, decode
 from heteroseg.decisions.plan import Plan
 from heteroseg.errors import HeterosegError, require_count, require_one_of
 from heteroseg.export.export import ENDINGS, Precision, export
 from heteroseg.export.random_model import mixed_cells, scenes
+from heteroseg.model.branched import logits_of
 from heteroseg.model.exported import ExportedNetwork, prepare
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts
@@ -62,7 +62,7 @@ def spread(times: Sequence[float]) -> dict[str, float]:
     return dict(zip(("median", "p10", "p90", "min"), np.quantile(times, [0.5, 0.1, 0.9, 0]).tolist(), strict=True))
 
 
-def frame(model: Model, image: np.ndarray, plan: Plan) -> tuple[dict[str, float], Tensor | LazyLogits, np.ndarray]:
+def frame(model: Model, image: np.ndarray, plan: Plan) -> tuple[dict[str, float], Logits, np.ndarray]:
     """One frame, from pixels to labels in memory: milliseconds of each stage, the logits and the label map."""
     marks = [time.perf_counter()]
     size = (image.shape[0], image.shape[1])
@@ -73,7 +73,7 @@ def frame(model: Model, image: np.ndarray, plan: Plan) -> tuple[dict[str, float]
     else:
         pixels = model.network.prepare(torch.from_numpy(image)[None].permute(0, 3, 1, 2))
         marks.append(time.perf_counter())
-        logits = model.network.body(pixels).float()
+        (logits,) = logits_of(model.network, pixels)
     marks.append(time.perf_counter())
     ids, _ = decode(logits, model.network.covers(*size), size, plan)
     marks.append(time.perf_counter())
@@ -130,7 +130,7 @@ def bench(model: Model, image: np.ndarray, labels: str, threads: int = 2, repeat
         "classes": len(model.taxonomy.leaves),
         "logits": list(logits.shape),
         "label_space": labels,
-        "head": "lazy" if isinstance(logits, LazyLogits) else "dense",
+        "head": "dense" if isinstance(logits, Tensor) else "lazy",
         "decision": model.decision,
         "labels_found": len(np.unique(ids)),
         "mixed_cells": mixed_cells(logits, model),

@@ -27,9 +27,11 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.inference.files import jobs_of
+from heteroseg.model.branched import pack_branches
 from heteroseg.model.exported import FORMATS, METADATA, UNSEALED, ExportedNetwork, need, prepare, seal
 from heteroseg.model.model import Model, load, model_file
-from heteroseg.networks.heads import fused_head
+from heteroseg.networks.branches import Branches
+from heteroseg.networks.heads import Body, fused_head
 from heteroseg.networks.network import Network
 from heteroseg.writing import require_absent, require_own, rewritten, written
 
@@ -60,13 +62,32 @@ class Graph(nn.Module):
         return self.body(x).permute(0, 2, 3, 1)
 
 
+class BeforeBranches(nn.Module):
+    """A body without its branches: the other logits, and what the branches read."""
+
+    def __init__(self, body: Body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body.before_branches(images)
+
+
+def _branches(model: Model) -> Branches | None:
+    """The branches that a file may leave to be worked out where they are needed."""
+    body = model.torch_network.body
+    return body.head.branches if isinstance(body, Body) and body.lazy else None
+
+
 def choose_head(model: Model, head: Head = "auto") -> Head:
     """`auto` becomes lazy where that was faster by measurement (docs/speed.md): the path rule, LAZY_FROM logits or
-    more, of which the root has at most half. A lazy head must be one 1x1 convolution: HeterosegError if it is not."""
+    more, of which the root has at most half; and before branches. A lazy head must have branches or be one 1x1
+    convolution: HeterosegError if it is not."""
     if not isinstance(model.network, Network):
         raise HeterosegError("only a MODEL folder can be exported, found a network that is exported already")
     fused, tree = fused_head(model.network.body) is not None, model.taxonomy
-    if head == "lazy" and not fused:
+    branches = _branches(model) is not None
+    if head == "lazy" and not (fused or branches):
         raise HeterosegError(
             "head lazy needs a head that is one 1x1 convolution, found adapters, upsampling or another network's head; "
             "take dense"
@@ -75,13 +96,15 @@ def choose_head(model: Model, head: Head = "auto") -> Head:
     if head != "auto":
         return head
     many = tree.channels >= LAZY_FROM and 2 * tree.classifiers[0].stop <= tree.channels
-    return "lazy" if fused and many and model.decision == "path" else "dense"
+    return "lazy" if branches or (fused and many and model.decision == "path") else "dense"
 
 
 def describe(model: Model, precision: Precision, head: Head, size: tuple[int, int] | None) -> str:
     """The metadata of a file: configuration, taxonomy, label spaces and perhaps the weights of a lazy head, as JSON."""
     network, facts = model.torch_network, dict[str, Any]()
-    if head == "lazy":
+    if head == "lazy" and (branches := _branches(model)):
+        facts["branches"] = pack_branches(branches)
+    elif head == "lazy":
         conv = fused_head(network.body)
         assert conv is not None
         assert conv.bias is not None
@@ -121,8 +144,8 @@ def export(
     if precision == "int8":
         need("nncf")
     network, body = model.torch_network, model.torch_network.body
-    if head == "lazy" and isinstance(body, nn.Sequential):
-        body = nn.Sequential(*list(body)[:-1])
+    if head == "lazy" and isinstance(body, Body):
+        body = BeforeBranches(body) if _branches(model) else nn.Sequential(*list(body)[:-1])
     graph = Graph(network, body).eval()
     ready = [prepare(image, network) for image in images] if precision == "int8" else []
     example = torch.from_numpy(prepare(np.zeros((*(size or TRACED), 3), np.uint8), network))

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heteroseg.decisions.exact import decode
-from heteroseg.decisions.lazy_head import LazyLogits
+from heteroseg.decisions.exact import Logits, decode
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
@@ -60,7 +59,7 @@ def _normalise(network: Network, image: Tensor) -> None:
     network.train()(image.repeat(2, 1, 1, 1))
 
 
-def mixed_cells(logits: Tensor | LazyLogits, model: Model) -> float:
+def mixed_cells(logits: Logits, model: Model) -> float:
     """Share of cells whose four corners do not decide the same node."""
     grid = (logits.shape[2], logits.shape[3])
     at = torch.from_numpy(decode(logits, grid, grid, model.plan(None))[0])

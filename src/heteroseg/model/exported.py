@@ -1,21 +1,22 @@
 """Exported networks in other runtimes: OpenVINO (.xml with .bin beside it) and ONNX Runtime (.onnx).
 
 The graph maps (B, H, W, 3) uint8 RGB, padded and shrunk as the metadata say (`prepare`), to (B, h, w, C) float32
-logits, or with a lazy head to (B, h, w, width) float32 features and keeps the head's weights in the metadata;
-normalisation is inside. Sizes are free, unless the metadata name one: an OpenVINO graph is compiled for each size as it
-comes, because a fixed size runs faster, and when a fifth comes for any size, once for small and once for large images.
+logits, or with a lazy head to (B, h, w, width) float32 features and keeps the head's weights in the metadata, or before
+branches to the logits, 0 for theirs, and what the branches read; normalisation is inside. Sizes are free,
+unless the metadata name one: an OpenVINO graph is compiled for each size as it comes, because a fixed size runs faster,
+and when a fifth comes for any size, once for small and once for large images.
 """
 
 import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -23,14 +24,18 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from heteroseg.decisions.lazy_head import LazyHead, LazyLogits, unpack_head
+from heteroseg.decisions.exact import Logits
+from heteroseg.decisions.lazy_head import LazyLogits, unpack_head
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import Side
 from heteroseg.files import Document, Strict, require_regular
+from heteroseg.model.branched import lazily, unpack_branches
 from heteroseg.model.checking import PROBE
 from heteroseg.model.graphs import open_onnx, open_openvino
+from heteroseg.networks.branches import Branch
 from heteroseg.networks.network import Geometry
 
+Unpacked = TypeVar("Unpacked")
 FORMATS = {".xml": "openvino", ".onnx": "onnx"}
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "nncf": "nncf"}
 METADATA = "heteroseg"
@@ -64,6 +69,7 @@ class ExportFile(Strict):
     shrink: tuple[Side, Side] = Field((1, 1), description="older files do it themselves")
     size: tuple[Side, Side] | None = Field(None, description="height, width of padded images, where no other goes")
     lazy_head: dict[str, Any] | None = None
+    branches: str | None = Field(None, description="their weights, where the graph ends with what they read")
     file: dict[str, Any]
     taxonomy: dict[str, Any]
     label_spaces: dict[str, Any]
@@ -124,11 +130,11 @@ def prepare(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.ascontiguousarray(image)[None]
 
 
-def _head(path: Path, packed: dict[str, Any] | None) -> LazyHead | None:
+def _unpacked(path: Path, what: str, unpack: Callable[[], Unpacked]) -> Unpacked:
     try:
-        return unpack_head(packed) if packed else None
+        return unpack()
     except (KeyError, TypeError, ValueError) as error:
-        told = f"expected the weights of a lazy head, found others, {error!s:.80}"
+        told = f"expected the weights of {what}, found others, {error!s:.80}"
         raise HeterosegError(f"{path}: {told}; export the MODEL again") from None
 
 
@@ -157,7 +163,10 @@ class ExportedNetwork(Geometry):
         facts = Document(path, self.metadata).parse(ExportFile)
         self.precision, self.multiple, self.shrink = facts.precision, facts.multiple, facts.shrink
         self.size = facts.size
-        self._head = _head(path, facts.lazy_head)
+        self._head, self._packed = None, facts.branches
+        if packed := facts.lazy_head:
+            self._head = _unpacked(path, "a lazy head", lambda: unpack_head(packed))
+        self._branches: dict[int, Branch] = {}
 
     def _open(self, data: bytes) -> str | None:
         """Open the file, whose bytes are `data`; returns the metadata text."""
@@ -172,12 +181,17 @@ class ExportedNetwork(Geometry):
             self._graph, text = open_openvino(self._core, self.path)
         return text
 
-    def require_fit(self, cuts: Sequence[int], stride: int | None, finer: int = 1) -> None:
+    def require_fit(
+        self, cuts: Sequence[int], stride: int | None, finer: int = 1, branched: Mapping[int, int] | None = None
+    ) -> None:
         """Raise HeterosegError unless the graph, tried with an image, gives what a tree needs.
 
         `cuts` are where its classifiers begin and end in the logits, which have `finer` cells in `stride` pixels (None:
-        in any number of pixels).
+        in any number of pixels). `branched` are the classifiers with branches, and how many logits each has.
         """
+        self._cuts = cuts
+        if (packed := self._packed) is not None:
+            self._branches = _unpacked(self.path, "branches", lambda: unpack_branches(packed, branched or {}))
         side = -(-PROBE // self.multiple) * self.multiple
         sides = self.size or (side, side + self.multiple)
         image = prepare(np.zeros((*sides, 3), np.uint8), self)
@@ -186,7 +200,10 @@ class ExportedNetwork(Geometry):
         except Exception as error:  # as above
             reason = str(error).partition("\n")[0][:200]
             raise HeterosegError(f"{self.path}: the graph cannot be run, {reason}; export the MODEL again") from None
-        channels = self._channels = cuts[-1] if self._head is None else self._head.weight.shape[1]
+        channels = cuts[-1] if self._head is None else self._head.weight.shape[1]
+        if self._branches:
+            channels += next(iter(self._branches.values())).narrow.in_features
+        self._channels = channels
         same = self._head is None or self._head.cuts.tolist() == list(cuts)
         rows, columns = found[1:3] if len(found) == 4 else (0, 0)
         steps = tuple(finer * pixels // stride for pixels in sides) if stride else (rows, columns)
@@ -211,12 +228,14 @@ class ExportedNetwork(Geometry):
 
     @property
     def lazy(self) -> bool:
-        """Whether the graph ends at the features, so that `logits` leaves them lazy."""
-        return self._head is not None
+        """Whether the graph ends before logits that are worked out where they are needed."""
+        return self._head is not None or bool(self._branches)
 
-    def logits(self, images: np.ndarray) -> Tensor | LazyLogits:
+    def logits(self, images: np.ndarray) -> Logits:
         """(1, H, W, 3) uint8 from `prepare` to (1, C, h, w) float32 logits."""
         out = self.run(images)
+        if self._branches:
+            return lazily(out, self._cuts, self._branches)
         return LazyLogits(out, self._head) if self._head else out
 
     def run(self, images: np.ndarray) -> Tensor:
@@ -251,7 +270,7 @@ class ExportedNetwork(Geometry):
             if key not in self._compiled:
                 self._compiled[key] = self._compile(images.shape if known else None)
             request = self._compiled[key]
-            return self._stoppable(lambda: request.infer([images], share_inputs=True)[0].copy(), request.cancel)
+            return self._stoppable(lambda: request.infer([images], share_inputs=True)[0], request.cancel)
 
     def _stoppable(self, work: Callable[[], np.ndarray], end: Callable[[], object]) -> np.ndarray:
         """What `work` gives. Where `between` raises, `end` stops it; it runs in a thread of its own for that."""

@@ -30,12 +30,14 @@ from heteroseg.experiment.config import Factor, ModelConfig
 from heteroseg.files import Document, PlainName, Strict, read_json, read_text, write_text, write_yaml
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
+from heteroseg.model.branched import logits_of
 from heteroseg.model.card import model_card
 from heteroseg.model.checking import WEIGHTS, checksums, fill, read_weights, require_unchanged
 from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare, require_known
 from heteroseg.model.hub import PREFIX, download, parse_name, require_inside, upload
 from heteroseg.model.prediction import Prediction
 from heteroseg.model.run_folder import OLD
+from heteroseg.networks.branches import branched
 from heteroseg.networks.network import Network, build_network
 from heteroseg.networks.portable import portable_config, require_portable
 from heteroseg.writing import filling, home_expanded, is_free, part_of, written
@@ -205,7 +207,8 @@ class Model:
             output: Any = [self.network.logits(prepare(image, self.network)) for image in images]
         else:
             pixels = torch.from_numpy(np.require(np.stack(images), requirements=["C", "W"])).permute(0, 3, 1, 2)
-            output = self.network.eval()(pixels.to(self.network.mean.device)).float().split(1)
+            network = self.network.eval()
+            output = logits_of(network, network.prepare(pixels.to(network.mean.device)))
         return [Prediction(self, one, (im.shape[0], im.shape[1])) for one, im in zip(output, images, strict=True)]
 
 
@@ -357,7 +360,8 @@ def _exported(network: ExportedNetwork) -> Model:
         raise HeterosegError(f"{path}: {told}; export the MODEL again")
     _require_fit(file, taxonomy, spaces, str(path))
     stride = None if config.backbone.startswith("hf-seg:") else config.stride
-    network.require_fit([0, *(c.stop for c in taxonomy.classifiers)], stride, 1 + config.upsample)
+    cuts, branches = [0, *(c.stop for c in taxonomy.classifiers)], branched(config.branches, taxonomy)
+    network.require_fit(cuts, stride, 1 + config.upsample, branches)
     return Model(file.name, network, taxonomy, spaces, config, file.decision, temperatures=file.temperatures)
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from heteroseg.decisions import reference
-from heteroseg.decisions.exact import decode, dense
-from heteroseg.decisions.lazy_head import LazyLogits
+from heteroseg.decisions.exact import Logits, decode, dense
 from heteroseg.decisions.reference import leaf_probs, upsample
 from heteroseg.errors import HeterosegError, nearest, shortened
 from heteroseg.labels.space import LabelSpace
@@ -62,7 +61,7 @@ class Prediction:
     """
 
     model: "Model"
-    output: Tensor | LazyLogits
+    output: Logits
     size: tuple[int, int]
     between: Callable[[], object] = bool
 
@@ -72,7 +71,7 @@ class Prediction:
     @cached_property
     def logits(self) -> Tensor:
         """(1, C, h, w) logits at the output stride."""
-        return dense(self.output, self.between) if isinstance(self.output, LazyLogits) else self.output
+        return self.output if isinstance(self.output, Tensor) else dense(self.output, self.between)
 
     def _bands(self) -> Iterator[tuple[slice, Tensor]]:
         """Rows and their upsampled logits (1, C, rows, W), from top to bottom: memory does not grow with the image."""

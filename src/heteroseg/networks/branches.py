@@ -71,7 +71,11 @@ class Branches(nn.Module):
 
     def forward(self, features: Tensor, maps: Sequence[Tensor]) -> dict[int, Tensor]:
         x = self.inputs(features, maps)
-        return {int(classifier): branch(x) for classifier, branch in self.each.items()}
+        return {classifier: branch(x) for classifier, branch in self.by_classifier.items()}
+
+    @property
+    def by_classifier(self) -> dict[int, Branch]:
+        return {int(q): branch for q, branch in self.each.items() if isinstance(branch, Branch)}
 
 
 def branched(names: Sequence[str], tree: Taxonomy) -> dict[int, int]:

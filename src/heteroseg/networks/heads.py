@@ -1,6 +1,7 @@
 """The hierarchical classification stage: one fused logits map with a slice for each classifier of the taxonomy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -59,14 +60,23 @@ class HierarchicalHead(nn.Module):
                 nn.init.zeros_(module.bias)
         self.branches = branches
 
+    @property
+    def cuts(self) -> list[int]:
+        """Where the classifiers begin and end in the fused logits."""
+        return [0, *accumulate(self.sizes)]
+
     def forward(self, features: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
+        return self.fused(features, self.branches(features, maps) if self.branches else {})
+
+    def fused(self, features: Tensor, own: Mapping[int, Tensor]) -> Tensor:
+        """The fused logits, those of the branches being given, by classifier."""
         inputs = [features] if self.adapters is None else [adapt(features) for adapt in self.adapters]
         parts = [conv(x) for conv, x in zip(self.logits, inputs, strict=True)]
-        if self.adapters is None and (self.ups is not None or self.branches is not None):
+        if self.adapters is None and (self.ups is not None or own):
             parts = list(parts[0].split([self.sizes[i] for i in self.rest], dim=1))
-        if self.branches is not None:
-            own = dict(zip(self.rest, parts, strict=True)) | self.branches(features, maps)
-            parts = [own[i] for i in range(len(self.sizes))]
+        if own:
+            every = {**own, **dict(zip(self.rest, parts, strict=True))}
+            parts = [every[i] for i in range(len(self.sizes))]
         if self.ups is not None:
             parts = [up(p) for up, p in zip(self.ups, parts, strict=True)]
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
@@ -105,10 +115,31 @@ class HierarchicalHead(nn.Module):
 class Body(nn.Sequential):
     """Backbone, decoder and head: normalised images to fused logits."""
 
+    def _maps(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        maps = self[0](images)
+        return self[1](maps), maps
+
     def forward(self, images: Tensor) -> Tensor:
-        backbone, decoder, head = self
-        maps = backbone(images)
-        return head(decoder(maps), maps)
+        return self[2](*self._maps(images))
+
+    @property
+    def head(self) -> HierarchicalHead:
+        assert isinstance(self[2], HierarchicalHead)
+        return self[2]
+
+    @property
+    def lazy(self) -> bool:
+        """Whether there are branches, and nothing after them."""
+        return self.head.branches is not None and self.head.ups is None
+
+    def before_branches(self, images: Tensor) -> Tensor:
+        """The fused logits with 0 for those of branches, and behind them, in more channels, what the branches read."""
+        features, maps = self._maps(images)
+        branches = self.head.branches
+        assert branches
+        size = (len(features), *features.shape[2:])
+        nothing = {q: features.new_zeros(size[0], self.head.sizes[q], *size[1:]) for q in branches.by_classifier}
+        return torch.cat([self.head.fused(features, nothing), branches.inputs(features, maps)], 1)
 
 
 def fused_head(body: nn.Module) -> nn.Conv2d | None:

@@ -1,0 +1,95 @@
+"""Branches of a network that are worked out where decisions need them, also behind an exported file."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from heteroseg.decisions.branched import BranchedLogits, Cells
+from heteroseg.decisions.exact import Logits
+from heteroseg.decisions.plan import FloatArray
+from heteroseg.networks.branches import SIDE, WIDTH, Block, Branch, Branches
+from heteroseg.networks.heads import Body
+from heteroseg.networks.network import Network
+
+
+def logits_of(network: Network, prepared: Tensor) -> Sequence[Logits]:
+    """(B, 3, H, W) from `prepare` to (1, C, h, w) float32 logits of each; on CPUs branches wait to be needed."""
+    body = network.body
+    if not isinstance(body, Body) or not body.lazy or prepared.device.type != "cpu":
+        return body(prepared).float().split(1)
+    cuts, branches = body.head.cuts, body.head.branches
+    assert branches
+    return [lazily(one, cuts, branches.by_classifier) for one in body.before_branches(prepared).split(1)]
+
+
+@torch.inference_mode()
+def few(branch: Branch, x: Tensor, wanted: Cells) -> FloatArray:
+    """(N, outputs) logits of the wanted cells (h, w) alone; `x` (h, w, inputs)."""
+    steps = [wanted]
+    for _ in branch.blocks:
+        steps.append(cv2.dilate(steps[-1].astype(np.uint8), np.ones((SIDE, SIDE), np.uint8)).astype(np.bool_))
+    if 3 * steps[-1].sum() > wanted.size:  # then whole maps are faster
+        return branch.logits(branch.norm(branch.blocks(branch.narrow(x[None]))))[0].numpy()[wanted]
+    y = branch.narrow(x[torch.from_numpy(steps[-1])])
+    for block, there, inner in zip(branch.blocks, steps[:0:-1], steps[-2::-1], strict=True):
+        assert isinstance(block, Block)
+        y = _few_of_block(block, y, there, inner)
+    return branch.logits(branch.norm(y)).numpy()
+
+
+def _few_of_block(block: Block, x: Tensor, there: Cells, wanted: Cells) -> Tensor:
+    """A block for some cells (h, w): from (M, WIDTH) of those `there` to (N, WIDTH) of those `wanted`.
+
+    Around every wanted cell all others that there are must be there.
+    """
+    from heteroseg.decisions.kernels_branch import weigh_around
+
+    assert block.around.bias is not None
+    half = SIDE // 2
+    number = np.full((there.shape[0] + 2 * half, there.shape[1] + 2 * half), -1)
+    number[half:-half, half:-half][there] = np.arange(len(x))
+    rows, columns = wanted.nonzero()
+    sums = block.around.bias.repeat(len(rows), 1)
+    weight = block.around.weight.view(WIDTH, SIDE, SIDE).permute(1, 2, 0).contiguous()
+    weigh_around(x.numpy(), number, rows, columns, weight.numpy(), sums.numpy())
+    return x[torch.from_numpy(number[rows + half, columns + half])] + block.mix(sums)
+
+
+def lazily(output: Tensor, cuts: Sequence[int], branches: Mapping[int, Branch]) -> BranchedLogits:
+    """Logits of which those of the branches are worked out where they are needed.
+
+    `output` (1, C + inputs, h, w), in channels-last order or copied, holds the fused logits, and what branches read.
+    Classifier q has cuts[q] to cuts[q + 1].
+    """
+    values = output[0].permute(1, 2, 0).contiguous().numpy()
+    x = torch.from_numpy(values[..., cuts[-1] :])
+    known = {q: np.zeros(values.shape[:2], np.bool_) for q in branches}
+    return BranchedLogits(values, cuts, {q: partial(few, branch, x) for q, branch in branches.items()}, known)
+
+
+def pack_branches(branches: Branches) -> str:
+    """The weights of branches as text: safetensors in base64."""
+    return base64.b64encode(
+        save({k: v.detach().cpu().contiguous() for k, v in branches.each.state_dict().items()})
+    ).decode()
+
+
+def unpack_branches(packed: str, sizes: Mapping[int, int]) -> dict[int, Branch]:
+    """What `pack_branches` wrote, for classifiers with so many logits; anything else raises ValueError."""
+    try:
+        weights = load(base64.b64decode(packed, validate=True))
+        width, inputs = weights[f"{min(sizes)}.narrow.weight"].shape
+        if width != WIDTH or not all(torch.isfinite(w).all() for w in weights.values()):
+            raise ValueError("numbers that are not finite")
+        each = {q: Branch(inputs, n) for q, n in sizes.items()}
+        nn.ModuleDict({str(q): branch for q, branch in each.items()}).load_state_dict(weights)
+    except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
+        raise ValueError("their sizes do not fit") from error
+    return each
