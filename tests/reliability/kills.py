@@ -48,7 +48,7 @@ PRELOADED = [
     "heteroseg.comparison.runner",
     "heteroseg.scenes",
     "transformers.models.resnet.modeling_resnet",
-    "lightning.fabric",
+    "lightning_fabric",
     "torch.utils.tensorboard",
     "matplotlib.pyplot",
     "torch._dynamo",

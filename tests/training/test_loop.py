@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from lightning.fabric.plugins import MixedPrecision
+from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 from torch import nn
 

@@ -189,7 +189,8 @@ def add(commands: Action) -> None:
     option(p, "--out", "DIR", "a new folder for audit.html and audit.json", new_folder, required=True)
     option(p, "--model", "MODEL", "also look where this network surely sees something else")
     option(p, "--images", "N", "images of each split to look at (100)", count, default=100)
-    option(p, "--sure", "P", "least probability of its answer (0.9)", fraction, default=0.9, dest="min_confidence")
+    sure = "look where it gives its answer a probability of P or more (0.9)"
+    option(p, "--sure", "P", sure, fraction, default=0.9, dest="min_confidence")
     option(p, "--least", "N", "least pixels of a region (200)", count, default=200, dest="min_pixels")
     _add_new_datasets(commands)
 
@@ -204,7 +205,7 @@ def _add_new_datasets(commands: Action) -> None:
     does = "give a dataset of coarse masks finer labels, where the network is sure"
     p = add_command(commands, "relabel", relabel, does, "model", "--data", "--dataset", "--device", "overrides")
     option(p, "--labels", "SPACE", "finer label space, of the model or a YAML file", required=True)
-    option(p, "--confidence", "P", "least p(fine | coarse) (0.9)", fraction, default=0.9)
+    option(p, "--confidence", "P", "refine where p(fine | coarse) is P or more (0.9)", fraction, default=0.9)
     option(p, "--out", "DIR", "folder for the new dataset", new_folder, required=True)
     option(p, "--truth", "NAME", "dataset of the same images with true labels, to compare")
 
