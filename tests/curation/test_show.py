@@ -1,6 +1,9 @@
 """`data show` writes what every pixel teaches, in a format that programs rely on."""
 
+import base64
 import json
+import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import yaml
 from PIL import ExifTags, Image
 
 from heteroseg.cli.main import main
+from tests.browser import CHROMIUM, FLAGS, complaints
 
 TREE = {
     "name": "t",
@@ -150,3 +154,54 @@ def test_faults_are_those_of_data_check(tmp_path, capsys):
     assert "b.png: expected ids of label space 's', found 9" in told
     assert told in capsys.readouterr().err
     assert not (tmp_path / "shown").exists()
+
+
+def test_the_page_shows_what_training_sees(tmp_path):
+    """Its numbers are the labels of the crops that a training of the experiment draws, in the same order."""
+    from heteroseg.experiment.config import load_experiment
+    from heteroseg.experiment.sources import open_sources
+    from heteroseg.training.batches import TrainingDraws
+
+    rows = "image,x1,y1,x2,y2,class_id\na,0,0,20,10,7\n"
+    labels = [*MASKS, SIGNS[0] | {"shape": "rectangle"}]
+    path = write(tmp_path, labels, {"masks": "masks/{name}.png", "boxes": "boxes.csv"}, boxes=rows)
+    (tmp_path / "masks").mkdir()
+    for name in "abc":
+        ids = np.random.default_rng(ord(name)).integers(0, 3, (HEIGHT, WIDTH)).astype(np.uint8)
+        Image.fromarray(ids).save(tmp_path / "masks" / f"{name}.png")
+    shown(path, "train.crop=[32, 64]")
+    page = (tmp_path / "shown" / "data.html").read_text(encoding="utf-8")
+    assert "https:" not in page
+    packed = re.findall(r'class="maps">([^<]*)<', page)
+    assert len(packed) == 12
+    experiment, folder = load_experiment(path, ["train.crop=[32, 64]"])
+    sources = open_sources(experiment, folder)
+    draws = TrainingDraws(sources, experiment.train.batch, (32, 64), experiment.train.color, 0)
+    for i, text in enumerate(packed):
+        numbers = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u2").reshape(32, 64).astype(int)
+        _, mask, boxes, *_ = draws[i]
+        assert np.array_equal(numbers, np.where(mask >= 0, mask, boxes) + 1)
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the path; Debian's package is called chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        view, faults = browser.new_page(viewport={"width": 390, "height": 800}, bypass_csp=True), []
+        view.on("pageerror", lambda error: faults.append(str(error)))
+        view.goto((tmp_path / "shown" / "data.html").as_uri())
+        assert complaints(view) == []
+        view.locator(".example").first.click()
+        view.locator("dialog .legend li").first.wait_for()
+        assert complaints(view) == []
+        view.locator("dialog canvas").hover()
+        assert (
+            view.locator("dialog .readout")
+            .inner_text()
+            .startswith(("below: teaches ground", "rest: teaches sky or", "Stop", "Tea"))
+        )
+        names = {name.rsplit(" ", 2)[0].strip() for name in view.locator("dialog .legend li").all_inner_texts()}
+        assert names <= {"below", "rest", "Stop", "nothing"}
+        assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert faults == []
+        browser.close()

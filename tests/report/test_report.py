@@ -157,7 +157,7 @@ def test_the_maps_in_the_page_are_what_was_predicted(world, tmp_path):
     model, sources, _ = world
     e = collect_examples(model, sources[:1], {"datasets": {}}, count=1)[0]
     for width in (128, 50):
-        w, h, text = pack(e, width)
+        w, h, text = pack(width, (e.truth, e.predicted, e.nodes), e.confidence)
         assert (w, h) == (width, width // 2)
         data = zlib.decompress(base64.b64decode(text))
         assert len(data) == 7 * w * h

@@ -1,6 +1,7 @@
 """Commands for labels and annotation: taxonomy, data, masks, relabel, blobs."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import heteroseg
@@ -78,12 +79,14 @@ def data_check(args: argparse.Namespace) -> None:
 
 
 def data_show(args: argparse.Namespace) -> None:
-    _, sources = open_experiment(args.experiment, args.overrides, skipped=args.skipped)
+    experiment, sources = open_experiment(args.experiment, args.overrides, skipped=args.skipped)
     from heteroseg.curation.check import check_data
     from heteroseg.curation.show import show_data
+    from heteroseg.report.data import write_data_page
 
     check_data(sources, log, args.allow_overlap)
-    show_data(sources, args.out, args.images, print)
+    show_data(sources, args.out, args.images, print, partial(write_data_page, experiment, sources))
+    print(f"page: {args.out / 'data.html'}")
 
 
 def data_audit(args: argparse.Namespace) -> None:
@@ -177,9 +180,9 @@ def add(commands: Action) -> None:
     allow_overlap(p)
     option(p, "--skipped", "FILE", "write there what the option skip_faulty left out", new_file)
 
-    does = "write what every pixel teaches, as maps with a legend"
+    does = "write what every pixel teaches: maps with a legend, and a page"
     p = add_command(actions, "show", data_show, does, "experiment", "overrides")
-    option(p, "--out", "DIR", "folder for maps.json, legend.json and the maps", new_folder, required=True)
+    option(p, "--out", "DIR", "folder for maps.json, legend.json, data.html and the maps", new_folder, required=True)
     option(p, "--images", "N", "only N images of each split (default: all)", count)
     allow_overlap(p)
     option(p, "--skipped", "FILE", "write there what the option skip_faulty left out", new_file)

@@ -15,7 +15,7 @@ from heteroseg.experiment.sources import Source
 from heteroseg.files import write_json
 from heteroseg.labels.space import LabelSpace
 from heteroseg.supervision.label_terms import label_gate
-from heteroseg.supervision.targets import MIXED, Mixture, encode
+from heteroseg.supervision.targets import MIXED, Mixture, Target, encode
 from heteroseg.writing import filling
 
 Entry = dict[str, Any]  # of a legend: the label and the nodes that it leaves
@@ -51,12 +51,30 @@ def _mixture_entry(mixture: Mixture, space: LabelSpace) -> Entry:
     return {"label": f"(tags) {name}", "nodes": _nodes_of(leaves, space)}
 
 
-def show_data(sources: Sequence[Source], out: Path, images: int | None, log: Callable[[str], None]) -> None:
+def numbered(target: Target, space: LabelSpace, known: list[Entry]) -> np.ndarray:
+    """(H, W) int64 numbers of the legend `known`, which grows with the mixtures of the image; 0 where nothing is known.
+
+    From the mask, and where that says nothing from the boxes in their drawn shapes.
+    """
+    shown = np.where(target.mask >= 0, target.mask, target.boxes).astype(np.int64) + 1
+    for k, mixture in enumerate(target.mixtures):
+        entry = _mixture_entry(mixture, space)
+        known += [entry] * (entry not in known)
+        shown[shown == MIXED - k + 1] = known.index(entry) + 1
+    return shown
+
+
+def show_data(
+    sources: Sequence[Source],
+    out: Path,
+    images: int | None,
+    log: Callable[[str], None],
+    page: Callable[[Path], None] = lambda path: None,
+) -> None:
     """Write OUT/maps.json, OUT/legend.json and a 16-bit map for each image, or for `images` of each split.
 
-    A map is as large as its image, upright as it is trained: 0 where nothing is known, else a number of the legend,
-    from the mask, and where that says nothing from the boxes in their drawn shapes. A folder with something in it
-    raises HeterosegError, but for what a stopped run of the same began.
+    A map is as large as its image, upright as it is trained; its numbers are those of `numbered`. `page` writes
+    OUT/data.html. A folder with something in it raises HeterosegError, but for what a stopped run of the same began.
     """
     entries, legend = [], {}
     with filling(out, job_of("data show", sources, images=images)):
@@ -66,17 +84,12 @@ def show_data(sources: Sequence[Source], out: Path, images: int | None, log: Cal
             for split in ("train", "val"):
                 items = getattr(source, split)
                 for i, item in enumerate(items if images is None else spread_evenly(items, images)):
-                    sample = read_annotation(item)
-                    target = encode(sample, space, 0)
-                    shown = np.where(target.mask >= 0, target.mask, target.boxes).astype(np.int64) + 1
-                    for k, mixture in enumerate(target.mixtures):
-                        entry = _mixture_entry(mixture, space)
-                        known += [entry] * (entry not in known)
-                        shown[shown == MIXED - k + 1] = known.index(entry) + 1
+                    shown = numbered(encode(read_annotation(item), space, 0), space, known)
                     path = Path("maps", source.name, split, f"{i:06d}.png")
                     write_ids(out / path, shown, bits=16)
                     entries.append({"dataset": source.name, "split": split, "image": str(item.image), "map": str(path)})
             legend[source.name] = {str(i): entry for i, entry in enumerate(known, 1)}
+        page(out / "data.html")
         write_json(out / "legend.json", legend)
         write_json(out / "maps.json", entries)
     log(f"{counted(len(entries), 'map')}: {out / 'maps.json'}, {out / 'legend.json'}")

@@ -124,20 +124,21 @@ def photo_uri(image: np.ndarray, width: int) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def pack(example: Example, width: int) -> tuple[int, int, str]:
-    """Width, height and base64 of the zlib-packed maps, at most `width` wide.
+def pack(width: int, maps: Sequence[np.ndarray], confidence: np.ndarray | None = None) -> tuple[int, int, str]:
+    """Width, height and base64 of the zlib-packed maps (H, W), at most `width` wide.
 
-    In this order, each (height, width): truth, predicted and node, uint16, little-endian, plus one (0 is none); and
-    uint8 confidence in steps of 1 / SURE.
+    In this order, each (height, width): the maps as uint16, little-endian, plus one (0 is none); and uint8 confidence
+    in steps of 1 / SURE.
     """
-    height, wide = example.truth.shape
+    height, wide = maps[0].shape
     w = min(wide, width)
     h = max(round(height * w / wide), 1)
     rows, columns = ((np.arange(n) + 0.5) * full / n for n, full in ((h, height), (w, wide)))
     at = np.ix_(rows.astype(int), columns.astype(int))
-    maps = [(m[at] + 1).astype("<u2").tobytes() for m in (example.truth, example.predicted, example.nodes)]
-    confidence = np.round(np.clip(example.confidence[at], 0, 1) * SURE).astype(np.uint8)
-    return w, h, base64.b64encode(zlib.compress(b"".join([*maps, confidence.tobytes()]), 9)).decode()
+    parts = [(m[at] + 1).astype("<u2").tobytes() for m in maps]
+    if confidence is not None:
+        parts.append(np.round(np.clip(confidence[at], 0, 1) * SURE).astype(np.uint8).tobytes())
+    return w, h, base64.b64encode(zlib.compress(b"".join(parts), 9)).decode()
 
 
 def nodes_shown(example: Example, tree: Taxonomy) -> list[int]:
@@ -149,7 +150,7 @@ def nodes_shown(example: Example, tree: Taxonomy) -> list[int]:
 def example_view(whole: Example, tree: Taxonomy, width: int) -> dict[str, Any]:
     """What the template shows of an example: a photo and packed maps."""
     e = close_up(whole)
-    w, h, maps = pack(e, width)
+    w, h, maps = pack(width, (e.truth, e.predicted, e.nodes), e.confidence)
     (height, wide), (tall, cut) = whole.truth.shape, e.truth.shape
     return vars(e) | {
         "size": f"{wide} × {height}" + (f", a close-up of {cut} × {tall} is shown" if e is not whole else ""),

@@ -1,20 +1,11 @@
-const world = JSON.parse(document.getElementById("world").textContent), layers = ["image", "truth", "prediction", "finest", "errors", "confidence"];
+const layers = ["image", "truth", "prediction", "finest", "errors", "confidence"];
 const nodeColors = [world.none, ...world.colors];
 for (const space of Object.values(world.spaces)) space.paint = [world.none, ...space.colors];
-
-function path(node) {  // names from below the root to the node
-  const names = [];
-  for (let n = node; n > 0; n = world.parents[n]) names.unshift(world.names[n]);
-  return names.join(" › ");
-}
 
 // ---- maps: unpacked and drawn when an example comes near the screen, dropped when it is far
 
 async function unpack(example) {
-  const packed = Uint8Array.from(atob(example.querySelector(".maps").textContent), c => c.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const bytes = await new Response(stream).arrayBuffer();
-  const width = +example.dataset.width, height = +example.dataset.height, n = width * height;
+  const { bytes, width, height, n } = await inflate(example);
   const [truth, prediction, finest] = [0, 1, 2].map(i => new Uint16Array(bytes, 2 * n * i, n));
   const space = world.spaces[example.dataset.space];
   return { width, height, truth, prediction, finest, confidence: new Uint8Array(bytes, 6 * n, n), space };
@@ -76,35 +67,10 @@ function say(maps, x, y, readout) {
   readout.replaceChildren(...parts.flatMap(([head, text]) => [Object.assign(document.createElement("b"), { textContent: head + ": " }), text, document.createElement("br")]));
 }
 
-const at = (event, box, maps) => [[event.clientX - box.left, box.width, maps.width], [event.clientY - box.top, box.height, maps.height]]
-  .map(([offset, size, n]) => Math.min(Math.max(Math.floor(offset / size * n), 0), n - 1));
-function mark(x, y, maps) {
-  let dot = frame.querySelector(".mark");
-  if (!dot) { dot = document.createElement("span"); dot.className = "mark"; frame.append(dot); }
-  dot.style.left = `${100 * (x + .5) / maps.width}%`; dot.style.top = `${100 * (y + .5) / maps.height}%`;
-}
-const make = (tag, text, more = {}) => Object.assign(document.createElement(tag), { textContent: text }, more);
-
-// One stop for the tab key in each group; arrow keys go on from there.
-function roam(group, members, keys = {}) {
-  const here = () => members().find(m => m.tabIndex === 0);
-  const go = member => { if (!member) return; const old = here(); if (old) old.tabIndex = -1; member.tabIndex = 0; member.focus(); };
-  group.addEventListener("keydown", event => {
-    const all = members(), i = all.indexOf(event.target.closest("[tabindex]"));
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -all.length, End: all.length }[event.key];
-    if (i < 0 || keys[event.key]?.(all[i], go) || !step) { if (keys[event.key] && i >= 0) event.preventDefault(); return; }
-    event.preventDefault(); event.stopPropagation();
-    go(all[Math.min(Math.max(i + step, 0), all.length - 1)]);
-  });
-  const first = members()[0];
-  if (first && !here()) first.tabIndex = 0;
-}
-
 // ---- one example, large
 
-const dialog = document.querySelector("dialog"), stage = dialog.querySelector(".stage"), frame = dialog.querySelector(".frame");
 const large = frame.querySelector("canvas"), choices = [...dialog.querySelectorAll("[data-layer]")], list = dialog.querySelector(".legend");
-let open = null, zoom = 1, layer = "prediction", only = "";
+let open = null, layer = "prediction", only = "";
 async function draw() {
   const maps = open.maps;
   choices.forEach(b => b.setAttribute("aria-pressed", b.dataset.layer === layer));
@@ -114,8 +80,7 @@ async function draw() {
     large.width = maps.width; large.height = maps.height;
     large.getContext("2d").drawImage(photo, 0, 0, maps.width, maps.height);
   } else paint(maps, layer, large, only);
-  const fit = Math.min(stage.clientWidth / maps.width, stage.clientHeight / maps.height);
-  large.style.width = `${maps.width * fit * zoom}px`;
+  fit(large, maps);
   tellColors(maps);
 }
 // Names, colours and shares of what the picture shows; a press shows one alone.
@@ -154,26 +119,18 @@ async function enlarge(example) {
   if (!dialog.open) dialog.showModal();
   draw();
 }
-function scale(factor) {
-  const middle = [(stage.scrollLeft + stage.clientWidth / 2) / stage.scrollWidth, (stage.scrollTop + stage.clientHeight / 2) / stage.scrollHeight];
-  zoom = Math.min(Math.max(zoom * factor, 1), 16);
-  draw().then(() => stage.scrollTo(middle[0] * stage.scrollWidth - stage.clientWidth / 2, middle[1] * stage.scrollHeight - stage.clientHeight / 2));
-}
 function turn(step) {
   const all = examples.filter(e => !e.hidden);
   enlarge(all[(all.indexOf(open.example) + step + all.length) % all.length]);
 }
 const look = name => { layer = name; only = ""; draw(); };
 choices.forEach(b => b.addEventListener("click", () => look(b.dataset.layer)));
-dialog.querySelectorAll("[data-scale]").forEach(b => b.addEventListener("click", () => scale(+b.dataset.scale)));
 dialog.querySelectorAll("[data-go]").forEach(b => b.addEventListener("click", () => turn(+b.dataset.go)));
 dialog.querySelector(".close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("close", () => open.example.focus());
-addEventListener("resize", () => { if (dialog.open) draw(); });
 dialog.addEventListener("keydown", event => {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], other = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (event.key === "+" || event.key === "-") scale(event.key === "+" ? 1.5 : 1 / 1.5);
-  else if (step) look(layers[(layers.indexOf(layer) + step + layers.length) % layers.length]);
+  if (step) look(layers[(layers.indexOf(layer) + step + layers.length) % layers.length]);
   else if (other) turn(other);
   else return;
   event.preventDefault();
