@@ -303,7 +303,7 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Ex
 
 def expanded(path: str) -> Path:
     """A path with ~ and $NAME written out; an unknown user raises HeterosegError."""
-    return home_expanded(os.path.expandvars(path))
+    return home_expanded(os.path.expandvars(path) or ".")
 
 
 def dataset_root(experiment: Experiment, config: DatasetConfig, folder: Path) -> Path:
