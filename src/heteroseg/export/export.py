@@ -157,7 +157,7 @@ def export(
             made_of = converted(graph, example, trial, "features" if head == "lazy" else "logits")
         for made in dict.fromkeys(("fp32", precision)):  # sizes go wrong in the graph, whatever it computes with
             with build_errors(kind):
-                finished = _quantised(converted, ready, kind) if made == "int8" else made_of
+                finished = _quantised(made_of, ready, kind) if made == "int8" else made_of
                 write(finished, trial, describe(model, made, head, size))
             if wrong := next((at for at in tried if not _is_same(graph, trial, tried[at], FAR[made])), None):
                 what = "use the MODEL itself" if size else "export it for the size of your images (--size HxW)"
