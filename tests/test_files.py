@@ -97,6 +97,8 @@ def test_merge_keys():
     ("text", "line", "words"),
     [
         ("a: 1\nname: 2024-01-31\n", 2, "name: expected a text, found the date 2024-01-31; write it in"),
+        ("a: 1\nname: 12:30\n", 2, "name: expected a text, found 750; write it in quotes"),
+        ("a: 1\nname:\n\tb: 1\n", 3, "begins no value; indent by blanks and not by tabs"),
         ("a: 1\nname: 2024-13-45\n", 2, "expected a plain value, month must be in 1..12"),
         ("a: 1\n2024-13-45: x\n", 2, "expected a plain value, month must be in 1..12"),
         ("a: 1\n2024-01-31: x\n", 2, "a key must be a plain name"),

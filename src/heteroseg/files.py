@@ -120,7 +120,8 @@ class Document:
                 elif isinstance(e["input"], date):
                     fault += f", found the date {e['input']}; write it in quotes"
                 elif e["type"] != "missing":
-                    fault += f", found {shortened(repr(e['input']))}"
+                    numbers = e["type"] == "string_type" and isinstance(e["input"], int | float)  # 12:30 is 750
+                    fault += f", found {shortened(repr(e['input']))}" + "; write it in quotes" * numbers
                 faults.append(f"{self.where(*e['loc'])}: {key}: {fault}")
             raise HeterosegError(*faults) from None
 
@@ -240,6 +241,8 @@ def parse_yaml(text: str, path: Path) -> Document:
         place = f"{path}:{mark.line + 1}" if mark else path
         told = "expected a plain value" if isinstance(error, ConstructorError) else "not valid YAML"
         problem = getattr(error, "problem", None) or getattr(error, "reason", error)
+        if "start any token" in str(problem):
+            problem = "found a sign that begins no value; indent by blanks and not by tabs, and quote % @ and `"
         raise HeterosegError(f"{place}: {told}, {problem}") from None
 
 
