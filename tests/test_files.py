@@ -251,12 +251,12 @@ def test_a_name_that_is_not_utf_8_can_be_written(tmp_path):
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_a_file_is_made_leaves_nothing(tmp_path, monkeypatch, stop):
     def made(*args):
-        lock(*args)
+        create(*args)
         os.kill(os.getpid(), stop)
         time.sleep(10)
 
-    lock = writing._lock
-    monkeypatch.setattr(writing, "_lock", made)
+    create = writing._create
+    monkeypatch.setattr(writing, "_create", made)
     monkeypatch.setattr(heteroseg, "load", lambda *_: writing.write_bytes(tmp_path / "a.png", b"a"))
     Image.new("RGB", (9, 9)).save(tmp_path / "in.png")
     assert main(["predict", "M", str(tmp_path / "in.png"), "--out", str(tmp_path / "out")]) == 128 + stop
