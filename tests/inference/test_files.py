@@ -13,7 +13,7 @@ import torch
 
 from heteroseg import load
 from heteroseg.errors import HeterosegError
-from heteroseg.inference.files import count_labels, list_jobs, predict_files, summary, write_ids
+from heteroseg.inference.files import count_labels, encode_ids, list_jobs, predict_files, summary
 from heteroseg.labels.space import own_space
 from heteroseg.model.model import Model
 from heteroseg.scenes import draw_scene
@@ -103,7 +103,7 @@ def test_large_ids_take_16_bits(tiny_model, images, tmp_path):
     predict_files(tiny_model, [images / "color.jpg"], tmp_path, space)
     assert read(tmp_path / "color.png").dtype == np.uint16
     positions = np.arange(-1, len(space.labels)).reshape(2, -1)
-    write_ids(tmp_path / "all.png", positions, space)
+    (tmp_path / "all.png").write_bytes(encode_ids(positions, space))
     ids = read(tmp_path / "all.png").ravel()
     assert ids.tolist() == [0, 0, *range(2000, 2044)]  # outside, unlabelled, the types, unknown
 

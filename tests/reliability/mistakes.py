@@ -356,6 +356,7 @@ def question(rng: Random, model: Any) -> Callable[[], Any]:
     """Something that is asked of a model in Python, with what nobody should ask among it."""
     name = rng.choice(
         ["", " ", "x", "leaves", "gtsdb", "a\0b", ".", "/", "x.yaml", "x" * 5000, "hf://", "~nobody/x", "\n"]
+        + [None, 3, 0.5, b"x", ["x"], ("leaves",), {}, np.int64(1), Path("x.yaml"), Path("leaves")]
     )
     number = rng.choice([None, 0, 1, -1, 0.5, 1.5, float("nan"), float("inf"), "x", True, []])
     image = np.zeros((8, 8, 3), np.uint8)

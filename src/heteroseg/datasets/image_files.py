@@ -240,9 +240,8 @@ def rgb_of(path: Path, pixels: np.ndarray) -> np.ndarray:
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(channels)
     if code is None or pixels.dtype != np.uint8:
-        raise InputError(
-            f"{path}: expected 1, 3 or 4 channels of 8 bits, found {channels} of {pixels.dtype}; convert the file"
-        )
+        found = f"{channels} of {pixels.dtype}"
+        raise InputError(f"{path}: expected 1, 3 or 4 channels of 8 bits, found {found}; convert the file")
     return cv2.cvtColor(pixels, code)
 
 
@@ -258,10 +257,9 @@ def open_file(path: Path) -> Iterator[io.BufferedReader]:
         with path.open("rb") as file:
             yield file
     except (OSError, ValueError) as error:
-        nowhere = os.path.islink(path) and not os.path.exists(path)
-        reason = (
-            f"it is a link to nothing ({path.readlink()})" if nowhere else getattr(error, "strerror", None) or error
-        )
+        reason = getattr(error, "strerror", None) or error
+        if os.path.islink(path) and not os.path.exists(path):
+            reason = f"it is a link to nothing ({path.readlink()})"
         raise InputError(f"{path}: cannot be read, {reason}") from None
 
 

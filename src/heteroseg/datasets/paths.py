@@ -230,8 +230,7 @@ def _raise_incomplete(kind: str, missing: Mapping[str, str | Path], files: Mappi
 
 def _in_its_place(name: str, path: Path, files: Mapping[str, Path]) -> str:
     """What there is where a file is missing."""
-    forms = {normal(other): there for other, there in files.items()}
-    if near := forms.get(normal(name)):
+    if near := next((there for other, there in files.items() if normal(other) == normal(name)), None):
         return f"{str(near)!r}, the same name in another Unicode form"
     if (last := without_suffix(file_of(name))) in files:
         return f"{last!r} without folders, so this is a path of another machine"
@@ -331,13 +330,11 @@ class ImageFinder:
         candidates = [sorted(self.paths.get(without_suffix(image), ())) for image in images]
         matches = next((paths for paths in candidates if len(paths) == 1), candidates[0])
         if not matches:
-            raise LookupError(
-                f"expected an image under {self.root}, found none like {images[0]!r}{self._near(images[0])}"
-            )
+            told = f"expected an image under {self.root}, found none like {images[0]!r}{self._near(images[0])}"
+            raise LookupError(told)
         if len(matches) > 1:
-            raise LookupError(
-                f"expected one image, found {matches[0]} and {matches[1]} for {images[0]!r}, so write more of the path"
-            )
+            both = f"{matches[0]} and {matches[1]} for {images[0]!r}"
+            raise LookupError(f"expected one image, found {both}, so write more of the path")
         return self.names.get(matches[0])
 
     def _near(self, image: str) -> str:
@@ -346,7 +343,6 @@ class ImageFinder:
         if there := forms.get(normal(without_suffix(image))):
             return f"; {min(there)} has the same name in another Unicode form"
         if there := forms.get(normal(without_suffix(file_of(image)))):
-            return (
-                f"; {min(there)} has its name, so this is a path of another machine; write it as it is under the root"
-            )
+            told = "has its name, so this is a path of another machine; write it as it is under the root"
+            return f"; {min(there)} {told}"
         return ""

@@ -134,20 +134,11 @@ class Labeller:
             self.dest.write(target, label_map)
         except (HeterosegError, OSError) as error:
             return {"source": name, "error": str(error)}
-        counts = count_labels(label_indices, self.space)
         names = [*(label.name for label in self.space.labels), OUTSIDE_NAME]
-        pixels = [(n, int(c)) for n, c in zip(names, counts, strict=True) if c]
-        return {
-            "source": name,
-            "labels": target,
-            "width": label_indices.shape[1],
-            "height": label_indices.shape[0],
-            "confidence": float(confidence.mean()),
-            "pixels": pixels,
-            "version": version,
-            "digest": digest(data),
-            "map": digest(label_map),
-        }
+        counts = zip(names, count_labels(label_indices, self.space).tolist(), strict=True)
+        row = {"source": name, "labels": target, "version": version, "digest": digest(data), "map": digest(label_map)}
+        row |= dict(zip(("height", "width"), label_indices.shape, strict=True))
+        return row | {"confidence": float(confidence.mean()), "pixels": [(n, count) for n, count in counts if count]}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         rows = [self.row(*map(str, image)) for image in zip(*(batch[key] for key in ITEM), strict=True)]
@@ -227,9 +218,7 @@ def _job(found: bytes | Mapping[bytes, bytes] | None) -> dict[str, Any] | None:
 def summarise(rows: Sequence[dict[str, Any]], seconds: float, new: int) -> dict[str, Any]:
     """Totals over all rows, and the images that the network is least sure of."""
     good = [row for row in rows if row["error"] is None]
-    totals: Counter[str] = Counter()
-    for row in good:
-        totals.update(dict(row["pixels"]))
+    totals = sum((Counter(dict(row["pixels"])) for row in good), Counter[str]())
     unsure = sorted(good, key=lambda row: row["confidence"])[:LEAST_SURE]
     return {
         "images": len(good),
@@ -294,10 +283,8 @@ def predict_collection(
                 outputs.clear()
         seconds = time.monotonic() - started
         rows = read_rows(inputs, outputs, images)
-        kept = [rows[name] for name in images]
-        kept += [
-            dict.fromkeys(SCHEMA.names) | {"source": ascii(n), "error": NOT_UTF8} for n in every if n not in images
-        ]
+        blank = dict.fromkeys(SCHEMA.names) | {"error": NOT_UTF8}
+        kept = [rows[name] if name in images else blank | {"source": ascii(name)} for name in every]
         outputs.write("manifest.parquet", parquet([row | {"pixels": list(row["pixels"] or ())} for row in kept], job))
         result = summarise(kept, seconds, len(left))
         outputs.write("summary.json", json.dumps(result, indent=2).encode())
@@ -327,13 +314,8 @@ def _run(
         threads = max(1, (os.cpu_count() or 1) // workers) if address is None else 1
         options: Any = {"num_gpus": 1} if job[-1].startswith("cuda") else {"num_cpus": 1}  # the device
         data = ray.data.from_items(items, override_num_blocks=-(-len(items) // batch))
-        done = data.map_batches(
-            Labeller,
-            batch_size=batch,
-            compute=ActorPoolStrategy(size=workers),
-            **options,
-            fn_constructor_args=(*job, threads, as_stored),
-        )
+        options |= {"compute": ActorPoolStrategy(size=workers), "fn_constructor_args": (*job, threads, as_stored)}
+        done = data.map_batches(Labeller, batch_size=batch, **options)
         with tqdm(total=len(items), unit="image", dynamic_ncols=True) as bar:
             for part in done.iter_batches(batch_size=None, prefetch_batches=0):
                 bar.update(len(part["error"]))

@@ -24,7 +24,7 @@ from heteroseg.inference.video import Places, Video, write_video
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
-from heteroseg.writing import is_free, require_absent, require_apart, require_folder
+from heteroseg.writing import is_free, require_absent, require_apart, require_folder, write_bytes
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
 LONGEST = 255  # bytes of a name that disks take
@@ -138,13 +138,8 @@ def native_ids(label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
     return ids
 
 
-def write_ids(path: Path, label_indices: np.ndarray, space: LabelSpace) -> None:
-    """Native ids of a label map as a grey PNG: 8 bits where all ids of the space fit, else 16."""
-    write_pixels(path, native_ids(label_indices, space))
-
-
 def encode_ids(label_indices: np.ndarray, space: LabelSpace) -> bytes:
-    """The bytes of the file that `write_ids` writes."""
+    """Native ids of a label map as a grey PNG: 8 bits where all ids of the space fit, else 16."""
     return cv2.imencode(".png", native_ids(label_indices, space))[1].tobytes()
 
 
@@ -259,14 +254,12 @@ Answer = Callable[[np.ndarray], np.ndarray]  # an image to indices of labels
 Tell = Callable[[dict[str, Any]], None]  # writes the JSON
 
 
-def _label_image(
-    job: Job, out: _Outputs, answer: Answer, space: LabelSpace, tell: Tell, as_stored: bool = False
-) -> None:
-    image = read_image(job.source, upright=not as_stored)
+def _label_image(job: Job, out: _Outputs, answer: Answer, space: LabelSpace, tell: Tell, upright: bool = True) -> None:
+    image = read_image(job.source, upright)
     label_indices = answer(image)
     tell(summary(count_labels(label_indices, space), space, label_indices.shape))
     if is_free(out.ids):
-        write_ids(out.ids, label_indices, space)
+        write_bytes(out.ids, encode_ids(label_indices, space))
     if out.painted and is_free(out.painted):
         pixels = np.ascontiguousarray(picture(image, label_indices, space)[..., ::-1])
         write_pixels(out.painted, pixels, (cv2.IMWRITE_JPEG_QUALITY, 92))
@@ -282,7 +275,7 @@ def _label_video(job: Job, out: _Outputs, answer: Answer, space: LabelSpace, tel
         for frame in video:
             label_indices = answer(frame)
             if is_free(frame_file := out.frame(places.next())):
-                write_ids(frame_file, label_indices, space)
+                write_bytes(frame_file, encode_ids(label_indices, space))
             counts += count_labels(label_indices, space)
             if write:
                 write(overlay(frame, colorise(label_indices, space)))
@@ -328,7 +321,7 @@ def predict_files(
     for job, outputs, done in work:
         progress(job, done)
         if not done:
-            label = _label_video if outputs.of_video else partial(_label_image, as_stored=as_stored)
+            label = _label_video if outputs.of_video else partial(_label_image, upright=not as_stored)
             with _set_aside(faults):
                 label(job, outputs, answer, space, partial(outputs.tell, decided | _told_of(job.source)))
     if faults and len(jobs) > 1:

@@ -328,9 +328,7 @@ def train(
         'signs'
     """
     folder, out = Path(folder), Path(out)
-    experiment = prepare_folder(
-        experiment, out, resume
-    )  # before other processes are started, so that a fault is told once
+    experiment = prepare_folder(experiment, out, resume)  # a fault is told once, before other processes are started
     runs: list[Run] = []
     with told(out, lambda: (runs[0].step, runs[0].saved) if runs else (0, None)):
         fabric = _launch(experiment.train)
