@@ -337,3 +337,8 @@ def test_shipped_experiments_load(path):
     tree, spaces = open_spaces(loaded, folder)
     assert len(spaces) == len(loaded.datasets)
     assert all(space.taxonomy is tree for space in spaces)
+
+
+def test_without_a_data_root_roots_start_at_the_file(tmp_path):
+    experiment, folder = load_experiment(write(tmp_path, SOUND))
+    assert dataset_root(experiment, experiment.datasets["city"], folder) == tmp_path.resolve() / "city"
