@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from heteroseg.comparison import runner
 from heteroseg.training import loop
 from heteroseg.training.loop import Run
 from tests.reliability.kills import KILLED, Ended, attempt, chosen, each
+from tests.reliability.serving import until
 from tests.supervision.test_coverage import write
 
 EVERY = ["train.steps=3", "train.save_every=1", "train.evaluate_every=2", "train.log_every=1", "train.ema=0.5"]
@@ -306,6 +308,55 @@ def test_the_scale_of_the_loss_is_kept(experiment, tmp_path):
     assert done.code == 0, done.output
     scale = torch.load(run / "state.pt", weights_only=True)["precision"]["scale"]
     assert scale in (2.0**39, 2.0**40), "not the 65536 of a new run"
+
+
+def with_shared_memory(script: str) -> subprocess.CompletedProcess:
+    """What a script says in which /dev/shm is a folder of its own, on systems that allow that."""
+    known = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"], stderr=subprocess.DEVNULL)
+    if known.returncode:
+        pytest.skip("no namespaces here")
+    return subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="for Linux")
+def test_shared_memory_of_a_megabyte(experiment, tmp_path):
+    words = [sys.executable, "-m", "heteroseg", *command(experiment, tmp_path / "run", "train.workers=2")]
+    large = shlex.join([*words, "train.crop=[256, 256]", "train.batch=16"])
+    done = with_shared_memory(f"mount -t tmpfs -o size=1m tmpfs /dev/shm; {large}")
+    assert done.returncode == 2
+    assert "MB free in /dev/shm for 2 processes" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="for Linux")
+def test_shared_memory_that_is_full_later(experiment, tmp_path):
+    """The batch that is lost is not waited for."""
+    run = tmp_path / "run"
+    words = [sys.executable, "-m", "heteroseg", *command(experiment, run, "train.workers=2", "train.steps=100000")]
+    begun = shlex.quote(str(run / "state.before.pt"))
+    fill = f"while [ ! -f {begun} ]; do sleep 0.1; done; head -c 9m /dev/zero >/dev/shm/x"
+    done = with_shared_memory(f"mount -t tmpfs -o size=8m tmpfs /dev/shm; ({fill}) & {shlex.join(words)}")
+    assert done.returncode == 2
+    assert "(/dev/shm) is full" in done.stderr
+    assert "with --resume goes on from there" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_signal_ends_all_processes_of_a_comparison(experiment, tmp_path):
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "heteroseg", "compare", str(experiment), "--out", str(out), "--ways", "flat,concat"]
+    words += ["--jobs", "2", "train.steps=100000", "train.save_every=1"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    until(lambda: len(list(out.glob("*/seed-0/state.pt"))) == 2 or process.poll() is not None, 200)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM, told
+    assert (
+        told.splitlines()[-1]
+        == f"heteroseg: stopped; {out} keeps what is done, and the same command goes on from there"
+    )
+    begun = (p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists())
+    assert not [words for words in begun if str(out).encode() in words]
 
 
 def compare_inside(experiment: Path, out: Path) -> None:

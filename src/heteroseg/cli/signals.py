@@ -44,7 +44,8 @@ def stoppable(to_the_end: bool = False) -> Iterator[Stopped]:
     def lost(unraisable: Any) -> None:
         """Where Python cannot raise, as in `__del__`, it would drop the interrupt and go on."""
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            usual(unraisable)
+            if not stopped.number:  # else of processes that were stopped too
+                usual(unraisable)
             return
         stopped.number, number = 0, stopped.number
         threading.Timer(AGAIN, os.kill, (own, number or signal.SIGINT)).start()
@@ -60,6 +61,7 @@ def stoppable(to_the_end: bool = False) -> Iterator[Stopped]:
         yield stopped
     finally:
         stopped.is_over = True
-        sys.unraisablehook = usual
-        for number, handler in () if to_the_end else before.items():
-            signal.signal(number, handler)
+        if not to_the_end:
+            sys.unraisablehook = usual
+            for number, handler in before.items():
+                signal.signal(number, handler)

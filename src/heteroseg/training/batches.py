@@ -4,11 +4,13 @@ The whole run is one numbered list of draws. Draw i belongs to batch i // batch;
 cropped and coloured, follows from the seed and i alone.
 """
 
+import os
 import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,7 +158,14 @@ def _require_effect(draws: TrainingDraws) -> None:
         raise HeterosegError(*faults)
 
 
+def _end_worker(*_: object) -> None:
+    """A batch that found no room in SHARED would be waited for: end as where the system finds that out."""
+    os.kill(os.getpid(), signal.SIGBUS)
+
+
 def _prepare_worker(_: int) -> None:
+    signal.signal(signal.SIGBUS, signal.SIG_DFL)
+    Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process ends the others
     sys.excepthook = lambda *_: None  # what threads meet when that one is gone; faults of images are handed on
     cv2.setNumThreads(0)  # workers are the parallelism
