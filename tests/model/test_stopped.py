@@ -26,9 +26,7 @@ ASKED = {
     "nodes": lambda said: said.nodes(),
     "back-off": lambda said: said.nodes(0.5),
     "novelty": lambda said: said.novelty(),
-    "on a GPU": lambda said: decode_torch(
-        said.logits, said.covers, said.size, said.model.plan("vistas"), True, said.between
-    ),
+    "on a GPU": lambda said: decode_torch(said.logits, said.covers, said.size, said.model.plan("vistas"), said.between),
 }
 
 
