@@ -1,6 +1,6 @@
 # make setup   create .venv and install
 # make demo    (in .venv-demo, which has what it needs alone) generate small street scenes, train on three datasets at once, evaluate, predict, report
-# make demo-model    train the network of `heteroseg demo --quick` anew, about half an hour
+# make demo-model    train the network of `heteroseg demo --quick` anew, about a quarter of an hour
 # make test    the test suite, and the examples in the docstrings
 # make test-lowest   a part of it with the lowest versions that pyproject.toml allows
 # make test-plain    a part of it without extras

@@ -1,6 +1,6 @@
 """Make the network of `heteroseg demo --quick`: train on drawn scenes, keep int8 weights, write the MODEL and its card.
 
-    python benchmarks/demo_model.py --work /tmp/demo-model [train.steps=1200 ...]
+    python benchmarks/demo_model.py --work /tmp/demo-model [train.steps=600 ...]
 
 Takes about a second a step on two cores; also as `make demo-model`. What is written takes the place of
 src/heteroseg/models/demo; --resume goes on with a training that was stopped.
@@ -20,7 +20,7 @@ from heteroseg.model.model import SHIPPED
 from heteroseg.scenes import generate
 from heteroseg.writing import written
 
-RECIPE = ["model.width=64", "train.steps=1200", "train.ema=0.99", "train.save_every=50"]
+RECIPE = ["model.width=64", "train.steps=600", "train.ema=0.99", "train.save_every=50"]
 
 
 def as_int8(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -50,7 +50,7 @@ def ship(run: Path, out: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for scenes and RUN")
-    parser.add_argument("--images", type=int, default=600, help="train images of each dataset")
+    parser.add_argument("--images", type=int, default=300, help="train images of each dataset")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("overrides", nargs="*")
