@@ -100,7 +100,11 @@ def test_a_plan_is_kept_once(tiny_model):
     assert tiny_model.plan(spaces[0]) is tiny_model.plan("vistas")
 
 
-@pytest.mark.parametrize("wrong", [3, 0.5, b"x", [], {}, object(), ("leaves",), np.int64(1), True, ""], ids=lambda wrong: type(wrong).__name__)
+@pytest.mark.parametrize(
+    "wrong",
+    [3, 0.5, b"x", [], {}, object(), ("leaves",), np.int64(1), True, ""],
+    ids=lambda wrong: type(wrong).__name__,
+)
 @pytest.mark.parametrize("what", ASKED)
 def test_what_is_no_text(tiny_model, what, wrong):
     with pytest.raises(HeterosegError, match=r"^expected .*, found "):  # were AttributeError and TypeError
