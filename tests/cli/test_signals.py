@@ -49,7 +49,7 @@ def test_a_stopped_prediction_leaves_nothing_half_and_goes_on(tiny_model_folder,
     assert process.returncode == 128 + number
     assert told.strip().splitlines()[-1] == "heteroseg: stopped"
     assert not [path for path in out.rglob("*") if path.name.startswith(".part-")]
-    assert not (out / "v_overlay.mp4").exists()
+    assert not (out / "v_overlay.webm").exists()
     assert main(words) == 0
     assert len(list(out.glob("v/*.png"))) == 400
 

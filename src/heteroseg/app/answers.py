@@ -154,7 +154,7 @@ def film(
     begin, frames, counts, told = time.monotonic(), 0, np.zeros(len(space.labels) + 1, np.int64), ""
     with decoded_apart(body, limits) as source:
         about = f" of about {source.total}" if source.total else ""
-        with write_video(target, "VP80", source.size, source.rate) as write:
+        with write_video(target, source.size, source.rate) as write:
             for frames, frame in enumerate(source.frames, 1):
                 found = label_indices(model.predict(frame), view)[0]
                 counts += count_labels(found, space)

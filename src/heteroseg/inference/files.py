@@ -246,7 +246,7 @@ def _set_aside(faults: list[str]) -> Iterator[None]:
 def _outputs(job: Job, with_overlay: bool) -> _Outputs:
     is_video = job.source.suffix.lower() in VIDEOS
     ids = job.target if is_video else _with_ending(job.target, ".png")
-    painted = _with_ending(job.target, "_overlay.mp4" if is_video else "_overlay.jpg") if with_overlay else None
+    painted = _with_ending(job.target, "_overlay.webm" if is_video else "_overlay.jpg") if with_overlay else None
     return _Outputs(ids, painted, _with_ending(job.target, ".json"), is_video)
 
 
@@ -270,7 +270,7 @@ def _label_video(job: Job, out: _Outputs, answer: Answer, space: LabelSpace, tel
     video, counts = Video(job.source), np.zeros(len(space.labels) + 1, np.int64)
     places = Places(video, job.source)
     painted = out.painted if out.painted and is_free(out.painted) else None
-    with write_video(painted, "mp4v", video.size, video.rate) if painted else nullcontext() as write:
+    with write_video(painted, video.size, video.rate) if painted else nullcontext() as write:
         tell({})
         for frame in video:
             label_indices = answer(frame)

@@ -160,16 +160,15 @@ def _of_element(head: bytes) -> int:
 
 
 @contextmanager
-def write_video(path: Path, codec: str, size: tuple[int, int], rate: float) -> Iterator[Callable[[np.ndarray], object]]:
+def write_video(path: Path, size: tuple[int, int], rate: float) -> Iterator[Callable[[np.ndarray], object]]:
     """A function that adds (H, W, 3) uint8 RGB frames of `size` (H, W) to a new video of `rate` frames a second.
 
-    The file is at `path` when the block ends well. `codec` has four letters.
+    The file is at `path`, which ends in .webm, when the block ends well; it is VP8, which browsers play.
     """
     if not str(path.absolute()).isprintable():  # OpenCV crashes on what is not UTF-8
         raise InputError(f"{path}: a video needs a path in UTF-8; rename the input or its folder, or take no overlay")
     with written(path, path.suffix) as temporary:
-        rate = round(rate, 3 - (rate > 65) - (rate > 655))  # MPEG-4 has 65535 parts of a second
-        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), rate, size[::-1])
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"VP80"), rate, size[::-1])
         if not writer.isOpened():
             raise HeterosegError(f"{path}: this OpenCV cannot write videos of this kind; take single images")
         yield lambda frame: writer.write(np.ascontiguousarray(frame[..., ::-1]))
