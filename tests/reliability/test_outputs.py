@@ -150,7 +150,8 @@ FOUND = [
     "a.png/c.jpg",
     "a_overlay.jpg",
 ]
-LEFT = ["a.json", "v.json", "b.txt", "v_overlay.webm", "b.json", "out/a.png", "out/a.json", "out/v", "out/b_overlay.jpg"]
+LEFT = ["a.json", "v.json", "b.txt", "v_overlay.webm", "b.json"]
+LEFT += ["out/a.png", "out/a.json", "out/v", "out/b_overlay.jpg"]
 LEFT += ["out/v/000000.png", "out/v.json", "v/000001.png"]
 OUTS = ["out", ".", "v", "in", "in/v", "in/out", "link", "in/../in", "a.png", "out/deep/deeper"]
 
