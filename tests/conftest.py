@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,6 +42,9 @@ settings.register_profile("repeatable", max_examples=150, derandomize=True, dead
 # `make examples`: other ones in every run; --hypothesis-seed repeats one
 settings.register_profile("random", max_examples=500, deadline=None)
 settings.load_profile("repeatable")
+# whoever starts the tests in the background may have these ignored, and then no test could send them
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # what tests/reliability draws is new in every run; set before xdist's processes begin, so that all have the same
 os.environ.setdefault("SEED", str(secrets.randbelow(2**32)))
 

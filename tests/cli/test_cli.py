@@ -189,7 +189,7 @@ def test_data_check_names_every_bad_file(run, tiny_data, tiny_experiment, tmp_pa
         (masks[0], "found 200"),
         (masks[1], "one size, found 128x64 and 100x64"),
         (photo, "cut off or damaged"),
-        (scoring, "cut off or damaged"),
+        (scoring, "found an empty file"),
     ):
         assert sum(str(path) in line and said in line for line in lines) == 1, (path, lines)
 

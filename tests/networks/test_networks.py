@@ -194,7 +194,9 @@ def test_lite0_needs_no_more_than_the_output_stride():
     """Sizes that its coarse strides do not divide get a last cell more, and no cell moves: the middle of a large image
     has the feature maps that it has in an image of whole strides."""
     torch.manual_seed(0)
-    network = build_network(ModelConfig(backbone="lite0", width=16, stride=8), load_taxonomy("streets-real")).eval()
+    network = build_network(
+        ModelConfig(backbone="lite0", pretrained=False, width=16, stride=8), load_taxonomy("streets-real")
+    ).eval()
     assert (network.multiple, network.covers(521, 706)) == (8, (528, 712))
     backbone = network.get_submodule("body.0")
     image = torch.rand(1, 3, 512, 512)

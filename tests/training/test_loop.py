@@ -50,8 +50,8 @@ def write_experiment(folder: Path, data: Path, **changes) -> Path:
             "gtsdb": {"root": "gtsdb", "reader": "gtsdb", "label_space": "gtsdb", "flip": 0, "focus": 0.9},
         },
         "model": {"backbone": "hf:resnet", "backbone_options": TINY, "width": 16},
-        "loss": {"gate": "open"},
-        "optimiser": {"lr": 0.003},
+        "loss": {"gate": "open", "normalise": "classifier", "balance": 0.0},
+        "optimiser": {"lr": 0.003, "warmup": 0, "weight_decay": 0.01, "clip": 0.0},
         "train": {
             "steps": 6,
             "batch": 4,
@@ -274,7 +274,7 @@ def test_learning_rates():
     poly = OptimiserConfig(warmup=10, power=1.0)
     assert learning_rate(poly, 0, 100) == pytest.approx(0.1)
     assert learning_rate(poly, 50, 100) == pytest.approx(0.5)
-    paper = OptimiserConfig(schedule="piecewise", halve_at=[72000, 135000])  # IV 2018
+    paper = OptimiserConfig(schedule="piecewise", warmup=0, halve_at=[72000, 135000])  # IV 2018
     assert [learning_rate(paper, s, 153000) for s in (0, 71999, 72000, 135000)] == [1.0, 1.0, 0.5, 0.25]
 
 

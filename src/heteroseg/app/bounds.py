@@ -1,14 +1,25 @@
 """The bounds of requests: how large, how long, how many at once; nothing here knows of the web."""
 
+import ctypes
 import math
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from heteroseg.errors import HeterosegError
+
+
+def return_freed_memory() -> None:
+    """Let glibc, where there is one, give large blocks back as soon as they are free, also those of other threads.
+
+    Else each thread keeps a heap of its own with holes in it, and memory grows by half (docs/reliability.md).
+    """
+    with suppress(OSError, AttributeError):
+        mmap_threshold = -3  # number of <malloc.h>; once set it no longer grows with the blocks
+        ctypes.CDLL("libc.so.6").mallopt(mmap_threshold, 2**20)
 
 
 class Refused(HeterosegError):

@@ -96,11 +96,12 @@ def serve(args: argparse.Namespace) -> None:
     if len(args.models) > 2:
         raise HeterosegError(f"serve: expected one or two MODELs, found {len(args.models)}")
     try:
-        from heteroseg.app.bounds import Limits
+        from heteroseg.app.bounds import Limits, return_freed_memory
         from heteroseg.app.connections import serve_on
         from heteroseg.app.page import build_app
     except ImportError as error:
         raise missing_package("serve", error, "app") from None
+    return_freed_memory()
     loaded = [heteroseg.load(m, args.device) for m in args.models]
     distinct = len({model.name for model in loaded}) == len(loaded)
     models = {model.name if distinct else f"{model.name} ({i})": model for i, model in enumerate(loaded, 1)}

@@ -44,10 +44,10 @@ def upsample(logits: Tensor, covers: tuple[int, int], rows: tuple[int, int], wid
 
     Bilinear with align_corners false, as torch.nn.functional.interpolate, but only for the rows that are asked for.
     """
-    device, logits = logits.device, finite(logits)
+    device = logits.device
     top, bottom, down = cells_and_weight(torch.arange(*rows, device=device).float(), covers[0], logits.shape[2])
     left, right, across = cells_and_weight(torch.arange(width, device=device).float(), covers[1], logits.shape[3])
-    band = _between(logits[:, :, top], logits[:, :, bottom], down[:, None])
+    band = _between(finite(logits[:, :, top]), finite(logits[:, :, bottom]), down[:, None])  # not the whole map
     return _between(band[..., left], band[..., right], across)
 
 
