@@ -1,8 +1,9 @@
 """The machine's Chromium, and what axe-core says of a page."""
 
 import shutil
+from importlib.util import find_spec
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = (shutil.which("chromium") or shutil.which("chromium-browser")) if find_spec("playwright") else None
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -314,7 +314,7 @@ BAD = [
     ("train {E} --out {I}", "expected a new or empty folder, found a file"),
     ("train {E} --out {O} --resume", "there is nothing to resume"),
     ("train {E} --out {O} train.batch=2", "train.batch: 2 images cannot hold one of each of the 3"),
-    ("train {E} --out {O} train.crop=[60,64]", "train.crop: expected multiples"),
+    ("train {E} --out {O} train.crop=[61,64]", "train.crop: expected multiples"),
     ("evaluate", "required: MODEL, --data"),
     ("evaluate {M}", "required: --data"),
     ("evaluate {M} --data nowhere.yaml", "nowhere.yaml: cannot be read"),

@@ -80,6 +80,6 @@ def test_lists(model, monkeypatch, tmp_path):
 
 
 def test_what_is_shown(model, prediction):
-    assert repr(model) == "Model('tiny', hf:resnet, 107 leaves, cityscapes, vistas, gtsdb)"
+    assert repr(model) == f"Model('tiny', {model.config.backbone}, 107 leaves, cityscapes, vistas, gtsdb)"
     assert repr(prediction) == f"Prediction(64x96 pixels, by {model!r})"
     assert dir(heteroseg) == sorted([*heteroseg.__all__, "__version__"])

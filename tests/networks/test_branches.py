@@ -192,7 +192,9 @@ def test_an_exported_file_answers_as_the_model(model, tmp_path, kind, head):
 
 
 @pytest.mark.parametrize(
-    "packed", ["", "x", base64.b64encode(b"x" * 99).decode(), pack_branches(Branches({7: 42}, 16, (), (), 4, 0.1))]
+    "packed",
+    ["", "x", base64.b64encode(b"x" * 99).decode(), pack_branches(Branches({7: 42}, 16, (), (), 4, 0.1))],
+    ids=["none", "letter", "letters", "another"],
 )
 def test_forged_weights_of_branches_are_told(model, tmp_path, packed):
     pytest.importorskip("onnxruntime", reason="the extra onnx is missing")

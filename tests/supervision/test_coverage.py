@@ -114,6 +114,8 @@ def overlapping(tmp_path) -> Path:
 
 @pytest.mark.parametrize("command", ["train", "compare"])
 def test_val_images_that_are_trained_on_are_a_fault(overlapping, command, tmp_path, capsys):
+    if command == "compare":
+        pytest.importorskip("matplotlib", reason="the extra plots is not installed")
     assert main([command, str(overlapping), "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
     assert f"found 1 that are, such as {tmp_path}/val/c.jpg, which is {tmp_path}/train/a.jpg in train of d" in told
@@ -150,6 +152,7 @@ def test_what_is_skipped_is_listed(tmp_path, capsys):
 
 
 def test_a_comparison_tells_it_once(tmp_path, capfd):
+    pytest.importorskip("matplotlib", reason="the extra plots is not installed")
     half = np.repeat([0, 1, 2, 3], 10)[None].repeat(32, 0)
     path = write(tmp_path, {"train": ("a",), "val": ("b",)}, {"a": half})
     main(["compare", str(path), "--out", str(tmp_path / "out"), "--ways", "hierarchical,flat"])
