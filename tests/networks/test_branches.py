@@ -80,7 +80,7 @@ def test_only_a_part_of_the_gradient_reaches_what_is_shared(factor):
         if name in shared and not factor:
             assert other[name] is None or not other[name].any()
         elif gradient is not None:
-            torch.testing.assert_close(other[name], gradient * (factor if name in shared else 1), rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(other[name], gradient * (factor if name in shared else 1), rtol=1e-3, atol=5e-5)
 
 
 @torch.no_grad()

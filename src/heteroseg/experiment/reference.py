@@ -25,7 +25,7 @@ def _kind(schema: dict[str, Any]) -> str:
         parts = schema.get("prefixItems")
         return f"list of {len(parts)}, each a {_kind(parts[0])}" if parts else f"list, each a {_kind(schema['items'])}"
     if schema["type"] == "object":
-        inner = schema["additionalProperties"]
+        inner = schema.get("additionalProperties", True)
         return "keys and values" if inner is True else f"keys, each with a {_kind(inner)}"
     return " ".join(
         [WORDS[schema["type"]], *(f"{say} {schema[key]:.10g}" for key, say in BOUNDS.items() if key in schema)]
