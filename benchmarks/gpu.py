@@ -32,6 +32,7 @@ from heteroseg.decisions.exact import decode_torch
 from heteroseg.decisions.plan import plan_decode
 from heteroseg.decisions.reference import label_map, upsample
 from heteroseg.experiment.config import load_experiment
+from heteroseg.export import bench
 from heteroseg.files import write_json
 from heteroseg.labels.space import load_label_space
 from heteroseg.provenance import facts
@@ -53,22 +54,14 @@ datasets:
   cityscapes: {root: cityscapes, reader: cityscapes, label_space: cityscapes}
   vistas: {root: vistas, reader: vistas, label_space: vistas}
   gtsdb: {root: gtsdb, reader: gtsdb, label_space: gtsdb, flip: 0, focus: 0.9}
-loss: {cell: 4, gate: open, balance: 0.25, normalise: pixel}
 """
 
 
 def timed(work: Callable[[], Any], repeats: int) -> float:
     """Median milliseconds of a call, the device's queue emptied before the clock is read."""
     wait = torch.cuda.synchronize if DEVICE == "cuda" else lambda: None
-    times = []
-    for i in range(repeats + 3):
-        wait()
-        start = time.perf_counter()
-        work()
-        wait()
-        if i >= 3:
-            times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times)
+    wait()
+    return statistics.median(bench.timed(lambda: (work(), wait()), repeats))
 
 
 def bandwidth(tiny: bool) -> float:

@@ -17,7 +17,7 @@ from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.scenes import draw_scene
 from tests.decisions.test_exact import KINDS, logits_of
 from tests.decisions.test_reference import SPACES
-from tests.training.test_loop import Run, run, same, write_experiment
+from tests.training.test_loop import killed_and_resumed, run, same, write_experiment
 
 GPU = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -75,20 +75,7 @@ def test_killed_and_resumed_ends_in_the_same_weights(tmp_path, tiny_data, monkey
     how = {"train__ema": ema, "train__precision": precision, "train__accelerator": GPU}
     whole = run(tmp_path, tiny_data, name="whole", **how)
     assert same(whole, run(tmp_path, tiny_data, name="again", **how))
-    step = Run.train_step
-
-    def killed(self, batch):
-        if self.step == 4:
-            raise KeyboardInterrupt
-        return step(self, batch)
-
-    monkeypatch.setattr(Run, "train_step", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, tiny_data, name="broken", **how)
-    monkeypatch.setattr(Run, "train_step", step)
-    assert same(whole, run(tmp_path, tiny_data, resume=True, name="broken", **how))
-    logs = [(tmp_path / name / "log.csv").read_text() for name in ("whole", "broken")]
-    assert logs[0] == logs[1]
+    killed_and_resumed(whole, tmp_path, tiny_data, monkeypatch, **how)
 
 
 def test_workers_and_pinned_memory(tmp_path, tiny_data):

@@ -11,7 +11,7 @@ from heteroseg.decisions.exact import decode, dense
 from heteroseg.decisions.plan import plan_decode
 from heteroseg.labels.space import load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
-from tests.decisions.test_exact import KINDS, logits_of, reference, spaces, trees
+from tests.decisions.test_exact import frames, logits_of, reference
 
 
 def branched_logits(z: torch.Tensor, tree: Taxonomy, chosen: list[int], seed: int = 0) -> BranchedLogits:
@@ -27,15 +27,9 @@ def branched_logits(z: torch.Tensor, tree: Taxonomy, chosen: list[int], seed: in
 
 @given(st.data())
 def test_any_tree_any_size_any_logits(data):
-    tree = data.draw(trees())
-    asked = data.draw(st.one_of(st.just(tree), spaces(tree)))
-    plan = plan_decode(asked, data.draw(st.sampled_from(["path", "marginal"])))
-    h, w = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
-    covers = (data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40)))
-    size = (data.draw(st.integers(1, covers[0])), data.draw(st.integers(1, covers[1])))
-    kind, seed = data.draw(st.sampled_from(KINDS)), data.draw(st.integers(0, 999))
+    plan, z, covers, size = data.draw(frames())
+    tree, seed = plan.tree, data.draw(st.integers(0, 999))
     chosen = data.draw(st.lists(st.integers(0, len(tree.classifiers) - 1), min_size=1, unique=True))
-    z = logits_of(kind, tree.channels, h, w, seed)
     logits = branched_logits(z, tree, chosen, seed)
     assert logits.shape == z.shape
     assert np.array_equal(

@@ -157,20 +157,22 @@ def spaces(draw, tree: Taxonomy):
     return build_label_space(LabelSpaceFile(name="any", taxonomy="any", labels=labels, assume=assume), tree)
 
 
-@given(st.data())
-def test_any_tree_any_size_any_logits(data):
-    tree = data.draw(trees())
-    asked = data.draw(st.one_of(st.just(tree), spaces(tree)))
-    plan = plan_decode(asked, data.draw(st.sampled_from(["path", "marginal"])))
-    h, w = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
-    covers = (data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40)))  # also smaller than the grid
-    size = (data.draw(st.integers(1, covers[0])), data.draw(st.integers(1, covers[1])))
-    agrees(
-        logits_of(data.draw(st.sampled_from(KINDS)), tree.channels, h, w, data.draw(st.integers(0, 999))),
-        covers,
-        size,
-        plan,
-    )
+@st.composite
+def frames(draw):
+    """A plan for any tree or label space, logits, what they cover, and the size of the image."""
+    tree = draw(trees())
+    plan = plan_decode(draw(st.one_of(st.just(tree), spaces(tree))), draw(st.sampled_from(["path", "marginal"])))
+    h, w = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    covers = (draw(st.integers(1, 40)), draw(st.integers(1, 40)))  # also smaller than the grid
+    size = (draw(st.integers(1, covers[0])), draw(st.integers(1, covers[1])))
+    z = logits_of(draw(st.sampled_from(KINDS)), tree.channels, h, w, draw(st.integers(0, 999)))
+    return plan, z, covers, size
+
+
+@given(frames())
+def test_any_tree_any_size_any_logits(frame):
+    plan, z, covers, size = frame
+    agrees(z, covers, size, plan)
 
 
 @pytest.mark.parametrize("ahead", [16, 16.63, 16.64, 17, 50, 1e4, float("inf")])

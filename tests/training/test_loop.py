@@ -80,6 +80,24 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+def killed_and_resumed(whole: dict[str, torch.Tensor], folder: Path, data: Path, monkeypatch, **changes) -> None:
+    """A run that is killed one step after its last save, and goes on, ends as the run `whole` beside it did."""
+    step = Run.train_step
+
+    def killed(self, batch):
+        if self.step == 4:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(Run, "train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, data, name="broken", **changes)
+    monkeypatch.setattr(Run, "train_step", step)
+    assert same(whole, run(folder, data, resume=True, name="broken", **changes))
+    logs = [(folder / name / "log.csv").read_text() for name in ("whole", "broken")]
+    assert logs[0] == logs[1]
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("reference")
@@ -101,20 +119,7 @@ def test_killed_and_resumed_ends_in_the_same_weights(tmp_path, data, monkeypatch
     monkeypatch.setattr(loop, "MixedPrecision", lambda *how: MixedPrecision(*how, scaler=scaler()))
     how = {"train__ema": ema, "train__precision": precision, "model__branches": branches}
     whole = run(tmp_path, data, name="whole", **how)
-    step = Run.train_step
-
-    def killed(self, batch):
-        if self.step == 4:  # one step after the last save
-            raise KeyboardInterrupt
-        return step(self, batch)
-
-    monkeypatch.setattr(Run, "train_step", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, data, name="broken", **how)
-    monkeypatch.setattr(Run, "train_step", step)
-    assert same(whole, run(tmp_path, data, resume=True, name="broken", **how))
-    logs = [(tmp_path / name / "log.csv").read_text() for name in ("whole", "broken")]
-    assert logs[0] == logs[1]
+    killed_and_resumed(whole, tmp_path, data, monkeypatch, **how)
     states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "broken")]
     assert states[0]["precision"] == states[1]["precision"]
     assert states[0]["precision"].get("scale", 8) == 8
