@@ -26,7 +26,6 @@ function paint({ width, height, numbers, legend }, canvas, photo, only) {
 
 const near = new IntersectionObserver(entries => entries.filter(e => e.isIntersecting).forEach(async ({ target }) =>
   paint(await load(target), target.querySelector("canvas"))), { rootMargin: "600px" });
-const examples = [...document.querySelectorAll(".example")];
 examples.forEach(example => {
   Object.assign(example.querySelector("canvas"), { width: +example.dataset.width, height: +example.dataset.height });
   near.observe(example);
@@ -34,8 +33,7 @@ examples.forEach(example => {
 });
 document.querySelectorAll(".thumbs").forEach(group => roam(group, () => [...group.querySelectorAll(".example")]));
 
-const large = frame.querySelector("canvas"), choices = [...dialog.querySelectorAll("[data-layer]")], list = dialog.querySelector(".legend");
-let open = null, layer = "both", only = "";
+let layer = "both";
 async function draw() {
   const { shown, example } = open, photo = example.querySelector("img");
   choices.forEach(b => b.setAttribute("aria-pressed", b.dataset.layer === layer));
@@ -48,10 +46,6 @@ async function draw() {
 }
 async function enlarge(example) {
   open = { example, shown: await load(example) };
-  zoom = 1; only = "";
-  frame.querySelector(".mark")?.remove();
-  document.getElementById("title").textContent = `${example.dataset.dataset}: ${example.dataset.title}`;
-  dialog.querySelector(".about").textContent = example.dataset.told;
   const counts = {};
   for (const number of open.shown.numbers) counts[number] = (counts[number] ?? 0) + 1;
   list.replaceChildren(...Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([number, pixels]) => {
@@ -71,16 +65,9 @@ async function enlarge(example) {
   }));
   const first = list.querySelector("button");
   if (first) first.tabIndex = 0;
-  if (!dialog.open) dialog.showModal();
-  draw();
+  present(example);
 }
-const turn = step => enlarge(examples[(examples.indexOf(open.example) + step + examples.length) % examples.length]);
-roam(list, () => [...list.querySelectorAll("button")]);
-roam(dialog.querySelector(".choices"), () => choices);
-choices.forEach(b => b.addEventListener("click", () => { layer = b.dataset.layer; draw(); }));
-dialog.querySelectorAll("[data-go]").forEach(b => b.addEventListener("click", () => turn(+b.dataset.go)));
-dialog.querySelector(".close").addEventListener("click", () => dialog.close());
-dialog.addEventListener("close", () => open.example.focus());
+const look = name => { layer = name; draw(); };
 for (const kind of ["pointermove", "pointerdown"]) frame.addEventListener(kind, event => {
   const [x, y] = at(event, large.getBoundingClientRect(), open.shown), entry = open.shown.legend[open.shown.numbers[y * open.shown.width + x] - 1];
   dialog.querySelector(".readout").textContent = !entry ? "Teaches nothing." : `${entry.label}: teaches ${entry.numbers.map(n => path(n) || "anything").join(" or ") || "nothing"}.`;

@@ -52,7 +52,6 @@ function drop(example) {
   Object.assign(example.querySelector("canvas"), { width: +example.dataset.width, height: +example.dataset.height });
 }
 const near = new IntersectionObserver(entries => entries.forEach(e => e.isIntersecting ? show(e.target) : drop(e.target)), { rootMargin: "600px" });
-const examples = [...document.querySelectorAll(".example")];
 examples.forEach(example => { drop(example); near.observe(example); });
 
 function say(maps, x, y, readout) {
@@ -69,8 +68,7 @@ function say(maps, x, y, readout) {
 
 // ---- one example, large
 
-const large = frame.querySelector("canvas"), choices = [...dialog.querySelectorAll("[data-layer]")], list = dialog.querySelector(".legend");
-let open = null, layer = "prediction", only = "";
+let layer = "prediction";
 async function draw() {
   const maps = open.maps;
   choices.forEach(b => b.setAttribute("aria-pressed", b.dataset.layer === layer));
@@ -108,26 +106,11 @@ function tellColors(maps) {
   const first = list.querySelector("button");
   if (first) first.tabIndex = 0;
 }
-roam(list, () => [...list.querySelectorAll("button")]);
-roam(dialog.querySelector(".choices"), () => choices);
 async function enlarge(example) {
   open = { example, maps: await (shown.get(example) ?? unpack(example)) };
-  zoom = 1; only = "";
-  frame.querySelector(".mark")?.remove();
-  document.getElementById("title").textContent = `${example.dataset.dataset}: ${example.dataset.title}`;
-  dialog.querySelector(".about").textContent = example.dataset.told;
-  if (!dialog.open) dialog.showModal();
-  draw();
-}
-function turn(step) {
-  const all = examples.filter(e => !e.hidden);
-  enlarge(all[(all.indexOf(open.example) + step + all.length) % all.length]);
+  present(example);
 }
 const look = name => { layer = name; only = ""; draw(); };
-choices.forEach(b => b.addEventListener("click", () => look(b.dataset.layer)));
-dialog.querySelectorAll("[data-go]").forEach(b => b.addEventListener("click", () => turn(+b.dataset.go)));
-dialog.querySelector(".close").addEventListener("click", () => dialog.close());
-dialog.addEventListener("close", () => open.example.focus());
 dialog.addEventListener("keydown", event => {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], other = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   if (step) look(layers[(layers.indexOf(layer) + step + layers.length) % layers.length]);

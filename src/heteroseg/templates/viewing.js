@@ -37,9 +37,24 @@ function roam(group, members, keys = {}) {
   if (first && !here()) first.tabIndex = 0;
 }
 
-// The dialog shows one picture as large as it allows; the page that shares this has a function `draw`.
+// The dialog shows one picture as large as it allows. The page that shares this has the functions `enlarge` (an example),
+// `look` (at a layer of it) and `draw`.
 const dialog = document.querySelector("dialog"), stage = dialog.querySelector(".stage"), frame = dialog.querySelector(".frame");
-let zoom = 1;
+const large = frame.querySelector("canvas"), choices = [...dialog.querySelectorAll("[data-layer]")], list = dialog.querySelector(".legend");
+const examples = [...document.querySelectorAll(".example")];
+let open = null, zoom = 1, only = "";
+function present(example) {
+  zoom = 1; only = "";
+  frame.querySelector(".mark")?.remove();
+  document.getElementById("title").textContent = `${example.dataset.dataset}: ${example.dataset.title}`;
+  dialog.querySelector(".about").textContent = example.dataset.told;
+  if (!dialog.open) dialog.showModal();
+  draw();
+}
+function turn(step) {
+  const all = examples.filter(e => !e.hidden);
+  enlarge(all[(all.indexOf(open.example) + step + all.length) % all.length]);
+}
 function fit(canvas, maps) {
   canvas.style.width = `${maps.width * zoom * Math.min(stage.clientWidth / maps.width, stage.clientHeight / maps.height)}px`;
 }
@@ -53,3 +68,9 @@ addEventListener("resize", () => { if (dialog.open) draw(); });
 dialog.addEventListener("keydown", event => {
   if (event.key === "+" || event.key === "-") scale(event.key === "+" ? 1.5 : 1 / 1.5);
 });
+roam(list, () => [...list.querySelectorAll("button")]);
+roam(dialog.querySelector(".choices"), () => choices);
+choices.forEach(b => b.addEventListener("click", () => look(b.dataset.layer)));
+dialog.querySelectorAll("[data-go]").forEach(b => b.addEventListener("click", () => turn(+b.dataset.go)));
+dialog.querySelector(".close").addEventListener("click", () => dialog.close());
+dialog.addEventListener("close", () => open.example.focus());
