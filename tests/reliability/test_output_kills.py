@@ -33,7 +33,7 @@ model:
   width: 16
 train: {{steps: 1, batch: 2, crop: [64, 64], workers: 0, accelerator: cpu}}
 """
-DATED = (".html", ".json", ".onnx", ".xml", ".bin")
+DATED = (".html", ".json", ".onnx", ".xml", ".bin", ".webm")
 """Files that tell the date or are never the same twice, so that only their being there and whole is compared."""
 
 
