@@ -53,6 +53,7 @@ def decode(
     Lazy logits stay so with the path rule; the marginal rule and probabilities need all of them. Of branched ones only
     probabilities need all.
     """
+    plan.tree.require_logits(logits.shape)
     if isinstance(logits, BranchedLogits) and confident:
         logits.everywhere()
     elif isinstance(logits, BranchedLogits):
@@ -194,6 +195,7 @@ def decode_torch(
 
     On a GPU that is two to three times as fast as to look for cells whose corners agree (docs/log.md).
     """
+    plan.tree.require_logits(logits.shape)
     rows = max(1, CHUNK // (logits.shape[1] * size[1]))
     parts = []
     for start in range(0, size[0], rows):

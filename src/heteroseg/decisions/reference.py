@@ -74,6 +74,7 @@ def leaf_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
 
     Sums to 1 over the leaves, or to less where void logits take their share.
     """
+    tree.require_logits(logits.shape)
     decided = {0: logits.new_ones((logits.shape[0], *logits.shape[2:]))}
 
     def probs_of(node: int) -> Tensor:
@@ -141,6 +142,7 @@ def decide(
     Ends at leaves, or earlier at nodes where `stops` (nodes,) bool is true. `assumed` maps an inner node to the child
     that is taken for granted there. VOID where a classifier's void logit is the largest. On ties the first child wins.
     """
+    tree.require_logits(logits.shape)
     batch, _, height, width = logits.shape
     node = torch.zeros(batch, height, width, dtype=torch.long, device=logits.device)
     stop = [not kids for kids in tree.children] if stops is None else stops.tolist()
@@ -192,6 +194,7 @@ def label_map(logits: Tensor, space: LabelSpace, rule: Rule = "marginal") -> Ten
 def best_label(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
     """(B, C, H, W) fused logits to (B, H, W) by the marginal rule: int64 label indices, OUTSIDE where it
     is none, and the float32 probability of that label, or of all that lies outside; of void where that is certain."""
+    space.taxonomy.require_logits(logits.shape)
     batch, _, height, width = logits.shape
     labels, total = label_probs(in_lanes(logits), space)
     inside = labels.sum(1)
@@ -206,6 +209,7 @@ def best_label(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
 def label_probs(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
     """(B, C, H, W) fused logits to (B, labels, H, W) probabilities of the labels and (B, H, W) of all leaves."""
     tree, assumed = space.taxonomy, assumed_children(space)
+    tree.require_logits(logits.shape)
     logits = logits.clone() if assumed else logits
     for parent, child in assumed.items():  # which then has probability 1, given its parent
         if (owner := tree.classifier_of[parent]) >= 0:

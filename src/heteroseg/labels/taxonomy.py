@@ -5,7 +5,7 @@ owns one softmax over them (Meletis & Dubbelman, IV 2018, section III). docs/con
 """
 
 import colorsys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -163,6 +163,13 @@ class Taxonomy:
     def channels(self) -> int:
         """Number of fused logits."""
         return self.classifiers[-1].stop
+
+    def require_logits(self, shape: Sequence[int], sides: int = 4) -> None:
+        """Raise HeterosegError unless an array of so many sides has a number for each channel in its second."""
+        if len(shape) != sides or shape[1] != self.channels:
+            told = f"expected {'pixels' if sides == 2 else 'maps'} of {self.channels} fused logits, as taxonomy"
+            told = f"{told} {self.name!r} has, found the shape {tuple(shape)}"
+            raise HeterosegError(f"{told}; take the taxonomy of their network, or a network for this taxonomy")
 
     @cached_property
     def channel_of(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from heteroseg.errors import HeterosegError
 from heteroseg.files import read_text, require_regular
-from heteroseg.networks.network import Network
+from heteroseg.networks.network import Network, fault_of
 
 WEIGHTS = "model.safetensors"
 SCALE = "/scale"
@@ -68,12 +68,8 @@ def fill(network: Network, weights: dict[str, Tensor], path: Path, channels: int
     if fault := next(_faults(network.state_dict(), weights), None):
         raise HeterosegError(f"{path}: expected the weights of this network, found {fault}; fetch the MODEL again")
     network.load_state_dict(weights)
-    network.eval()
-    with torch.inference_mode():
-        logits = network(torch.full((1, 3, PROBE, PROBE), 128, dtype=torch.uint8))
-    if logits.ndim != 4 or logits.shape[1] != channels or not torch.isfinite(logits).all():
-        found = f"{tuple(logits.shape)}, or numbers that are not finite"
-        raise HeterosegError(f"{path}: expected {channels} finite logits, found {found}; do not use this MODEL")
+    if fault := fault_of(network.eval(), channels, PROBE):
+        raise HeterosegError(f"{path}: {fault}; do not use this MODEL")
 
 
 def _faults(due: dict[str, Tensor], weights: dict[str, Tensor]) -> Iterator[str]:

@@ -80,6 +80,18 @@ class Network(Geometry, nn.Module):
         return self.body(self.prepare(images))
 
 
+@torch.no_grad()
+def fault_of(network: Network, channels: int, side: int = 1) -> str | None:
+    """What is wrong with the logits of a grey image of `side` pixels; None where they are `channels` finite numbers."""
+    training = network.training
+    image = torch.full((1, 3, side, side), 128, dtype=torch.uint8, device=network.mean.device)
+    logits = network.eval()(image)
+    network.train(training)
+    if logits.ndim == 4 and logits.shape[1] == channels and torch.isfinite(logits).all():
+        return None
+    return f"expected {channels} finite logits, found {tuple(logits.shape)}, or numbers that are not finite"
+
+
 class LogitsOf(nn.Module):
     """A transformers segmentation model as a plain module: images in, its logits out."""
 
@@ -157,10 +169,15 @@ def _bounded(parameters: int) -> Iterator[None]:
 def build_network(config: ModelConfig, taxonomy: Taxonomy, most: int = PARAMETERS) -> Network:
     """Build a network for a taxonomy (its `void` decides about void logits) from its configuration.
 
-    One with more parameters than `most` raises HeterosegError before it takes memory or long.
+    One with more parameters than `most` raises HeterosegError before it takes memory or long, and so does one that does
+    not give `taxonomy.channels` finite logits for the smallest image.
     """
     with _bounded(most):
-        return _build(config, taxonomy)
+        network = _build(config, taxonomy)
+    with build_errors(config.backbone, config.backbone_options):
+        if fault := fault_of(network, taxonomy.channels):
+            raise HeterosegError(f"model.backbone: {config.backbone!r}: {fault}; take another network")
+    return network
 
 
 def _build(config: ModelConfig, taxonomy: Taxonomy) -> Network:

@@ -25,6 +25,7 @@ STRONG, WEAK = 0, 1
 
 def log_softmaxes(logits: Tensor, tree: Taxonomy) -> Tensor:
     """(N, C) fused logits to log-probabilities given the parent, one softmax per classifier, in float32 or wider."""
+    tree.require_logits(logits.shape, sides=2)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return torch.cat([F.log_softmax(logits[:, c.start : c.stop], dim=1) for c in tree.classifiers], dim=1)
 
@@ -228,6 +229,7 @@ def hierarchical_loss(
         >>> pixels, sums.weight[0]  # all 64 pixels, by the root's classifier: of masks, of boxes
         (tensor(64.), tensor([64.,  0.]))
     """
+    tree.require_logits(logits.shape)
     points = sample_points((mask != NOTHING) | (boxes != NOTHING), cell, generator)
     at = logits_at(logits, points, (mask.shape[1], mask.shape[2]))
     result = []
