@@ -219,6 +219,14 @@ def test_faults_of_overrides(tmp_path, override, said):
         "train.workers=no",
         "train.devices=0",
         "train.devices=-3",
+        "augment.rotate=90",
+        "augment.gamma=0.5",
+        "augment.fog=2",
+        "augment.blur=.nan",
+        "augment.noise=-1",
+        "augment.jpeg=0",
+        "augment.jpeg=50.5",
+        "augment.chance=yes",
     ],
 )
 def test_every_number_has_bounds(tmp_path, override):
@@ -269,6 +277,8 @@ def test_more_labels_than_a_run_can_number(tmp_path):
         (["optimiser.momentum=0.5"], "optimiser.momentum", "only optimiser.name sgd"),
         (["optimiser.schedule=piecewise", "optimiser.power=1"], "optimiser.power", "only optimiser.schedule poly"),
         (["optimiser.halve_at=[5]"], "optimiser.halve_at", "only optimiser.schedule piecewise"),
+        (["augment.chance=0.9"], "augment.chance", "augment sets nothing else"),
+        (["augment.chance=0", "augment.rotate=5"], "augment.rotate", "augment.chance is 0"),
     ],
 )
 def test_an_option_without_effect_is_a_fault(tmp_path, overrides, key, reason):

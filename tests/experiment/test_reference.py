@@ -34,7 +34,7 @@ def test_every_key_has_a_meaning():
 def test_the_text_is_an_experiment_with_all_defaults():
     written = Experiment.model_validate(yaml.safe_load(config_text()))
     assert {key: text for key in Experiment.model_fields if (text := config_text(key)) not in config_text()} == {}
-    for key in ("model", "loss", "optimiser", "train", "evaluate"):
+    for key in ("model", "loss", "optimiser", "train", "augment", "evaluate"):
         assert getattr(written, key) == type(getattr(written, key))()
         assert getattr(written, key).model_fields_set == type(getattr(written, key)).model_fields.keys()
 

@@ -163,6 +163,22 @@ class TrainConfig(Strict):
         return self
 
 
+class AugmentConfig(Strict):
+    """What else may happen to a crop, beside zoom, flip and colour; how strongly is drawn up to the number given."""
+
+    chance: Fraction = Field(0.5, description="chance that a crop gets it, for each of the following")
+    rotate: float = Field(0, ge=0, le=45, description="turned by up to so many degrees, to either side; 0 is off")
+    gamma: float = Field(
+        1, ge=1, le=5, description="light: values from 0 to 1 to the power of 1/gamma to gamma; 1 is off"
+    )
+    fog: Fraction = Field(0, description="part of the light that comes from fog: less contrast, lighter; 0 is off")
+    blur: float = Field(0, ge=0, le=20, description="Gaussian blur, its sigma in pixels of the crop; 0 is off")
+    noise: float = Field(0, ge=0, le=128, description="standard deviation of noise in each of 0 to 255; 0 is off")
+    jpeg: int = Field(
+        100, ge=1, le=100, description="least quality of a JPEG that the crop has gone through; 100 is off"
+    )
+
+
 class EvaluateConfig(Strict):
     """How the network answers."""
 
@@ -192,6 +208,7 @@ class Experiment(Strict):
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     train: TrainConfig = TrainConfig()
+    augment: AugmentConfig = AugmentConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
@@ -222,13 +239,19 @@ def as_begun(experiment: Experiment, begun: Experiment) -> Experiment:
 
 def _require_effect(experiment: Experiment, document: Document) -> None:
     """Raise HeterosegError for every option with a value of its own that other options keep from taking effect."""
-    model, optimiser = experiment.model, experiment.optimiser
+    model, optimiser, augment = experiment.model, experiment.optimiser, experiment.augment
     whole = model.backbone.startswith("hf-seg:")
     network = f"{model.backbone!r} is a whole network"
     rules = (
         ("model", "backbone_options", model.backbone in ("lite0", "paper"), f"{model.backbone!r} has none"),
         *(("model", key, whole, network) for key in ("scale", "decoder", "width", "stride", "branches")),
         ("model", "branch_gradient", not model.branches, "there are no model.branches"),
+        ("augment", "chance", augment == AugmentConfig(chance=augment.chance), "augment sets nothing else"),
+        *(
+            ("augment", key, augment.chance == 0, "augment.chance is 0")
+            for key in AugmentConfig.model_fields
+            if key != "chance"
+        ),
         ("optimiser", "backbone_lr", whole, network),
         ("optimiser", "momentum", optimiser.name != "sgd", "only optimiser.name sgd has a momentum"),
         ("optimiser", "power", optimiser.schedule != "poly", "only optimiser.schedule poly has a power"),

@@ -25,7 +25,7 @@ def _crops(experiment: Experiment, sources: Sequence[Source]) -> list[tuple[list
     if not any(s.train for s in sources):
         return result
     batch = max(t.batch, len(sources))  # one of each at least
-    draws = TrainingDraws(sources, batch, t.crop, t.color, t.seed)
+    draws = TrainingDraws(sources, batch, t.crop, t.color, t.seed, experiment.augment)
     draws.offsets = [0] * len(draws.offsets)  # numbers of each dataset's own labels
     wanted = [SHOWN if s.train else 0 for s in sources]
     for index in range(SHOWN * batch):

@@ -1,11 +1,14 @@
 """Random views of a sample that keep image, mask and boxes together. No class is known here."""
 
+import cmath
+import math
 from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from heteroseg.datasets.sample import UNKNOWN, Sample, no_ids
+from heteroseg.experiment.config import AugmentConfig
 
 UNLABELLED = -1  # where a crop reaches over the image's edge
 
@@ -32,7 +35,7 @@ def _centre_of_one(boxes: np.ndarray, rng: np.random.Generator) -> Point:
 def _window(
     sample: Sample, zoom: float, crop: tuple[int, int], focus: float, near: Point | None, rng: np.random.Generator
 ):
-    """The rectangle of the source (x, y, width, height, pixels) that becomes the crop."""
+    """The rectangle of the source (x, y, width, height, pixels) that becomes the crop, and the point it is for."""
     height, width = sample.image.shape[:2]
     h, w = crop[0] / zoom, crop[1] / zoom
     centre = near  # stays inside the crop, anywhere
@@ -48,7 +51,34 @@ def _window(
         low, high = max(0.0, at - 0.95 * part), min(full - part, at - 0.05 * part)
         return rng.uniform(low, high) if low < high else min(max(at - part / 2, 0.0), full - part)
 
-    return place(width, w, centre and centre[0]), place(height, h, centre and centre[1]), w, h
+    return (place(width, w, centre and centre[0]), place(height, h, centre and centre[1]), w, h), centre
+
+
+def _to_turn(
+    window: tuple[float, float, float, float], centre: Point | None, crop: tuple[int, int], degrees: float
+) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """The window, and (height, width) of its view, in whose middle the crop lies when it is turned around `centre`."""
+    angle = math.radians(degrees)
+    along, across = math.cos(angle), abs(math.sin(angle))
+    (x, y, w, h), (rows, columns) = window, crop
+    sides = math.ceil(rows * along + columns * across), math.ceil(columns * along + rows * across)
+    middle = complex(x + w / 2, y + h / 2)
+    still = middle if centre is None else complex(*centre)
+    middle = still + (middle - still) * cmath.rect(1, angle)
+    w, h = w * sides[1] / columns, h * sides[0] / rows
+    return (middle.real - w / 2, middle.imag - h / 2, w, h), sides
+
+
+def turned(array: np.ndarray, degrees: float, size: tuple[int, int]) -> np.ndarray:
+    """The middle, `size` (height, width), of an image (H, W, 3) or of labels (H, W) when it is turned; beyond, -1."""
+    turn = cmath.rect(1, math.radians(degrees))
+    middle = complex(array.shape[1] - 1, array.shape[0] - 1) / 2
+    start = middle - turn * complex(size[1] - 1, size[0] - 1) / 2
+    matrix = np.array([[turn.real, -turn.imag, start.real], [turn.imag, turn.real, start.imag]])
+    kind, border = (cv2.INTER_LINEAR, cv2.BORDER_REPLICATE) if array.ndim == 3 else (cv2.INTER_NEAREST, 0)
+    return cv2.warpAffine(
+        array, matrix, size[::-1], flags=kind | cv2.WARP_INVERSE_MAP, borderMode=border, borderValue=UNLABELLED
+    )
 
 
 def crop_resize(
@@ -123,6 +153,27 @@ def change_color(image: np.ndarray, chance: float, rng: np.random.Generator) -> 
     return image
 
 
+def degrade(image: np.ndarray, how: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Light, fog, blur, noise and JPEG, in the order in which a camera meets them; (H, W, 3) uint8 to the same."""
+
+    def drawn(low: float, high: float) -> float:
+        return rng.uniform(low, high) if low < high and rng.random() < how.chance else 0.0
+
+    if light := drawn(-math.log(how.gamma), math.log(how.gamma)):
+        image = cv2.LUT(image, np.rint(255 * (np.arange(256) / 255) ** math.exp(light)).astype(np.uint8))
+    if fog := drawn(0, how.fog):
+        image = cv2.convertScaleAbs(image, alpha=1 - fog, beta=fog * rng.uniform(160, 255))
+    if sigma := drawn(0, how.blur):
+        image = cv2.GaussianBlur(image, (0, 0), sigma)
+    if noise := drawn(0, how.noise):
+        grains = noise * rng.standard_normal(image.shape, np.float32)
+        image = np.clip(np.rint(image + grains), 0, 255).astype(np.uint8)
+    if quality := round(drawn(how.jpeg, 100)):
+        packed = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
+        image = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))[..., ::-1]
+    return image
+
+
 def augment(
     sample: Sample,
     crop: tuple[int, int],
@@ -133,13 +184,18 @@ def augment(
     focus: float,
     color: float,
     near: Point | None = None,
+    degrees: float = 0.0,
 ) -> Sample:
     """A random view of `crop` (height, width) pixels: zoom, place, mirror, colour; options as in DatasetConfig.
 
-    With `near` the view holds that point of the sample.
+    With `near` the view holds that point of the sample. With `degrees` it is so much larger that `turned` finds all of
+    the crop in it: shapes are drawn into boxes before they turn.
     """
     zoom = float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
-    window = _window(sample, zoom, crop, focus, near, rng)
-    view = crop_resize(sample, window, crop, flip=bool(rng.random() < flip))
+    window, centre = _window(sample, zoom, crop, focus, near, rng)
+    mirrored = bool(rng.random() < flip)
+    if degrees:
+        window, crop = _to_turn(window, centre, crop, -degrees if mirrored else degrees)
+    view = crop_resize(sample, window, crop, flip=mirrored)
     view.image = change_color(view.image, color, rng)
     return view

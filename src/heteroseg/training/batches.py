@@ -1,7 +1,7 @@
 """Mixed batches: a fixed share of each dataset in every batch, the same for any number of workers and after a resume.
 
 The whole run is one numbered list of draws. Draw i belongs to batch i // batch; which image it shows, and how that is
-cropped and coloured, follows from the seed and i alone.
+cropped and changed, follows from the seed and i alone.
 """
 
 import os
@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader, Dataset
 from heteroseg.datasets import read_annotation, read_sample
 from heteroseg.datasets.sample import Item, no_ids
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import Experiment
+from heteroseg.experiment.config import AugmentConfig, Experiment
 from heteroseg.experiment.sources import Source
 from heteroseg.supervision.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
-from heteroseg.training.augment import augment, point_of
+from heteroseg.training.augment import augment, degrade, point_of, turned
 
 AHEAD = 4  # batches that each worker holds ready
 PATIENCE = 1800  # seconds to wait for a batch: a worker that gives none then hangs
@@ -81,8 +81,17 @@ def images_of_labels(source: Source) -> dict[int, np.ndarray]:
 class TrainingDraws(Dataset):
     """The numbered draws of a run; see the module's docstring."""
 
-    def __init__(self, sources: Sequence[Source], batch: int, crop: tuple[int, int], color: float, seed: int):
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        batch: int,
+        crop: tuple[int, int],
+        color: float,
+        seed: int,
+        how: AugmentConfig | None = None,
+    ):
         self.sources, self.batch, self.crop, self.color, self.seed = sources, batch, crop, color, seed
+        self.how = how or AugmentConfig()
         self.counts = images_per_dataset(sources, batch)
         self.owner = np.repeat(np.arange(len(sources)), self.counts)  # dataset of each place in a batch
         self.rank = np.concatenate([np.arange(n) for n in self.counts])  # how many of its dataset stand before it
@@ -121,12 +130,15 @@ class TrainingDraws(Dataset):
             sample = read_sample(item)
             near = None if label is None else point_of(sample, label, rng)
             options = source.config.model_dump(include={"scale", "flip", "focus"})
-            view = augment(sample, self.crop, rng, color=self.color, near=near, **options)
-            target = encode(view, source.space, self.offsets[owner])
+            limit = self.how.rotate
+            degrees = rng.uniform(-limit, limit) if limit and rng.random() < self.how.chance else 0.0
+            view = augment(sample, self.crop, rng, color=self.color, near=near, degrees=degrees, **options)
+            *maps, mixtures = view.image, *encode(view, source.space, self.offsets[owner])
         except HeterosegError as error:
             return error
-        image = torch.from_numpy(view.image.transpose(2, 0, 1).copy())
-        return image, torch.from_numpy(target.mask), torch.from_numpy(target.boxes), str(item.image), target.mixtures
+        pixels, mask, boxes = (turned(each, degrees, self.crop) for each in maps) if degrees else maps
+        image = torch.from_numpy(degrade(pixels, self.how, rng).transpose(2, 0, 1).copy())
+        return image, torch.from_numpy(mask), torch.from_numpy(boxes), str(item.image), mixtures
 
 
 def collate(samples: list) -> Batch | HeterosegError:
@@ -192,7 +204,7 @@ def training_loader(
     t = experiment.train
     if t.batch % world:
         raise HeterosegError(f"train.batch: expected a multiple of the {world} processes, found {t.batch}")
-    draws = TrainingDraws(sources, t.batch, t.crop, t.color, t.seed)
+    draws = TrainingDraws(sources, t.batch, t.crop, t.color, t.seed, experiment.augment)
     if first == 0:
         _require_effect(draws)
     batch = t.batch // world
