@@ -1,16 +1,15 @@
 """Without the extras everything but what needs them works, and that tells which extra it is."""
 
-import csv
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from heteroseg import load_experiment, train
 from heteroseg.errors import HeterosegError
 from heteroseg.networks.backbone import build_backbone
 from heteroseg.report.page import Contents, _training_charts
-from heteroseg.training.log import Log
 
 
 @pytest.mark.parametrize(
@@ -30,14 +29,12 @@ def test_without_matplotlib_a_report_says_what_it_lacks(monkeypatch, tiny_model)
     assert "heteroseg[plots]" in told
 
 
-def test_without_tensorboard_a_run_has_its_log(monkeypatch, tmp_path):
-    for name in ("tensorboard", "torch.utils.tensorboard"):
-        monkeypatch.setitem(sys.modules, name, None)
-    log = Log(tmp_path, 0)
-    log.write({"step": 10, "loss": 2.5})
-    log.close()
-    assert [*csv.reader((tmp_path / "log.csv").open())] == [["step", "name", "value"], ["10", "loss", "2.5"]]
-    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
+def test_a_logger_that_is_not_installed_is_told_before_training(monkeypatch, tmp_path, tiny_experiment, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(HeterosegError, match=rf"^train\.logger: {name} needs the package {name}; pip install {name}$"):
+        train(*load_experiment(tiny_experiment, [f"train.logger={name}"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_compare_names_its_extra(tiny_experiment, tmp_path):

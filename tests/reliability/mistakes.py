@@ -225,6 +225,7 @@ KEYS = [
     "optimiser.warmup", "optimiser.power", "optimiser.halve_at", "optimiser.clip", "train.batch", "train.crop",
     "train.color", "train.seed", "train.workers", "train.ema", "train.precision", "train.devices", "train.nodes",
     "train.accelerator", "train.log_every", "train.save_every", "train.evaluate_every", "train.freeze_norm",
+    "train.best", "train.patience", "train.logger",
     "train.steps", "nothing", "a.b.c.d.e", "train.steps.a", "datasets..", ".train", "..",
 ]
 VALUES = [

@@ -81,24 +81,26 @@ def require_told(ended: Ended, code: int = 2) -> str:
     return told[0]
 
 
-def go_on(experiment: Path, run: Path, place: str) -> Ended:
+def go_on(experiment: Path, run: Path, place: str, *more: str) -> Ended:
     """Resume, or begin where nothing was begun, as the tool says."""
-    ended = train(experiment, run, "--resume")
+    ended = train(experiment, run, "--resume", *more)
     if ended.code:
         assert "start it without --resume" in require_told(ended), place
-        ended = train(experiment, run)
+        ended = train(experiment, run, *more)
     assert ended.code == 0, (place, ended.output)
     assert "Traceback" not in ended.output, (place, ended.output)
     return ended
 
 
-def stopped(experiment: Path, tmp_path: Path, how: str | int, few: int = 4) -> Iterator[tuple[str, Path, Ended]]:
+def stopped(
+    experiment: Path, tmp_path: Path, how: str | int, few: int = 4, more: tuple = ()
+) -> Iterator[tuple[str, Path, Ended]]:
     """Trainings that are stopped at one operation after another."""
     run = tmp_path / "run"
 
     def start():
         shutil.rmtree(run, ignore_errors=True)
-        return (without_report, experiment, run), run
+        return (without_report, experiment, run, *more), run
 
     for place, ended in each(start, how, few):
         yield place, run, ended
@@ -110,6 +112,18 @@ def test_killed_anywhere(experiment, whole, tmp_path, how):
         assert ended.code == KILLED, place
         go_on(experiment, run, place)
         require_same(run, whole, place)
+
+
+def test_killed_anywhere_where_training_ends_early(experiment, tmp_path):
+    """Nothing is learnt, so that the second evaluation is no better than the first."""
+    early = ("train.steps=9", "train.evaluate_every=1", "train.patience=1", "optimiser.lr=1e-9")
+    whole = tmp_path / "whole"
+    assert train(experiment, whole, *early).code == 0
+    for place, run, _ in stopped(experiment, tmp_path, "after", more=early):
+        go_on(experiment, run, place, *early)
+        require_same(run, whole, place)
+        assert "2,miou," in (run / "log.csv").read_text(), place
+        assert "\n3," not in (run / "log.csv").read_text(), place
 
 
 @pytest.mark.parametrize("how", ["full", "short"])

@@ -125,12 +125,66 @@ def test_killed_and_resumed_ends_in_the_same_weights(tmp_path, data, monkeypatch
     assert states[0]["precision"].get("scale", 8) == 8
 
 
+EARLY = {"train__evaluate_every": 2, "train__patience": 2, "train__best": "gtsdb/acc", "train__steps": 40}
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Evaluations whose score is low and the best but once, and then falls."""
+    accs = {2: 0.5, 4: 0.4, 6: 0.6, 8: 0.6, 10: 0.3}
+
+    def evaluate(self):
+        entry = {"label_space": "gtsdb", "per_class": {}, "macc": 0.0, "images": 1}
+        other = entry | {"miou": self.step / 100, "acc": self.step / 100}
+        datasets = {"gtsdb": entry | {"miou": 0.0, "acc": accs[self.step]}, "vistas": other}
+        monkeypatch.setattr(loop, "evaluate", lambda *_: {"datasets": datasets, "warnings": []})
+        plain(self)
+
+    plain = Run.evaluate
+    monkeypatch.setattr(Run, "evaluate", evaluate)
+
+
+def test_training_ends_early_and_keeps_the_best_of_the_chosen_score(tmp_path, data, scored, monkeypatch, capfd):
+    whole = run(tmp_path, data, name="whole", **EARLY)
+    told = capfd.readouterr().err
+    assert "40.00 % at step 4; best/ is of step 2 (gtsdb/acc 50.00 %)\n" in told
+    assert "30.00 % at step 10; best/ is of step 6 (gtsdb/acc 60.00 %); training ends, train.patience is 2" in told
+    state = torch.load(tmp_path / "whole" / "state.pt", weights_only=True)
+    assert (state["step"], state["best_step"], state["best"]) == (10, 6, 0.6)
+    assert "10,gtsdb/acc,0.3" in (tmp_path / "whole" / "log.csv").read_text()
+    killed_and_resumed(whole, tmp_path, data, monkeypatch, **EARLY)
+    again = run(tmp_path, data, resume=True, name="whole", **EARLY)  # what has ended takes no step more
+    assert same(whole, again)
+    best = [load_file(tmp_path / name / "best" / "model.safetensors") for name in ("whole", "broken")]
+    assert same(*best)
+    assert not same(best[0], whole)
+    assert "best/ is of step 6" in json.loads((tmp_path / "whole" / "facts.json").read_text())["last evaluation"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        (
+            "best",
+            "loss",
+            "train.best: expected miou, macc or acc, or one of a single dataset as NAME/miou, found 'loss'",
+        ),
+        ("best", "/miou", "train.best: expected miou, macc or acc"),
+        ("best", "gtsbd/miou", "expected a dataset that has val images (cityscapes, gtsdb, vistas), found 'gtsbd'"),
+        ("patience", 2, "train.patience has no effect, with train.evaluate_every 0 only the end is scored"),
+    ],
+)
+def test_a_score_that_there_is_not_is_told(tmp_path, data, key, value, told):
+    with pytest.raises(HeterosegError) as error:
+        run(tmp_path, data, **{f"train__{key}": value})
+    assert told in str(error.value)
+
+
 def test_a_run_holds_what_is_promised(reference):
     out = reference[0] / "run"
     for model in ("best", "last"):
         for name in ("model.safetensors", "config.json", "taxonomy.yaml", "label_spaces/gtsdb.yaml"):
             assert (out / model / name).is_file()
-    assert list((out / "tensorboard").glob("events.out.tfevents*"))
     rows = (out / "log.csv").read_text().splitlines()
     assert rows[0] == "step,name,value"
     assert {r.split(",")[1] for r in rows[1:]} >= {"lr", "loss", "root/mask", "traffic sign (front)/boxes"}

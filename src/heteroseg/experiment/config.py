@@ -33,6 +33,13 @@ def _text(text: str) -> str:
     return _line(text)
 
 
+def _score(text: str) -> str:
+    name, slash, metric = text.rpartition("/")
+    if metric not in ("miou", "macc", "acc") or (slash and not name):
+        raise ValueError("expected miou, macc or acc, or one of a single dataset as NAME/miou")
+    return text
+
+
 def _useful(weights: dict[str, float]) -> dict[str, float]:
     if weights.get("default") == 0 and not any(weights.values()):
         raise ValueError("expected a weight above 0, as else nothing is learnt")
@@ -151,8 +158,15 @@ class TrainConfig(Strict):
     nodes: Positive = Field(1, description="machines")
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = Field("auto", description="kind of device")
     log_every: Positive = Field(10, description="steps between rows of log.csv")
+    logger: Literal["csv", "tensorboard", "wandb", "mlflow"] = Field(
+        "csv", description="where the numbers of a run go; log.csv has them in any case"
+    )
     save_every: Positive = Field(200, description="steps between saved states, from which --resume goes on")
     evaluate_every: Count = Field(0, description="steps between evaluations; 0: only at the end")
+    best: Annotated[str, AfterValidator(_score)] = Field(
+        "miou", description="score that chooses best/: miou, macc or acc, mean of all datasets; or of one: parks/miou"
+    )
+    patience: Count = Field(0, description="evaluations without a better score after which training ends; 0: never")
     freeze_norm: bool = Field(False, description="keep the statistics of batch norms as they are")
 
     @model_validator(mode="after")
@@ -253,6 +267,12 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
             if key != "chance"
         ),
         ("optimiser", "backbone_lr", whole, network),
+        (
+            "train",
+            "patience",
+            not experiment.train.evaluate_every,
+            "with train.evaluate_every 0 only the end is scored",
+        ),
         ("optimiser", "momentum", optimiser.name != "sgd", "only optimiser.name sgd has a momentum"),
         ("optimiser", "power", optimiser.schedule != "poly", "only optimiser.schedule poly has a power"),
         ("optimiser", "halve_at", optimiser.schedule != "piecewise", "only optimiser.schedule piecewise halves"),

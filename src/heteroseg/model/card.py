@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 VERSIONS = ("commit", "machine", "training seconds", "python", "heteroseg", "torch", "transformers")
 
 
-def mean_miou(evaluation: dict[str, Any]) -> float:
-    """The mean of the datasets' mIoU, by which `best/` is chosen; 0 where none has one."""
-    values = [d["miou"] for d in evaluation["datasets"].values() if d["miou"] is not None]
+def score_of(evaluation: dict[str, Any], by: str) -> float:
+    """The score by which `best/` is chosen: a mean over datasets, or that of one as NAME/miou; 0 if there is none."""
+    name, _, metric = by.rpartition("/")
+    of = [d for dataset, d in evaluation["datasets"].items() if name in ("", dataset)]
+    values = [d[metric] for d in of if d[metric] is not None]
     return sum(values) / len(values) if values else 0.0
 
 
@@ -29,7 +31,7 @@ def read_history(folder: Path) -> dict[str, Any] | None:
     if experiment is None:
         return None
     evaluations = [evaluation for _, evaluation in read_evaluations(run)] or [{"datasets": {}}]
-    scores = evaluations[-1] if name == "last" else max(evaluations, key=mean_miou)  # max: the first
+    scores = evaluations[-1] if name == "last" else max(evaluations, key=lambda e: score_of(e, experiment.train.best))
     return {"experiment": experiment, "scores": scores["datasets"], "facts": read_facts(run)}
 
 

@@ -65,6 +65,11 @@ def read_facts(run: Path) -> dict[str, str]:
     return _read(run / "facts.json", dict[str, str]) or {}
 
 
+def read_logger(run: Path) -> str | None:
+    """The id under which the logger of a run knows it."""
+    return (_read(run / "logger.json", dict[str, str]) or {}).get("id")
+
+
 def training_seconds(run: Path) -> float | None:
     """How long a run was trained, None where it is not done or its facts are damaged."""
     try:

@@ -21,14 +21,14 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources, open_spaces, write_skipped
 from heteroseg.files import write_json, write_text
-from heteroseg.model.card import mean_miou
+from heteroseg.model.card import score_of
 from heteroseg.model.model import Model, model_file, save_model
 from heteroseg.networks.network import build_network
 from heteroseg.provenance import facts
 from heteroseg.supervision.coverage import AFTERWARDS, look_over
 from heteroseg.supervision.loss import Sums
 from heteroseg.training.batches import Batch, batches, training_loader
-from heteroseg.training.log import Log
+from heteroseg.training.log import Log, require_logger
 from heteroseg.training.objective import Objective
 from heteroseg.training.optimiser import (
     build_optimiser,
@@ -67,6 +67,7 @@ class Run:
         if not any(s.train for s in self.sources):
             raise HeterosegError("no dataset of the experiment has a train split; set train: to the split to train on")
         layout = memory_layout(network, fabric.device)
+        _require_scored(experiment.train, [s.name for s in self.sources if s.val])
         network = network.to(memory_format=layout)  # type: ignore[call-overload]
         ema = experiment.train.ema
         self.average = weight_average(network, ema).to(fabric.device) if ema else None
@@ -154,17 +155,24 @@ class Run:
         return self.step == config.steps or bool(every and self.step and self.step % every == 0)
 
     def evaluate(self) -> None:
-        """Score the network (first process only); one with the highest mean mIoU so far will be `best/`.
+        """Score the network (first process only); one with the highest `train.best` so far will be `best/`.
 
         Without val images that is the last one.
         """
         if self.fabric.is_global_zero and any(s.val for s in self.sources):
             self.result = evaluate(self.model(), self.sources)
-            if (mean := mean_miou(self.result)) > self.best:
-                self.best, self.best_step = mean, self.step
+            if (score := score_of(self.result, self.experiment.train.best)) > self.best:
+                self.best, self.best_step = score, self.step
         elif self.step == self.experiment.train.steps:
             self.best_step = self.step
-        self.fabric.barrier()
+        self.best, self.best_step = self.fabric.broadcast((self.best, self.best_step))
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are taken, or as many evaluations as `patience` says were no better than the best."""
+        config = self.experiment.train
+        worse = self.best >= 0 and self.step - self.best_step >= config.patience * config.evaluate_every > 0
+        return self.step >= config.steps or worse
 
     def training_mode(self) -> None:
         """Make norms learn statistics again after an evaluation, but where `freeze_norm` keeps them."""
@@ -207,6 +215,16 @@ class Run:
         return row
 
 
+def _require_scored(config: TrainConfig, names: list[str]) -> None:
+    """Raise HeterosegError where no score can be told as the settings ask; `names` are the datasets with val images."""
+    name, of_one, _ = config.best.rpartition("/")
+    if of_one and name not in names:
+        known = ", ".join(names) or "none"
+        raise HeterosegError(f"train.best: expected a dataset that has val images ({known}), found {name!r}")
+    if config.patience and not names:
+        raise HeterosegError("train.patience has no effect, no dataset has val images; leave it out")
+
+
 def _launch(config: TrainConfig) -> Fabric:
     """Start the processes of a run on the devices that it asks for."""
     precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[config.precision]
@@ -231,13 +249,15 @@ def _take_steps(run: Run, loader: DataLoader, log: Log | None) -> None:
     bar = tqdm(batches(loader), total=config.steps, initial=run.step, unit="step", disable=silent, dynamic_ncols=True)
     begin = time.perf_counter()
     with bar:
-        for batch in bar:
+        for batch in () if run.done else bar:
             row = run.train_step(batch)
             run.seconds += time.perf_counter() - begin
             if row and log:
                 log.write(row)
                 bar.set_postfix(loss=f"{row['loss']:.3f}")
             _take_stock(run, log)
+            if run.done:
+                break
             begin = time.perf_counter()
 
 
@@ -247,9 +267,10 @@ def _take_stock(run: Run, log: Log | None) -> None:
     if run.scored:
         run.evaluate()
         run.training_mode()
-        if run.result and log and run.step < config.steps:
+        if run.result and log:
             mious = {f"{name}/miou": d["miou"] or 0.0 for name, d in run.result["datasets"].items()}
-            log.write({"step": run.step} | mious)
+            log.write({"step": run.step} | mious | {config.best: score_of(run.result, config.best)})
+            tqdm.write(_standing(run), sys.stderr)
     if run.scored or run.step % config.save_every == 0:
         run.save()
 
@@ -265,6 +286,17 @@ def _outline(run: Run) -> str:
         f"images to train on and to evaluate on: {images}\n"
         f"saved in {run.out} every {config.save_every} steps; Ctrl-C stops, --resume goes on"
     )
+
+
+def _standing(run: Run) -> str:
+    """What an evaluation says about the best network so far."""
+    config = run.experiment.train
+    told = f"best/ is of step {run.best_step} ({config.best} {100 * run.best:.2f} %)"
+    if run.step != run.best_step and run.result:
+        told = f"{100 * score_of(run.result, config.best):.2f} % at step {run.step}; {told}"
+    if run.done and run.step < config.steps:
+        told += f"; training ends, train.patience is {config.patience}"
+    return told
 
 
 def _begin(run: Run, folder: Path, notes: list[str], warn: Callable[[str], None]) -> None:
@@ -287,7 +319,8 @@ def _end(run: Run, folder: Path, notes: list[str]) -> dict[str, Any] | None:
         with suppress(HeterosegError):
             result["training_warnings"] = look_over(run.sources, True, AFTERWARDS)
         write_json(run.out / "evaluation.json", result)
-    write_json(run.out / "facts.json", facts(folder) | {"training seconds": f"{run.seconds:.0f}"})
+    ended = {"training seconds": f"{run.seconds:.0f}", "last evaluation": _standing(run)}
+    write_json(run.out / "facts.json", facts(folder) | ended)
     return result
 
 
@@ -299,8 +332,8 @@ def train(
     allow_overlap: bool = False,
     warn: Callable[[str], None] = warn,
 ) -> dict[str, Any] | None:
-    """Train a network and leave RUN in `out`: best/, last/, log.csv, tensorboard/, evaluation/*.json, state.pt with the
-    state before it, and skipped.txt where the option skip_faulty left annotation out.
+    """Train a network and leave RUN in `out`: best/, last/, log.csv, evaluation/*.json, state.pt with the state before
+    it, what `train.logger` writes, and skipped.txt where the option skip_faulty left annotation out.
 
     `folder` is where the experiment's relative paths start. `resume` goes on with the run in `out`, wherever it was
     stopped, and ends in the same weights, scores and log as one that never was. `warn` gets what
@@ -328,6 +361,7 @@ def train(
         'signs'
     """
     folder, out = Path(folder), Path(out)
+    require_logger(experiment.train.logger)
     experiment = prepare_folder(experiment, out, resume)  # a fault is told once, before other processes are started
     runs: list[Run] = []
     with told(out, lambda: (runs[0].step, runs[0].saved) if runs else (0, None)):
@@ -349,15 +383,12 @@ def _train(
         _begin(run, folder, notes, warn)
     if not restored:
         run.save()  # a run that is stopped from here on can be resumed
-    log = Log(out, run.step) if fabric.is_global_zero else None
-    if restored and run.scored and run.result is None:  # of an older version, which saved before it evaluated
-        _take_stock(run, log)
-    elif restored:
-        run.publish()
-    if log:
-        print(_outline(run), file=sys.stderr)
-    _take_steps(run, loader, log)
-    result = _end(run, folder, notes) if log else None
-    if log:
-        log.close()
-    return result
+    with Log(run.experiment, out, run.step) if fabric.is_global_zero else nullcontext() as log:
+        if restored and run.scored and run.result is None:  # of an older version, which saved before it evaluated
+            _take_stock(run, log)
+        elif restored:
+            run.publish()
+        if log:
+            print(_outline(run), file=sys.stderr)
+        _take_steps(run, loader, log)
+        return _end(run, folder, notes) if log else None
