@@ -1,6 +1,7 @@
 """Commands for making networks: init, config, train, compare, demo."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import heteroseg
@@ -68,6 +69,32 @@ def init(args: argparse.Namespace) -> None:
     print(f"heteroseg data check {args.folder / 'experiment.yaml'}")
 
 
+def join(args: argparse.Namespace) -> None:
+    from heteroseg.curation.join import join as run
+    from heteroseg.curation.recognise import recognise
+
+    model = heteroseg.load(args.model) if args.model else None
+    run([recognise(given) for given in args.given], args.out, model, _yes if args.yes else _asked, print)
+    print(f"read {args.out}/*.yaml, then")
+    begun = f" --from {args.model}" if args.model else ""
+    print(f"heteroseg data check {args.out}/experiment.yaml")
+    print(f"heteroseg train {args.out}/experiment.yaml --out RUN{begun}")
+
+
+def _yes(question: str) -> bool:
+    log(f"{question} taken for yes")
+    return True
+
+
+def _asked(question: str) -> bool:
+    if not sys.stdin.isatty():
+        told = "expected a terminal to ask, found none; add --yes to take what is doubtful for so"
+        raise HeterosegError(f"{question} {told}")
+    while (answer := input(f"{question} [Y/n] ").strip().lower()) not in ("", "y", "yes", "n", "no"):
+        pass
+    return answer in ("", "y", "yes")
+
+
 def config(args: argparse.Namespace) -> None:
     from heteroseg.errors import require_one_of
     from heteroseg.experiment.reference import config_text
@@ -81,6 +108,14 @@ def add(commands: Action) -> None:
     does = "write an experiment with its tree and label spaces, with comments, to fill in"
     p = add_command(commands, "init", init, does)
     option(p, "folder", "DIR", "a new or empty folder", Path)
+
+    does = "make one experiment of datasets as they are: its tree and label spaces are proposed by names"
+    p = add_command(commands, "join", join, does)
+    given = "a folder, data.yaml, COCO json, export of CVAT or Label Studio, or shipped label space"
+    option(p, "given", "[NAME=]DATA", given, nargs="+")
+    option(p, "--out", "DIR", "a new or empty folder", new_folder, required=True)
+    option(p, "--model", "MODEL", "begin with the tree of this network, and look what it sees under each label")
+    p.add_argument("--yes", action="store_true", help="ask nothing: take what is doubtful for so, and list it")
 
     does = "print every key of an experiment with its kind, default and meaning, as YAML"
     p = add_command(commands, "config", config, does)

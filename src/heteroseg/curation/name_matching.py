@@ -19,6 +19,7 @@ from heteroseg.files import SPECS, read_yaml
 SAME, KIND, PART, RELATED, SPELLING, MEANING = 1.0, 0.75, 0.6, 0.4, 0.6, 0.4
 FARTHER = 0.9  # factor for each further step of `broader`
 ALIKE, LONG = 0.8, 6  # least similarity of spelling that counts, and length of the names
+REST = {"other", "others", "fallback", "misc", "miscellaneous"}
 NEAR = 0.4  # least cosine of word vectors that counts
 
 
@@ -37,6 +38,11 @@ def _tokens(name: str) -> list[str]:
             tokens[i : i + 2] = [f"non-{tokens[i + 1]}"]
     singular = [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith(("ss", "us")) else w for w in tokens]
     return [w for w in singular if w not in words()["fillers"]] or singular
+
+
+def is_rest(name: str) -> bool:
+    """Whether a name means what is left of a kind, such as `other vehicle`."""
+    return not REST.isdisjoint(re.findall(r"[a-z]+", name.lower()))
 
 
 def _phrases(tokens: list[str]) -> list[str]:
@@ -66,7 +72,7 @@ def meanings(name: str) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(result))
 
 
-def _above(meaning: tuple[str, ...]) -> dict[str, int]:
+def above(meaning: tuple[str, ...]) -> dict[str, int]:
     """All broader phrases of the noun, the last phrase, with the steps to each; the noun itself is 0 steps away."""
     noun = next((p for p in reversed(meaning) if not p.startswith("non-")), meaning[-1])
     steps, waiting = {noun: 0}, [noun]
@@ -95,7 +101,7 @@ def _compared(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[float, str]:
         return SAME, "same"
     if any(len(p.split()[0]) == 1 for p in (*a, *b)):
         return 0.0, ""  # a code such as d_uneven_road: a sign, no road
-    up_a, up_b = _above(a), _above(b)
+    up_a, up_b = above(a), above(b)
     for score, kind, wide, narrow, up in ((KIND, "kind", a, b, up_b), (PART, "part", b, a, up_a)):
         if set(wide) < set(narrow):
             return score, kind

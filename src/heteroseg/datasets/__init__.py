@@ -31,7 +31,7 @@ from heteroseg.datasets.formats.webdataset import webdataset
 from heteroseg.datasets.formats.yolo import yolo
 from heteroseg.datasets.image_files import decode_image, read_image
 from heteroseg.datasets.mask_files import read_mask
-from heteroseg.datasets.paths import grouped, require_folder
+from heteroseg.datasets.paths import expand, grouped, listed_names, require, require_folder
 from heteroseg.datasets.sample import Item, Listing
 from heteroseg.errors import HeterosegError, nearest, raise_faults, require_one_of
 
@@ -48,18 +48,25 @@ READERS = {reader.__name__: reader for reader in _READERS}
 def list_items(reader: str, root: Path | str, split: str, options: dict[str, Any] | None = None) -> Listing:
     """The items that `READERS[reader](root, split, **options)` lists, at least one.
 
-    Two options are those of every reader. `skip_faulty: "true"` leaves faulty annotations out: they stay in the
-    listing's faults, and what they cover is unknown. `upright: "false"` takes images as they are stored. An unknown
-    reader, a bad option, a missing folder, a faulty annotation and an empty list raise HeterosegError.
+    Three options are those of every reader. `skip_faulty: "true"` leaves faulty annotations out: they stay in the
+    listing's faults, and what they cover is unknown. `upright: "false"` takes images as they are stored. `names` is a
+    text file with one of the images a line, where a split is a list. An unknown reader, a bad option, a missing folder
+    or image, a faulty annotation and an empty list raise HeterosegError.
     """
     require_one_of("reader", reader, READERS)
     options = dict(options or {})
     skip, upright = (_switch(options, *pair) for pair in COMMON.items())
+    chosen = None if "names" in signature(READERS[reader]).parameters else options.pop("names", None)
     _check_options(reader, options)
     listing = READERS[reader](require_folder(Path(root)), split, **options)
     listing = listing if isinstance(listing, Listing) else Listing(listing)
     if not skip:
         raise_faults(grouped(f"{root} {split}", listing.faults), MOST)
+    if chosen is not None:
+        images = {item.name: item for item in listing}
+        wanted = listed_names(Path(root, expand(chosen, split)))
+        found = require(wanted, {name: item.image for name, item in images.items()}, "image", str(Path(root, "{name}")))
+        listing = listing.then(images[name] for name in found)
     if not upright:
         listing = listing.then(replace(item, upright=False) for item in listing)
     if skip:
@@ -84,9 +91,9 @@ def _switch(options: dict[str, Any], key: str, default: bool) -> bool:
 def _check_options(reader: str, options: dict[str, Any]) -> None:
     """Options are text, as the reader's signature names them; every fault is told."""
     known = {k: p for k, p in signature(READERS[reader]).parameters.items() if k not in ("root", "split")}
-    names = ", ".join([*known, *COMMON])
+    names = list(dict.fromkeys([*known, "names", *COMMON]))
     faults = [
-        f"{reader}: expected {names}, found the option {key!r}; rename or remove it{nearest(key, [*known, *COMMON])}"
+        f"{reader}: expected {', '.join(names)}, found the option {key!r}; rename or remove it{nearest(key, names)}"
         for key in options
         if key not in known
     ]

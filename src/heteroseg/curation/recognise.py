@@ -1,0 +1,270 @@
+"""What a dataset is, told by its files: its reader with options, its splits, and what its ids are called."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from heteroseg.curation.label_lists import read_label_list
+from heteroseg.datasets import list_items
+from heteroseg.datasets.formats.label_studio import KINDS
+from heteroseg.datasets.paths import IMAGE_SUFFIXES, file_of, stem_of, walk
+from heteroseg.errors import HeterosegError, listed
+from heteroseg.files import read_json, read_text, read_yaml
+from heteroseg.labels.space import LabelEntry, load_label_space
+from heteroseg.labels.taxonomy import shipped_specs
+
+# what of a published layout is seen in its folder; reader, its options, splits, and the label space that ships
+PUBLISHED: list[tuple[str, str, dict[str, str], tuple[str, str], str]] = [
+    ("gtFine/train/*/*_gtFine_labelIds.png", "cityscapes", {}, ("train", "val"), "cityscapes"),
+    ("gtFine/train/*/*_gtFine_labellevel3Ids.png", "idd", {"labels": "labellevel3Ids"}, ("train", "val"), "idd-level3"),
+    ("gtFine/train/*/*_gtFine_polygons.json", "idd", {"labels": "polygons"}, ("train", "val"), "idd"),
+    ("gtFine/train/*/*_label.png", "idd_lite", {}, ("train", "val"), "idd-lite"),
+    ("training/v1.2/labels/*.png", "vistas", {}, ("training", "validation"), "vistas"),
+    ("train/v1.2/labels/*.png", "vistas", {}, ("train", "val"), "vistas"),  # as the generated scenes have it
+    ("training/v2.0/labels/*.png", "vistas", {"version": "v2.0"}, ("training", "validation"), "vistas2"),
+    ("LabeledApproved_full/*_L.png", "camvid", {}, ("train", "val"), "camvid32"),
+    ("trainannot/*.png", "camvid_segnet", {}, ("train", "val"), "camvid11"),
+    ("v1.0-train/object_ann.json", "nuimages", {}, ("train", "val"), "nuimages"),
+    ("Final_Training/Images", "gtsrb", {}, ("train", "test"), "gtsdb"),
+    ("gt.txt", "gtsdb", {}, ("train", "val"), "gtsdb"),
+]
+SPLIT = re.compile(r"(?<![A-Za-z])(training|train|validation|valid|val|testing|test)(?![A-Za-z])")
+TRAIN, VAL = ("train", "training"), ("val", "valid", "validation", "test", "testing")
+LISTS = {".txt", ".json", ".csv", ".tsv", ".names", ".yaml", ".yml", ".py"}
+FEW = 5  # masks that are looked at
+MANY = 20  # files that may be a list of labels
+
+
+@dataclass
+class Recognised:
+    """A dataset by its files. `splits` are train and val; None: there is one listing, which has to be divided.
+
+    `labels` name its ids, `space` is a shipped label space that does. What `look` finds: `images` are their names;
+    `outlined`: shapes are painted, so that a background may be; `boxed`: there are boxes alone.
+    """
+
+    name: str
+    root: Path
+    reader: str
+    options: dict[str, str]
+    splits: tuple[str, str] | None
+    space: str | None = None
+    labels: list[LabelEntry] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    outlined: bool = False
+    boxed: bool = False
+
+
+def recognise(given: str) -> Recognised:
+    """The dataset of a folder, of an export's file or of a shipped label space; NAME=PATH gives it a name.
+
+    What is none of the layouts and forms that are known raises HeterosegError.
+    """
+    name, equals, text = given.partition("=")
+    path = Path(text if equals else given).expanduser()
+    if not path.exists() and given in shipped_specs("label_spaces"):
+        return Recognised(given, Path(), "", {}, None, given, list(load_label_space(given).file.labels))
+    if not path.exists():
+        raise HeterosegError(f"{path}: expected a folder or an export's file, found nothing; check the path")
+    folder = path if path.is_dir() else path.parent
+    found = _found(path.resolve(), folder.resolve())
+    found.name = name if equals else _slug(found.root.name)
+    if found.space:
+        found.labels = list(load_label_space(found.space).file.labels)
+    return found
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "data"
+
+
+def _found(path: Path, folder: Path) -> Recognised:
+    if path.is_dir():
+        for seen, reader, options, splits, space in PUBLISHED:
+            if next(folder.glob(seen), None) is not None:
+                return Recognised("", folder, reader, dict(options), splits, space)
+    files = [path] if path.is_file() else sorted(walk(folder, {".yaml", ".yml", ".xml", ".json"}))
+    for kind in (_yolo, _cvat, _label_studio, _coco):
+        if found := kind(files, folder):
+            return found
+    if path.is_dir() and (found := _masks(folder)):
+        return found
+    forms = "a published layout, YOLO's data.yaml, a COCO json, an export of CVAT or Label Studio, or images with masks"
+    raise HeterosegError(f"{path}: expected {forms}, found none; see `heteroseg init` for an experiment by hand")
+
+
+def look(found: Recognised) -> None:
+    """List the images, for what the ids are called and what is annotated."""
+    listing = list_items(found.reader, found.root, found.splits[0] if found.splits else "all", found.options)
+    found.images = [item.name for item in listing]
+    if not found.labels:
+        found.labels = [LabelEntry(id=i, name=name) for i, name in sorted(listing.names.items())]
+    if not found.labels:
+        told = "expected an export that names its classes, found none"
+        raise HeterosegError(f"{found.root}: {told}; write the experiment by hand (`heteroseg init`)")
+    found.outlined = any(item.shapes for item in listing)
+    masked = any(item.mask and item.mask.suffix.lower() in IMAGE_SUFFIXES for item in listing)
+    found.boxed = not (found.outlined or masked)
+
+
+def _split(texts: Iterable[str]) -> tuple[str, tuple[str, str] | None]:
+    """A pattern with `{split}` for paths of several splits, and the two that are used; one path where that is all."""
+    texts = list(texts)
+    by_pattern = defaultdict[str, dict[str, str]](dict)
+    for text in texts:
+        match = SPLIT.search(text)
+        by_pattern[SPLIT.sub("{split}", text, count=1)][match[0] if match else ""] = text
+    pattern, tokens = max(by_pattern.items(), key=lambda entry: len(entry[1]))
+    train, val = (next((token for token in known if token in tokens), None) for known in (TRAIN, VAL))
+    return (pattern, (train, val)) if train and val else (tokens.get(train or "", texts[0]), None)
+
+
+def _images(root: Path, names: Sequence[str], file: str) -> str:
+    """The pattern of images that an export names so; `file` is the export below the root."""
+    places = {path.name: path for path in walk(root)}
+    name = next((name for name in names if file_of(name) in places), None)
+    if name is None:
+        such = names[0] if names else "nothing"
+        raise HeterosegError(f"{root / file}: expected its images beside it, found none like {such!r}; put them there")
+    return f"{places[file_of(name)].relative_to(root).parent.as_posix()}/{{name}}.*".removeprefix("./")
+
+
+def _yolo(files: Sequence[Path], folder: Path) -> Recognised | None:
+    for path in files:
+        data = read_yaml(path).data if path.suffix in (".yaml", ".yml") else None
+        if not isinstance(data, dict) or not isinstance(data.get("names"), list | dict) or not data.get("train"):
+            continue
+        base = path.parent / str(data.get("path") or "")
+        base = base if base.is_dir() else path.parent
+        places = [_place_of(base, path, data.get(key)) for key in ("train", "val") if data.get(key)]
+        images, splits = _split(f"{place}/{{name}}.*" for place in places)
+        labels = "labels".join(images.rsplit("images", 1)).replace("{name}.*", "{name}.txt")
+        return Recognised("", base.resolve(), "yolo", {"images": images, "labels": labels}, splits)
+    return None
+
+
+def _place_of(base: Path, path: Path, value: Any) -> str:
+    """A folder of images as data.yaml names it, below `base`."""
+    text = str(value).removeprefix("../").removeprefix("./").rstrip("/")
+    for place in (base / str(value), base / text, base / text / "images"):
+        if place.is_dir() and place.resolve().is_relative_to(base.resolve()):
+            return place.resolve().relative_to(base.resolve()).as_posix()
+    told = f"expected folders of images as train and val, found {value!r:.80}"
+    raise HeterosegError(f"{path}: {told}; correct it, or write the experiment by hand (`heteroseg init`)")
+
+
+def _cvat(files: Sequence[Path], folder: Path) -> Recognised | None:
+    for path in (path for path in files if path.suffix == ".xml"):
+        text = read_text(path)
+        if "<annotations" not in text[:2000] or "<!DOCTYPE" in text:
+            continue
+        images = list(ElementTree.fromstring(text).iterfind("image"))
+        subsets = [subset for image in images if (subset := image.get("subset"))]
+        train, val = (next((s for s in subsets if s.lower() in known), None) for known in (TRAIN, VAL))
+        options = {
+            "annotations": path.name,
+            "images": _images(path.parent, [i.get("name", "") for i in images], path.name),
+        }
+        return Recognised("", path.parent, "cvat", options, (train, val) if train and val else None)
+    return None
+
+
+def _label_studio(files: Sequence[Path], folder: Path) -> Recognised | None:
+    for path in (path for path in files if path.suffix == ".json"):
+        tasks = read_json(path)
+        if not isinstance(tasks, list) or not tasks or not isinstance(tasks[0], dict) or "annotations" not in tasks[0]:
+            continue
+        names = [str(text) for task in tasks for text in task.get("data", {}).values() if isinstance(text, str)]
+        names += [re.sub("^[0-9a-f]{8}-", "", file_of(name)) for name in names]
+        options = {"annotations": path.name, "images": _images(path.parent, names, path.name)}
+        divided = all(path.with_name(f"{split}.txt").is_file() for split in ("train", "val"))
+        found = Recognised("", path.parent, "label_studio", options, ("train", "val") if divided else None)
+        marks = [mark for task in tasks for note in task["annotations"] for mark in note.get("result", [])]
+        values = [mark.get("value", {}).get(kind, []) for mark in marks for kind in KINDS]
+        labels = dict.fromkeys(str(label) for value in values for label in value)
+        found.labels = [LabelEntry(id=i, name=label) for i, label in enumerate(labels)]
+        return found
+    return None
+
+
+def _coco(files: Sequence[Path], folder: Path) -> Recognised | None:
+    jsons: dict[str, dict[str, Any]] = {}
+    root = folder.parent if folder.name == "annotations" and not any(walk(folder)) else folder
+    for path in (path for path in files if path.suffix == ".json"):
+        data = read_json(path)
+        if isinstance(data, dict) and {"images", "annotations"} <= data.keys():
+            jsons[path.relative_to(root).as_posix()] = data
+    if not jsons:
+        return None
+    file, splits = _split(jsons)
+    first = file.replace("{split}", splits[0]) if splits else file
+    names = [str(image.get("file_name")) for image in jsons[first]["images"]]
+    images = _images(root, names, first)
+    images = SPLIT.sub("{split}", images, count=1) if splits else images
+    drawn = any(note.get("segmentation") for note in jsons[first]["annotations"])
+    return Recognised("", root, "folder", {"images": images, "polygons" if drawn else "boxes": file}, splits)
+
+
+def _masks(folder: Path) -> Recognised | None:
+    """Images and masks that go together by their names, with a list of what the ids mean."""
+    groups = defaultdict[str, list[Path]](list)
+    for path in walk(folder):
+        groups[SPLIT.sub("{split}", path.parent.relative_to(folder).as_posix(), count=1) + path.suffix].append(path)
+    photos = {key: paths for key, paths in groups.items() if not _are_masks(paths)}
+    for key, masks in groups.items():
+        for images in photos.values():
+            if key in photos or (rest := _ending(images, masks)) is None:
+                continue
+            one, splits = _split(p.parent.relative_to(folder).as_posix() for p in images)
+            two, _ = _split(p.parent.relative_to(folder).as_posix() for p in masks)
+            options = {"images": f"{one}/{{name}}.*", "masks": f"{two}/{{name}}{rest}{masks[0].suffix}"}
+            found = Recognised("", folder, "folder", {k: v.removeprefix("./") for k, v in options.items()}, splits)
+            found.labels = _names(folder)
+            return found
+    return None
+
+
+def _are_masks(paths: Sequence[Path]) -> bool:
+    """Whether images hold ids: one channel or a palette, of few values."""
+
+    def holds_ids(path: Path) -> bool:
+        with Image.open(path) as image:
+            if image.mode not in ("L", "P", "I", "I;16") or image.format not in ("PNG", "TIFF"):
+                return False
+            return len(np.unique(np.asarray(image))) <= 256 if image.mode != "L" else _is_flat(np.asarray(image))
+
+    return all(holds_ids(path) for path in paths[:FEW])
+
+
+def _is_flat(pixels: np.ndarray) -> bool:
+    """Whether most neighbours are equal, as ids are and grey photographs are not."""
+    return bool((pixels[:, 1:] == pixels[:, :-1]).mean() > 0.8) if pixels.size > 1 else True
+
+
+def _ending(images: Sequence[Path], masks: Sequence[Path]) -> str | None:
+    """What the names of the masks have behind those of their images; None where they do not go together."""
+    stems, names = {stem_of(p.name) for p in images}, {stem_of(p.name) for p in masks}
+    first = min(names)
+    for rest in (first[i:] for i in range(len(first), 0, -1)):
+        if first.removesuffix(rest) in stems:
+            return rest if {stem + rest for stem in stems} <= names else None
+    return "" if stems <= names else None
+
+
+def _names(folder: Path) -> list[LabelEntry]:
+    """The labels of the list in a folder of masks."""
+    for path in sorted(walk(folder, LISTS), key=lambda path: len(path.parts))[:MANY]:
+        try:
+            return [LabelEntry(**label.model_dump()) for label in read_label_list(path)]
+        except HeterosegError:  # a list of images, or another file
+            continue
+    there = listed(sorted(path.name for path in folder.iterdir()), 8)
+    told = f"expected a list of what the ids mean, such as classes.txt with `7 sky` a line, found none ({there})"
+    raise HeterosegError(f"{folder}: {told}; write one there")
