@@ -38,7 +38,8 @@ from heteroseg.labels.space import load_label_space
 from heteroseg.provenance import facts
 from heteroseg.scenes import generate
 from heteroseg.training.batches import training_loader
-from heteroseg.training.loop import Run, _launch
+from heteroseg.training.loop import Run
+from heteroseg.training.processes import launch
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMITS = {"tests": 120, "decode": 60, "speed": 150, "compare": 480}  # seconds
@@ -111,7 +112,7 @@ def steps_of(
             "train": experiment.train.model_copy(update=train | {"log_every": 10**6}),
         }
     )
-    run = Run(experiment, folder, folder / "run", _launch(experiment.train))
+    run = Run(experiment, folder, folder / "run", launch(experiment.train))
     batch = next(iter(training_loader(experiment, run.sources)))
     if compiled:
         run.network.module.body = torch.compile(run.network.module.body)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 CODE = """
 import sys
-from heteroseg.training import loop
+from heteroseg.training import processes
 if sys.argv[1] == "before":
-    loop.keep_freed_memory = lambda: False
+    processes.keep_freed_memory = lambda: False
 from heteroseg.cli.main import main
 sys.exit(main(sys.argv[2:]))
 """

@@ -299,14 +299,14 @@ def test_too_little_shared_memory_is_told_before_training(experiment, tmp_path):
 
 def train_scaled(experiment: Path, run: Path, *more: str) -> None:
     """As with fp16 on a GPU; on CPUs Fabric takes bf16 instead, which has no scale."""
-    launch = loop._launch
+    launch = loop.launch
 
     def launch_scaled(config):
         fabric = launch(config)
         fabric.strategy.precision.scaler = torch.amp.GradScaler("cpu")
         return fabric
 
-    loop._launch = launch_scaled
+    loop.launch = launch_scaled
     without_report(experiment, run, "train.precision='16'", *more)
 
 

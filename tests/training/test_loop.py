@@ -23,7 +23,7 @@ from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import OptimiserConfig, load_experiment
 from heteroseg.model.model import load
 from heteroseg.scenes import generate
-from heteroseg.training import loop
+from heteroseg.training import loop, processes
 from heteroseg.training.loop import Run, train
 from heteroseg.training.optimiser import build_optimiser, learning_rate, memory_layout, weight_average
 from tests.supervision.test_coverage import SPACE, TREE, write
@@ -116,7 +116,7 @@ def test_same_seed_same_run_for_any_number_of_workers(tmp_path, data, reference)
 def test_killed_and_resumed_ends_in_the_same_weights(tmp_path, data, monkeypatch, ema, precision, branches):
     """In 16 bits also the factor on the loss goes on, which changes with time and where a gradient is too large."""
     scaler = partial(torch.amp.GradScaler, "cpu", init_scale=1.0, growth_interval=2)
-    monkeypatch.setattr(loop, "MixedPrecision", lambda *how: MixedPrecision(*how, scaler=scaler()))
+    monkeypatch.setattr(processes, "MixedPrecision", lambda *how: MixedPrecision(*how, scaler=scaler()))
     how = {"train__ema": ema, "train__precision": precision, "model__branches": branches}
     whole = run(tmp_path, data, name="whole", **how)
     killed_and_resumed(whole, tmp_path, data, monkeypatch, **how)

@@ -1,13 +1,14 @@
 """Commands for making networks: init, config, train, compare, demo."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 import heteroseg
 from heteroseg.cli.options import Action, add_command, allow_overlap, count, log, new_folder, option, several
 from heteroseg.errors import HeterosegError, missing_package, warn
-from heteroseg.writing import put_aside
+from heteroseg.writing import is_free, put_aside
 
 
 def write_run_report(run: Path, out: Path | None = None, images: int = 9, data: Path | None = None) -> None:
@@ -20,8 +21,16 @@ def write_run_report(run: Path, out: Path | None = None, images: int = 9, data: 
     print(f"report: {out}")
 
 
+def named_from_here(model: str) -> str:
+    """A MODEL of the command line as an experiment in another folder names it."""
+    here = Path(model).absolute()
+    return model if model.startswith("hf://") or (model == "demo" and is_free(here)) else str(here)
+
+
 def train(args: argparse.Namespace) -> None:
-    experiment, folder = heteroseg.load_experiment(args.experiment, args.overrides)
+    begin = [f"train.begin={json.dumps(named_from_here(args.begin))}"] if args.begin else []
+    overrides = [*args.overrides, *begin]
+    experiment, folder = heteroseg.load_experiment(args.experiment, overrides)
     tell = (lambda _: None) if args.no_warnings else warn
     result = heteroseg.train(experiment, folder, args.out, args.resume, args.allow_overlap, tell)
     if result is not None:
@@ -124,6 +133,8 @@ def add(commands: Action) -> None:
     does = "train one network on all datasets of an experiment"
     p = add_command(commands, "train", train, does, "experiment", "overrides")
     option(p, "--out", "RUN", "folder for the run; MODELs are RUN/best and RUN/last", Path, required=True)
+    does = "MODEL, RUN or hf://owner/name whose weights are the first, by the names of nodes (sets train.begin)"
+    p.add_argument("--from", dest="begin", metavar="MODEL", help=does)
     allow_overlap(p)
     p.add_argument("--resume", action="store_true", help="go on where the run in RUN was stopped")
     p.add_argument("--no-warnings", action="store_true", help="do not tell what looks wrong in the data")

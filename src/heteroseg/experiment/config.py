@@ -168,6 +168,7 @@ class TrainConfig(Strict):
     )
     patience: Count = Field(0, description="evaluations without a better score after which training ends; 0: never")
     freeze_norm: bool = Field(False, description="keep the statistics of batch norms as they are")
+    begin: Text | None = Field(None, description="MODEL or RUN folder, or hf://owner/name, whose weights are the first")
 
     @model_validator(mode="after")
     def _fits_memory(self):
@@ -242,9 +243,14 @@ FORMER: dict[str, dict[str, Any]] = {
 
 
 def as_begun(experiment: Experiment, begun: Experiment) -> Experiment:
-    """The experiment with those former defaults that a run began with, in keys that the file leaves out."""
+    """The experiment with what a run began with, in keys that the file leaves out: former defaults, and the network of
+    another MODEL."""
     update = {}
+    taken: dict[str, dict] = {"train": {"begin": begun.train.begin}}
+    if begun.train.begin:
+        taken["model"] = begun.model.model_dump()
     for section, former in FORMER.items():
+        former = former | taken.get(section, {})
         now, then = getattr(experiment, section), getattr(begun, section)
         kept = {k: v for k, v in former.items() if k not in now.model_fields_set and getattr(then, k) == v}
         update[section] = now.model_copy(update=kept)

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins import MixedPrecision
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -21,9 +19,10 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources, open_spaces, write_skipped
 from heteroseg.files import write_json, write_text
+from heteroseg.labels.space import LabelSpaceFile, build_label_space
+from heteroseg.model.beginning import first_network, kept_spaces, open_model, tell_origins, with_model_of
 from heteroseg.model.card import score_of
 from heteroseg.model.model import Model, model_file, save_model
-from heteroseg.networks.network import build_network
 from heteroseg.provenance import facts
 from heteroseg.supervision.coverage import AFTERWARDS, look_over
 from heteroseg.supervision.loss import Sums
@@ -32,13 +31,14 @@ from heteroseg.training.log import Log, require_logger
 from heteroseg.training.objective import Objective
 from heteroseg.training.optimiser import (
     build_optimiser,
-    keep_freed_memory,
     learning_rate,
     memory_layout,
     weight_average,
 )
+from heteroseg.training.processes import launch
 from heteroseg.training.state import (
     clear,
+    has_state,
     hold,
     prepare_folder,
     read_state,
@@ -54,10 +54,16 @@ class Run:
     """One training run in its folder: network, optimiser, average, step, and where they are kept."""
 
     def __init__(self, experiment: Experiment, folder: Path, out: Path, fabric: Fabric):
+        begin = None if has_state(out) else experiment.train.begin  # what was begun goes on from its state
+        source = open_model(begin, folder, "begin") if begin else None
+        if source:
+            experiment = with_model_of(experiment, source)
         self.experiment, self.out, self.fabric = experiment, out, fabric
         self.tree, _ = open_spaces(experiment, folder)
         torch.manual_seed(experiment.train.seed)
-        network = build_network(experiment.model, self.tree)  # wrong options are told before data are read
+        # wrong options are told before data are read
+        network, self.origins = first_network(experiment, self.tree, source)
+        self.others = kept_spaces(source, self.tree) if source else {}  # that no dataset of this run has
         multiple, crop = network.multiple, experiment.train.crop
         if crop[0] % multiple or crop[1] % multiple:
             raise HeterosegError(
@@ -87,7 +93,7 @@ class Run:
         network: Any = (self.average or self.network).module  # a Network, inside what wraps it
         e = self.experiment
         spaces = {s.space.name: s.space for s in self.sources}
-        return Model(e.name, network, self.tree, spaces, e.model, e.evaluate.decision)
+        return Model(e.name, network, self.tree, self.others | spaces, e.model, e.evaluate.decision)
 
     def save(self) -> None:
         """Write the state, then what follows from it (first process only).
@@ -107,6 +113,7 @@ class Run:
             "network": self.network.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average and self.average.module.state_dict(),
+            "spaces": {name: space.file.model_dump_json() for name, space in self.others.items()},
             "precision": self.fabric.strategy.precision.state_dict(),  # of 16: the factor on the loss
         }
         write_state(self.out, state)
@@ -139,6 +146,8 @@ class Run:
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
         self.best_step, evaluation = state.get("best_step", -1), state.get("evaluation")
         self.result = json.loads(evaluation) if evaluation else None
+        others = (LabelSpaceFile.model_validate_json(file) for file in state.get("spaces", {}).values())
+        self.others = {file.name: build_label_space(file, self.tree) for file in others}
         self.network.module.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         if precision := state.get("precision"):
@@ -225,22 +234,6 @@ def _require_scored(config: TrainConfig, names: list[str]) -> None:
         raise HeterosegError("train.patience has no effect, no dataset has val images; leave it out")
 
 
-def _launch(config: TrainConfig) -> Fabric:
-    """Start the processes of a run on the devices that it asks for."""
-    precision: Any = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[config.precision]
-    where: Any = {"accelerator": config.accelerator, "devices": config.devices, "num_nodes": config.nodes}
-    try:
-        on_cpu = config.precision == "16" and Fabric(**where).device.type == "cpu"  # where Fabric takes bf16 instead
-        how: Any = {"plugins": MixedPrecision("16-mixed", "cpu")} if on_cpu else {"precision": precision}
-        fabric = Fabric(**where, **how)
-    except (ValueError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
-        raise HeterosegError(f"train.accelerator, train.devices: {str(error).splitlines()[0]}") from None
-    fabric.launch()
-    if fabric.device.type == "cpu":
-        keep_freed_memory()
-    return fabric
-
-
 def _take_steps(run: Run, loader: DataLoader, log: Log | None) -> None:
     """Train on every batch of the loader; save and evaluate in between, as the experiment says."""
     config = run.experiment.train
@@ -304,6 +297,8 @@ def _begin(run: Run, folder: Path, notes: list[str], warn: Callable[[str], None]
     clear(run.out)
     write_text(run.out / "experiment.json", run.experiment.model_dump_json(indent=2) + "\n")
     write_json(run.out / "facts.json", facts(folder))
+    if run.origins:
+        tell_origins(str(run.experiment.train.begin), run.origins, run.out)
     if any(source.skipped for source in run.sources):
         put_aside(run.out / "skipped.txt")
         write_skipped(run.sources, run.out / "skipped.txt")
@@ -365,7 +360,7 @@ def train(
     experiment = prepare_folder(experiment, out, resume)  # a fault is told once, before other processes are started
     runs: list[Run] = []
     with told(out, lambda: (runs[0].step, runs[0].saved) if runs else (0, None)):
-        fabric = _launch(experiment.train)
+        fabric = launch(experiment.train)
         runs.append(Run(experiment, folder, out, fabric))
         with hold(experiment, out, resume) if fabric.is_global_zero else nullcontext():
             return _train(runs[0], folder, resume, allow_overlap, warn)

@@ -17,7 +17,7 @@ from heteroseg.model.run_folder import OLD, read_begun
 from heteroseg.writing import PART, alone, is_part, require_empty, written
 
 STATE, BEFORE = "state.pt", "state.before.pt"
-BEGINNING = {"experiment.json", "facts.json", "skipped.txt"}  # what a run writes before its first state
+BEGINNING = {"experiment.json", "facts.json", "skipped.txt", "begun.csv"}  # what a run writes before its first state
 UNFINISHED = (f"{PART}*", f"{OLD}*", f"evaluation/{PART}*")  # what a killed run leaves
 
 
@@ -75,6 +75,10 @@ def require_same_labels(out: Path, experiment: Experiment, tree: Taxonomy, space
         raise HeterosegError(f"{out}: {told}; restore it, or start a new run in another folder")
 
 
+def has_state(out: Path) -> bool:
+    return (out / STATE).exists() or (out / BEFORE).exists()
+
+
 def clear(out: Path) -> None:
     """Remove what killed processes left unfinished in a RUN."""
     for path in [path for pattern in UNFINISHED for path in out.glob(pattern)]:
@@ -111,7 +115,7 @@ def read_state(out: Path, device: torch.device, take: Callable[[dict[str, Any]],
             faults.append(f"{file.name} is damaged or of another run ({reason:.160})")
             continue
         return f"{out}: {faults[0]}, so the run goes on from the state before it, {BEFORE}" if faults else ""
-    if not (out / STATE).exists() and not (out / BEFORE).exists():
+    if not has_state(out):
         return None
     told = "put one of them back from a copy, or start a new run in another folder; last/ and best/ are still MODELs"
     raise HeterosegError(f"{out}: cannot be resumed, {' and '.join(faults)}; {told}")
