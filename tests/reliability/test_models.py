@@ -80,6 +80,7 @@ OPTIONS = {
     "an address": backbone("hf-seg:https://example.org/model"),
     "timm inside transformers": backbone("hf:timm_backbone", backbone="resnet18", use_pretrained_backbone=True),
     "no such family": backbone("pickle:trap"),
+    "a class": backbone("python:trap:Net"),
     "a type that is none": backbone("hf:trap"),
     "a wide decoder": config_with("model", "width", value=10**9),
     "a decoder of all memory": config_with("model", "width", value=2**14),

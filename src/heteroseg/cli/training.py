@@ -11,12 +11,14 @@ from heteroseg.errors import HeterosegError, missing_package, warn
 from heteroseg.writing import is_free, put_aside
 
 
-def write_run_report(run: Path, out: Path | None = None, images: int = 9, data: Path | None = None) -> None:
+def write_run_report(
+    run: Path, out: Path | None = None, images: int = 9, data: Path | None = None, trust: str | None = None
+) -> None:
     from heteroseg.report.run import report_run
 
     if out is None:
         put_aside(out := run / "report.html")
-    for note in report_run(run, out, images, data):
+    for note in report_run(run, out, images, data, trust=trust):
         log(f"heteroseg: {note}")
     print(f"report: {out}")
 
@@ -37,7 +39,7 @@ def train(args: argparse.Namespace) -> None:
         from heteroseg.files import fill_template
 
         print(fill_template("scores.txt", result))
-        write_run_report(args.out)
+        write_run_report(args.out, trust=experiment.model.backbone)
         print(f"run: {args.out} (MODEL: {args.out}/best and {args.out}/last)")
 
 

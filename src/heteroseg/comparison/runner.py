@@ -123,7 +123,7 @@ def _train(job: Job, output: Path | None) -> None:
 
 def _score(job: Job) -> dict[str, Any]:
     """Scores of a trained part on every dataset that it knows, in the base experiment's label spaces."""
-    model = load(job.run / "last", "auto")
+    model = load(job.run / "last", "auto", job.part.experiment.model.backbone)
     datasets = {}
     for source in open_sources(job.part.experiment, job.run.parent, splits=("val",)):
         if source.val:

@@ -85,7 +85,9 @@ class DatasetConfig(Strict):
 class ModelConfig(Strict):
     """Backbone, decoder and head."""
 
-    backbone: Text = Field("lite0", description="encoder: lite0, paper, hf:NAME, hf-seg:NAME or timm:NAME")
+    backbone: Text = Field(
+        "lite0", description="encoder: lite0, paper, hf:NAME, hf-seg:NAME, timm:NAME or python:MODULE:CLASS"
+    )
     pretrained: bool = Field(
         default_factory=lambda before: before.get("backbone") == "lite0",
         description="begin with the weights that the backbone is published with; default: true for lite0 alone",

@@ -37,6 +37,7 @@ from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare, require_
 from heteroseg.model.hub import PREFIX, download, parse_name, require_inside, upload
 from heteroseg.model.prediction import Prediction
 from heteroseg.model.run_folder import OLD
+from heteroseg.networks.backbone import require_trusted
 from heteroseg.networks.branches import branched
 from heteroseg.networks.network import Network, build_network
 from heteroseg.networks.portable import portable_config, require_portable
@@ -102,11 +103,17 @@ class Model:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, revision: str | None = None, device: str | torch.device = "cpu", **options: Any
+        cls,
+        name: str | Path,
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+        trust: str | None = None,
+        **options: Any,
     ) -> "Model":
         """Load a model from a hub ('owner/name') or a folder, as huggingface_hub's users expect it.
 
-        A name that could be both raises HeterosegError. `options` are those of `huggingface_hub.snapshot_download`.
+        A name that could be both raises HeterosegError. `trust` is that of `load`, `options` are those of
+        `huggingface_hub.snapshot_download`.
         `heteroseg.load` has no such doubt: a folder, or hf://owner/name.
         """
         text = str(name)
@@ -116,7 +123,7 @@ class Model:
                 raise HeterosegError(f"{text}: {told}; write {PREFIX}{text} or ./{text}")
             text = PREFIX + text
         folder = download(text, revision, **options) if text.startswith(PREFIX) else home_expanded(text)
-        return load(folder, device)
+        return load(folder, device, trust)
 
     def save_pretrained(self, folder: str | Path, license: str | None = None) -> Path:
         """Write a MODEL folder with its card (README.md), filled in from the run that the model was loaded from.
@@ -285,12 +292,13 @@ def _standing(folder: Path) -> Path:
     return old if not folder.exists() and (old / "config.json").is_file() else folder
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
+def load(path: str | Path, device: str | torch.device = "cpu", trust: str | None = None) -> Model:
     """Load a MODEL folder (or the `best/` of a RUN folder), a file that `heteroseg export` wrote (CPU only), from a
     hub: hf://owner/name or hf://owner/name@revision, or "demo", which ships, where nothing else has this name.
 
-    `device` "auto" is a GPU where there is one. What is none of these, a damaged file, and a device that this machine
-    lacks raise HeterosegError.
+    `device` "auto" is a GPU where there is one. Code of a class that a MODEL names as backbone, python:MODULE:CLASS,
+    only runs where `trust`, MODULE:CLASS, names it too. What is none of these, a damaged file, and a device that this
+    machine lacks raise HeterosegError.
 
     Example:
         >>> from heteroseg import load
@@ -334,6 +342,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     file = Document(config_file, config_data).parse(ModelFile)
     where = str(config_file)
     config = require_portable(file.model, where).model_copy(update={"pretrained": False})  # the weights are here
+    require_trusted(config.backbone, where, trust)
     taxonomy = load_taxonomy("taxonomy.yaml", folder, void=file.model.void)
     names = dict.fromkeys(file.label_spaces)
     spaces = {n: load_label_space(f"{n}.yaml", taxonomy, folder / "label_spaces") for n in names}

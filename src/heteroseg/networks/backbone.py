@@ -3,10 +3,14 @@
 `build_backbone` accepts a name; any module of your own that returns feature maps is accepted by `as_backbone`.
 """
 
+import os
 import re
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -15,6 +19,8 @@ from torch import Tensor, nn
 from heteroseg.errors import HeterosegError, missing_package, nearest, shortened
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", re.ASCII)
+"""MODULE:CLASS."""
 MOST = 1000  # numbers of an option
 LONGEST = 200  # characters of a reason that a library gives
 MINUS_ONE_TO_ONE = ((127.5,) * 3, (127.5,) * 3)
@@ -199,6 +205,54 @@ def _timm(name: str, pretrained: bool, options: dict) -> Backbone:
     return as_backbone(body, *([255 * v for v in config[key]] for key in ("mean", "std")))
 
 
+def _own(name: str, pretrained: bool, options: dict) -> Backbone:
+    """A class of the user's own, MODULE:CLASS, installed or in the working directory, with its options.
+
+    Only `pretrained: true` is passed on; `mean` and `std` of the made module say how it wants pixels scaled. What its
+    code raises is told with the line that did.
+    """
+    module, _, kind = name.partition(":")
+    told = f"model.backbone: {shortened(name)!r}"
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last, so that no file here takes the place of what is installed
+    try:
+        made = getattr(import_module(module), kind, None)
+        if not (isinstance(made, type) and issubclass(made, nn.Module)):
+            where, names = sys.modules[module].__file__ or module, dir(sys.modules[module])
+            expected = f"expected a class {kind} of torch.nn.Module in {where}"
+            raise HeterosegError(f"{told}: {expected}, found {made!r:.80}{nearest(kind, {*names} - {kind})}")
+        body = made(**options, **({"pretrained": True} if pretrained else {}))
+        return as_backbone(body, *(getattr(body, k, usual) for k, usual in zip(("mean", "std"), IMAGENET, strict=True)))
+    except (HeterosegError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            found = "none, neither installed nor in the working directory"
+            raise HeterosegError(f"{told}: expected a module {module}, found {found} {os.getcwd()}") from None
+        if "unexpected keyword argument" in str(error):
+            raise  # which option it is, is told by others
+        frames = traceback.extract_tb(error.__traceback__)
+        file = getattr(sys.modules.get(module), "__file__", None)
+        at = next((f for f in reversed(frames) if f.filename == file), frames[-1])
+        reason = f"{type(error).__name__}: {error!s:.{LONGEST}}".partition("\n")[0]
+        raise HeterosegError(f"{told}: {at.filename}, line {at.lineno}: {reason}") from error
+
+
+def require_trusted(name: str, where: str, trust: str | None) -> None:
+    """Raise HeterosegError where a MODEL names a class of the user's own as its backbone, and not the one of `trust`.
+
+    The environment's HETEROSEG_TRUST, names with commas between, says the same for commands.
+    """
+    own = name.removeprefix("python:")
+    said = [(trust or "").removeprefix("python:"), *os.environ.get("HETEROSEG_TRUST", "").split(",")]
+    if own != name and own not in said:
+        raise HeterosegError(
+            f"{where}: model.backbone: this MODEL is built by code that it lacks, the class {own}, and nothing is "
+            f"imported for a MODEL unasked; if you know this class, load(..., trust={own!r}) or, for commands, set "
+            f"HETEROSEG_TRUST={own}"
+        )
+
+
 @contextmanager
 def build_errors(name: str, options: dict[str, Any] | None = None) -> Iterator[None]:
     """What a hub, a package or a wrong option says while a network is built becomes one sentence with its name."""
@@ -224,15 +278,16 @@ def build_backbone(name: str, pretrained: bool = False, options: dict | None = N
     """A backbone by name.
 
     'lite0' (small, ImageNet weights from a package), 'paper' (the paper's ResNet-50), 'hf:NAME' (any AutoBackbone
-    of transformers), 'timm:NAME'. `pretrained` loads weights, from the network for the hubs.
+    of transformers), 'timm:NAME', 'python:MODULE:CLASS' (yours). `pretrained` loads weights, from the network for the
+    hubs.
     """
-    own, families = {"lite0": _lite0, "paper": _paper_resnet50}, {"hf": _transformers, "timm": _timm}
+    own, families = {"lite0": _lite0, "paper": _paper_resnet50}, {"hf": _transformers, "timm": _timm, "python": _own}
     family, _, rest = name.partition(":")
     with build_errors(name, options):
         if name in own:
             return own[name](pretrained)
-        if rest and family in families:
+        if rest and family in families and (family != "python" or OWN.fullmatch(rest)):
             return families[family](rest, pretrained, options or {})
-    known = ["lite0", "paper", "hf:NAME", "timm:NAME"]
+    known = ["lite0", "paper", "hf:NAME", "timm:NAME", "python:MODULE:CLASS"]
     told = f"expected one of {', '.join(known)}, found {shortened(name)!r}{nearest(name, known)}"
     raise HeterosegError(f"model.backbone: {told}")

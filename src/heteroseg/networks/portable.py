@@ -11,6 +11,7 @@ from typing import Any
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.files import SPECS, read_yaml
+from heteroseg.networks.backbone import OWN
 from heteroseg.networks.network import LogitsOf, Network
 
 LARGEST = 2**20  # of a number
@@ -47,29 +48,31 @@ def require_portable(config: ModelConfig, where: str, hint: str = "do not trust 
     raise HeterosegError, which begins with `where` and ends with `hint`.
     """
     family, _, name = config.backbone.partition(":")
-    if not re.fullmatch(r"(\w[\w.-]*)?", name, re.ASCII):
+    if not (OWN.fullmatch(name) if family == "python" else re.fullmatch(r"(\w[\w.-]*)?", name, re.ASCII)):
         raise HeterosegError(f"{where}: model.backbone: expected a plain name, found {config.backbone!r:.80}; {hint}")
-    options = _portable(config.backbone_options, "backbone_options", family == "timm", where, hint)
+    options = _portable(config.backbone_options, "backbone_options", family, where, hint)
     return config.model_copy(update={"backbone_options": options})
 
 
-def _portable(options: dict[str, Any], place: str, of_timm: bool, where: str, hint: str) -> dict[str, Any]:
+def _portable(options: dict[str, Any], place: str, family: str, where: str, hint: str) -> dict[str, Any]:
     kept: dict[str, Any] = {}
+    own = family == "python"  # whose options nobody knows
     for key, value in options.items():
         told = f"{where}: model.{place}.{key if WORD.fullmatch(key) else ascii(key)[:80]}"
-        if key in known("unused"):
+        if key in known("unused") and not own:
             continue
-        if key not in (known("timm") if of_timm else known("numbers") | known("words") | known("blocks")):
+        usual = known("timm") if family == "timm" else known("numbers") | known("words") | known("blocks")
+        if not WORD.fullmatch(key) if own else key not in usual:
             expected = "expected an option that is known to load nothing"
             raise HeterosegError(f"{told}: {expected}, found this one with {value!r:.80}; {hint}")
-        if key in known("blocks") and isinstance(value, dict):
+        if key in known("blocks") and not own and isinstance(value, dict):
             if place.count(".") > 2:
                 raise HeterosegError(f"{told}: expected few blocks in one another, found more; {hint}")
-            kept[key] = _portable(value, f"{place}.{key}", of_timm, where, hint)
-        elif _is_plain(value, key in known("words")):
+            kept[key] = _portable(value, f"{place}.{key}", family, where, hint)
+        elif _is_plain(value, own or key in known("words")):
             kept[key] = value
         else:
-            expected = "plain words" if key in known("words") else f"numbers up to {LARGEST}"
+            expected = "plain words" if key in known("words") else "plain words or " * own + f"numbers up to {LARGEST}"
             raise HeterosegError(f"{told}: expected {expected}, found {value!r:.80}; {hint}")
     return kept
 

@@ -29,11 +29,13 @@ def evaluation_contents(
     return Contents(title, model.taxonomy, spaces, evaluation, examples, statistics=statistics, facts=facts, notes=told)
 
 
-def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, title: str = "") -> list[str]:
+def report_run(
+    run: Path, out: Path, images: int = 9, data: Path | None = None, title: str = "", trust: str | None = None
+) -> list[str]:
     """Write the page about a finished RUN to `out`; about `images` pictures of each dataset, or twice as many where
     labels are rare. Returns sentences about what could not be shown, such as images that have moved.
 
-    `data` is the experiment file where the data lie elsewhere now.
+    `data` is the experiment file where the data lie elsewhere now, `trust` as for `load`.
     """
     begun, facts = read_begun(run), read_facts(run)
     if begun is None:
@@ -41,7 +43,7 @@ def report_run(run: Path, out: Path, images: int = 9, data: Path | None = None, 
         told = f"expected a RUN folder with experiment.json, found {what}; `heteroseg train` writes one"
         raise HeterosegError(f"{run}: {told}")
     experiment, folder = load_experiment(data) if data else (begun, Path(facts.get("paths start at") or run.resolve()))
-    model = load(run / "last", "auto")
+    model = load(run / "last", "auto", trust)
     evaluation, notes = read_evaluation(run), []
     if not evaluation["datasets"]:
         notes.append("The run was not evaluated, so there are no scores and no examples.")
