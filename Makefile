@@ -7,7 +7,7 @@
 # make examples      random examples, others in every run, for about a minute
 # make fuzz    these, and every attack and kill of tests/reliability, for an hour or two; make fuzz SEED=7 repeats one run
 # make lint    ruff, mypy, import layers
-# make docs    the documentation site, in site/
+# make docs    the documentation site, in site/; .venv/bin/mkdocs serve shows it (search and colours want http)
 # make compare       all ways to join the four real datasets, two seeds, short (80 minutes and more, 2 cores)
 # make compare-full  the same at length, for a GPU
 PYTHON ?= python3
@@ -81,8 +81,8 @@ fuzz: examples
 	FUZZ=1 SEED=$(SEED) $(PYTEST) tests/reliability
 
 lint: setup
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

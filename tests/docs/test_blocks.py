@@ -23,7 +23,7 @@ from tests.writers import WRITERS
 
 ROOT = Path(__file__).parents[2]
 OUTSIDE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]  # mkdocs checks the links of the others
-OTHERS = ("start.md", "log.md", "changelog.md")
+OTHERS = ("start.md", "log.md", "changelog.md", "notebook.md")
 PAGES = [*OUTSIDE, *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.name not in OTHERS)]
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```", re.M | re.S)
 SMALL = {

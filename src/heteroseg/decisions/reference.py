@@ -173,7 +173,7 @@ def label_map(logits: Tensor, space: LabelSpace, rule: Rule = "marginal") -> Ten
     The plain reference: logits at full size, any floating point type, on any device. On ties the first child (path) or
     label (marginal) wins.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from heteroseg import label_map, load_label_space
         >>> space = load_label_space("camvid11")

@@ -200,7 +200,7 @@ def evaluate(
     probability]. `log` gets the name of each dataset before it is scored. A dataset of another tree and sources without
     any val image raise HeterosegError.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from heteroseg import Experiment, evaluate

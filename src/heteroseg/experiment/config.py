@@ -207,7 +207,7 @@ class EvaluateConfig(Strict):
 class Experiment(Strict):
     """A whole run.
 
-    Example:
+    Examples:
         >>> signs = {"root": "gtsdb", "reader": "gtsdb", "label_space": "gtsdb"}
         >>> experiment = Experiment(name="signs", taxonomy="streets-108", datasets={"signs": signs})
         >>> experiment.train.steps, experiment.datasets["signs"].flip  # what is not given has a default
@@ -312,7 +312,7 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Ex
     Returns it and the folder that its relative paths start from. Faults raise HeterosegError with file and line; an
     option that cannot take effect beside the others is one.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> text = '''
         ... name: signs

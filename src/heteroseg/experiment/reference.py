@@ -62,7 +62,7 @@ def _block(schema: dict[str, Any], known: dict[str, Any]) -> str:
 def config_text(section: str | None = None) -> str:
     """The whole experiment file, or one of its keys, with every default; what has to be given is an example.
 
-    Example:
+    Examples:
         >>> print(config_text("evaluate"))
         # How the network answers.
         evaluate:

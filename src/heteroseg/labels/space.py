@@ -78,7 +78,7 @@ class Label(LabelEntry):
 class LabelSpace:
     """Labels of one dataset, tied to a taxonomy. Labels are referred to by their index in `labels`.
 
-    Example:
+    Examples:
         >>> from heteroseg.labels.space import load_label_space
         >>> space = load_label_space("camvid11")
         >>> space.ids
@@ -371,7 +371,7 @@ def load_label_space(name: str | Path, taxonomy: Taxonomy | None = None, beside:
 
     Without `taxonomy` the one that the file names is loaded. A path is relative to the folder `beside`.
 
-    Example:
+    Examples:
         >>> from heteroseg.labels.space import load_label_space
         >>> space = load_label_space("cityscapes")
         >>> len(space.labels), int(space.evaluated.sum()), space.taxonomy.name

@@ -47,7 +47,7 @@ class Taxonomy:
     `names`, `parents` (-1 for the root) and `colors` hold one entry for each node. `void` adds the paper's extra logit
     ("not a child of this node") to every classifier.
 
-    Example:
+    Examples:
         >>> from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
         >>> children = {"root": ["sky", "vehicle"], "vehicle": ["car", "bus"]}
         >>> tree = build_taxonomy(TaxonomyFile(name="tiny", tree=children))
@@ -292,7 +292,7 @@ def load_taxonomy(name: str | Path, beside: Path | None = None, void: bool = Fal
 
     A path is relative to the folder `beside`. `void` adds a logit for "no child" to every classifier.
 
-    Example:
+    Examples:
         >>> from heteroseg.labels.taxonomy import load_taxonomy
         >>> tree = load_taxonomy("streets-108")
         >>> len(tree.leaves), tree.channels

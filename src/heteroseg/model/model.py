@@ -71,7 +71,7 @@ class Model:
     `spaces` are by name, `origin` is the folder that it was loaded from, and by `temperatures`, by name of the
     classifier's node, the weights are divided already.
 
-    Example:
+    Examples:
         >>> from heteroseg import Model, load_label_space
         >>> from heteroseg.experiment.config import ModelConfig
         >>> from heteroseg.networks.network import build_network
@@ -300,7 +300,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: str | None
     only runs where `trust`, MODULE:CLASS, names it too. What is none of these, a damaged file, and a device that this
     machine lacks raise HeterosegError.
 
-    Example:
+    Examples:
         >>> from heteroseg import load
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_model(model, Path(folder, "model"))

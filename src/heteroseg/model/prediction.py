@@ -48,7 +48,7 @@ class Prediction:
     `output` holds logits (1, C, h, w) at the output stride, or what they are made of. Long work calls `between` now and
     then, which may raise to stop it.
 
-    Example:
+    Examples:
         >>> prediction = model.predict(np.zeros((48, 64, 3), np.uint8))
         >>> ids = prediction.labels("gtsdb")
         >>> space = model.space("gtsdb")

@@ -30,7 +30,7 @@ class HierarchicalHead(nn.Module):
     convolution per classifier (IV 2018, "hybrid" upsampling). Without both it is a single 1x1 convolution, but for the
     classifiers that have `branches`, which need the backbone's maps too.
 
-    Example:
+    Examples:
         >>> from heteroseg.labels.taxonomy import load_taxonomy
         >>> tree = load_taxonomy("streets-108")
         >>> head = HierarchicalHead(16, tree)
@@ -159,7 +159,7 @@ def replace_classifier(network: nn.Module, path: str, taxonomy: Taxonomy, **opti
     network then returns fused logits. Returns `network`. A path to no layer or to one of another kind raises
     HeterosegError.
 
-    Example:
+    Examples:
         >>> from heteroseg.labels.taxonomy import load_taxonomy
         >>> tree = load_taxonomy("streets-108")
         >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 19, 1))  # made for 19 classes

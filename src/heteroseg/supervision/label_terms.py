@@ -75,7 +75,7 @@ def build_terms(spaces: Sequence[LabelSpace]) -> LabelTerms:
     Labels get running numbers in the order of `spaces`; the surroundings of boxes come after the labels of their space.
     A gate that is not above a label raises HeterosegError.
 
-    Example:
+    Examples:
         >>> from heteroseg.labels.space import load_label_space
         >>> space = load_label_space("gtsdb")
         >>> terms = build_terms([space])

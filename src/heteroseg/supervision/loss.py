@@ -218,7 +218,7 @@ def hierarchical_loss(
     MIXED down in `boxes` stand for `mixtures`.
     `cell` sets the share of pixels that are looked at (1 in cell**2; 1 is the full-resolution reference).
 
-    Example:
+    Examples:
         >>> from heteroseg.labels.space import load_label_space
         >>> from heteroseg.supervision.label_terms import build_terms
         >>> space = load_label_space("gtsdb")

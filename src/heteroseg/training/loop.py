@@ -337,7 +337,7 @@ def train(
     that are train images too (unless `allow_overlap`), a setting that cannot work and a loss that is no number raise
     HeterosegError.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from heteroseg import Experiment, load, train
         >>> from heteroseg.scenes import generate
