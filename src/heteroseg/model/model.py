@@ -292,6 +292,23 @@ def _standing(folder: Path) -> Path:
     return old if not folder.exists() and (old / "config.json").is_file() else folder
 
 
+def _model_folder(folder: Path, path: str | Path) -> Path:
+    """The MODEL in a folder, which the user calls `path`: itself, or best/ of a RUN. None raises HeterosegError."""
+    if not (folder / "config.json").is_file() and (best := _standing(folder / "best")).is_dir():
+        folder = best
+    folder = _standing(folder)
+    if not (folder / "config.json").is_file():
+        if (folder / "last").is_dir():
+            told = "name its last/ as the MODEL, or go on with `heteroseg train --resume`"
+            raise HeterosegError(f"{path}: this RUN was stopped before it had a best/; {told}")
+        raise HeterosegError(
+            f"{path}: expected a MODEL folder (config.json, model.safetensors, taxonomy.yaml) or a RUN with best/, "
+            f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one, "
+            "and a model on a hub is named hf://owner/name"
+        )
+    return folder
+
+
 def load(path: str | Path, device: str | torch.device = "cpu", trust: str | None = None) -> Model:
     """Load a MODEL folder (or the `best/` of a RUN folder), a file that `heteroseg export` wrote (CPU only), from a
     hub: hf://owner/name or hf://owner/name@revision, or "demo", which ships, where nothing else has this name.
@@ -324,19 +341,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: str | None
         raise HeterosegError(f"{path}: expected a MODEL, found {getattr(error, 'strerror', None) or error}") from None
     if folder.suffix in FORMATS:
         return _exported(ExportedNetwork(folder))
-    if not (folder / "config.json").is_file() and (best := _standing(folder / "best")).is_dir():
-        folder = best
-    folder = _standing(folder)
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        if (folder / "last").is_dir():
-            told = "name its last/ as the MODEL, or go on with `heteroseg train --resume`"
-            raise HeterosegError(f"{path}: this RUN was stopped before it had a best/; {told}")
-        raise HeterosegError(
-            f"{path}: expected a MODEL folder (config.json, model.safetensors, taxonomy.yaml) or a RUN with best/, "
-            f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one, "
-            "and a model on a hub is named hf://owner/name"
-        )
+    config_file = (folder := _model_folder(folder, path)) / "config.json"
     config_data = read_json(config_file)
     require_known(config_data, config_file)
     file = Document(config_file, config_data).parse(ModelFile)
