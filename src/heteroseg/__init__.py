@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from heteroseg.model.model import load as load
     from heteroseg.model.prediction import Prediction as Prediction
     from heteroseg.networks.heads import HierarchicalHead as HierarchicalHead
-    from heteroseg.networks.heads import replace_classifier as replace_classifier
+    from heteroseg.networks.classifier import replace_classifier as replace_classifier
     from heteroseg.supervision.label_terms import build_terms as build_terms
     from heteroseg.supervision.loss import hierarchical_loss as hierarchical_loss
     from heteroseg.training.loop import train as train
@@ -38,7 +38,7 @@ _HOMES = {
     "LabelSpace": "labels.space",
     "load_label_space": "labels.space",
     "HierarchicalHead": "networks.heads",
-    "replace_classifier": "networks.heads",
+    "replace_classifier": "networks.classifier",
     "build_terms": "supervision.label_terms",
     "hierarchical_loss": "supervision.loss",
     "label_map": "decisions.reference",

@@ -1,6 +1,7 @@
 """The network: every backbone and decoder gives fused logits, and its configuration survives a MODEL folder."""
 
 import contextlib
+import json
 import math
 from importlib.util import find_spec
 
@@ -14,9 +15,11 @@ from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.networks.backbone import as_backbone, build_backbone
-from heteroseg.networks.heads import HierarchicalHead, replace_classifier
+from heteroseg.networks.classifier import replace_classifier
+from heteroseg.networks.heads import HierarchicalHead
 from heteroseg.networks.network import Network, build_network
 from heteroseg.networks.portable import portable_config
+from tests.networks.catalogue import SEGMENTERS
 
 TINY_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 TINY_SWIN = {"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
@@ -141,7 +144,7 @@ def test_replaces_the_classifier_of_segformer():
     assert model(torch.zeros(1, 3, 64, 64)).logits.shape == (1, tree.channels, 16, 16)
     with pytest.raises(HeterosegError, match=r"no layer 'classifier'.*decode_head"):
         replace_classifier(model, "classifier", tree)
-    with pytest.raises(HeterosegError, match="expected a 1x1 convolution"):
+    with pytest.raises(HeterosegError, match="expected a convolution or linear layer"):
         replace_classifier(model, "decode_head.batch_norm", tree)
 
 
@@ -287,3 +290,52 @@ def test_options_of_a_whole_network_are_told():
         build_network(
             ModelConfig(backbone="hf-seg:segformer", backbone_options={"nothing": 1}), load_taxonomy("streets-108")
         )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["upernet", "dpt"])
+def test_an_auxiliary_head_is_dropped(name):
+    """It had been the one with the tree: its classifier is defined last."""
+    config = ModelConfig(backbone=f"hf-seg:{name}", backbone_options=SEGMENTERS[name])
+    network = build_network(config, load_taxonomy("streets-108"))
+    assert network.dropped == ["auxiliary_head"]
+    assert not [key for key in network.state_dict() if "auxiliary" in key]
+    assert network(torch.zeros(2, 3, 64, 64)).shape[1] == 111
+
+
+def test_pixels_are_scaled_as_published(tmp_path):
+    """By what stands beside the weights; a MODEL keeps it, since it has no hub's name any more."""
+    options = {"num_labels": 3} | SEGMENTERS["segformer"]
+    AutoConfig.for_model("segformer", **options).save_pretrained(tmp_path)
+    facts = {"image_processor_type": "SegformerImageProcessor", "do_normalize": True, "rescale_factor": 1 / 255}
+    facts |= {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.5, 0.25]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(facts))
+    tree = load_taxonomy("streets-real")
+    config = ModelConfig(backbone=f"hf-seg:{tmp_path}")
+    network = build_network(config, tree)
+    due = torch.tensor([127.5, 102.0, 76.5]), torch.tensor([127.5, 127.5, 63.75])
+    torch.testing.assert_close((network.mean.flatten(), network.std.flatten()), due)
+    again = build_network(portable_config(config, network), tree)
+    assert torch.equal(again.mean, network.mean)
+    assert torch.equal(again.std, network.std)
+    own = build_network(config.model_copy(update={"mean": (1.0, 2.0, 3.0)}), tree)
+    assert own.mean.flatten().tolist() == [1, 2, 3]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(facts | {"do_normalize": False}))
+    network = build_network(config, tree)
+    assert (network.mean.flatten().tolist(), network.std.flatten().tolist()) == ([0] * 3, [255] * 3)
+
+
+def test_weights_for_bgr_take_rgb(tmp_path):
+    from transformers import AutoModelForSemanticSegmentation
+
+    torch.manual_seed(0)
+    made = AutoConfig.for_model("mobilevit", **SEGMENTERS["mobilevit"])
+    model = AutoModelForSemanticSegmentation.from_config(made)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_flip_channel_order": True}))
+    config = ModelConfig(backbone=f"hf-seg:{tmp_path}", pretrained=True)
+    ours = build_network(config, load_taxonomy("streets-real")).get_submodule("body.model.mobilevit").eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        theirs = model.mobilevit.eval()(image.flip(1)).last_hidden_state
+        torch.testing.assert_close(ours(image).last_hidden_state, theirs)

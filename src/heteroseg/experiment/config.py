@@ -56,6 +56,8 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Factor = Annotated[float, Field(gt=0, le=1e6)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Weights = Annotated[dict[str, Weight], AfterValidator(_useful)]
+Level = Annotated[float, Field(ge=0, le=255)]
+Spread = Annotated[float, Field(gt=0, le=255)]
 Zoom = Annotated[float, Field(ge=0.01, le=100)]
 Precision = Annotated[  # YAML reads 16 as a number
     Literal["32", "bf16", "16"], BeforeValidator(lambda value: str(value) if type(value) is int else value)
@@ -94,6 +96,10 @@ class ModelConfig(Strict):
         json_schema_extra={"default": True},
     )
     backbone_options: dict[str, Any] = Field({}, description="sizes of a backbone of transformers or timm")
+    mean: tuple[Level, Level, Level] | None = Field(
+        None, description="mean of red, green and blue (0 to 255) that the backbone is made for; null: as published"
+    )
+    std: tuple[Spread, Spread, Spread] | None = Field(None, description="their standard deviation; null: as published")
     scale: float = Field(1.0, ge=0.01, le=1, description="images are shrunk by this first; the strides grow with it")
     decoder: Literal["fpn", "reduction"] = Field("fpn", description="joins the backbone's maps; reduction: the paper's")
     width: Side = Field(128, description="channels of the decoder")

@@ -180,6 +180,34 @@ def _numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, int | float) else []
 
 
+def scaling_of(name: str, pretrained: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the pixels (0-255) that a network of transformers was published for.
+
+    They stand beside its weights on a hub or in a folder; of a mere model type they are ImageNet's.
+    """
+    facts = _processor(name, pretrained)
+    if not facts.get("do_normalize", bool(facts)):
+        return IMAGENET if not facts else ((0.0,) * 3, (255.0,) * 3)
+    unit = facts.get("rescale_factor") or 1 / 255
+    if not {"image_mean", "image_std"} <= set(facts):
+        return IMAGENET
+    return tuple(v / unit for v in facts["image_mean"]), tuple(v / unit for v in facts["image_std"])
+
+
+def from_rgb(model: nn.Module, name: str) -> None:
+    """Make a model that was trained on BGR images take RGB ones: its first convolution's inputs turn around."""
+    if _processor(name, True).get("do_flip_channel_order"):
+        first = next(m for m in model.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3)
+        first.weight.data = first.weight.data.flip(1)
+
+
+def _processor(name: str, download: bool) -> dict[str, Any]:
+    """What is published about the images that a network takes, {} where nothing is."""
+    from transformers.models.auto.image_processing_auto import get_image_processor_config
+
+    return get_image_processor_config(name, local_files_only=not download) if "/" in name else {}
+
+
 def _transformers(name: str, pretrained: bool, options: dict) -> Backbone:
     """Any AutoBackbone: a model type with options ('resnet'), or a hub name or local folder ('microsoft/resnet-50')."""
     from transformers import AutoBackbone
@@ -191,10 +219,11 @@ def _transformers(name: str, pretrained: bool, options: dict) -> Backbone:
             f"model.backbone: transformers' {name!r} does not name its stages, so it is no AutoBackbone"
         )
     options = {"out_features": stages} | options
+    scaling = scaling_of(name, pretrained)
     if pretrained:
-        return as_backbone(AutoBackbone.from_pretrained(name, **options))
+        return as_backbone(AutoBackbone.from_pretrained(name, **options), *scaling)
     config.out_features = options["out_features"]
-    return as_backbone(AutoBackbone.from_config(config))
+    return as_backbone(AutoBackbone.from_config(config), *scaling)
 
 
 def _timm(name: str, pretrained: bool, options: dict) -> Backbone:

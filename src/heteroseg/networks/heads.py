@@ -1,12 +1,12 @@
 """The hierarchical classification stage: one fused logits map with a slice for each classifier of the taxonomy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
-from heteroseg.errors import HeterosegError
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.networks.branches import Branches
 from heteroseg.networks.decoder import conv_bn
@@ -28,7 +28,7 @@ class HierarchicalHead(nn.Module):
 
     `adapters`: one bottleneck per classifier before its logits; `upsample`: the paper's learned 2x transposed
     convolution per classifier (IV 2018, "hybrid" upsampling). Without both it is a single 1x1 convolution, but for the
-    classifiers that have `branches`, which need the backbone's maps too.
+    classifiers that have `branches`, which need the backbone's maps too. `layer` makes other convolutions than 1x1.
 
     Examples:
         >>> from heteroseg.labels.taxonomy import load_taxonomy
@@ -45,13 +45,14 @@ class HierarchicalHead(nn.Module):
         adapters: bool = False,
         upsample: bool = False,
         branches: Branches | None = None,
+        layer: Callable[[int, int], nn.Conv2d] = partial(nn.Conv2d, kernel_size=1),
     ):
         super().__init__()
         self.sizes = [c.stop - c.start for c in taxonomy.classifiers]
         self.rest = [i for i in range(len(self.sizes)) if branches is None or str(i) not in branches.each]
         rest = [self.sizes[i] for i in self.rest]
         self.adapters = nn.ModuleList(Adapter(width) for _ in rest) if adapters else None
-        self.logits = nn.ModuleList(nn.Conv2d(width, n, 1) for n in (rest if adapters else [sum(rest)]))
+        self.logits = nn.ModuleList(layer(width, n) for n in (rest if adapters else [sum(rest)]))
         self.ups = nn.ModuleList(nn.ConvTranspose2d(n, n, 4, 2, 1) for n in self.sizes) if upsample else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:  # adapters have none
@@ -150,34 +151,3 @@ def fused_head(body: nn.Module) -> nn.Conv2d | None:
     conv = head.logits[0]
     assert isinstance(conv, nn.Conv2d)
     return conv
-
-
-def replace_classifier(network: nn.Module, path: str, taxonomy: Taxonomy, **options) -> nn.Module:
-    """Put a hierarchical head in the place of another network's last 1x1 convolution, in place.
-
-    `path` names that layer, e.g. 'decode_head.classifier' of transformers' SegformerForSemanticSegmentation; the
-    network then returns fused logits. Returns `network`. A path to no layer or to one of another kind raises
-    HeterosegError.
-
-    Examples:
-        >>> from heteroseg.labels.taxonomy import load_taxonomy
-        >>> tree = load_taxonomy("streets-108")
-        >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 19, 1))  # made for 19 classes
-        >>> replace_classifier(network, "1", tree)(torch.zeros(1, 3, 8, 8)).shape == (1, tree.channels, 6, 6)
-        True
-    """
-    parent_path, _, name = path.rpartition(".")
-    try:
-        parent = network.get_submodule(parent_path)
-        old = parent.get_submodule(name)
-    except AttributeError:
-        last = [n for n, m in network.named_modules() if isinstance(m, nn.Conv2d)][-1:]
-        raise HeterosegError(
-            f"{type(network).__name__} has no layer {path!r}; its last convolution is {''.join(last) or 'none'}"
-        ) from None
-    if not isinstance(old, nn.Conv2d) or old.kernel_size != (1, 1):
-        raise HeterosegError(
-            f"expected a 1x1 convolution at {path!r}, found {type(old).__name__}; name the layer that makes the logits"
-        )
-    setattr(parent, name, HierarchicalHead(old.in_channels, taxonomy, **options).to(old.weight.device))
-    return network

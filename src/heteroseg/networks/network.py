@@ -12,10 +12,11 @@ from torch.nn.modules import module as hooks
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.networks.backbone import IMAGENET, build_backbone, build_errors, transformers_config
+from heteroseg.networks.backbone import build_backbone, build_errors
 from heteroseg.networks.branches import Branches, branched
 from heteroseg.networks.decoder import DECODERS
-from heteroseg.networks.heads import Body, HierarchicalHead, replace_classifier
+from heteroseg.networks.heads import Body, HierarchicalHead
+from heteroseg.networks.segmenter import LogitsOf, build_segmenter
 
 PARAMETERS, MODULES = 4 * 10**9, 8_000  # of the largest network that is built
 
@@ -64,6 +65,11 @@ class Network(Geometry, nn.Module):
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def dropped(self) -> list[str]:
+        """Parts of another network that its logits did not come from, such as an auxiliary head."""
+        return self.body.dropped if isinstance(self.body, LogitsOf) else []
+
     def prepare(self, images: Tensor) -> Tensor:
         """Padded, shrunk and normalised images, as the body takes them."""
         x = images.to(self.mean.dtype)
@@ -90,44 +96,6 @@ def fault_of(network: Network, channels: int, side: int = 1) -> str | None:
     if logits.ndim == 4 and logits.shape[1] == channels and torch.isfinite(logits).all():
         return None
     return f"expected {channels} finite logits, found {tuple(logits.shape)}, or numbers that are not finite"
-
-
-class LogitsOf(nn.Module):
-    """A transformers segmentation model as a plain module: images in, its logits out."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(pixel_values=images).logits
-
-
-def _segmenter(config: ModelConfig, taxonomy: Taxonomy) -> Network:
-    """A whole segmentation network of transformers whose last 1x1 convolution becomes the hierarchical head."""
-    from transformers import AutoModelForSemanticSegmentation
-
-    if config.scale != 1:
-        raise HeterosegError(
-            f"model.scale: a whole network of transformers takes images as they are, found {config.scale}; leave it "
-            "out, or take a backbone"
-        )
-    if config.branches:
-        raise HeterosegError(
-            "model.branches: a whole network of transformers takes none; leave them out, or take a backbone"
-        )
-    name = config.backbone.partition(":")[2]
-    with build_errors(config.backbone, config.backbone_options):
-        configured = transformers_config(name, config.backbone_options)
-        if type(configured) not in AutoModelForSemanticSegmentation._model_mapping:
-            raise HeterosegError(f"model.backbone: expected a network of transformers that segments, found {name!r}")
-        if config.pretrained:
-            model = AutoModelForSemanticSegmentation.from_pretrained(name, **config.backbone_options)
-        else:
-            model = AutoModelForSemanticSegmentation.from_config(configured)
-    last = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)][-1]
-    replace_classifier(model, last, taxonomy, adapters=config.adapters, upsample=config.upsample)
-    return Network(LogitsOf(model), *IMAGENET, multiple=32)
 
 
 def _in_image(strides: Sequence[int], scale: float) -> list[int]:
@@ -182,7 +150,8 @@ def build_network(config: ModelConfig, taxonomy: Taxonomy, most: int = PARAMETER
 
 def _build(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     if config.backbone.startswith("hf-seg:"):
-        return _segmenter(config, taxonomy)
+        body, scaling, multiple = build_segmenter(config, taxonomy)
+        return Network(body, config.mean or scaling[0], config.std or scaling[1], multiple)
     backbone = build_backbone(config.backbone, config.pretrained, config.backbone_options)
     maps = backbone.maps
     strides = _in_image(maps.strides, config.scale)
@@ -193,4 +162,4 @@ def _build(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     head = HierarchicalHead(config.width, taxonomy, config.adapters, config.upsample, branches)
     inner, outer = maps.strides[strides.index(config.stride)], config.stride
     multiple = math.lcm(inner, maps.multiple or max(maps.strides)) // inner * outer
-    return Network(Body(backbone, decoder, head), maps.mean, maps.std, multiple, (inner, outer))
+    return Network(Body(backbone, decoder, head), config.mean or maps.mean, config.std or maps.std, multiple, (inner, outer))

@@ -8,12 +8,16 @@ import re
 from functools import cache
 from typing import Any
 
+import torch
+
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.files import SPECS, read_yaml
-from heteroseg.networks.backbone import OWN
-from heteroseg.networks.network import LogitsOf, Network
+from heteroseg.networks.backbone import IMAGENET, OWN
+from heteroseg.networks.network import Network
+from heteroseg.networks.segmenter import LogitsOf
 
+IMAGENET_32 = tuple(tuple(torch.tensor(v).tolist()) for v in IMAGENET)  # as a network holds them
 LARGEST = 2**20  # of a number
 MOST = 4096  # values of an option
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -33,9 +37,13 @@ def portable_config(config: ModelConfig, network: Network) -> ModelConfig:
     update: dict[str, Any] = {"pretrained": False}
     if config.backbone.startswith(("hf:", "hf-seg:")):
         inner = network.body.model if isinstance(network.body, LogitsOf) else network.get_submodule("body.0.body")
+        scaling = tuple(tuple(v.flatten().tolist()) for v in (network.mean, network.std))
+        if scaling != IMAGENET_32:
+            update |= dict(zip(("mean", "std"), scaling, strict=True))
         options: dict[str, Any] = inner.config.to_diff_dict()  # type: ignore[operator,union-attr]
         kind = options.pop("model_type")
-        options.pop("out_indices", None)  # out_features says it
+        if "out_features" in options:
+            options.pop("out_indices", None)  # which it says too
         update |= {"backbone": f"{config.backbone.partition(':')[0]}:{kind}", "backbone_options": options}
     told = "a MODEL of this network could not be loaded"
     return require_portable(config.model_copy(update=update), told, "leave it out")

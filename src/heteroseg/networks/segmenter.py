@@ -1,0 +1,110 @@
+"""A whole segmentation network of transformers, its classifier replaced by the hierarchical head."""
+
+from inspect import signature
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heteroseg.errors import HeterosegError
+from heteroseg.experiment.config import ModelConfig
+from heteroseg.labels.taxonomy import Taxonomy
+from heteroseg.networks.backbone import build_errors, from_rgb, scaling_of, transformers_config
+from heteroseg.networks.classifier import replace_classifier, tried
+
+COARSEST = 32  # stride of the coarsest map of networks without patches
+SMALLEST = 8  # pixels of a patch that an image is cut into; MobileViT cuts its maps into smaller ones
+
+
+class LogitsOf(nn.Module):
+    """A transformers segmentation model as a plain module: images in, its logits out.
+
+    `side`: the one size that it takes, to which all images are brought. `dropped` are the parts that the logits do not
+    come from, such as an auxiliary head.
+    """
+
+    def __init__(self, model: nn.Module, patch: int):
+        super().__init__()
+        self.model, self.patch, self.side = model, patch, 0
+        self.dropped: list[str] = []
+        asked = signature(model.forward).parameters
+        self.how = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in asked else {}
+        neck = getattr(model, "neck", None)
+        if neck is not None and "patch_height" in signature(neck.forward).parameters:
+            neck.register_forward_pre_hook(self._tell_grid, with_kwargs=True)
+
+    def _tell_grid(self, _: nn.Module, inputs: Any, named: dict[str, Any]) -> Any:
+        """DPT takes its images for squares where nobody says how many patches there are."""
+        return inputs, {"patch_height": self.grid[0], "patch_width": self.grid[1]} | named
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.side:
+            images = F.interpolate(images, (self.side, self.side), mode="bilinear", align_corners=False)
+        self.grid = images.shape[2] // self.patch, images.shape[3] // self.patch
+        return self.model(pixel_values=images, **self.how).logits
+
+
+@torch.no_grad()
+def _drop_idle(network: LogitsOf, images: Tensor) -> None:
+    """Take out the parts of a model without which its logits stay what they are."""
+    before, model = network(images), network.model
+    for name, part in list(model.named_children()):
+        setattr(model, name, None)
+        try:
+            same = torch.equal(network(images), before)
+        except Exception:  # of every kind, where the part is needed
+            same = False
+        if same:
+            network.dropped.append(name)
+        else:
+            setattr(model, name, part)
+
+
+@torch.no_grad()
+def _takes(network: LogitsOf, *size: int) -> bool:
+    try:
+        network(torch.zeros(1, 3, *size))
+    except Exception:  # of every kind
+        return False
+    return True
+
+
+def build_segmenter(config: ModelConfig, taxonomy: Taxonomy) -> tuple[LogitsOf, Any, int]:
+    """The network of 'hf-seg:NAME', how it wants pixels scaled, and what its images must be whole multiples of."""
+    from transformers import AutoModelForSemanticSegmentation
+
+    if config.scale != 1:
+        raise HeterosegError(
+            f"model.scale: a whole network of transformers takes images as they are, found {config.scale}; leave it "
+            "out, or take a backbone"
+        )
+    if config.branches:
+        raise HeterosegError(
+            "model.branches: a whole network of transformers takes none; leave them out, or take a backbone"
+        )
+    name = config.backbone.partition(":")[2]
+    with build_errors(config.backbone, config.backbone_options):
+        configured = transformers_config(name, config.backbone_options)
+        if type(configured) not in AutoModelForSemanticSegmentation._model_mapping:
+            raise HeterosegError(f"model.backbone: expected a network of transformers that segments, found {name!r}")
+        if config.pretrained:
+            model = AutoModelForSemanticSegmentation.from_pretrained(name, **config.backbone_options)
+            from_rgb(model, name)
+        else:
+            model = AutoModelForSemanticSegmentation.from_config(configured)
+        inner = getattr(configured, "backbone_config", None) or configured
+        side, patch = (_largest(getattr(inner, key, 0)) for key in ("image_size", "patch_size"))
+        network = LogitsOf(model, patch or 1).eval()
+        multiples = (2 * patch,) if patch >= SMALLEST else (COARSEST, 2 * COARSEST)
+        multiple = next((m for m in multiples if _takes(network, m, 2 * m)), multiples[0])
+        if side and not _takes(network, multiple, 2 * multiple):
+            network.side = side
+        replace_classifier(network, taxonomy, adapters=config.adapters, upsample=config.upsample)
+        _drop_idle(network, tried(network)[0])
+    return network.train(), scaling_of(name, config.pretrained), multiple
+
+
+def _largest(size: Any) -> int:
+    """A side in pixels, of one or of two."""
+    return max(size) if isinstance(size, list | tuple) else size if isinstance(size, int) else 0

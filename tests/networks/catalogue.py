@@ -1,0 +1,47 @@
+"""Small relatives of all networks that are built by name, with random weights."""
+
+import pytest
+
+VIT = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
+PATCHES = VIT | {"image_size": 64, "patch_size": 16}
+RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+BEIT = PATCHES | {"out_indices": [1, 2, 3, 4], "pool_scales": [1, 2]}
+NECK = {"neck_hidden_sizes": [8, 8, 16, 16], "fusion_hidden_size": 16}
+TIPS = {"model_type": "tipsv2_vision_model", "image_size": 56, "patch_size": 14, "out_indices": [1, 2, 3, 4]}
+
+SEGMENTERS = {
+    "beit": BEIT,
+    "data2vec-vision": BEIT,
+    "dpt": PATCHES | NECK | {"backbone_out_indices": [0, 1, 2, 3]},
+    "mobilenet_v2": {"depth_multiplier": 0.25},
+    "mobilevit": {"hidden_sizes": [16, 24, 32], "neck_hidden_sizes": [8, 8, 8, 16, 16, 16, 32], "aspp_out_channels": 16},
+    "mobilevitv2": {
+        "base_attn_unit_dims": [16, 24, 32],
+        "n_attn_blocks": [1, 1, 1],
+        "width_multiplier": 0.25,
+        "aspp_out_channels": 16,
+    },
+    "sapiens2": PATCHES | {"head_config": {"upsample_out_channels": [16, 8], "conv_out_channels": [8]}},
+    "segformer": {
+        "hidden_sizes": [8, 16, 16, 16],
+        "num_attention_heads": [1, 2, 2, 2],
+        "depths": [1, 1, 1, 1],
+        "decoder_hidden_size": 16,
+    },
+    "tipsv2_dpt": NECK | {"backbone_config": VIT | TIPS | {"reshape_hidden_states": False, "apply_layernorm": True}},
+    "upernet": {
+        "backbone_config": RESNET | {"model_type": "resnet", "out_features": STAGES},
+        "hidden_size": 16,
+        "auxiliary_channels": 8,
+        "auxiliary_in_channels": 16,
+    },
+}
+"""By model type, for `hf-seg:`; those that transformers lists."""
+
+
+def catalogue() -> dict[str, dict]:
+    """Options by `model.backbone`, of all that the installed transformers lists; {} of what it has beyond ours."""
+    auto = pytest.importorskip("transformers.models.auto.modeling_auto", reason="the extra hf is not installed")
+    listed = auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+    return {f"hf-seg:{name}": SEGMENTERS.get(name, {}) for name in sorted(listed)}
