@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from heteroseg.model.model import Model as Model
     from heteroseg.model.model import load as load
     from heteroseg.model.prediction import Prediction as Prediction
-    from heteroseg.networks.heads import HierarchicalHead as HierarchicalHead
     from heteroseg.networks.classifier import replace_classifier as replace_classifier
+    from heteroseg.networks.heads import HierarchicalHead as HierarchicalHead
     from heteroseg.supervision.label_terms import build_terms as build_terms
     from heteroseg.supervision.loss import hierarchical_loss as hierarchical_loss
     from heteroseg.training.loop import train as train

@@ -15,7 +15,11 @@ SEGMENTERS = {
     "data2vec-vision": BEIT,
     "dpt": PATCHES | NECK | {"backbone_out_indices": [0, 1, 2, 3]},
     "mobilenet_v2": {"depth_multiplier": 0.25},
-    "mobilevit": {"hidden_sizes": [16, 24, 32], "neck_hidden_sizes": [8, 8, 8, 16, 16, 16, 32], "aspp_out_channels": 16},
+    "mobilevit": {
+        "hidden_sizes": [16, 24, 32],
+        "neck_hidden_sizes": [8, 8, 8, 16, 16, 16, 32],
+        "aspp_out_channels": 16,
+    },
     "mobilevitv2": {
         "base_attn_unit_dims": [16, 24, 32],
         "n_attn_blocks": [1, 1, 1],

@@ -134,9 +134,7 @@ def replace_classifier(
             f"{type(network).__name__} has no layer {path!r}; its last convolution is {''.join(last) or 'none'}"
         ) from None
     if not isinstance(old, nn.Conv2d | nn.Linear) or not _outputs(old):
-        raise HeterosegError(
-            f"expected a convolution or linear layer at {path!r}, found {type(old).__name__}; name the layer that makes "
-            "the logits"
-        )
+        told = f"expected a convolution or linear layer at {path!r}, found {type(old).__name__}"
+        raise HeterosegError(f"{told}; name the layer that makes the logits")
     setattr(parent, name, _head(old, taxonomy, options).to(old.weight).train(old.training))
     return network

@@ -11,6 +11,8 @@ from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.networks.branches import Branches
 from heteroseg.networks.decoder import conv_bn
 
+ONE_BY_ONE = partial(nn.Conv2d, kernel_size=1)
+
 
 class Adapter(nn.Module):
     """The paper's adaptation subnet: a ResNet v1 bottleneck of constant width with an identity shortcut."""
@@ -45,7 +47,7 @@ class HierarchicalHead(nn.Module):
         adapters: bool = False,
         upsample: bool = False,
         branches: Branches | None = None,
-        layer: Callable[[int, int], nn.Conv2d] = partial(nn.Conv2d, kernel_size=1),
+        layer: Callable[[int, int], nn.Conv2d] = ONE_BY_ONE,
     ):
         super().__init__()
         self.sizes = [c.stop - c.start for c in taxonomy.classifiers]

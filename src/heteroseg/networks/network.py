@@ -162,4 +162,6 @@ def _build(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     head = HierarchicalHead(config.width, taxonomy, config.adapters, config.upsample, branches)
     inner, outer = maps.strides[strides.index(config.stride)], config.stride
     multiple = math.lcm(inner, maps.multiple or max(maps.strides)) // inner * outer
-    return Network(Body(backbone, decoder, head), config.mean or maps.mean, config.std or maps.std, multiple, (inner, outer))
+    return Network(
+        Body(backbone, decoder, head), config.mean or maps.mean, config.std or maps.std, multiple, (inner, outer)
+    )

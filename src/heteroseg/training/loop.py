@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from heteroseg.errors import HeterosegError, counted, warn
+from heteroseg.errors import HeterosegError, counted, listed, warn
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources, open_spaces, write_skipped
@@ -273,9 +273,11 @@ def _outline(run: Run) -> str:
     config, fabric = run.experiment.train, run.fabric
     size = sum(p.numel() for p in run.network.parameters()) / 1e6
     on = f"{fabric.device}, {counted(fabric.world_size, 'process')}"
+    dropped = run.model().torch_network.dropped
+    without = f" (without {listed(dropped, 3)})" if dropped else ""
     images = ", ".join(f"{s.name} {len(s.train)} and {len(s.val)}" for s in run.sources)
     return (
-        f"training {run.experiment.name} on {on}: {size:.1f} million parameters, step {run.step} of {config.steps}\n"
+        f"training {run.experiment.name} on {on}: {size:.1f} million parameters{without}, step {run.step} of {config.steps}\n"
         f"images to train on and to evaluate on: {images}\n"
         f"saved in {run.out} every {config.save_every} steps; Ctrl-C stops, --resume goes on"
     )
