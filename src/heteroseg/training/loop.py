@@ -271,13 +271,13 @@ def _take_stock(run: Run, log: Log | None) -> None:
 def _outline(run: Run) -> str:
     """What is trained, on what, and where it goes, for the terminal."""
     config, fabric = run.experiment.train, run.fabric
-    size = sum(p.numel() for p in run.network.parameters()) / 1e6
+    size = f"{sum(p.numel() for p in run.network.parameters()) / 1e6:.1f} million parameters"
     on = f"{fabric.device}, {counted(fabric.world_size, 'process')}"
     dropped = run.model().torch_network.dropped
-    without = f" (without {listed(dropped, 3)})" if dropped else ""
+    size += f" (without {listed(dropped, 3)})" if dropped else ""
     images = ", ".join(f"{s.name} {len(s.train)} and {len(s.val)}" for s in run.sources)
     return (
-        f"training {run.experiment.name} on {on}: {size:.1f} million parameters{without}, step {run.step} of {config.steps}\n"
+        f"training {run.experiment.name} on {on}: {size}, step {run.step} of {config.steps}\n"
         f"images to train on and to evaluate on: {images}\n"
         f"saved in {run.out} every {config.save_every} steps; Ctrl-C stops, --resume goes on"
     )
