@@ -112,7 +112,7 @@ def replace_classifier(
     network then returns fused logits. `options` are those of `HierarchicalHead`. Returns `network`. A network without
     such a layer, and a path to no layer or to one of another kind raise HeterosegError.
 
-    Example:
+    Examples:
         >>> from heteroseg.labels.taxonomy import load_taxonomy
         >>> tree = load_taxonomy("streets-108")
         >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 19, 1))  # made for 19 classes
