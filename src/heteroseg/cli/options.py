@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import heteroseg
 from heteroseg.errors import HeterosegError, warn
@@ -14,6 +14,7 @@ from heteroseg.writing import home_expanded, require_folder, require_own
 if TYPE_CHECKING:
     from heteroseg.experiment.sources import Source
 
+T = TypeVar("T")
 Action = argparse._SubParsersAction
 
 
@@ -75,12 +76,19 @@ def new_folder(text: str) -> Path:
     return _checked(Path(text), require_folder)
 
 
-def _checked(path: Path, check: Callable[[Path], None]) -> Path:
+def views(text: str) -> str:
+    """What --tta takes."""
+    from heteroseg.model.views import views_of
+
+    return _checked(text, views_of)
+
+
+def _checked(value: T, check: Callable[[T], object]) -> T:
     try:
-        check(path)
+        check(value)
     except HeterosegError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    return path
+    return value
 
 
 PICTURES = "pictures of each dataset: a third worst, a third best, a third random, and up to N more for rare labels"
@@ -96,6 +104,12 @@ SHARED: dict[str, tuple[str, str, Callable[[str], Any], dict[str, Any]]] = {
     "--id": ("COLUMN", "column or field with the ids, such as trainId (default: id)", str, {}),
     "--table": ("NAME", "which list of a JSON file that holds several", str, {}),
     "--device": ("DEVICE", "where the network runs: cpu, cuda, cuda:1, mps (default: cpu)", str, {"default": "cpu"}),
+    "--tta": (
+        "VIEWS",
+        "average the image in several scales, and mirrored: 0.75,1,1.25,flip (without VIEWS: 0.75,1,1.25)",
+        views,
+        {"nargs": "?", "const": True},
+    ),
     "overrides": ("key=value", "set a key of the experiment, as train.steps=100", str, {"nargs": "*", "default": []}),
 }
 """The arguments that several commands have: metavar, help, what reads the value, and more for `add_argument`."""
@@ -150,6 +164,13 @@ def open_experiment(
     if skipped:
         write_skipped(sources, skipped)
     return experiment, sources
+
+
+def with_views(args: argparse.Namespace) -> "heteroseg.Model":
+    """The MODEL of a command, which answers as --tta says."""
+    model = heteroseg.load(args.model, args.device)
+    model.tta = args.tta
+    return model
 
 
 def log(text: str) -> None:

@@ -16,6 +16,7 @@ from heteroseg.cli.options import (
     option,
     several,
     tell,
+    with_views,
 )
 from heteroseg.cli.training import write_run_report
 from heteroseg.errors import HeterosegError, nearest, warn
@@ -26,13 +27,16 @@ def evaluate(args: argparse.Namespace) -> None:
     experiment, sources = open_experiment(args.data, args.overrides, splits)
     from heteroseg.experiment.sources import overlaps
     from heteroseg.model.run_folder import read_evaluation
+    from heteroseg.model.views import views_of, views_text
 
     for overlap in overlaps(sources):
         warn(overlap)
-    model = heteroseg.load(args.model, args.device)
+    model = with_views(args)
     result = heteroseg.evaluate(model, sources, args.limit, lambda name: log(f"evaluating {name}"), args.back_off)
     run = read_evaluation(model.origin.parent) if model.origin else {}
     result["training_warnings"] = run.get("training_warnings", [])
+    if args.tta:
+        result["tta"] = views_text(views_of(args.tta))
     tell("scores.txt", result, args.json)
     if args.report:
         from heteroseg.report.page import write_report
@@ -111,7 +115,7 @@ def bench(args: argparse.Namespace) -> None:
 def add(commands: Action) -> None:
     scored = ("model", "--data", "--json", "--limit", "--device", "overrides")
     does = "score a model on the val images of every dataset, each in its own labels"
-    p = add_command(commands, "evaluate", evaluate, does, *scored, "--images")
+    p = add_command(commands, "evaluate", evaluate, does, *scored, "--images", "--tta")
     option(p, "--report", "FILE", "write a page with scores, pictures and confusions there (.html)", new_file)
     option(p, "--back-off", "P", "also score decisions that stop at the deepest node of this probability", fraction)
 

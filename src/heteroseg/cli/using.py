@@ -8,7 +8,18 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import heteroseg
-from heteroseg.cli.options import Action, add_command, count, fraction, height_width, log, number, option, several
+from heteroseg.cli.options import (
+    Action,
+    add_command,
+    count,
+    fraction,
+    height_width,
+    log,
+    number,
+    option,
+    several,
+    with_views,
+)
 from heteroseg.errors import HeterosegError, counted, missing_package
 
 
@@ -22,7 +33,7 @@ def predict(args: argparse.Namespace) -> None:
     for folder in filter(os.path.isdir, args.inputs):
         if note := passed_over(Path(folder)):
             log(note)
-    model = heteroseg.load(args.model, args.device)
+    model = with_views(args)
     space = back_off_space(model.taxonomy, args.back_off) if backing else model.space(args.labels or "leaves")
 
     def told(job, done):
@@ -128,7 +139,7 @@ def free_port(host: str, port: int) -> socket.socket:
 
 def add(commands: Action) -> None:
     does = "label images, folders of images and videos"
-    p = add_command(commands, "predict", predict, does, "model", "--labels", "--device")
+    p = add_command(commands, "predict", predict, does, "model", "--labels", "--device", "--tta")
     option(p, "inputs", "INPUT", "image, folder or video", nargs="+")
     option(p, "--out", "DIR", "folder for label maps, overlays and JSON files", Path, required=True)
     option(p, "--back-off", "P", "write nodes of the tree: the deepest whose probability is P or more", fraction)

@@ -39,16 +39,25 @@ def _between(low: Tensor, high: Tensor, weight: Tensor) -> Tensor:
     return low * (1 - weight) + high * weight
 
 
+Cells = tuple[Tensor, Tensor, Tensor]  # as `cells_and_weight` gives them
+
+
+def interpolate(logits: Tensor, down: Cells, across: Cells) -> Tensor:
+    """(B, C, h, w) logits to (B, C, rows, columns) float32 between the cells of each axis."""
+    top, bottom, weight = down
+    band = _between(finite(logits[:, :, top]), finite(logits[:, :, bottom]), weight[:, None])  # not the whole map
+    return _between(band[..., across[0]], band[..., across[1]], across[2])
+
+
 def upsample(logits: Tensor, covers: tuple[int, int], rows: tuple[int, int], width: int) -> Tensor:
     """(B, C, h, w) logits of a padded image of size `covers` to (B, C, rows, width) float32, rows [start, stop).
 
     Bilinear with align_corners false, as torch.nn.functional.interpolate, but only for the rows that are asked for.
     """
     device = logits.device
-    top, bottom, down = cells_and_weight(torch.arange(*rows, device=device).float(), covers[0], logits.shape[2])
-    left, right, across = cells_and_weight(torch.arange(width, device=device).float(), covers[1], logits.shape[3])
-    band = _between(finite(logits[:, :, top]), finite(logits[:, :, bottom]), down[:, None])  # not the whole map
-    return _between(band[..., left], band[..., right], across)
+    down = cells_and_weight(torch.arange(*rows, device=device).float(), covers[0], logits.shape[2])
+    across = cells_and_weight(torch.arange(width, device=device).float(), covers[1], logits.shape[3])
+    return interpolate(logits, down, across)
 
 
 def upsample_at(logits: Tensor, covers: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
@@ -86,6 +95,21 @@ def leaf_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
         probs = logits[:, c.start : c.stop].softmax(1)
         decided |= {child: probs_of(c.node) * probs[:, i] for i, child in enumerate(c.children)}
     return torch.stack([probs_of(leaf) for leaf in tree.leaves], 1)
+
+
+def log_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
+    """(B, C, H, W) fused logits to the log of the probability of each channel's node, or of its void answer.
+
+    These are logits of the same tree: every classifier's differ by log p(its node) alone.
+    """
+    out = torch.empty_like(logits)
+    for c in tree.classifiers:
+        node = c.node
+        while node and tree.channel_of[node] < 0:  # an only child is as likely as its parent
+            node = tree.parents[node]
+        above = out[:, tree.channel_of[node]].unsqueeze(1) if node else 0
+        out[:, c.start : c.stop] = logits[:, c.start : c.stop].log_softmax(1) + above
+    return out
 
 
 def back_off(logits: Tensor, tree: Taxonomy, min_probability: float) -> Tensor:

@@ -37,7 +37,8 @@ from heteroseg.errors import HeterosegError, counted, require_count
 from heteroseg.files import parse_json
 from heteroseg.inference.files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.labels.space import OUTSIDE_NAME
-from heteroseg.model.model import load, require_device
+from heteroseg.model.devices import require_device
+from heteroseg.model.model import load
 from heteroseg.writing import alone, is_part, require_apart, require_folder, written
 
 SCHEMA = pa.schema(

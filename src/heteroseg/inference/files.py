@@ -24,6 +24,7 @@ from heteroseg.inference.video import Places, Video, write_video
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
+from heteroseg.model.views import views_of, views_text
 from heteroseg.writing import is_free, require_absent, require_apart, require_folder, write_bytes
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
@@ -38,6 +39,7 @@ CHANGES = {
     "source": "from {before}, now {now} is asked for",
     "input": "before this input was changed",
     "as_stored": "with images as stored: {before}, now {now}",
+    "tta": "with other views, --tta",
 }
 """How to say that what decides an answer was another one before."""
 
@@ -164,7 +166,8 @@ def decided_by(model: Model, space: LabelSpace, as_stored: bool = False) -> dict
     files = space.file.model_dump_json(exclude={"description", "taxonomy"}), model.taxonomy.to_file().model_dump_json()
     digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:16]
     told = {"model": model.digest, "label_space": space.name, "labels_digest": digest}
-    return told | {"decision": model.decision, "rule": RULE} | ({"as_stored": True} if as_stored else {})
+    more = {"as_stored": as_stored, "tta": views_text(views_of(model.tta))}
+    return told | {"decision": model.decision, "rule": RULE} | {key: value for key, value in more.items() if value}
 
 
 def require_same(where: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

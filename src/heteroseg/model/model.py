@@ -33,10 +33,12 @@ from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, lo
 from heteroseg.model.branched import logits_of
 from heteroseg.model.card import model_card
 from heteroseg.model.checking import WEIGHTS, checksums, fill, read_weights, require_unchanged
+from heteroseg.model.devices import best_device, require_device
 from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare, require_known
 from heteroseg.model.hub import PREFIX, download, parse_name, require_inside, upload
 from heteroseg.model.prediction import Prediction
 from heteroseg.model.run_folder import OLD
+from heteroseg.model.views import ALONE, averaged, views_of
 from heteroseg.networks.backbone import require_trusted
 from heteroseg.networks.branches import branched
 from heteroseg.networks.network import Network, build_network
@@ -69,7 +71,7 @@ class Model:
     """A network with the taxonomy and the label spaces that it was trained with.
 
     `spaces` are by name, `origin` is the folder that it was loaded from, and by `temperatures`, by name of the
-    classifier's node, the weights are divided already.
+    classifier's node, the weights are divided already. `tta` is what `predict` does where nothing else is asked for.
 
     Examples:
         >>> from heteroseg import Model, load_label_space
@@ -93,9 +95,11 @@ class Model:
     decision: Rule = "marginal"
     origin: Path | None = None
     temperatures: dict[str, float] = field(default_factory=dict)
+    tta: Any = None
 
     def __post_init__(self) -> None:
         require_one_of("decision", self.decision, RULES)
+        views_of(self.tta)
 
     def __repr__(self) -> str:
         labels = ", ".join(self.spaces) or "no label space"
@@ -190,20 +194,28 @@ class Model:
         return plan_decode(self.taxonomy if space is None else space, self.decision, ids)
 
     @overload
-    def predict(self, image: Picture) -> Prediction: ...
+    def predict(self, image: Picture, tta: Any = None) -> Prediction: ...
     @overload
-    def predict(self, image: list[Picture] | tuple[Picture, ...]) -> list[Prediction]: ...
+    def predict(self, image: list[Picture] | tuple[Picture, ...], tta: Any = None) -> list[Prediction]: ...
     @torch.inference_mode()
-    def predict(self, image: Picture | list[Picture] | tuple[Picture, ...]) -> Prediction | list[Prediction]:
+    def predict(
+        self, image: Picture | list[Picture] | tuple[Picture, ...], tta: Any = None
+    ) -> Prediction | list[Prediction]:
         """Run the network on one image: (H, W, 3) uint8 RGB, (H, W) grey, a path, or an image of Pillow; or on a list.
 
         Both of the latter are turned upright. Anything else raises HeterosegError. Several threads may ask at once. On
-        a GPU neighbours of one size in a list go through the network together, BATCH at most.
+        a GPU neighbours of one size in a list go through the network together, BATCH at most. `tta`, such as
+        "0.75,1,1.25,flip", averages the image in these scales and mirrored; True is 0.75, 1 and 1.25, False the image.
         """
+        views = views_of(self.tta if tta is None else tta)
         if not isinstance(image, list | tuple):
-            return self._predict([_pixels(image)])[0]
-        if isinstance(self.network, ExportedNetwork) or self.network.mean.device.type == "cpu":
-            return [self.predict(each) for each in image]  # where a batch is no quicker
+            pixels = _pixels(image)
+            if views == ALONE:
+                return self._predict([pixels])[0]
+            mean = averaged(pixels, views, lambda view: self._predict([view])[0], getattr(self.network, "size", None))
+            return Prediction(self, mean, (pixels.shape[0], pixels.shape[1]))
+        if views != ALONE or isinstance(self.network, ExportedNetwork) or self.network.mean.device.type == "cpu":
+            return [self.predict(each, tta) for each in image]  # where a batch is no quicker
         images = [_pixels(each) for each in image]
         alike = [list(group) for _, group in groupby(images, key=np.shape)]
         return [p for group in alike for i in range(0, len(group), BATCH) for p in self._predict(group[i : i + BATCH])]
@@ -377,20 +389,3 @@ def _exported(network: ExportedNetwork) -> Model:
     cuts, branches = [0, *(c.stop for c in taxonomy.classifiers)], branched(config.branches, taxonomy)
     network.require_fit(cuts, stride, 1 + config.upsample, branches)
     return Model(file.name, network, taxonomy, spaces, config, file.decision, temperatures=file.temperatures)
-
-
-def best_device() -> str:
-    """A GPU of this machine, or its cpu."""
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def require_device(device: str | torch.device) -> None:
-    """Raise HeterosegError for a device that this machine lacks, or that holds no numbers."""
-    try:
-        torch.ones(1, device=device).item()  # which "meta" does not have
-    except (RuntimeError, AssertionError, TypeError):  # no such device, none in this machine, or not built for it
-        devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), "mps"]
-        there = ", ".join(devices[: None if torch.backends.mps.is_available() else -1])
-        raise HeterosegError(
-            f"device {str(device)!r} cannot be used, it is not here or holds no numbers; this machine has {there}"
-        ) from None
