@@ -39,25 +39,16 @@ def _between(low: Tensor, high: Tensor, weight: Tensor) -> Tensor:
     return low * (1 - weight) + high * weight
 
 
-Cells = tuple[Tensor, Tensor, Tensor]  # as `cells_and_weight` gives them
-
-
-def interpolate(logits: Tensor, down: Cells, across: Cells) -> Tensor:
-    """(B, C, h, w) logits to (B, C, rows, columns) float32 between the cells of each axis."""
-    top, bottom, weight = down
-    band = _between(finite(logits[:, :, top]), finite(logits[:, :, bottom]), weight[:, None])  # not the whole map
-    return _between(band[..., across[0]], band[..., across[1]], across[2])
-
-
 def upsample(logits: Tensor, covers: tuple[int, int], rows: tuple[int, int], width: int) -> Tensor:
     """(B, C, h, w) logits of a padded image of size `covers` to (B, C, rows, width) float32, rows [start, stop).
 
     Bilinear with align_corners false, as torch.nn.functional.interpolate, but only for the rows that are asked for.
     """
     device = logits.device
-    down = cells_and_weight(torch.arange(*rows, device=device).float(), covers[0], logits.shape[2])
-    across = cells_and_weight(torch.arange(width, device=device).float(), covers[1], logits.shape[3])
-    return interpolate(logits, down, across)
+    top, bottom, down = cells_and_weight(torch.arange(*rows, device=device).float(), covers[0], logits.shape[2])
+    left, right, across = cells_and_weight(torch.arange(width, device=device).float(), covers[1], logits.shape[3])
+    band = _between(finite(logits[:, :, top]), finite(logits[:, :, bottom]), down[:, None])  # not the whole map
+    return _between(band[..., left], band[..., right], across)
 
 
 def upsample_at(logits: Tensor, covers: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from heteroseg.datasets.sample import LARGEST
-from heteroseg.decisions.bilinear import cells_and_weight
 from heteroseg.decisions.exact import CHUNK
-from heteroseg.decisions.reference import Cells, interpolate, log_probs
+from heteroseg.decisions.reference import finite, log_probs
 from heteroseg.errors import HeterosegError, shortened
 
 if TYPE_CHECKING:
@@ -75,23 +75,23 @@ def averaged(
 
 def _add(before: Tensor | None, seen: "Prediction", mirrored: bool, size: tuple[int, int]) -> Tensor:
     """The sum with the probabilities of one more view of an image of `size`, in logs; in bands, in place."""
-    logits, tree, covers = seen.logits, seen.model.taxonomy, seen.model.network.covers(*size)
+    logits, tree, covers = finite(seen.logits), seen.model.taxonomy, seen.model.network.covers(*size)
     grid = [covers[i] * seen.size[i] / size[i] / seen.covers[i] * logits.shape[2 + i] for i in (0, 1)]
     shape = (1, logits.shape[1], *(max(1, round(cells)) for cells in grid))
     total = torch.full(shape, -torch.inf, device=logits.device) if before is None else before
 
-    def places(axis: int) -> Cells:
-        """Where the cells of the sum lie between those of the view."""
+    def places(axis: int) -> Tensor:
+        """Where the cells of the sum lie in the padded view, whose edges are -1 and 1."""
         cells, side = total.shape[2 + axis], size[axis]
         at = (torch.arange(cells, dtype=torch.float64) + 0.5) * (covers[axis] / cells)
-        at = (side - at if axis and mirrored else at) * (seen.size[axis] / side) - 0.5
-        low, high, weight = cells_and_weight(at, seen.covers[axis], logits.shape[2 + axis])
-        return low.to(total.device), high.to(total.device), weight.float().to(total.device)
+        at = (side - at if axis and mirrored else at) * (seen.size[axis] / side)
+        return (2 * at / seen.covers[axis] - 1).float().to(total.device)
 
-    (low, high, weight), across = places(0), places(1)
+    down, across = places(0), places(1)
     step = max(1, CHUNK // (total.shape[1] * total.shape[3]))
     for start in range(0, total.shape[2], step):
         rows = slice(start, start + step)
-        z = log_probs(interpolate(logits, (low[rows], high[rows], weight[rows]), across), tree)
-        total[:, :, rows] = torch.logaddexp(total[:, :, rows], z)
+        at = torch.stack(torch.meshgrid(across, down[rows], indexing="xy"), -1)[None]
+        z = F.grid_sample(logits, at, padding_mode="border", align_corners=False)
+        total[:, :, rows] = torch.logaddexp(total[:, :, rows], log_probs(z, tree))
     return total
