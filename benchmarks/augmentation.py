@@ -14,7 +14,7 @@ from heteroseg.datasets import read_image
 from heteroseg.datasets.encoding import write_pixels
 from heteroseg.experiment.config import AugmentConfig, Experiment
 from heteroseg.experiment.sources import Source, open_sources
-from heteroseg.inference.pictures import colorise
+from heteroseg.model.pictures import colorise
 from heteroseg.scenes import generate
 from heteroseg.training.batches import TrainingDraws
 

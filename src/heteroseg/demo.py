@@ -15,9 +15,10 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.experiment.sources import Source, open_sources
 from heteroseg.files import SPECS, fill_template, read_text, write_text
-from heteroseg.inference.files import picture, predict_files
+from heteroseg.inference.files import predict_files
 from heteroseg.labels.space import own_space
 from heteroseg.model.model import SHIPPED, Model, load
+from heteroseg.model.pictures import picture
 from heteroseg.report.page import write_report
 from heteroseg.report.run import evaluation_contents, report_run
 from heteroseg.scenes import generate

@@ -168,7 +168,7 @@ def test_a_broken_file_is_told_on_the_page(agreed, tmp_path, capsys):
 
 
 def test_cut_out_shows_the_region(tiny_model):
-    from heteroseg.inference.pictures import OUTLINE, cut_out
+    from heteroseg.model.pictures import OUTLINE, cut_out
 
     image = np.zeros((100, 200, 3), np.uint8)
     region = np.zeros((100, 200), bool)

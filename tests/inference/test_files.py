@@ -13,8 +13,9 @@ import torch
 
 from heteroseg import load
 from heteroseg.errors import HeterosegError
-from heteroseg.inference.files import count_labels, encode_ids, list_jobs, predict_files, summary
+from heteroseg.inference.files import list_jobs, predict_files
 from heteroseg.labels.space import own_space
+from heteroseg.model.answer_files import count_labels, encode_ids, summary
 from heteroseg.model.model import Model
 from heteroseg.scenes import draw_scene
 
@@ -140,7 +141,7 @@ def test_a_second_run_keeps_what_is_there(tiny_model, images, tmp_path, calls):
 def test_a_half_done_folder_is_completed(tiny_model, images, tmp_path, calls, monkeypatch):
     space = tiny_model.spaces["cityscapes"]
     with monkeypatch.context() as patch:
-        patch.setattr("heteroseg.inference.files.write_json", stop_at_the_second := StopAt(2))
+        patch.setattr("heteroseg.model.answer_files.write_json", stop_at_the_second := StopAt(2))
         with pytest.raises(KeyboardInterrupt):
             predict_files(tiny_model, [images], tmp_path, space)
     assert stop_at_the_second.count == 2

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import heteroseg
+from heteroseg import load
+from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
 from heteroseg.scenes import draw_scene
 
@@ -72,7 +75,9 @@ def test_lists(model, monkeypatch, tmp_path):
     for together in (model.predict(images), model.predict(tuple(images))):
         assert [p.size for p in together] == [p.size for p in each] == [(64, 96), (64, 96), (40, 96), (64, 96)]
         assert all(torch.equal(a.logits, b.logits) for a, b in zip(together, each, strict=True))
-    for one, other in zip(model._predict(images[:2]), each[:2], strict=True):  # as on a GPU
+    for one, other in zip(
+        model._predict([(image, None) for image in images[:2]]), each[:2], strict=True
+    ):  # as on a GPU
         assert torch.allclose(one.logits, other.logits, atol=1e-4)
     assert model.predict([]) == []
     with pytest.raises(HeterosegError, match="found int"):
@@ -83,3 +88,50 @@ def test_what_is_shown(model, prediction):
     assert repr(model) == f"Model('tiny', {model.config.backbone}, 107 leaves, cityscapes, vistas, gtsdb)"
     assert repr(prediction) == f"Prediction(64x96 pixels, by {model!r})"
     assert dir(heteroseg) == sorted([*heteroseg.__all__, "__version__"])
+
+
+def test_the_picture_has_the_image_and_a_legend(tiny_model):
+    image = np.full((48, 64, 3), 120, np.uint8)
+    prediction = tiny_model.predict(image)
+    shown = prediction.overlay("gtsdb")
+    assert (shown.mode, shown.width, shown.height > 48) == ("RGB", 64, True)
+    assert np.array_equal(np.asarray(prediction.overlay()), np.asarray(prediction.overlay("leaves")))
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "grey.png"])
+def test_saved_files_are_those_of_the_command(tiny_model, tiny_model_folder, tmp_path, name):
+    photo = tmp_path / name
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (48, 64, 3)[: 2 if name == "grey.png" else 3], np.uint8)).save(photo)
+    for space in ("leaves", "gtsdb"):
+        own, commands = tmp_path / f"own {space}", tmp_path / f"commands {space}"
+        words = ["predict", str(tiny_model_folder), str(photo), "--out", str(commands), "--overlay", "--labels", space]
+        assert main(words) == 0
+        ids = load(tiny_model_folder).predict(photo).save(own, space)
+        assert ids == own / f"{photo.stem}.png"
+        files = [{file.name: file.read_bytes() for file in folder.iterdir()} for folder in (own, commands)]
+        assert files[0] == files[1]
+        assert len(files[0]) == 3
+        assert load(tiny_model_folder).predict(photo).save(commands, space).parent == commands  # which is there
+
+
+def test_files_of_another_prediction_stay(tiny_model, tmp_path):
+    image = np.zeros((48, 64, 3), np.uint8)
+    first = tiny_model.predict(image)
+    assert first.save(tmp_path, "gtsdb").name == "image.png"
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert first.save(tmp_path, "gtsdb", overlay=False).name == "image.png"
+    with pytest.raises(HeterosegError, match=r"image\.json: was predicted before this input was changed"):
+        tiny_model.predict(image + 1).save(tmp_path, "gtsdb")
+    with pytest.raises(HeterosegError, match="in label space 'gtsdb', now 'leaves' is asked for"):
+        first.save(tmp_path)
+    with pytest.raises(HeterosegError, match=r"was predicted with other views, --tta"):
+        tiny_model.predict(image, tta="flip").save(tmp_path, "gtsdb")
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    with pytest.raises(HeterosegError, match=r"mine\.png: stands there already"):
+        first.save(tmp_path, name="mine")
+    for name in ("../x", "a/b", "/x", ".."):
+        with pytest.raises(HeterosegError):
+            first.save(tmp_path / "new", name=name)
+    after = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert after == before | {"mine.png": b"mine"}

@@ -17,9 +17,9 @@ from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.scores import Tally, evaluate, summarise
 from heteroseg.experiment.config import Experiment, ModelConfig, load_experiment
 from heteroseg.experiment.sources import Source, open_sources
-from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
+from heteroseg.model import pictures
 from heteroseg.model.model import Model
 from heteroseg.networks.network import build_network
 from heteroseg.report.comparison import write_comparison

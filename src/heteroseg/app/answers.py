@@ -17,12 +17,12 @@ from heteroseg.app.frames import decoded_apart
 from heteroseg.datasets.image_files import decode_image
 from heteroseg.decisions.reference import leaf_probs, upsample_at
 from heteroseg.errors import HeterosegError
-from heteroseg.inference.files import count_labels
-from heteroseg.inference.pictures import colorise, overlay
 from heteroseg.inference.video import write_video
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Color, Taxonomy
+from heteroseg.model.answer_files import count_labels
 from heteroseg.model.model import Model
+from heteroseg.model.pictures import colorise, overlay
 from heteroseg.model.prediction import Prediction
 
 TREE = "tree"  # instead of the name of a label space: nodes, cut at any depth

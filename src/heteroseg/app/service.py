@@ -37,7 +37,7 @@ from heteroseg.app.answers import (
 )
 from heteroseg.app.bounds import EFFORT, Effort, Refused, Turns, check_effort
 from heteroseg.errors import HeterosegError, nearest, warn
-from heteroseg.inference.files import count_labels, encode_ids
+from heteroseg.model.answer_files import count_labels, encode_ids
 from heteroseg.model.exported import ExportedNetwork
 from heteroseg.model.model import SHIPPED, Model
 from heteroseg.model.prediction import Prediction

@@ -19,9 +19,9 @@ from heteroseg.errors import HeterosegError, require_between, require_count
 from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.evaluation.scores import in_taxonomy_of, require_tree_of, truth
 from heteroseg.experiment.sources import Source
-from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import Model
+from heteroseg.model.pictures import cut_out
 from heteroseg.model.prediction import Prediction
 from heteroseg.supervision.coverage import Counts, count_split
 from heteroseg.supervision.targets import paint_boxes, surroundings, to_label_indices

@@ -31,10 +31,10 @@ from heteroseg.errors import HeterosegError, counted, nearest, raise_faults
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source, source_named
 from heteroseg.files import read_yaml, write_json
-from heteroseg.inference.files import decided_by
-from heteroseg.inference.pictures import cut_out
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, build_label_space
+from heteroseg.model.answer_files import decided_by
 from heteroseg.model.model import Model
+from heteroseg.model.pictures import cut_out
 from heteroseg.model.prediction import Prediction
 from heteroseg.writing import filling, is_free, written
 

@@ -26,8 +26,8 @@ from heteroseg.evaluation.metrics import count_pairs
 from heteroseg.evaluation.scores import require_tree_of
 from heteroseg.experiment.sources import Source
 from heteroseg.files import write_json
-from heteroseg.inference.files import decided_by
 from heteroseg.labels.space import Label, LabelEntry, LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.model.answer_files import decided_by
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
 from heteroseg.supervision.targets import to_label_indices

@@ -35,8 +35,8 @@ from heteroseg.datasets.image_files import bytes_of
 from heteroseg.datasets.paths import IMAGE_SUFFIXES, is_hidden, walk
 from heteroseg.errors import HeterosegError, counted, require_count
 from heteroseg.files import parse_json
-from heteroseg.inference.files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.labels.space import OUTSIDE_NAME
+from heteroseg.model.answer_files import count_labels, decided_by, encode_ids, require_same
 from heteroseg.model.devices import require_device
 from heteroseg.model.model import load
 from heteroseg.writing import alone, is_part, require_apart, require_folder, written

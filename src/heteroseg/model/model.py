@@ -209,26 +209,28 @@ class Model:
         """
         views = views_of(self.tta if tta is None else tta)
         if not isinstance(image, list | tuple):
-            pixels = _pixels(image)
+            pair = _pixels(image), image
             if views == ALONE:
-                return self._predict([pixels])[0]
-            mean = averaged(pixels, views, lambda view: self._predict([view])[0], getattr(self.network, "size", None))
-            return Prediction(self, mean, (pixels.shape[0], pixels.shape[1]))
+                return self._predict([pair])[0]
+            only = getattr(self.network, "size", None)
+            mean = averaged(pair[0], views, lambda view: self._predict([(view, view)])[0], only)
+            return Prediction(self, mean, *pair, views)
         if views != ALONE or isinstance(self.network, ExportedNetwork) or self.network.mean.device.type == "cpu":
             return [self.predict(each, tta) for each in image]  # where a batch is no quicker
-        images = [_pixels(each) for each in image]
-        alike = [list(group) for _, group in groupby(images, key=np.shape)]
+        pairs = [(_pixels(each), each) for each in image]
+        alike = [list(group) for _, group in groupby(pairs, key=lambda pair: pair[0].shape)]
         return [p for group in alike for i in range(0, len(group), BATCH) for p in self._predict(group[i : i + BATCH])]
 
-    def _predict(self, images: Sequence[np.ndarray]) -> list[Prediction]:
-        """Run the network on images of one size."""
+    def _predict(self, pairs: Sequence[tuple[np.ndarray, Picture]]) -> list[Prediction]:
+        """Run the network on images of one size, each beside what was given for it."""
+        images = [image for image, _ in pairs]
         if isinstance(self.network, ExportedNetwork):
             output: Any = [self.network.logits(prepare(image, self.network)) for image in images]
         else:
             pixels = torch.from_numpy(np.require(np.stack(images), requirements=["C", "W"])).permute(0, 3, 1, 2)
             network = self.network.eval()
             output = logits_of(network, network.prepare(pixels.to(network.mean.device)))
-        return [Prediction(self, one, (im.shape[0], im.shape[1])) for one, im in zip(output, images, strict=True)]
+        return [Prediction(self, one, *pair) for one, pair in zip(output, pairs, strict=True)]
 
 
 def _pixels(image: Any) -> np.ndarray:

@@ -1,12 +1,15 @@
 """What a network says about one image, worked out when it is asked for."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from heteroseg.decisions import reference
@@ -14,6 +17,10 @@ from heteroseg.decisions.exact import Logits, decode, dense
 from heteroseg.decisions.reference import leaf_probs, upsample
 from heteroseg.errors import HeterosegError, nearest, shortened
 from heteroseg.labels.space import LabelSpace
+from heteroseg.model.answer_files import decided_by, outputs_of, told_of, told_of_pixels, write_answer
+from heteroseg.model.pictures import picture
+from heteroseg.model.views import ALONE, Views
+from heteroseg.writing import home_expanded, require_folder
 
 if TYPE_CHECKING:
     from heteroseg.model.model import Model
@@ -43,12 +50,13 @@ def _require_number(other: Any) -> None:
 
 @dataclass(repr=False)
 class Prediction:
-    """What the network says about one image of `size` (H, W); everything is worked out when it is asked for.
+    """What the network says about one image; everything is worked out when it is asked for.
 
-    `output` holds logits (1, C, h, w) at the output stride, or what they are made of. Long work calls `between` now and
-    then, which may raise to stop it.
+    `image` (H, W, 3) uint8 is what it saw, in `views`, `given` what was asked about. `output` holds logits (1, C, h, w)
+    at the output stride, or what they are made of. Long work calls `between` now and then, which may raise to stop it.
 
     Examples:
+        >>> import tempfile
         >>> prediction = model.predict(np.zeros((48, 64, 3), np.uint8))
         >>> ids = prediction.labels("gtsdb")
         >>> space = model.space("gtsdb")
@@ -56,17 +64,30 @@ class Prediction:
         ((48, 64), dtype('int64'), True)
         >>> bool(np.allclose(prediction.probs("root"), 1))
         True
+        >>> prediction.overlay("gtsdb").width  # the picture under its colours, and a legend
+        64
+        >>> with tempfile.TemporaryDirectory() as folder:  # the files of `heteroseg predict`
+        ...     _ = prediction.save(folder, "gtsdb", name="night")
+        ...     sorted(file.name for file in Path(folder).iterdir())
+        ['night.json', 'night.png', 'night_overlay.jpg']
         >>> bool(sum(prediction.mask(name).mean() for name in prediction.names()) > 0.999)  # by name
         True
     """
 
     model: "Model"
     output: Logits
-    size: tuple[int, int]
+    image: np.ndarray
+    given: Any = None
+    views: Views = ALONE
     between: Callable[[], object] = bool
 
     def __repr__(self) -> str:
         return f"Prediction({self.size[0]}x{self.size[1]} pixels, by {self.model!r})"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.image.shape[0], self.image.shape[1]
 
     @cached_property
     def logits(self) -> Tensor:
@@ -155,6 +176,31 @@ class Prediction:
         found = np.asarray(self.label_indices(space))
         counts = np.bincount(found[found >= 0], minlength=len(space.labels))
         return [space.labels[i].name for i in np.argsort(-counts, kind="stable") if counts[i]]
+
+    def overlay(self, space: str | LabelSpace = "leaves") -> Image.Image:
+        """The image under the colours of its labels, and below it their names: an image of Pillow, RGB."""
+        space = self.model.space(space) if isinstance(space, str) else space
+        return Image.fromarray(picture(self.image, np.asarray(self.label_indices(space)), space))
+
+    def save(
+        self, folder: str | Path, space: str | LabelSpace = "leaves", name: str | None = None, overlay: bool = True
+    ) -> Path:
+        """Write what `heteroseg predict` writes: NAME.png with the ids, NAME.json, NAME_overlay.jpg. Returns the first.
+
+        NAME is `name`, or that of the image's file, or "image" for an array. Files of this prediction stay as they are;
+        those of another one, and of somebody else, raise HeterosegError.
+        """
+        space = self.model.space(space) if isinstance(space, str) else space
+        source = Path(self.given) if isinstance(self.given, str | os.PathLike) else None
+        name = name or (source.stem if source else "image")
+        if Path(name).name != name or name == "..":
+            raise HeterosegError(f"name: expected the name of a file without a folder, found {name!r:.80}")
+        require_folder(folder := home_expanded(folder), "choose another folder", "a folder for the predictions")
+        known = partial(told_of, source) if source else partial(told_of_pixels, self.image)
+        out, decided = outputs_of(folder / name, overlay), decided_by(self.model, space, views=self.views)
+        if not out.done(source or name, decided, known):
+            write_answer(out, self.image, np.asarray(self.label_indices(space)), space, decided | known())
+        return out.ids
 
     def confidence(self, space: str | LabelSpace) -> np.ndarray:
         """(H, W) float32 probability of each pixel's answer in a label space, as `decode` has it."""

@@ -12,9 +12,9 @@ import numpy as np
 from markupsafe import Markup
 
 from heteroseg.files import fill_template, yaml_text
-from heteroseg.inference import pictures
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Color, Taxonomy
+from heteroseg.model import pictures
 from heteroseg.report.charts import line_chart
 from heteroseg.report.examples import SURE, Example, example_view, widest
 from heteroseg.report.scores import confusions, counts_of, decisions, scores_by_node

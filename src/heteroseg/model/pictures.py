@@ -87,6 +87,12 @@ def legend(image_width: int, entries: Sequence[Entry]) -> np.ndarray:
     return strip
 
 
+def picture(image: np.ndarray, label_indices: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """(H + legend, W, 3) uint8: the image under its label colours, and below it the names of what was found."""
+    painted = overlay(image, colorise(label_indices, space))
+    return np.concatenate([painted, legend(painted.shape[1], entries(label_indices, space))])
+
+
 CONTEXT = 0.25  # shown around a region, in sizes of it
 OUTLINE: Color = (255, 60, 220)
 
