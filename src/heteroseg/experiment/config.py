@@ -177,6 +177,10 @@ class TrainConfig(Strict):
     patience: Count = Field(0, description="evaluations without a better score after which training ends; 0: never")
     freeze_norm: bool = Field(False, description="keep the statistics of batch norms as they are")
     begin: Text | None = Field(None, description="MODEL or RUN folder, or hf://owner/name, whose weights are the first")
+    teacher: Text | None = Field(
+        None, description="MODEL or RUN folder, or hf://owner/name, that teaches where labels do not"
+    )
+    teacher_weight: Weight = Field(1.0, description="how much it counts beside the labels")
 
     @model_validator(mode="after")
     def _fits_memory(self):
@@ -287,6 +291,7 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
             not experiment.train.evaluate_every,
             "with train.evaluate_every 0 only the end is scored",
         ),
+        ("train", "teacher_weight", not experiment.train.teacher, "there is no train.teacher"),
         ("optimiser", "momentum", optimiser.name != "sgd", "only optimiser.name sgd has a momentum"),
         ("optimiser", "power", optimiser.schedule != "poly", "only optimiser.schedule poly has a power"),
         ("optimiser", "halve_at", optimiser.schedule != "piecewise", "only optimiser.schedule piecewise halves"),

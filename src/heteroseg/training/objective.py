@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import Source
+from heteroseg.model.model import Model
 from heteroseg.supervision.label_terms import LabelTerms, build_terms, classifier_weights
 from heteroseg.supervision.loss import Sums, hierarchical_loss, reduce_sums
 from heteroseg.training.batches import Batch
+from heteroseg.training.teaching import Teacher
 
 
 def label_weights(sources: Sequence[Source], weights: dict[str, float]) -> Tensor | None:
@@ -31,19 +33,29 @@ def label_weights(sources: Sequence[Source], weights: dict[str, float]) -> Tenso
 class Objective:
     """The loss of a batch, the same for one process and for many."""
 
-    def __init__(self, experiment: Experiment, sources: Sequence[Source], fabric: Fabric, layout: torch.memory_format):
+    def __init__(
+        self,
+        experiment: Experiment,
+        sources: Sequence[Source],
+        fabric: Fabric,
+        layout: torch.memory_format,
+        teacher: Model | None = None,
+    ):
         self.config, self.seed = experiment.loss, experiment.train.seed
+        self.teacher_weight = experiment.train.teacher_weight
         self.fabric, self.layout = fabric, layout
         self.tree = sources[0].space.taxonomy
         self.terms: LabelTerms = fabric.to_device(build_terms([s.space for s in sources]))
         weights = classifier_weights(self.tree, experiment.loss.weights, experiment.loss.box_weights)
         self.weights: Tensor = fabric.to_device(weights)
         self.options = self.config.model_dump(include={"cell", "gate", "balance"})
+        self.teacher = Teacher(teacher, [s.space for s in sources], fabric) if teacher else None
         self.options["label_weights"] = fabric.to_device(label_weights(sources, self.config.class_weights))
 
-    def __call__(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, Sums]:
+    def __call__(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, Sums, Tensor | None]:
+        """The loss, its sums, and of it the part of the teacher, before its weight."""
         fabric = self.fabric
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step * 1009 + fabric.global_rank)
+        seed = self.seed * 1_000_003 + step * 1009 + fabric.global_rank
         try:
             logits = network(batch.images.contiguous(memory_format=self.layout))
         except ValueError as error:
@@ -53,10 +65,16 @@ class Objective:
             told = f"found {len(batch.images)} of {size} in a process, which leave one pixel at the coarsest stride"
             fault = f"train.batch: expected images that norms can average over, {told}; raise train.batch or train.crop"
             raise HeterosegError(fault) from None
-        options = self.options | {"mixtures": batch.mixtures, "generator": generator}
+        options = self.options | {"mixtures": batch.mixtures, "generator": torch.Generator().manual_seed(seed)}
         sums, pixels = hierarchical_loss(logits, batch.mask, batch.boxes, self.terms, self.tree, **options)
         if fabric.world_size > 1:
             # processes average their gradients, so each divides by the mean of all denominators
             sums = Sums(sums.nll, fabric.all_reduce(sums.weight.detach(), reduce_op="mean"))  # type: ignore[arg-type]
             pixels = fabric.all_reduce(pixels, reduce_op="mean")  # type: ignore[assignment]
-        return reduce_sums(sums, self.weights, self.config.normalise, pixels), sums
+        loss = reduce_sums(sums, self.weights, self.config.normalise, pixels)
+        if self.teacher is None:
+            return loss, sums, None
+        total, count = self.teacher(logits, batch, self.config.cell, torch.Generator().manual_seed(seed))
+        if fabric.world_size > 1:
+            count = fabric.all_reduce(count, reduce_op="mean")  # type: ignore[assignment]
+        return loss + self.teacher_weight * total / count, sums, total / count
