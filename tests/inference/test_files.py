@@ -304,6 +304,7 @@ def test_text_under_the_name_of_a_picture(tiny_model, tmp_path, name):
 
 
 def test_a_video(tiny_model, tmp_path, calls):
+    pytest.importorskip("av")
     source = tmp_path / "drive.mp4"
     writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
     if not writer.isOpened():

@@ -15,7 +15,6 @@ from heteroseg.datasets import list_items, read_image, read_mask, read_sample
 from heteroseg.experiment.config import Experiment, load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.export.export import calibration_images
-from heteroseg.inference.video import Video
 from heteroseg.report.examples import collect_examples
 from heteroseg.scenes import draw_scene
 
@@ -116,6 +115,9 @@ def test_evaluation_reports_and_calibration_agree(tiny_model, scene, experiment)
 
 
 def test_frames_of_a_turned_video_are_upright(tmp_path):
+    pytest.importorskip("av")
+    from heteroseg.inference.video import Video
+
     frame = np.zeros((64, 96, 3), np.uint8)
     frame[:, :48] = 255  # the left half is white
     writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 5, (96, 64))

@@ -13,7 +13,9 @@ import pytest
 
 from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
-from heteroseg.inference.video import Places, Video, write_video
+
+av = pytest.importorskip("av")
+from heteroseg.inference.video import LargeFrames, Places, Video, write_video
 
 FRAMES = 12
 
@@ -118,6 +120,29 @@ def test_an_mp4_whose_index_was_hit(tmp_path, frame, size):
     assert told in str(fault)  # some were none
 
 
+@pytest.mark.parametrize("codec", ["MJPG", "VP80"])
+def test_no_frame_of_a_matroska_file_is_lost_in_silence(tmp_path, codec):
+    """Whatever byte between its first frame and its last was hit; heads of frames too, which decoders do not see."""
+    path = tmp_path / "v.mkv"
+    whole = make(path, codec)
+    places = [packet.pos for packet in av.open(str(path)).demux(video=0) if packet.size]
+    for at in range(places[1], places[-1], 3):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x5A]) + whole[at + 1 :])
+        numbers, _, fault = read(path)
+        assert fault or numbers == [*range(FRAMES)], at
+        if len(numbers) == FRAMES - 1 and numbers[-1] == FRAMES - 1:  # the others keep their numbers
+            assert f"found {FRAMES - 1} that can be decoded, the video is damaged" in str(fault)
+
+
+def test_a_matroska_file_whose_end_was_never_written(tmp_path):
+    """As a download that was stopped, for which the whole place had been taken."""
+    data = make(tmp_path / "v.mkv", "MJPG")
+    (tmp_path / "v.mkv").write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    numbers, _, fault = read(tmp_path / "v.mkv")
+    assert len(numbers) < FRAMES
+    assert f"expected {FRAMES} frames, found {len(numbers)} that can be decoded" in str(fault)
+
+
 @pytest.mark.parametrize("first", [0, 3])
 def test_a_trimmed_mp4_has_no_fault(tmp_path, first):
     """It holds frames that are not to be shown, and counts them."""
@@ -154,6 +179,25 @@ def test_every_rate_can_be_written(tmp_path, rate):
     assert Video(tmp_path / "v.webm").rate == pytest.approx(rate, rel=1e-3)
 
 
+@pytest.mark.parametrize("size", [(48, 64), (49, 65), (3, 2)])
+def test_the_same_film_is_the_same_bytes(tmp_path, size):
+    frames = np.random.default_rng(0).integers(0, 255, (9, *size, 3), np.uint8)
+    for name in ("a.webm", "b.webm"):
+        with write_video(tmp_path / name, size, 25.0) as write:
+            for frame in frames:
+                write(frame)
+    assert (tmp_path / "a.webm").read_bytes() == (tmp_path / "b.webm").read_bytes()
+    assert [frame.shape for frame in Video(tmp_path / "a.webm")] == 9 * [(*size, 3)]
+    assert read(tmp_path / "a.webm")[2] is None
+
+
+def test_frames_that_are_larger_than_asked_for(tmp_path):
+    make(tmp_path / "v.avi", "MJPG")
+    assert Video(tmp_path / "v.avi", 64 * 48).size == (48, 64)
+    with pytest.raises(LargeFrames, match=r"v\.avi: a frame has 64 x 48 pixels, at most 0\.003 megapixels are taken"):
+        Video(tmp_path / "v.avi", 3000)
+
+
 def test_a_damaged_video_is_never_done(tiny_model_folder, tmp_path, capsys):
     """What can be read is labelled; every start tells what lacks, and what was labelled is kept."""
     data = make(tmp_path / "v.avi", "MJPG")
@@ -186,12 +230,36 @@ def test_a_video_of_no_frames(tmp_path):
         list(Video(tmp_path / "v.avi"))
 
 
+def predict(model: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, where nothing keeps libraries quiet."""
+    command = [sys.executable, "-m", "heteroseg", "predict", str(model), *map(str, words)]
+    quiet = {key: value for key, value in os.environ.items() if not key.startswith("OPENCV")}
+    return subprocess.run(command, env=quiet, capture_output=True, text=True)
+
+
 def test_words_of_decoders_are_not_told(tiny_model_folder, tmp_path):
     data = make(tmp_path / "v.mp4", "mp4v")
     (tmp_path / "v.mp4").write_bytes(data[: len(data) // 2])
-    words = ["predict", str(tiny_model_folder), str(tmp_path / "v.mp4"), "--out", str(tmp_path / "out")]
-    quiet = {key: value for key, value in os.environ.items() if not key.startswith("OPENCV")}
-    run = subprocess.run([sys.executable, "-m", "heteroseg", *words], env=quiet, capture_output=True, text=True)
+    run = predict(tiny_model_folder, tmp_path / "v.mp4", "--out", tmp_path / "out")
     *_, told = run.stderr.splitlines()
     assert told == f"heteroseg: {tmp_path}/v.mp4: expected a video, found a file that cannot be decoded"
     assert "moov" not in run.stderr  # was FFmpeg's "moov atom not found"
+
+
+def test_words_of_encoders_are_not_told(tiny_model_folder, tmp_path):
+    make(tmp_path / "v.mp4", "mp4v")
+    run = predict(tiny_model_folder, tmp_path / "v.mp4", "--out", tmp_path / "out", "--overlay")
+    assert (run.returncode, run.stderr.splitlines()) == (0, [f"{tmp_path}/v.mp4: {tmp_path}/out/v"])
+    assert (tmp_path / "out" / "v_overlay.webm").stat().st_size
+
+
+def test_videos_without_the_extra(tiny_model_folder, tmp_path, monkeypatch, capsys):
+    """What else is in the folder is done."""
+    (tmp_path / "in").mkdir()
+    make(tmp_path / "in" / "v.mp4", "mp4v")
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), np.zeros((48, 64, 3), np.uint8))
+    monkeypatch.delitem(sys.modules, "heteroseg.inference.video")
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert main(["predict", str(tiny_model_folder), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
+    assert "v.mp4: a video needs the package av; pip install 'heteroseg[video]'" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a.png").is_file()

@@ -13,7 +13,6 @@ import pytest
 
 from heteroseg.errors import HeterosegError
 from heteroseg.inference.files import predict_files
-from heteroseg.inference.video import Places, Video
 from tests.reliability import SEED, WHOLE
 
 DRAWN = 200 if WHOLE else 8
@@ -112,6 +111,9 @@ def test_a_drawn_folder(tiny_model, tmp_path, number):
 @pytest.mark.parametrize("number", range(DRAWN))
 def test_a_drawn_video(tmp_path, number):
     """Cut anywhere, or with bytes changed: it ends, numbers rise, and where it is cut off, that is told."""
+    pytest.importorskip("av")
+    from heteroseg.inference.video import Places, Video
+
     chance = random.Random(f"{SEED} {number}")
     name, codec = chance.choice([("v.avi", "MJPG"), ("v.avi", "mp4v"), ("v.mp4", "mp4v"), ("v.mkv", "mp4v")])
     writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*codec), 10.0, (64, 48))

@@ -17,7 +17,7 @@ import numpy as np
 
 from heteroseg.app.bounds import Limits, Refused
 from heteroseg.errors import HeterosegError
-from heteroseg.inference.video import Video
+from heteroseg.inference.video import LargeFrames, Video
 
 MEMORY, BY_PIXEL = 512 * 10**6, 60  # bytes for a decoder: a large frame may hide in a small video
 SLOWEST = 0.1  # frames a second that are written
@@ -63,16 +63,6 @@ def decoded_apart(body: bytes, limits: Limits) -> Iterator[Film]:
         process.stdout.close()
 
 
-def checked(pixels: int) -> tuple[Video, Iterator[np.ndarray], np.ndarray]:
-    """The video on the standard input, its frames and the first of them."""
-    video = Video(sys.stdin.buffer)
-    height, width = video.size
-    if width * height > pixels:
-        raise Refused(413, f"a frame has {width} x {height} pixels, at most {pixels / 1e6:g} megapixels are taken")
-    frames = iter(video)
-    return video, frames, next(frames)
-
-
 def main(pixels: int) -> None:
     try:
         import resource
@@ -81,13 +71,12 @@ def main(pixels: int) -> None:
     except (ImportError, ValueError, OSError):
         pass  # a system without such limits
     try:
-        video, frames, frame = checked(pixels)
+        video = Video(sys.stdin.buffer, pixels)
     except HeterosegError as error:
-        print(json.dumps({"status": getattr(error, "status", 415), "fault": str(error)}))
+        print(json.dumps({"status": 413 if isinstance(error, LargeFrames) else 415, "fault": str(error)}))
         return
     print(json.dumps({"size": video.size, "rate": video.rate, "total": video.total}), flush=True)
-    sys.stdout.buffer.write(frame.tobytes())
-    for frame in frames:
+    for frame in video:
         sys.stdout.buffer.write(frame.tobytes())
 
 

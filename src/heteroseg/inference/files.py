@@ -13,8 +13,7 @@ import numpy as np
 
 from heteroseg.datasets import read_image
 from heteroseg.datasets.paths import IMAGE_SUFFIXES, NAMED, grouped, raise_faults, walk
-from heteroseg.errors import HeterosegError, InputError, require_between
-from heteroseg.inference.video import Places, Video, write_video
+from heteroseg.errors import HeterosegError, InputError, missing_package, require_between
 from heteroseg.labels.space import LabelSpace, node_space
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.answer_files import (
@@ -137,6 +136,10 @@ def _label_image(
 
 def _label_video(job: Job, out: Outputs, answer: Answer, space: LabelSpace, decided: dict[str, Any]) -> None:
     """Frames to IDS/000000.png ..., and perhaps under their colours to a video at the speed of the source."""
+    try:
+        from heteroseg.inference.video import Places, Video, write_video
+    except ImportError as error:
+        raise InputError(f"{job.source}: {missing_package('a video', error, 'video')}") from None
     video, counts = Video(job.source), np.zeros(len(space.labels) + 1, np.int64)
     places = Places(video, job.source)
     painted = out.painted if out.painted and is_free(out.painted) else None

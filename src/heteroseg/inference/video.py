@@ -1,18 +1,22 @@
-"""Videos in and out, frame by frame."""
+"""Videos in and out, frame by frame. They need the extra `video`."""
 
 import io
-import os
-import struct
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import BinaryIO
+from statistics import median
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
-import cv2
+import av
 import numpy as np
+from av.container import InputContainer
 
-from heteroseg.errors import HeterosegError, InputError
+from heteroseg.errors import InputError
 from heteroseg.writing import written
 
 # FFmpeg knows many more, among them lists that open other files and addresses
@@ -22,50 +26,79 @@ CODECS = (
     "dnxhd,ffv1,huffyuv,ffvhuff,utvideo,rawvideo,png,"
     "aac,mp3,mp3float,mp2,mp2float,ac3,opus,vorbis,flac,alac,pcm_s16le,pcm_u8"  # of sound, which is passed over
 )
-OPTIONS = f"format_whitelist;{CONTAINERS}|codec_whitelist;{CODECS}|fflags;discardcorrupt"  # half frames at a cut
+CAREFUL = {"format_whitelist": CONTAINERS, "codec_whitelist": CODECS, "protocol_whitelist": "none"}
+CAREFUL["fflags"] = "discardcorrupt"  # half frames at a cut
 FASTEST = 1000.0  # frames a second; what claims more, or none, gets 25
-HOLE = 1000  # frames in a row that cannot be decoded: then the video has ended
-HEAD = 256  # bytes of an MP4's index, in which its length stands
-HELD_BACK = 16  # frames at the end of a trimmed MP4 that only others need
+SEGMENT = b"\x18\x53\x80\x67"  # all that a Matroska file holds
+HEAD = 4096  # bytes of a Matroska file before it
+LOOSE = 100  # bytes at most between two frames of a Matroska file
+MANY = 10**9  # frames that no file has
+GAP = 1000  # frames at most that lack in a row; more is a wrong time
+VP8 = {"deadline": "realtime", "cpu-used": "-5", "crf": "10"}  # a speed below 0 does not go by the clock
+QUALITY, LEAST = 0.5, 1000  # bits a pixel, and a second, at most
+
+
+class LargeFrames(InputError):
+    """A video of frames that are larger than asked for."""
 
 
 class Video:
     """The frames of a video file, (H, W, 3) uint8 RGB, to be read once.
 
     `size` is (H, W), `rate` the frames a second, `total` the number of frames that the file claims to have (0: none),
-    `time` that of the last frame, in a unit of the file's own. Frames that cannot be decoded are passed over.
-    A file is known by its content: its name, which is only told, is no pattern, and no other file is opened.
+    `time` that of the last frame, in a unit of the file's own. Frames that cannot be decoded are passed over. A file is
+    known by its content: its name, which is only told, is no pattern, and no other file is opened. Frames that claim
+    more than `largest` pixels raise LargeFrames before any is decoded.
     """
 
-    def __init__(self, source: Path | BinaryIO):
+    def __init__(self, source: Path | BinaryIO, largest: float = math.inf):
         self.path = source if isinstance(source, Path) else "the video"
-        self._file = source.open("rb") if isinstance(source, Path) else source  # OpenCV crashes without it
-        self._capture = _opened(self._file)
-        known = cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT
-        height, width, rate, total = map(self._capture.get, known)
-        if not self._capture.isOpened() or not (width >= 1 and height >= 1):
-            raise InputError(f"{self.path}: expected a video, found a file that cannot be decoded")
-        self.size, self.rate = (int(height), int(width)), rate if 0 < rate <= FASTEST else 25.0
-        self.total = int(total) if 0 < total < 1e9 else 0
+        file = source.open("rb") if isinstance(source, Path) else source
+        container, stream = _opened(file, self.path)
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > largest:
+            told = f"a frame has {width} x {height} pixels, at most {largest / 1e6:g} megapixels are taken"
+            raise LargeFrames(f"{self.path}: {told}")
+        rate = float(stream.average_rate or 0)
+        self.rate, self.total = rate if 0 < rate <= FASTEST else 25.0, stream.frames if stream.frames < MANY else 0
+        frames = self._decoded(_packets(container, stream))
+        first = next(frames, None)
+        if first is None:
+            raise InputError(f"{self.path}: expected a video, found no frame in it")
+        self.size, self._frames = first.shape[:2], chain([first], frames)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        found = failed = 0
-        while failed <= HOLE:
-            more, frame = self._capture.read()
-            failed = 0 if more else failed + 1
-            if more:
-                found, self.time = found + 1, self._capture.get(cv2.CAP_PROP_PTS)
-                frame = frame if frame.shape[:2] == self.size else cv2.resize(frame, self.size[::-1])  # it may change
-                yield np.ascontiguousarray(frame[..., ::-1])
-        self._capture.release()
-        self._file.close()
-        if not found:
-            raise InputError(f"{self.path}: expected a video, found no frame in it")
+        return self._frames
+
+    def _decoded(self, packets: Iterator[av.Packet]) -> Iterator[np.ndarray]:
+        size = None
+        for packet in packets:
+            frames = []
+            with suppress(av.FFmpegError):
+                frames = packet.decode()
+            for frame in frames:
+                size = size or (frame.width, frame.height)  # it may change
+                self.time = -1 if frame.pts is None else frame.pts
+                pixels = frame.reformat(*size, "rgb24").to_ndarray()
+                yield np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
 
 
-def _opened(file: BinaryIO, *options: int) -> cv2.VideoCapture:
-    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = OPTIONS
-    return cv2.VideoCapture(file, cv2.CAP_FFMPEG, options)  # type: ignore[call-overload]
+def _opened(file: BinaryIO, where: Path | str) -> tuple[InputContainer, Any]:
+    """A video file, and the pictures in it."""
+    with suppress(av.FFmpegError):
+        nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+        container = av.open(nameless, "r", options=CAREFUL, metadata_errors="replace")
+        stream = container.streams.best("video")
+        codec = stream and stream.codec_context
+        if codec and codec.name in CODECS.split(","):
+            return container, stream
+    raise InputError(f"{where}: expected a video, found a file that cannot be decoded")
+
+
+def _packets(container: InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet]:
+    """What a video file holds, of all streams or some, up to what cannot be read; an empty one of each ends it."""
+    with suppress(av.FFmpegError):
+        yield from container.demux(*streams)
 
 
 class Places:
@@ -78,20 +111,30 @@ class Places:
     def __init__(self, video: Video, path: Path):
         self.video, self.came = video, list[int]()
         with path.open("rb") as file:
-            self.is_cut, self.kind, shown = _is_cut(file)
-            file.seek(0)
-            packets = _opened(file, cv2.CAP_PROP_FORMAT, -1)  # not decoded
-            times = set[float]()
-            while packets.grab():
-                times.add(packets.get(cv2.CAP_PROP_PTS))
-            packets.release()
-        self.times = sorted(time for time in times if time >= 0)  # what was trimmed away is before 0
-        self.is_trimmed = self.kind == "MP4" and video.total - shown * video.rate > 0.5
+            container, stream = _opened(file, path)
+            times, step, end, has_hole, reached = set[int](), 0, 0.0, False, math.inf
+            for packet in _packets(container):
+                if packet.size and packet.pts is not None:
+                    has_hole |= (packet.pos or 0) - reached > LOOSE
+                    reached = (packet.pos or 0) + packet.size
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                    if packet.stream is stream and not packet.is_discard:
+                        times.add(packet.pts)
+                        step = packet.duration or step
+            entries, size = list(stream.index_entries), file.seek(0, io.SEEK_END)
+            self.is_cut = size < max([_claimed_end(file), *(entry.pos + entry.size for entry in entries)])
+        self.times, self.total = sorted(times), video.total
+        shown = (stream.duration or 0) * float(stream.time_base) * video.rate
+        if "matroska" in container.format.name:
+            silent = (container.duration or 0) / av.time_base - end
+            self.times = _with_lost(self.times, step, has_hole, silent / float(stream.time_base))
+        elif "mov" in container.format.name and self.total - shown > 0.5:  # it is trimmed
+            self.total = sum(not entry.is_discard for entry in entries)
 
     def next(self) -> int:
         """The number, from 0, of the frame that has just come."""
         at = bisect_left(self.times, self.video.time)
-        known = self.times[at : at + 1] == [self.video.time]
+        known = self.video.time in self.times[at : at + 1]
         after = self.came[-1] + 1 if self.came else 0
         self.came.append(max(at, after) if known else after)
         return self.came[-1]
@@ -102,61 +145,37 @@ class Places:
 
     def fault(self) -> str | None:
         """What lacks, when all frames have come."""
-        total, found = len(self.times), len(self.came)
-        if self.is_cut or (self.kind != "Matroska" and not self.is_trimmed):  # which claim what is not there
-            total = max(total, self.video.total)
-        at_the_end = max(total - self.came[-1] - 1, 0)
-        spared = at_the_end if self.is_trimmed and at_the_end <= HELD_BACK else 0
-        if not self.is_cut and found + spared >= total:
+        found, total = len(self.came), max(self.total, len(self.times), self.came[-1] + 1)
+        if not self.is_cut and found == total:
             return None
         came = f"found {found} that can be decoded, the video is {'cut off' if self.is_cut else 'damaged'}"
-        return f"expected {max(total, found)} frames, {came}; get it again"
+        return f"expected {total} frames, {came}; get it again"
 
 
-def _is_cut(file: BinaryIO) -> tuple[bool, str, float]:
-    """Whether a file ends before its outermost parts say so, its kind (MP4, AVI or Matroska), and the seconds that an
-    MP4 shows."""
-    size, at, shown = file.seek(0, io.SEEK_END), 0, 0.0
+def _with_lost(times: list[int], step: int, has_hole: bool, silent: float) -> list[int]:
+    """Times of frames, and those of frames that a Matroska file lost.
+
+    A frame is shown for `step`, where nothing else is known. `has_hole` is whether bytes between two frames are none's,
+    `silent` the time before the claimed end that holds none.
+    """
+    steps = [b - a for a, b in pairwise(times)] or [step]
+    usual = max(median(steps), 1)
+    is_even = max(steps) < 1.5 * usual  # else the last frame may be shown for longer than the others
+    ends = [round(time + usual + silent) for time in times[-1:] if is_even]
+    gaps = pairwise([*times, *ends]) if has_hole or is_even else []
+    lost = {round(a + i * usual) for a, b in gaps for i in range(1, min(round((b - a) / usual), GAP))}
+    return sorted({*times, *lost})
+
+
+def _claimed_end(file: BinaryIO) -> int:
+    """Bytes that an AVI or Matroska file says that it has; 0: it does not say."""
     file.seek(0)
-    kind = {b"RIFF": "AVI", b"\x1aE\xdf\xa3": "Matroska"}.get(file.read(4), "MP4")
-    while at < size:
-        file.seek(at)
-        head = file.read(16)
-        length = {"AVI": _of_riff, "Matroska": _of_element, "MP4": _of_box}[kind](head)
-        if not length:
-            break  # it goes to the end, or is none of the video's
-        if head[4:8] == b"moov":
-            shown = _shown(head + file.read(HEAD))
-        at += length
-    return at > size, kind, shown
-
-
-def _shown(index: bytes) -> float:
-    """The seconds that an MP4 shows, by the head of its index; 0 where that is not known."""
-    at = index.find(b"mvhd") + 4
-    wide = index[at : at + 1] == b"\1"
-    steps, length = struct.unpack_from(">IQ" if wide else ">II", index.ljust(HEAD), at + (20 if wide else 12))
-    return length / max(steps, 1)
-
-
-def _of_riff(head: bytes) -> int:
-    """Bytes of a part of an AVI file that begins so; 0 where that is not known."""
-    length = 8 + int.from_bytes(head[4:8], "little")
-    return length + length % 2 if head.startswith(b"RIFF") else 0
-
-
-def _of_box(head: bytes) -> int:
-    """As `_of_riff`, of an MP4 file."""
-    length = int.from_bytes(head[:4])
-    length = int.from_bytes(head[8:16]) if length == 1 else length
-    return length if length >= 8 and head[4:8].isalnum() else 0
-
-
-def _of_element(head: bytes) -> int:
-    """As `_of_riff`, of a Matroska file."""
-    wide = 9 - head[4].bit_length() if len(head) == 16 else 9
-    length = int.from_bytes(head[4 : 4 + wide]) & (2 ** (7 * wide) - 1)
-    return 0 if wide > 8 or length == 2 ** (7 * wide) - 1 else 4 + wide + length
+    head = file.read(HEAD)
+    if head.startswith(b"RIFF"):
+        return 8 + int.from_bytes(head[4:8], "little")
+    at = head.find(SEGMENT) + 4
+    length = int.from_bytes(head[at : at + 8]) - 2**56
+    return at + 8 + length if at > 3 and 0 < length < 2**56 - 1 else 0
 
 
 @contextmanager
@@ -165,15 +184,12 @@ def write_video(path: Path, size: tuple[int, int], rate: float) -> Iterator[Call
 
     The file is at `path`, which ends in .webm, when the block ends well; it is VP8, which browsers play.
     """
-    if not str(path.absolute()).isprintable():  # OpenCV crashes on what is not UTF-8
-        raise InputError(f"{path}: a video needs a path in UTF-8; rename the input or its folder, or take no overlay")
-    with written(path, path.suffix) as temporary:
-        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"VP80"), rate, size[::-1])
-        if not writer.isOpened():
-            raise HeterosegError(f"{path}: this OpenCV cannot write videos of this kind; take single images")
-        yield lambda frame: writer.write(np.ascontiguousarray(frame[..., ::-1]))
-        writer.release()
-        try:
-            Video(temporary)
-        except HeterosegError:  # OpenCV does not tell of a full disk
-            raise OSError(f"{path}: the video cannot be written") from None
+    height, width = size
+    with written(path, path.suffix) as temporary, temporary.open("wb") as file:
+        nameless = SimpleNamespace(write=file.write, seek=file.seek, tell=file.tell)
+        with av.open(nameless, "w", format="webm", options={"fflags": "bitexact"}) as container:
+            stream = container.add_stream("libvpx", rate=Fraction(rate).limit_denominator(1001), options=VP8)
+            stream.width, stream.height, stream.bit_rate = width, height, LEAST + int(QUALITY * width * height * rate)
+            stream.codec_context.thread_count = 1  # more are slower
+            yield lambda frame: container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
