@@ -209,6 +209,43 @@ def test_no_run_is_overwritten_or_resumed_as_another(reference, data):
         run(folder, data, resume=True, name="absent")
 
 
+def test_steps_may_be_raised_and_what_decides_no_weight_may_change(tmp_path, data, capsys):
+    """By halves the rate does not know of the end, so the run ends as one that had all of its steps from the start."""
+    how = {"optimiser__schedule": "piecewise", "optimiser__halve_at": [4]}
+    whole = run(tmp_path, data, name="whole", train__steps=9, **how)
+    run(tmp_path, data, **how)
+    ended = tmp_path / "run" / "evaluation.json"
+    assert ended.is_file()
+    changes = {"train__workers": 1, "train__log_every": 2, "train__save_every": 5, "train__logger": "csv"}
+    assert same(whole, run(tmp_path, data, resume=True, train__steps=9, **how, **changes))
+    assert "6 steps became 9, so the learning rate is 0.50 of its highest now" in capsys.readouterr().err
+    scores = [json.loads((tmp_path / name / "evaluation.json").read_text())["datasets"] for name in ("whole", "run")]
+    assert scores[0] == scores[1]
+    with pytest.raises(HeterosegError, match=r"expected train\.steps of 9 or more, with which this run began, found 6"):
+        run(tmp_path, data, resume=True, **how)
+
+
+def test_raised_steps_go_on_with_the_rate_of_the_longer_run(tmp_path, data, monkeypatch):
+    run(tmp_path, data)
+    step = Run.train_step
+
+    def killed(self, batch):
+        assert not (tmp_path / "run" / "evaluation.json").exists(), "that of the shorter run is none of this one"
+        if self.step == 7:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "train_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, data, resume=True, train__steps=12)
+    run(tmp_path, data, resume=True, train__steps=12)
+    rows = [line.split(",") for line in (tmp_path / "run" / "log.csv").read_text().splitlines()]
+    rates = [float(value) for _, name, value in rows if name == "lr"]
+    due = [learning_rate(OptimiserConfig(warmup=0), step, 6 if step < 6 else 12) * 0.003 for step in range(12)]
+    assert rates == pytest.approx(due, rel=1e-4)
+
+
 def test_a_run_is_not_resumed_with_other_labels(tmp_path, capsys):
     path = write(tmp_path, {"train": ("a",), "val": ("b",)})
     command = ["train", str(path), "--out", str(tmp_path / "run")]

@@ -20,6 +20,7 @@ from heteroseg.provenance import facts
 from heteroseg.supervision.coverage import AFTERWARDS, look_over
 from heteroseg.training.batches import batches, training_loader
 from heteroseg.training.log import Log, require_logger
+from heteroseg.training.optimiser import learning_rate
 from heteroseg.training.processes import launch
 from heteroseg.training.run import Run
 from heteroseg.training.state import (
@@ -73,10 +74,14 @@ def _outline(run: Run) -> str:
     dropped = run.model().torch_network.dropped
     size += f" (without {listed(dropped, 3)})" if dropped else ""
     images = ", ".join(f"{s.name} {len(s.train)} and {len(s.val)}" for s in run.sources)
+    more = ""
+    if run.raised_from < config.steps:
+        rate = learning_rate(run.experiment.optimiser, run.step, config.steps)
+        more = f"\n{run.raised_from} steps became {config.steps}, so the learning rate is {rate:.2f} of its highest now"
     return (
         f"training {run.experiment.name} on {on}: {size}, step {run.step} of {config.steps}\n"
         f"images to train on and to evaluate on: {images}\n"
-        f"saved in {run.out} every {config.save_every} steps; Ctrl-C stops, --resume goes on"
+        f"saved in {run.out} every {config.save_every} steps; Ctrl-C stops, --resume goes on{more}"
     )
 
 
@@ -96,6 +101,8 @@ def _begin(run: Run, folder: Path, notes: list[str], warn: Callable[[str], None]
     clear(run.out)
     write_text(run.out / "experiment.json", run.experiment.model_dump_json(indent=2) + "\n")
     write_json(run.out / "facts.json", facts(folder))
+    if not run.done:  # of a run that had ended before, and is to have more steps
+        (run.out / "evaluation.json").unlink(missing_ok=True)
     if run.origins:
         tell_origins(str(run.experiment.train.begin), run.origins, run.out)
     if any(source.skipped for source in run.sources):

@@ -73,6 +73,7 @@ class Run:
         self.saved: int | None = None  # the step of the last state that was written
         self.result: dict[str, Any] | None = None  # the evaluation at this step
         self.best, self.best_step = -1.0, -1
+        self.raised_from = experiment.train.steps  # what a resumed run was to have
         self.seconds = 0.0  # spent in training steps, over all resumed parts
 
     def model(self) -> Model:
@@ -129,8 +130,10 @@ class Run:
         return told is not None
 
     def _take(self, state: dict[str, Any]) -> None:
-        if begun := state.get("experiment"):  # runs of older versions lack it, as some of the others
-            require_same_experiment(self.out, Experiment.model_validate_json(begun), self.experiment)
+        if text := state.get("experiment"):  # runs of older versions lack it, as some of the others
+            begun = Experiment.model_validate_json(text)
+            require_same_experiment(self.out, begun, self.experiment)
+            self.raised_from = begun.train.steps
         if (teacher := self.objective.teacher) and teacher.digest != state.get("teacher"):
             told = "expected the weights of the teacher that the run began with, found others"
             raise HeterosegError(f"{self.out}: train.teacher: {told}; put them back, or start a new run")

@@ -18,6 +18,14 @@ from heteroseg.writing import PART, alone, is_part, require_empty, written
 
 STATE, BEFORE = "state.pt", "state.before.pt"
 BEGINNING = {"experiment.json", "facts.json", "skipped.txt", "begun.csv"}  # what a run writes before its first state
+FREE = (
+    "steps",
+    "workers",
+    "log_every",
+    "logger",
+    "save_every",
+    "patience",
+)  # keys of train that a resumed run may change
 UNFINISHED = (f"{PART}*", f"{OLD}*", f"evaluation/{PART}*")  # what a killed run leaves
 
 
@@ -50,6 +58,12 @@ def hold(experiment: Experiment, out: Path, resume: bool) -> Iterator[None]:
 
 
 def require_same_experiment(out: Path, begun: Experiment, experiment: Experiment) -> None:
+    """Raise HeterosegError where a resumed run would be another. More steps, and what decides no weight, are free."""
+    now, then = experiment.train, begun.train
+    if now.steps < then.steps:
+        told = f"expected train.steps of {then.steps} or more, with which this run began, found {now.steps}"
+        raise HeterosegError(f"{out}: {told}; take as many, or start a new run in another folder")
+    begun = begun.model_copy(update={"train": then.model_copy(update={key: getattr(now, key) for key in FREE})})
     changed = [key for key in Experiment.model_fields if getattr(begun, key) != getattr(experiment, key)]
     if changed:
         raise HeterosegError(
