@@ -120,6 +120,7 @@ function paint(part, only = part.only) {
 function fit() {
   for (const part of parts.filter((one) => one.answer && !one.panes.hidden)) {
     const ratio = part.answer.width / part.answer.height, { views } = part;
+    part.panes.style.gridTemplateColumns = "";
     const room = innerHeight - Math.min(part.panes.getBoundingClientRect().top + scrollY, 400) - 20, wide = views.clientWidth;
     const beside = Math.min((wide - 8) / 2, room * ratio), below = Math.min(wide, (room - 8) / 2 * ratio);
     part.panes.style.setProperty("--ratio", ratio);
@@ -128,6 +129,7 @@ function fit() {
     views.classList.toggle("bar", bar);
     views.classList.toggle("wide", bar || stacked);
     views.classList.toggle("stacked", stacked);
+    if (stacked) part.panes.style.gridTemplateColumns = `${Math.floor(below)}px minmax(0, 1fr)`;  // the legend beside it
   }
 }
 
