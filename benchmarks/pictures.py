@@ -13,13 +13,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from heteroseg.inference.pictures import colorise, overlay
 from playwright.sync_api import Browser, sync_playwright
 
 from heteroseg import load
 from heteroseg.cli.main import main as heteroseg
 from heteroseg.datasets.encoding import write_image
 from heteroseg.files import SPECS
-from heteroseg.inference.pictures import colorise, overlay
 from heteroseg.model.model import Model
 from heteroseg.scenes import CONCEPTS, draw_scene, generate
 
