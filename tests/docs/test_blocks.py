@@ -7,6 +7,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +151,7 @@ def test_every_block_runs(page, trained, tiny_experiment, monkeypatch, tmp_path,
         (folder / "photos").symlink_to(trained / "photos")
         (folder / "photo.jpg").symlink_to(trained / "photo.jpg")
     monkeypatch.chdir(folder)
+    shutil.rmtree("out", ignore_errors=True)  # of another page
     names: dict = {}
     for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
         reason, kind, text = block["reason"], block["kind"], block["text"]
