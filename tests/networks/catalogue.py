@@ -42,10 +42,38 @@ SEGMENTERS = {
     },
 }
 """By model type, for `hf-seg:`; those that transformers lists."""
+SWIN = {"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "window_size": 4}
+SWIN |= {"out_features": STAGES}
+DETR = {"d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+DETR |= {"encoder_attention_heads": 8, "decoder_attention_heads": 8, "num_queries": 8}
+FORMER = {"hidden_dim": 64, "encoder_feedforward_dim": 16, "dim_feedforward": 16, "num_attention_heads": 2}
+FORMER |= {"encoder_layers": 1, "decoder_layers": 2, "num_queries": 8, "backbone_config": SWIN}
+EOMT = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 64, "patch_size": 8}
+EOMT |= {"num_blocks": 1, "num_queries": 8}
+MASKERS = {
+    "detr": DETR | {"backbone_config": RESNET | {"model_type": "resnet", "out_features": STAGES}},
+    "eomt": EOMT,
+    "eomt_dinov3": EOMT | {"intermediate_size": 32},
+    "mask2former": FORMER | {"feature_size": 64, "mask_feature_size": 64},
+    "maskformer": {
+        "fpn_feature_size": 64,
+        "mask_feature_size": 64,
+        "backbone_config": SWIN,
+        "decoder_config": DETR | {"model_type": "detr"},
+    },
+    "oneformer": FORMER
+    | {"mask_dim": 64, "conv_dim": 64, "text_encoder_width": 64, "text_encoder_num_layers": 1}
+    | {"task_seq_len": 8, "query_dec_layers": 1},
+    "videomt": EOMT,
+}
+"""By model type, for `hf-mask:`; those that transformers lists."""
 
 
 def catalogue() -> dict[str, dict]:
     """Options by `model.backbone`, of all that the installed transformers lists; {} of what it has beyond ours."""
     auto = pytest.importorskip("transformers.models.auto.modeling_auto", reason="the extra hf is not installed")
     listed = auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
-    return {f"hf-seg:{name}": SEGMENTERS.get(name, {}) for name in sorted(listed)}
+    masks = auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES
+    return {f"hf-seg:{name}": SEGMENTERS.get(name, {}) for name in sorted(listed)} | {
+        f"hf-mask:{name}": MASKERS.get(name, {}) for name in sorted(masks)
+    }

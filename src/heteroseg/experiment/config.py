@@ -21,6 +21,10 @@ def _rising(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
+WHOLE = ("hf-seg:", "hf-mask:")
+"""What the names of networks begin with that are taken whole, with their own decoder."""
+
+
 def _line(text: str) -> str:
     if any(sign < " " for sign in text):
         raise ValueError("expected a text on one line, without control characters")
@@ -88,7 +92,8 @@ class ModelConfig(Strict):
     """Backbone, decoder and head."""
 
     backbone: Text = Field(
-        "lite0", description="encoder: lite0, paper, hf:NAME, hf-seg:NAME, timm:NAME or python:MODULE:CLASS"
+        "lite0",
+        description="encoder: lite0, paper, hf:NAME, hf-seg:NAME, hf-mask:NAME, timm:NAME or python:MODULE:CLASS",
     )
     pretrained: bool = Field(
         default_factory=lambda before: before.get("backbone") == "lite0",
@@ -131,6 +136,7 @@ class LossConfig(Strict):
     weights: Weights = Field({}, description="weight by classifier, `default` for the rest")
     box_weights: dict[str, Weight] = Field({}, description="the same for terms from boxes; else as in weights")
     balance: Fraction = Field(0.25, description="pixels weigh like (pixels of their label in the batch) ** -balance")
+    matching: Weight = Field(1.0, description="of hf-mask: weight of the loss of queries that are matched with labels")
     class_weights: dict[str, Weight] = Field({}, description="weight by label, as DATASET/LABEL")
 
 
@@ -272,7 +278,7 @@ def as_begun(experiment: Experiment, begun: Experiment) -> Experiment:
 def _require_effect(experiment: Experiment, document: Document) -> None:
     """Raise HeterosegError for every option with a value of its own that other options keep from taking effect."""
     model, optimiser, augment = experiment.model, experiment.optimiser, experiment.augment
-    whole = model.backbone.startswith("hf-seg:")
+    whole = model.backbone.startswith(WHOLE)
     network = f"{model.backbone!r} is a whole network"
     rules = (
         ("model", "backbone_options", model.backbone in ("lite0", "paper"), f"{model.backbone!r} has none"),
@@ -284,6 +290,7 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
             for key in AugmentConfig.model_fields
             if key != "chance"
         ),
+        ("loss", "matching", not model.backbone.startswith("hf-mask:"), f"{model.backbone!r} has no queries"),
         ("optimiser", "backbone_lr", whole, network),
         (
             "train",

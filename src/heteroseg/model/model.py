@@ -26,7 +26,7 @@ from heteroseg.datasets.image_files import pixels_of
 from heteroseg.decisions.plan import Plan, plan_decode
 from heteroseg.decisions.reference import RULES, Rule
 from heteroseg.errors import HeterosegError, nearest, require_one_of, shortened, text_of
-from heteroseg.experiment.config import Factor, ModelConfig
+from heteroseg.experiment.config import WHOLE, Factor, ModelConfig
 from heteroseg.files import Document, PlainName, Strict, read_json, read_text, write_text, write_yaml
 from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space, load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
@@ -387,7 +387,7 @@ def _exported(network: ExportedNetwork) -> Model:
         told = f"label_spaces: expected those that it names, {file.label_spaces}, found {list(spaces)}"
         raise HeterosegError(f"{path}: {told}; export the MODEL again")
     _require_fit(file, taxonomy, spaces, str(path))
-    stride = None if config.backbone.startswith("hf-seg:") else config.stride
+    stride = None if config.backbone.startswith(WHOLE) else config.stride
     cuts, branches = [0, *(c.stop for c in taxonomy.classifiers)], branched(config.branches, taxonomy)
     network.require_fit(cuts, stride, 1 + config.upsample, branches)
     return Model(file.name, network, taxonomy, spaces, config, file.decision, temperatures=file.temperatures)

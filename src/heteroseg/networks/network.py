@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import ModelConfig
+from heteroseg.experiment.config import WHOLE, ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.networks.backbone import build_backbone, build_errors
 from heteroseg.networks.branches import Branches, branched
@@ -149,7 +149,7 @@ def build_network(config: ModelConfig, taxonomy: Taxonomy, most: int = PARAMETER
 
 
 def _build(config: ModelConfig, taxonomy: Taxonomy) -> Network:
-    if config.backbone.startswith("hf-seg:"):
+    if config.backbone.startswith(WHOLE):
         body, scaling, multiple = build_segmenter(config, taxonomy)
         return Network(body, config.mean or scaling[0], config.std or scaling[1], multiple)
     backbone = build_backbone(config.backbone, config.pretrained, config.backbone_options)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import ModelConfig
+from heteroseg.experiment.config import WHOLE, ModelConfig
 from heteroseg.files import SPECS, read_yaml
 from heteroseg.networks.backbone import IMAGENET, OWN
 from heteroseg.networks.network import Network
@@ -20,7 +20,7 @@ from heteroseg.networks.segmenter import LogitsOf
 IMAGENET_32 = tuple(tuple(torch.tensor(v).tolist()) for v in IMAGENET)  # as a network holds them
 LARGEST = 2**20  # of a number
 MOST = 4096  # values of an option
-WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
 @cache
@@ -35,7 +35,7 @@ def portable_config(config: ModelConfig, network: Network) -> ModelConfig:
     An option that a MODEL must not hold raises HeterosegError.
     """
     update: dict[str, Any] = {"pretrained": False}
-    if config.backbone.startswith(("hf:", "hf-seg:")):
+    if config.backbone.startswith(("hf:", *WHOLE)):
         inner = network.body.model if isinstance(network.body, LogitsOf) else network.get_submodule("body.0.body")
         scaling = tuple(tuple(v.flatten().tolist()) for v in (network.mean, network.std))
         if scaling != IMAGENET_32:

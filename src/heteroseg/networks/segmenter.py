@@ -1,4 +1,4 @@
-"""A whole segmentation network of transformers, its classifier replaced by the hierarchical head."""
+"""A whole segmentation network of transformers, of pixels or of masks, that answers with the tree's logits."""
 
 from inspect import signature
 from typing import Any
@@ -12,6 +12,7 @@ from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.networks.backbone import build_errors, from_rgb, scaling_of, transformers_config
 from heteroseg.networks.classifier import replace_classifier, tried
+from heteroseg.networks.queries import Queries, outputs_of
 
 COARSEST = 32  # stride of the coarsest map of networks without patches
 SMALLEST = 8  # pixels of a patch that an image is cut into; MobileViT cuts its maps into smaller ones
@@ -29,7 +30,7 @@ class LogitsOf(nn.Module):
         self.model, self.patch, self.side = model, patch, 0
         self.dropped: list[str] = []
         asked = signature(model.forward).parameters
-        self.how = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in asked else {}
+        self.how: dict[str, Any] = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in asked else {}
         neck = getattr(model, "neck", None)
         if neck is not None and "patch_height" in signature(neck.forward).parameters:
             neck.register_forward_pre_hook(self._tell_grid, with_kwargs=True)
@@ -42,7 +43,28 @@ class LogitsOf(nn.Module):
         if self.side:
             images = F.interpolate(images, (self.side, self.side), mode="bilinear", align_corners=False)
         self.grid = images.shape[2] // self.patch, images.shape[3] // self.patch
+        return self.answer(images)
+
+    def answer(self, images: Tensor) -> Tensor:
         return self.model(pixel_values=images, **self.how).logits
+
+
+class MasksOf(LogitsOf):
+    """As `LogitsOf`, of a network whose queries have classes and masks.
+
+    Its class layer is made for the tree's logits and one for "no object", so that nothing has to be replaced.
+    """
+
+    def __init__(self, model: nn.Module, patch: int, tree: Taxonomy):
+        super().__init__(model, patch)
+        self.queries = Queries(tree)
+
+    def answer(self, images: Tensor) -> Tensor:
+        if hasattr(self.model, "grid_size"):  # EoMT takes all images for those of its configuration
+            self.model.grid_size = self.grid  # type: ignore[assignment]
+        if length := getattr(self.model.config, "task_seq_len", 0):  # OneFormer is told its task: here always this one
+            self.how = {"task_inputs": images.new_zeros((len(images), length), dtype=torch.long)}
+        return self.queries(*outputs_of(self.model(pixel_values=images, **self.how)))
 
 
 @torch.no_grad()
@@ -71,8 +93,9 @@ def _takes(network: LogitsOf, *size: int) -> bool:
 
 
 def build_segmenter(config: ModelConfig, taxonomy: Taxonomy) -> tuple[LogitsOf, Any, int]:
-    """The network of 'hf-seg:NAME', how it wants pixels scaled, and what its images must be whole multiples of."""
-    from transformers import AutoModelForSemanticSegmentation
+    """The network of 'hf-seg:NAME' or 'hf-mask:NAME', how it wants pixels scaled, and what its images must be whole
+    multiples of."""
+    from transformers import AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation
 
     if config.scale != 1:
         raise HeterosegError(
@@ -83,25 +106,34 @@ def build_segmenter(config: ModelConfig, taxonomy: Taxonomy) -> tuple[LogitsOf, 
         raise HeterosegError(
             "model.branches: a whole network of transformers takes none; leave them out, or take a backbone"
         )
-    name = config.backbone.partition(":")[2]
+    family, _, name = config.backbone.partition(":")
+    of_masks = family == "hf-mask"
+    auto: Any = AutoModelForUniversalSegmentation if of_masks else AutoModelForSemanticSegmentation
     with build_errors(config.backbone, config.backbone_options):
         configured = transformers_config(name, config.backbone_options)
-        if type(configured) not in AutoModelForSemanticSegmentation._model_mapping:
-            raise HeterosegError(f"model.backbone: expected a network of transformers that segments, found {name!r}")
+        if type(configured) not in auto._model_mapping:
+            told = "that classifies masks" if of_masks else "that segments"
+            raise HeterosegError(f"model.backbone: expected a network of transformers {told}, found {name!r}")
+        made = {"num_labels": taxonomy.channels, "ignore_mismatched_sizes": True} if of_masks else {}
         if config.pretrained:
-            model = AutoModelForSemanticSegmentation.from_pretrained(name, **config.backbone_options)
+            model = auto.from_pretrained(name, **config.backbone_options, **made)
             from_rgb(model, name)
         else:
-            model = AutoModelForSemanticSegmentation.from_config(configured)
+            configured.num_labels = made.get("num_labels", configured.num_labels)
+            model = auto.from_config(configured)
         inner = getattr(configured, "backbone_config", None) or configured
+        if inner.model_type == "timm_backbone":
+            told = "expected sizes of a backbone of transformers, with its model_type, found one of timm"
+            raise HeterosegError(f"model.backbone_options.backbone_config: {told}; a MODEL holds only the former")
         side, patch = (_largest(getattr(inner, key, 0)) for key in ("image_size", "patch_size"))
-        network = LogitsOf(model, patch or 1).eval()
+        network = (MasksOf(model, patch or 1, taxonomy) if of_masks else LogitsOf(model, patch or 1)).eval()
         multiples = (2 * patch,) if patch >= SMALLEST else (COARSEST, 2 * COARSEST)
         multiple = next((m for m in multiples if _takes(network, m, 2 * m)), multiples[0])
         if side and not _takes(network, multiple, 2 * multiple):
             network.side = side
-        replace_classifier(network, taxonomy, adapters=config.adapters, upsample=config.upsample)
-        _drop_idle(network, tried(network)[0])
+        if not of_masks:
+            replace_classifier(network, taxonomy, adapters=config.adapters, upsample=config.upsample)
+            _drop_idle(network, tried(network)[0])
     return network.train(), scaling_of(name, config.pretrained), multiple
 
 

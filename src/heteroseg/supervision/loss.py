@@ -99,6 +99,13 @@ def _log_of_unions(logp: Tensor, parts: Tensor) -> Tensor:
     return _log_of_steps(logp, parts).masked_fill(~(parts >= 0).any(2), -torch.inf).logsumexp(1)
 
 
+def log_of_labels(logp: Tensor, labels: Tensor, terms: LabelTerms) -> Tensor:
+    """(N,) log p(label) of labels (N,) by log-probabilities (N, C) given the parent."""
+    pixel, row = (terms.union[labels] >= 0).nonzero()[:, 0], terms.union[labels]
+    shares = _log_of_unions(logp[pixel], terms.parts[row[pixel]])
+    return _log_of_steps(logp, terms.path[labels]).index_add(0, pixel, shares)
+
+
 def _sums_of(kind: int, owners: Tensor, nll: Tensor, weights: Tensor, tree: Taxonomy) -> Sums:
     """Terms (N,) added up by their classifier `owners`, in the column of `kind` beside zeros."""
     zero = nll.new_zeros(2 * len(tree.classifiers))

@@ -10,8 +10,10 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import Source
 from heteroseg.model.model import Model
+from heteroseg.networks.queries import Queries
 from heteroseg.supervision.label_terms import LabelTerms, build_terms, classifier_weights
 from heteroseg.supervision.loss import Sums, hierarchical_loss, reduce_sums
+from heteroseg.supervision.matching import matching_loss
 from heteroseg.training.batches import Batch
 from heteroseg.training.teaching import Teacher
 
@@ -68,13 +70,19 @@ class Objective:
         options = self.options | {"mixtures": batch.mixtures, "generator": torch.Generator().manual_seed(seed)}
         sums, pixels = hierarchical_loss(logits, batch.mask, batch.boxes, self.terms, self.tree, **options)
         if fabric.world_size > 1:
-            # processes average their gradients, so each divides by the mean of all denominators
-            sums = Sums(sums.nll, fabric.all_reduce(sums.weight.detach(), reduce_op="mean"))  # type: ignore[arg-type]
-            pixels = fabric.all_reduce(pixels, reduce_op="mean")  # type: ignore[assignment]
-        loss = reduce_sums(sums, self.weights, self.config.normalise, pixels)
+            sums = Sums(sums.nll, self._mean(sums.weight.detach()))
+        loss = reduce_sums(sums, self.weights, self.config.normalise, self._mean(pixels))
+        queries = next((m for m in network.modules() if isinstance(m, Queries)), None)
+        if queries and queries.seen and self.config.matching:
+            where = self.config.cell, torch.Generator().manual_seed(seed)
+            paired, count, empty = matching_loss(*queries.seen, batch.mask, self.terms, self.tree, *where)
+            loss = loss + self.config.matching * (paired / self._mean(count).clamp(min=1e-6) + empty)
         if self.teacher is None:
             return loss, sums, None
         total, count = self.teacher(logits, batch, self.config.cell, torch.Generator().manual_seed(seed))
-        if fabric.world_size > 1:
-            count = fabric.all_reduce(count, reduce_op="mean")  # type: ignore[assignment]
+        count = self._mean(count)
         return loss + self.teacher_weight * total / count, sums, total / count
+
+    def _mean(self, count: Tensor) -> Tensor:
+        """The mean of a denominator over all processes, by which each divides, as they average their gradients."""
+        return self.fabric.all_reduce(count, reduce_op="mean") if self.fabric.world_size > 1 else count  # type: ignore[return-value]
