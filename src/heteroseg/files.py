@@ -4,7 +4,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -107,23 +107,27 @@ class Document:
     def parse(self, model: type[Model]) -> Model:
         """Validate the document; every fault becomes one sentence with file and line."""
         try:
-            return model.model_validate(self.data)
+            return model.model_validate(self.data, context={"file": self.path})
         except ValidationError as error:
-            faults = []
-            for e in (e for e in error.errors() if e["type"] != "default_factory_not_called"):  # which follows others
-                key = ".".join(shortened(str(k)) for k in e["loc"] if k != "[key]") or "the file"
-                fault = in_our_words(e["msg"])
-                if e["type"] == "extra_forbidden":
-                    known = _known_keys(model, e["loc"][:-1])
-                    nearby = nearest(str(e["loc"][-1]), known)
-                    fault = f"there is no such key{nearby} (known: {', '.join(known)})"
-                elif isinstance(e["input"], date):
-                    fault += f", found the date {e['input']}; write it in quotes"
-                elif e["type"] != "missing":
-                    numbers = e["type"] == "string_type" and isinstance(e["input"], int | float)  # 12:30 is 750
-                    fault += f", found {shortened(repr(e['input']))}" + "; write it in quotes" * numbers
-                faults.append(f"{self.where(*e['loc'])}: {key}: {fault}")
-            raise HeterosegError(*faults) from None
+            self.raise_faults(faults_of(error, model))
+            raise
+
+
+def faults_of(error: ValidationError, model: type[BaseModel], whole: str = "the file") -> Iterator[Fault]:
+    """What pydantic found wrong in data for a model, in our words; `whole` stands for all of the data."""
+    for e in (e for e in error.errors() if e["type"] != "default_factory_not_called"):  # which follows others
+        key = ".".join(shortened(str(k)) for k in e["loc"] if k != "[key]") or whole
+        fault = in_our_words(e["msg"])
+        if e["type"] == "extra_forbidden":
+            known = _known_keys(model, e["loc"][:-1])
+            nearby = nearest(str(e["loc"][-1]), known)
+            fault = f"there is no such key{nearby} (known: {', '.join(known)})"
+        elif isinstance(e["input"], date):
+            fault += f", found the date {e['input']}; write it in quotes"
+        elif e["type"] != "missing":
+            numbers = e["type"] == "string_type" and isinstance(e["input"], int | float)  # 12:30 is 750
+            fault += f", found {shortened(repr(e['input']))}" + "; write it in quotes" * numbers
+        yield e["loc"], f"{key}: {fault}" if key else fault
 
 
 def _known_keys(model: type[BaseModel], loc: tuple) -> list[str]:

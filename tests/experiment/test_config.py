@@ -352,3 +352,34 @@ def test_shipped_experiments_load(path):
 def test_without_a_data_root_roots_start_at_the_file(tmp_path):
     experiment, folder = load_experiment(write(tmp_path, SOUND))
     assert dataset_root(experiment, experiment.datasets["city"], folder) == tmp_path.resolve() / "city"
+
+
+DATASET = {"root": ".", "reader": "gtsdb", "label_space": "gtsdb"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "faults"),
+    [
+        ({}, ["name: expected a value, found none", "taxonomy: expected a value, found none"]),
+        ({"train": {"steps": -1}}, ["train.steps: expected greater than 0, found -1"]),
+        ({"train": {"stesp": 3}}, ["train.stesp: there is no such key; did you mean 'steps'?"]),
+        ({"datasets": {"a": 3}}, ["datasets.a: expected keys and values, found 3"]),
+        ({"datasets": {"a": {**DATASET, "train": None, "val": None}}}, ["every dataset has train: null and val: null"]),
+    ],
+    ids=["nothing", "number", "misspelt", "section", "rule"],
+)
+def test_an_experiment_made_in_python_is_told_in_our_words(keys, faults):
+    given = {"name": "e", "taxonomy": "streets-108", "datasets": {"a": DATASET}} if keys else {}
+    with pytest.raises(HeterosegError) as error:
+        Experiment(**given | keys)
+    for told in faults:
+        assert any(fault.startswith(f"Experiment: {told}") for fault in error.value.faults), error.value.faults
+    assert "pydantic" not in str(error.value)
+
+
+@pytest.mark.parametrize("given", [None, {"name": "e"}, "e.yaml"], ids=["none", "dict", "path"])
+def test_what_is_no_experiment_is_not_trained(tmp_path, given):
+    with pytest.raises(
+        HeterosegError, match=r"train: expected an Experiment, such as load_experiment\(FILE\)\[0\], found"
+    ):
+        heteroseg.train(given, folder=tmp_path, out=tmp_path / "run")

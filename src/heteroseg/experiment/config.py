@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from heteroseg.errors import HeterosegError, raise_faults, shortened, text_of
-from heteroseg.files import SPECS, Document, PlainName, Strict, parse_yaml, read_yaml
+from heteroseg.files import SPECS, Document, PlainName, Strict, faults_of, parse_yaml, read_yaml
 from heteroseg.writing import home_expanded
 
 MOST_PIXELS = 2**30  # of a batch
@@ -249,6 +249,17 @@ class Experiment(Strict):
         if all(d.train is None and d.val is None for d in self.datasets.values()):
             raise ValueError("every dataset has train: null and val: null, so there is nothing to do")
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _told(cls, data: Any, handler: Any, info: ValidationInfo) -> Any:
+        """In Python pydantic's words are ours too; of a file they are told with its lines."""
+        try:
+            return handler(data)
+        except ValidationError as error:
+            if info.context:
+                raise
+            raise HeterosegError(*(f"Experiment: {text}" for _, text in faults_of(error, cls, ""))) from None
 
 
 FORMER: dict[str, dict[str, Any]] = {

@@ -41,7 +41,7 @@ def _read(path: Path, kind: Any, advice: str = AGAIN) -> Any:
         return None
     try:
         data = read_json(path)
-        TypeAdapter(kind).validate_python(data)
+        TypeAdapter(kind).validate_python(data, context={"file": path})
     except HeterosegError as error:
         raise HeterosegError(f"{error.faults[0].partition('; ')[0]}; {advice}") from None
     except ValidationError as error:

@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from heteroseg.errors import HeterosegError, counted, listed, warn
+from heteroseg.errors import HeterosegError, counted, listed, text_of, warn
 from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import write_skipped
 from heteroseg.files import write_json, write_text
@@ -161,7 +161,11 @@ def train(
         ...     load(Path(root, "run")).name
         'signs'
     """
-    folder, out = Path(folder), Path(out)
+    if not isinstance(experiment, Experiment):
+        raise HeterosegError(
+            f"train: expected an Experiment, such as load_experiment(FILE)[0], found {experiment!r:.80}"
+        )
+    folder, out = Path(text_of(folder)), Path(text_of(out))
     require_logger(experiment.train.logger)
     experiment = prepare_folder(experiment, out, resume)  # a fault is told once, before other processes are started
     runs: list[Run] = []
