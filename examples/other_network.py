@@ -35,7 +35,7 @@ def main(steps: int = 60) -> dict[str, float]:
     rng, tree = np.random.default_rng(0), heteroseg.load_taxonomy("streets-108")
     spaces = [heteroseg.load_label_space(name, tree) for name in ("cityscapes", "vistas")]
     first = [0, spaces[0].targets]  # labels of all datasets have one running number, in this order
-    network = heteroseg.replace_classifier(made_elsewhere(), "12", tree)  # by the name of its last layer
+    network = heteroseg.replace_classifier(made_elsewhere(), tree)  # its last layer is found
     terms, optimiser = heteroseg.build_terms(spaces), torch.optim.AdamW(network.parameters(), 3e-3)
     for _ in range(steps):
         images, labels = zip(*(drawn(rng, space) for space in spaces), strict=True)

@@ -68,12 +68,71 @@ MASKERS = {
 }
 """By model type, for `hf-mask:`; those that transformers lists."""
 
+NARROW = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+WINDOWS = {"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
+BLOCKS = [[[3, 8, 8, 1, False]], [[3, 8, 16, 2, False]], [[3, 16, 16, 2, False]], [[5, 16, 16, 2, True]]]
+DINO = {key: value for key, value in VIT.items() if key != "intermediate_size"} | {"image_size": 56, "patch_size": 14}
+
+BACKBONES = {
+    "beit": PATCHES,
+    "bit": NARROW | {"embedding_size": 8, "num_groups": 4},
+    "convnext": NARROW,
+    "convnextv2": NARROW,
+    "dinov2": DINO,
+    "dinov2_with_registers": DINO,
+    "dinov3_convnext": NARROW,
+    "dinov3_vit": PATCHES | {"num_register_tokens": 2},
+    "focalnet": {"embed_dim": 8, "depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 16, 16]},
+    "hgnet_v2": {
+        "embedding_size": 8,
+        "hidden_sizes": [8, 16, 16, 16],
+        "depths": [1, 1, 1, 1],
+        "stem_channels": [3, 8, 8],
+        "stage_in_channels": [8, 8, 16, 16],
+        "stage_mid_channels": [8, 8, 8, 8],
+        "stage_out_channels": [8, 16, 16, 16],
+        "stage_num_blocks": [1, 1, 1, 1],
+        "stage_numb_of_layers": [2, 2, 2, 2],
+    },
+    "hiera": {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]},
+    "lw_detr_vit": {"num_windows": 16} | {key: value for key, value in PATCHES.items() if key != "intermediate_size"},
+    "maskformer-swin": WINDOWS,
+    "pixio": {key: value for key, value in PATCHES.items() if key != "intermediate_size"},
+    "pp_lcnet": {"block_configs": [*BLOCKS, BLOCKS[3]], "stem_channels": 8},
+    "pp_lcnet_v3": {"block_configs": [*BLOCKS, BLOCKS[3]], "stem_channels": 8},
+    "pp_lcnet_v4": {},
+    "pvt_v2": {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]},
+    "resnet": RESNET,
+    "rf_detr_dinov2": DINO | {"num_windows": 4},
+    "rt_detr_resnet": RESNET,
+    "sapiens2": PATCHES,
+    "swin": WINDOWS,
+    "swinv2": WINDOWS,
+    "textnet": {"hidden_sizes": [8, 8, 8, 16, 16], "stem_out_channels": 8},
+    "tipsv2_vision_model": DINO,
+    "uvdoc_backbone": {},
+    "vitdet": {key: value for key, value in PATCHES.items() if key != "intermediate_size"},
+    "vitpose_backbone": {key: value for key, value in VIT.items() if key != "intermediate_size"},
+}
+"""By model type, for `hf:`."""
+
 
 def catalogue() -> dict[str, dict]:
     """Options by `model.backbone`, of all that the installed transformers lists; {} of what it has beyond ours."""
     auto = pytest.importorskip("transformers.models.auto.modeling_auto", reason="the extra hf is not installed")
-    listed = auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+    segmenters, backbones = auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES, auto.MODEL_FOR_BACKBONE_MAPPING_NAMES
     masks = auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES
-    return {f"hf-seg:{name}": SEGMENTERS.get(name, {}) for name in sorted(listed)} | {
-        f"hf-mask:{name}": MASKERS.get(name, {}) for name in sorted(masks)
-    }
+    families = (("hf-seg", segmenters, SEGMENTERS), ("hf-mask", masks, MASKERS), ("hf", backbones, BACKBONES))
+    return {f"{kind}:{name}": small.get(name, {}) for kind, names, small in families for name in sorted(names)}
+
+
+REFUSED = {
+    "hf-mask:videomt": "'hf-mask:videomt' could not be built, Use `pixel_values_videos`",  # takes films
+    "hf:dinat": "requires the natten library",
+    "hf:hiera": "must take images of any size, found one that takes 224x224 alone",
+    "hf:pp_lcnet_v4": "must keep the shape of its images",
+    "hf:timm_backbone": "does not name its stages, so it is no AutoBackbone",
+    "hf:tipsv2": "does not name its stages, so it is no AutoBackbone",
+    "hf:vitpose_backbone": "doesn't match model",
+}
+"""What is told of those that cannot be taken."""

@@ -1,5 +1,7 @@
 """What every network that is built by name does: any size, gradients, a MODEL folder that is the same network."""
 
+import copy
+
 import pytest
 import torch
 
@@ -8,22 +10,26 @@ from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import Model, load
 from heteroseg.networks.network import Network, build_network
-from tests.networks.catalogue import catalogue
+from heteroseg.training.optimiser import rest_idle
+from tests.networks.catalogue import REFUSED, catalogue
 
 TREE = load_taxonomy("streets-108")
 SIZES = ((64, 96), (65, 97), (1, 1))
 CATALOGUE = catalogue()
-REFUSED = {"hf-mask:videomt": "'hf-mask:videomt' could not be built, Use `pixel_values_videos`"}  # takes films
+STRIDES = {"hf:focalnet": 8}
+PLAIN = ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit", "lw_detr_vit", "pixio", "rf_detr_dinov2", "sapiens2")
+PLAIN = tuple(f"hf:{name}" for name in (*PLAIN, "tipsv2_vision_model", "vitdet") if f"hf:{name}" in CATALOGUE)
 
 
-@pytest.fixture(scope="module", params=CATALOGUE)
+def configured(name: str, **more) -> ModelConfig:
+    own = {"width": 16, "stride": STRIDES.get(name, 4)} if name.startswith("hf:") else {}
+    return ModelConfig(backbone=name, backbone_options=CATALOGUE[name], **own | more)
+
+
+@pytest.fixture(scope="module", params=[name for name in CATALOGUE if name not in REFUSED])
 def built(request) -> Model:
     torch.manual_seed(0)
-    config = ModelConfig(backbone=request.param, backbone_options=CATALOGUE[request.param])
-    if request.param in REFUSED:
-        with pytest.raises(HeterosegError, match=REFUSED[request.param]):
-            build_network(config, TREE)
-        pytest.skip("refused in a sentence")
+    config = configured(request.param)
     return Model("small", build_network(config, TREE), TREE, {}, config)
 
 
@@ -60,3 +66,46 @@ def test_a_folder_keeps_it(built, tmp_path):
     with torch.no_grad():
         for size in SIZES[1:]:
             assert torch.equal(again.torch_network(image(*size)), built.torch_network.eval()(image(*size)))
+
+
+def test_parameters_without_a_gradient_are_not_asked_for_one(built):
+    """Several processes would wait for them."""
+    network = copy.deepcopy(built.torch_network)
+    rest_idle(network)
+    network(torch.cat([image(64, 96), image(64, 96).flip(3)])).sum().backward()
+    assert [n for n, p in network.named_parameters() if p.requires_grad] == [
+        n for n, p in network.named_parameters() if p.grad is not None
+    ]
+
+
+def test_a_frozen_encoder_leaves_something_to_learn(built):
+    frozen = built.config.model_copy(update={"freeze": True})
+    if "eomt" in built.config.backbone:  # a ViT that sees queries, too
+        with pytest.raises(HeterosegError, match="expected a network with an encoder, found one without"):
+            build_network(frozen, TREE)
+        return
+    network = build_network(frozen, TREE)
+    assert network.training
+    assert not network.encoder.training
+    learnt = {name for name, p in network.named_parameters() if p.requires_grad}
+    assert {name for name, _ in network.named_parameters() if ".logits." in name} <= learnt
+    assert 0 < len(learnt) < len(list(network.parameters()))
+    assert not any(p.requires_grad for p in network.encoder.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if name in CATALOGUE])
+def test_what_cannot_be_taken_is_refused_in_a_sentence(name):
+    with pytest.raises(HeterosegError, match=REFUSED[name]) as error:
+        build_network(configured(name), TREE)
+    assert "\n" not in str(error.value)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("stride", [4, 8, 16])
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_transformers_have_all_strides(name, stride):
+    network = build_network(configured(name, stride=stride), TREE).eval()
+    for size in SIZES:
+        covered = network.covers(*size)
+        assert network(image(*size)).shape == (1, TREE.channels, *(side // stride for side in covered))
+        assert all(side % 16 == 0 for side in covered)

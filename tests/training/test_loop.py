@@ -26,6 +26,7 @@ from heteroseg.scenes import generate
 from heteroseg.training import processes
 from heteroseg.training.loop import Run, train
 from heteroseg.training.optimiser import build_optimiser, learning_rate, memory_layout, weight_average
+from tests.networks.catalogue import WINDOWS
 from tests.supervision.test_coverage import SPACE, TREE, write
 
 TINY = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
@@ -36,6 +37,12 @@ def data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("scenes")
     generate(root, 6, 2, (96, 128))
     return root
+
+
+SWIN = {
+    "model__backbone": "hf:swin",
+    "model__backbone_options": WINDOWS | {"drop_path_rate": 0.0},
+}
 
 
 def write_experiment(folder: Path, data: Path, **changes) -> Path:
@@ -275,8 +282,10 @@ def test_it_learns(tmp_path, data):
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])
 
 
-def test_two_processes_equal_one(tmp_path, data):
-    two_and_one(tmp_path, data)
+@pytest.mark.parametrize("network", [{}, SWIN], ids=["resnet", "swin"])
+def test_two_processes_equal_one(tmp_path, data, network):
+    """Swin has norms that no map passes through: without a gradient, the second process waited for them in vain."""
+    two_and_one(tmp_path, data, **network)
 
 
 def two_and_one(tmp_path: Path, data: Path, **more) -> None:
@@ -302,6 +311,17 @@ def two_and_one(tmp_path: Path, data: Path, **more) -> None:
     apart = max(float((one[k] - two[k]).abs().max()) for k in one if one[k].is_floating_point())
     assert moved > 1e-2
     assert apart < 1e-4 * moved
+
+
+def test_a_frozen_encoder_stays_as_it_is(tmp_path, data):
+    """Its norms, too; all that follows learns."""
+    start = run(tmp_path, data, name="start", model__freeze=True, optimiser__lr=1e-12, train__steps=1)
+    end = run(tmp_path, data, name="end", model__freeze=True, optimiser__weight_decay=0.1)
+    begun = run(tmp_path, data, name="free", train__steps=1)
+    frozen = {key for key in start if key.startswith("body.0.body.")}
+    assert same({key: start[key] for key in frozen}, {key: end[key] for key in frozen})
+    assert all((start[key] != end[key]).any() for key in start.keys() - frozen if key.endswith((".weight", "_mean")))
+    assert any((start[key] != begun[key]).any() for key in frozen if key.endswith("running_mean"))
 
 
 @pytest.mark.parametrize(("asked", "used"), [("bf16", torch.bfloat16), (16, torch.float16), ("16", torch.float16)])

@@ -105,6 +105,7 @@ class ModelConfig(Strict):
         None, description="mean of red, green and blue (0 to 255) that the backbone is made for; null: as published"
     )
     std: tuple[Spread, Spread, Spread] | None = Field(None, description="their standard deviation; null: as published")
+    freeze: bool = Field(False, description="train only what follows the encoder, which stays as it is")
     scale: float = Field(1.0, ge=0.01, le=1, description="images are shrunk by this first; the strides grow with it")
     decoder: Literal["fpn", "reduction"] = Field("fpn", description="joins the backbone's maps; reduction: the paper's")
     width: Side = Field(128, description="channels of the decoder")
@@ -310,6 +311,7 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
             "with train.evaluate_every 0 only the end is scored",
         ),
         ("train", "teacher_weight", not experiment.train.teacher, "there is no train.teacher"),
+        ("optimiser", "backbone_lr", model.freeze, "model.freeze keeps the backbone as it is"),
         ("optimiser", "momentum", optimiser.name != "sgd", "only optimiser.name sgd has a momentum"),
         ("optimiser", "power", optimiser.schedule != "poly", "only optimiser.schedule poly has a power"),
         ("optimiser", "halve_at", optimiser.schedule != "piecewise", "only optimiser.schedule piecewise halves"),

@@ -22,6 +22,7 @@ IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", re.ASCII)
 """MODULE:CLASS."""
 MOST = 1000  # numbers of an option
+TRIED = (128, 224, 256)  # pixels of a side of the image that a backbone is tried with
 LONGEST = 200  # characters of a reason that a library gives
 MINUS_ONE_TO_ONE = ((127.5,) * 3, (127.5,) * 3)
 
@@ -69,14 +70,32 @@ def as_backbone(body: nn.Module, mean: Sequence[float] = IMAGENET[0], std: Seque
     """Wrap any module that returns feature maps; channels and strides are found by running it once."""
     training = body.training
     body.eval()
-    size = 128
+    size, output = next(((side, out) for side in TRIED if (out := _tried(body, side, side)) is not None), (0, None))
     with torch.no_grad():
-        maps = _feature_maps(body(torch.zeros(1, 3, size, size)))
-    body.train(training)
+        maps = _feature_maps(
+            output if size else body(torch.zeros(1, 3, TRIED[0], TRIED[0]))
+        )  # which says what is wrong
     channels, strides = tuple(m.shape[1] for m in maps), tuple(round(size / m.shape[2]) for m in maps)
+    if any(m.shape[2] != m.shape[3] for m in maps):
+        found = [(m.shape[2], m.shape[3]) for m in maps]
+        raise HeterosegError(f"the backbone must keep the shape of its images, found maps {found} of a square one")
     if list(strides) != sorted(strides):
         raise HeterosegError(f"the backbone's feature maps must go from fine to coarse, found strides {strides}")
-    return Backbone(body, Maps(channels, strides, tuple(mean), tuple(std)))
+    sides = (strides[-1] * times for times in (1, 2, 4, 8))
+    multiple = next((side for side in sides if _tried(body, side, 2 * side) is not None), 0)
+    if not multiple:
+        raise HeterosegError(f"the backbone must take images of any size, found one that takes {size}x{size} alone")
+    body.train(training)
+    return Backbone(body, Maps(channels, strides, tuple(mean), tuple(std), multiple))
+
+
+@torch.no_grad()
+def _tried(body: nn.Module, *size: int) -> Any:
+    """What a module in evaluation mode gives for an image of a size; None where it fails."""
+    try:
+        return body(torch.zeros(1, 3, *size))
+    except Exception:  # of every kind
+        return None
 
 
 class Lite0(nn.Module):
@@ -148,7 +167,7 @@ def transformers_config(name: str, options: dict[str, Any]) -> Any:
         raise HeterosegError(f"model.backbone: expected a model type of transformers, found {shortened(name)!r}{near}")
     configure = AutoConfig.from_pretrained if "/" in name else AutoConfig.for_model
     plain = configure(name)
-    known = {**plain.to_dict(), **{other: getattr(plain, other) for other in plain.attribute_map}}
+    known = {**plain.to_dict(), **{other: getattr(plain, other, None) for other in plain.attribute_map}}
     for key, value in options.items():
         place = f"model.backbone_options.{shortened(key)}"
         if key not in known:
@@ -162,7 +181,11 @@ def transformers_config(name: str, options: dict[str, Any]) -> Any:
                 f"{place}: expected a value such as {known[key]!r:.80}, found {shortened(repr(value))}"
             )
     try:
-        return configure(name, **options)
+        config = configure(name, **options)
+        for key, value in vars(config).items():
+            if isinstance(value, tuple):  # of plain defaults; files give lists, and some networks take nothing else
+                setattr(config, key, list(value))
+        return config
     except Exception:  # of several kinds
         for key, value in options.items():
             try:
@@ -226,12 +249,34 @@ def _transformers(name: str, pretrained: bool, options: dict) -> Backbone:
     return as_backbone(AutoBackbone.from_config(config), *scaling)
 
 
+class ChannelsFirst(nn.Module):
+    """Maps (B, h, w, C) as (B, C, h, w)."""
+
+    def __init__(self, body: nn.Module):
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [maps.permute(0, 3, 1, 2) for maps in self.body(images)]
+
+
 def _timm(name: str, pretrained: bool, options: dict) -> Backbone:
     import timm
 
-    body = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
-    config = body.pretrained_cfg
-    return as_backbone(body, *([255 * v for v in config[key]] for key in ("mean", "std")))
+    def built(**more: Any) -> Backbone:
+        body = timm.create_model(name, pretrained=pretrained, features_only=True, **options, **more)
+        scaling = ([255 * v for v in body.pretrained_cfg[key]] for key in ("mean", "std"))
+        last_first = getattr(body, "output_fmt", None) == timm.layers.Format.NHWC
+        return as_backbone(ChannelsFirst(body) if last_first else body, *scaling)
+
+    try:
+        return built()
+    except (AssertionError, RuntimeError, HeterosegError):  # a network for one size, which some are only by default
+        try:
+            return built(dynamic_img_size=True)
+        except TypeError:
+            pass
+        raise
 
 
 def _own(name: str, pretrained: bool, options: dict) -> Backbone:
@@ -294,12 +339,14 @@ def build_errors(name: str, options: dict[str, Any] | None = None) -> Iterator[N
         extra = "timm" if error.name == "timm" else "hf"
         raise missing_package(f"model.backbone: {shortened(name)!r}", error, extra) from None
     except (OSError, ValueError, ImportError) as error:  # what libraries say to users
-        reason = str(error).partition("\n")[0][:LONGEST] or "for no reason that it tells"
+        reason = str(error).strip().partition("\n")[0][:LONGEST] or "for no reason that it tells"
         raise HeterosegError(f"{told}, {reason}") from error
     except Exception as error:  # of every kind, for options that make no sense
         if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
             raise HeterosegError(f"model.backbone_options.{unknown[1]}: there is no such option of {name!r}") from error
-        given = f"backbone_options ({shortened(', '.join(options))}); correct or leave them out" if options else "none"
+        if not options:
+            raise HeterosegError(f"{told}, {str(error).strip().partition(chr(10))[0][:LONGEST]}") from error
+        given = f"backbone_options ({shortened(', '.join(options))}); correct or leave them out"
         raise HeterosegError(f"{told}: expected options that go together, found {given}") from error
 
 

@@ -16,6 +16,7 @@ from heteroseg.networks.backbone import build_backbone, build_errors
 from heteroseg.networks.branches import Branches, branched
 from heteroseg.networks.decoder import DECODERS
 from heteroseg.networks.heads import Body, HierarchicalHead
+from heteroseg.networks.pyramid import Pyramid
 from heteroseg.networks.segmenter import LogitsOf, build_segmenter
 
 PARAMETERS, MODULES = 4 * 10**9, 8_000  # of the largest network that is built
@@ -51,6 +52,7 @@ class Network(Geometry, nn.Module):
 
     mean: Tensor
     std: Tensor
+    frozen = False  # whether the encoder stays as it is in training
 
     def __init__(
         self,
@@ -64,6 +66,18 @@ class Network(Geometry, nn.Module):
         self.body, self.multiple, self.shrink = body, multiple, shrink
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """What is before the decoder: the backbone as it is published."""
+        return self.body[0].body if isinstance(self.body, Body) else self.body.encoder  # type: ignore[return-value]
+
+    def train(self, mode: bool = True) -> "Network":
+        """Train what is not frozen; the norms of a frozen encoder keep their statistics, too."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
 
     @property
     def dropped(self) -> list[str]:
@@ -145,7 +159,10 @@ def build_network(config: ModelConfig, taxonomy: Taxonomy, most: int = PARAMETER
     with build_errors(config.backbone, config.backbone_options):
         if fault := fault_of(network, taxonomy.channels):
             raise HeterosegError(f"model.backbone: {config.backbone!r}: {fault}; take another network")
-    return network
+    if config.freeze:
+        network.encoder.requires_grad_(False)
+        network.frozen = True
+    return network.train()
 
 
 def _build(config: ModelConfig, taxonomy: Taxonomy) -> Network:
@@ -153,8 +170,11 @@ def _build(config: ModelConfig, taxonomy: Taxonomy) -> Network:
         body, scaling, multiple = build_segmenter(config, taxonomy)
         return Network(body, config.mean or scaling[0], config.std or scaling[1], multiple)
     backbone = build_backbone(config.backbone, config.pretrained, config.backbone_options)
+    strides = _in_image(backbone.maps.strides, config.scale)
+    if len(strides) > 1 and {config.stride} != {*strides} == {strides[0]} and config.decoder == "fpn":
+        backbone = Pyramid(backbone)
+        strides = _in_image(backbone.maps.strides, config.scale)
     maps = backbone.maps
-    strides = _in_image(maps.strides, config.scale)
     decoder = DECODERS[config.decoder](maps.channels, strides, config.width, config.stride)
     chosen, branches = branched(config.branches, taxonomy), None
     if chosen:

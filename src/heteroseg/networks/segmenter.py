@@ -15,6 +15,7 @@ from heteroseg.networks.classifier import replace_classifier, tried
 from heteroseg.networks.queries import Queries, outputs_of
 
 COARSEST = 32  # stride of the coarsest map of networks without patches
+ENCODERS = ("model.pixel_level_module.encoder", "model.backbone", "backbone")  # where they may be, but for the prefix
 SMALLEST = 8  # pixels of a patch that an image is cut into; MobileViT cuts its maps into smaller ones
 
 
@@ -34,6 +35,15 @@ class LogitsOf(nn.Module):
         neck = getattr(model, "neck", None)
         if neck is not None and "patch_height" in signature(neck.forward).parameters:
             neck.register_forward_pre_hook(self._tell_grid, with_kwargs=True)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The part that is published without a segmentation head; where there is none HeterosegError is raised."""
+        parts = dict(self.model.named_modules())
+        for path in (*ENCODERS, getattr(self.model, "base_model_prefix", "")):
+            if path in parts and path:
+                return parts[path]
+        raise HeterosegError("model.freeze: expected a network with an encoder, found one without; leave it out")
 
     def _tell_grid(self, _: nn.Module, inputs: Any, named: dict[str, Any]) -> Any:
         """DPT takes its images for squares where nobody says how many patches there are."""

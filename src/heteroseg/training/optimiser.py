@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from heteroseg.experiment.config import OptimiserConfig
+from heteroseg.networks.network import Network
 
 
 def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
@@ -22,7 +23,7 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
     """SGD or AdamW; norms and biases are not decayed, the backbone has its own factor on the rate."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        key = (name.startswith("body.0."), parameter.ndim > 1)  # body.0 is the backbone of our own networks
+        key = (name.startswith("body.0.body."), parameter.ndim > 1)  # the backbone of our own networks
         groups.setdefault(key, []).append(parameter)
     rates, decays = (config.lr, config.lr * config.backbone_lr), (0.0, config.weight_decay)
     parameters = [
@@ -32,6 +33,19 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
     if config.name == "sgd":
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(parameters, lr=config.lr)
+
+
+def rest_idle(network: Network) -> None:
+    """Ask no gradient for parameters that the logits do not come from, such as norms of maps that nobody reads.
+
+    Several processes would wait for them.
+    """
+    side = network.multiple
+    network.eval()(torch.zeros(1, 3, side, side, device=network.mean.device)).sum().backward()
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    network.train()
 
 
 def weight_average(network: nn.Module, decay: float) -> AveragedModel:

@@ -24,6 +24,7 @@ from heteroseg.training.optimiser import (
     build_optimiser,
     learning_rate,
     memory_layout,
+    rest_idle,
     weight_average,
 )
 from heteroseg.training.state import (
@@ -57,6 +58,7 @@ class Run:
         self.sources = open_sources(experiment, folder)
         if not any(s.train for s in self.sources):
             raise HeterosegError("no dataset of the experiment has a train split; set train: to the split to train on")
+        rest_idle(network)
         layout = memory_layout(network, fabric.device)
         _require_scored(experiment.train, [s.name for s in self.sources if s.val])
         network = network.to(memory_format=layout)  # type: ignore[call-overload]
