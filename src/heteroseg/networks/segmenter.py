@@ -15,7 +15,7 @@ from heteroseg.networks.classifier import replace_classifier, tried
 from heteroseg.networks.queries import Queries, outputs_of
 
 COARSEST = 32  # stride of the coarsest map of networks without patches
-ENCODERS = ("model.pixel_level_module.encoder", "model.backbone", "backbone")  # where they may be, but for the prefix
+ENCODERS = ("model.pixel_level_module.encoder", "detr.model.backbone", "backbone")  # where they are, or by the prefix
 SMALLEST = 8  # pixels of a patch that an image is cut into; MobileViT cuts its maps into smaller ones
 
 
