@@ -100,6 +100,13 @@ def test_exports_of_label_tools(tmp_path, reader, boxed):
     assert [item.name for item in source.val] == ["v"]
 
 
+def test_of_several_exports_none_is_left_out_silently(tmp_path, capsys):
+    for part in ("train", "val"):
+        export(tmp_path / "data" / part, "cvat")
+    assert main(["join", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--yes"]) == 2
+    assert "expected one export of CVAT, found 2, train/annotations.xml, val/annotations.xml" in capsys.readouterr().err
+
+
 def test_two_exports_become_one_trained_network(tmp_path, capsys):
     """Three commands, and no line by hand."""
     scenes = masks(tmp_path / "scenes")

@@ -160,12 +160,20 @@ def _place_of(base: Path, path: Path, value: Any) -> str:
     raise HeterosegError(f"{path}: {told}; correct it, or write the experiment by hand (`heteroseg init`)")
 
 
+def _is_of_cvat(path: Path) -> bool:
+    return path.suffix == ".xml" and "<annotations" in (text := read_text(path))[:2000] and "<!DOCTYPE" not in text
+
+
 def _cvat(files: Sequence[Path], folder: Path) -> Recognised | None:
-    for path in (path for path in files if path.suffix == ".xml"):
-        text = read_text(path)
-        if "<annotations" not in text[:2000] or "<!DOCTYPE" in text:
-            continue
-        images = list(ElementTree.fromstring(text).iterfind("image"))
+    exports = [path for path in files if _is_of_cvat(path)]
+    if len(exports) > 1:
+        told = ", ".join(str(path.relative_to(folder)) for path in exports[:3])
+        raise HeterosegError(
+            f"{folder}: expected one export of CVAT, found {len(exports)}, {told}; "
+            "name one of them, or each as a dataset, A=FILE B=FILE"
+        )
+    for path in exports:
+        images = list(ElementTree.fromstring(read_text(path)).iterfind("image"))
         subsets = [subset for image in images if (subset := image.get("subset"))]
         train, val = (next((s for s in subsets if s.lower() in known), None) for known in (TRAIN, VAL))
         options = {
