@@ -71,8 +71,8 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _number(cls, value: Any, info: ValidationInfo) -> Any:
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        if any(isinstance(part, bool) for part in inner):
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
+        if bool in map(type, inner):
             kinds = set(re.findall(r"\w+", str(cls.model_fields[str(info.field_name)].annotation)))
             if kinds & {"int", "float"} and "bool" not in kinds:
                 raise ValueError("expected a number")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -72,6 +73,7 @@ def test_killed_in_the_middle_every_file_is_done_once(tiny_model_folder, tmp_pat
     }
 
     again = subprocess.run(command, capture_output=True, text=True)
+    assert not re.findall(r"(?:INFO|WARNING) \w+\.py:\d+ --.*", again.stderr)  # Ray's own words
     assert again.returncode == 0, again.stderr
     assert f"1000 images, {len(finished)} done before" in again.stderr
     assert f"1000 images in {out}, {1000 - len(finished)} of them new" in again.stdout

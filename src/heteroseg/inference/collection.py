@@ -311,6 +311,7 @@ def _run(
         with suppress(ValueError):  # not in the main thread
             for number, handler in heeded.items():
                 signal.signal(number, handler)  # Ray's own aborts
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         DataContext.get_current().enable_progress_bars = False
         threads = max(1, (os.cpu_count() or 1) // workers) if address is None else 1
         options: Any = {"num_gpus": 1} if job[-1].startswith("cuda") else {"num_cpus": 1}  # the device
