@@ -1,12 +1,19 @@
-"""What every network that is built by name does: any size, gradients, a MODEL folder that is the same network."""
+"""What every network that is built by name does: any size, gradients, a MODEL folder that is the same network, files
+for other runtimes, several processes. The last two are tried with a few networks here, and with all by `make fuzz`."""
 
 import copy
+import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import distributed, multiprocessing
+from torch.nn.parallel import DistributedDataParallel
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
+from heteroseg.export.export import export
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import Model, load
 from heteroseg.networks.network import Network, build_network
@@ -16,6 +23,9 @@ from tests.networks.catalogue import REFUSED, catalogue
 TREE = load_taxonomy("streets-108")
 SIZES = ((64, 96), (65, 97), (1, 1))
 CATALOGUE = catalogue()
+WHOLE = bool(os.environ.get("FUZZ"))  # make fuzz
+TAKEN = [name for name in CATALOGUE if name not in REFUSED]
+FEW = ["hf-seg:upernet", "hf:dinov3_vit", "hf:swin"]  # of what takes longer
 STRIDES = {"hf:focalnet": 8}
 PLAIN = ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit", "lw_detr_vit", "pixio", "rf_detr_dinov2", "sapiens2")
 PLAIN = tuple(f"hf:{name}" for name in (*PLAIN, "tipsv2_vision_model", "vitdet") if f"hf:{name}" in CATALOGUE)
@@ -26,7 +36,7 @@ def configured(name: str, **more) -> ModelConfig:
     return ModelConfig(backbone=name, backbone_options=CATALOGUE[name], **own | more)
 
 
-@pytest.fixture(scope="module", params=[name for name in CATALOGUE if name not in REFUSED])
+@pytest.fixture(scope="module", params=TAKEN)
 def built(request) -> Model:
     torch.manual_seed(0)
     config = configured(request.param)
@@ -109,3 +119,62 @@ def test_plain_transformers_have_all_strides(name, stride):
         covered = network.covers(*size)
         assert network(image(*size)).shape == (1, TREE.channels, *(side // stride for side in covered))
         assert all(side % 16 == 0 for side in covered)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", TAKEN if WHOLE else FEW)
+def test_an_exported_file_answers_as_the_network(name, kind, tmp_path):
+    """`export` compares the logits itself, and refuses in a sentence what a runtime cannot do."""
+    if kind == "openvino" and not WHOLE:
+        pytest.skip("compiling takes long")
+    pytest.importorskip(kind)
+    torch.manual_seed(0)
+    model = Model("small", build_network(configured(name), TREE), TREE, {}, configured(name))
+    file = tmp_path / f"network{'.onnx' if kind == 'onnx' else '.xml'}"
+    try:
+        export(model, file, kind)
+    except HeterosegError as error:
+        assert "\n" not in str(error)
+        assert kind in str(error) or "this network was not exported" in str(error)
+        return
+    picture = image(65, 97)[0].permute(1, 2, 0).numpy()
+    ours, theirs = (m.predict(picture).probs("rider") for m in (model, load(file)))
+    np.testing.assert_allclose(theirs, ours, atol=0.02)
+
+
+def gradients(network: Network, images: torch.Tensor, ask) -> dict[str, torch.Tensor]:
+    """Of the mean squared logit; norms and dropout are as in use, where every image stands for itself."""
+    ask(images).square().mean().backward()
+    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+
+
+def ready(name: str) -> Network:
+    torch.manual_seed(0)
+    network = build_network(configured(name), TREE)
+    rest_idle(network)
+    return network.eval()
+
+
+def one_of_two(rank: int, folder: Path, names: list[str]) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", world_size=2, rank=rank)
+    for number, name in enumerate(names):
+        network = ready(name)
+        found = gradients(network, BATCH[rank : rank + 1], DistributedDataParallel(network))
+        if rank == 0:
+            torch.save(found, folder / f"{number}.pt")
+    distributed.destroy_process_group()
+
+
+BATCH = torch.cat([image(64, 96), image(64, 96).flip(3)])
+
+
+def test_two_processes_equal_one(tmp_path):
+    names = TAKEN if WHOLE else FEW
+    multiprocessing.spawn(one_of_two, (tmp_path, names), nprocs=2)
+    for number, name in enumerate(names):
+        network, found = ready(name), torch.load(tmp_path / f"{number}.pt")
+        due = gradients(network, BATCH, network)
+        assert found.keys() == due.keys(), name
+        for key, gradient in due.items():
+            scale = gradient.abs().max().item() + 1e-6
+            torch.testing.assert_close(found[key] / scale, gradient / scale, atol=1e-3, rtol=0, msg=f"{name} {key}")
