@@ -1,8 +1,8 @@
 """Every network that is built by name: its size, what works with it, and the time of a frame; docs/networks.md.
 
-`python -m benchmarks.networks --work runs/networks --step works` tries small relatives with random weights (those of the
-contract test): three sizes, a MODEL folder, files for other runtimes. `--step time` builds each with its library's own
-sizes and times a frame. `--step table` writes the page of what there is. Both go on where they were stopped.
+`python -m benchmarks.networks --work runs/networks --step works` tries small relatives with random weights, those of
+the contract test: three sizes, a MODEL folder, files for other runtimes. `--step time` builds each with its library's
+own sizes and times a frame. `--step table` writes the page of what there is. They go on where they were stopped.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from tests.networks.catalogue import REFUSED, catalogue
 
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import ModelConfig
@@ -22,7 +23,6 @@ from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import Model, load
 from heteroseg.networks.network import build_network
 from heteroseg.provenance import facts
-from tests.networks.catalogue import REFUSED, catalogue
 
 TREE = load_taxonomy("streets-108")
 SIZES, FRAME = ((64, 96), (65, 97), (1, 1)), (512, 512)
@@ -30,15 +30,17 @@ STRIDES = {"hf:focalnet": 8}
 MOST = 5 * 10**8  # parameters of a network that is timed
 PAGE = """# Networks
 
-What `model.backbone` takes of transformers {version}, tried with small relatives and random weights by `tests/networks/test_contract.py` in every
-run of the tests: images of 64x96, 65x97 and 1x1, gradients, a MODEL folder that is the same network; with all of them by `make fuzz` also files for
-ONNX Runtime and OpenVINO, and two processes that equal one. lite0, `paper`, timm's and your own are in [the guide](guides/backbones.md).
+What `model.backbone` takes of transformers {version}. `tests/networks/test_contract.py` tries small relatives of all of
+them with random weights in every run of the tests: images of 64x96, 65x97 and 1x1, gradients, a MODEL folder that is
+the same network; `make fuzz` tries also files for ONNX Runtime and OpenVINO, and two processes that equal one. lite0,
+`paper`, timm's networks and your own are in [the guide](guides/backbones.md).
 
-- **parameters** with the sizes that the library takes by default, in millions, head of `streets-108` included
+- **parameters**: millions, with the sizes that the library takes by default and the head of `streets-108`
 - **strides** that `model.stride` may have; a whole network has its own
-- **ONNX, OpenVINO**: yes, or not for any size of image at once (`--size` makes a file for one), or the operation that the runtime lacks; a file
-  that is written always answers as the network does
-- **ms**: CPU time of one image of 512x512, stride 8 where there is a choice, fp32, one thread ({cpu}), beside other work
+- **ONNX, OpenVINO**: yes, or not for any size at once (`--size` makes a file for one), or the operation that the
+  runtime lacks; a file that is written always answers as the network does
+- **ms**: CPU time of an image of 512x512, stride 8 where there is a choice, fp32, one thread, beside other work
+  ({cpu})
 
 | `model.backbone` | parameters | strides | ONNX | OpenVINO | ms |
 |---|---|---|---|---|---|

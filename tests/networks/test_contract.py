@@ -3,6 +3,7 @@ for other runtimes, several processes. The last two are tried with a few network
 
 import copy
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -131,11 +132,13 @@ def test_an_exported_file_answers_as_the_network(name, kind, tmp_path):
     torch.manual_seed(0)
     model = Model("small", build_network(configured(name), TREE), TREE, {}, configured(name))
     file = tmp_path / f"network{'.onnx' if kind == 'onnx' else '.xml'}"
+    told = None
     try:
         export(model, file, kind)
     except HeterosegError as error:
-        assert "\n" not in str(error)
-        assert kind in str(error) or "this network was not exported" in str(error)
+        told = str(error)
+    if told:
+        assert re.fullmatch(rf"({kind} cannot express this network|this network was not exported), .+", told)
         return
     picture = image(65, 97)[0].permute(1, 2, 0).numpy()
     ours, theirs = (m.predict(picture).probs("rider") for m in (model, load(file)))
