@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -31,7 +32,10 @@ def named_from_here(model: str) -> str:
 
 def train(args: argparse.Namespace) -> None:
     begin = [f"train.begin={json.dumps(named_from_here(args.begin))}"] if args.begin else []
-    overrides = [*args.overrides, *begin]
+    _train(args, [*args.overrides, *begin])
+
+
+def _train(args: argparse.Namespace, overrides: list[str]) -> "heteroseg.Experiment":
     experiment, folder = heteroseg.load_experiment(args.experiment, overrides)
     tell = (lambda _: None) if args.no_warnings else warn
     result = heteroseg.train(experiment, folder, args.out, args.resume, args.allow_overlap, tell)
@@ -41,6 +45,25 @@ def train(args: argparse.Namespace) -> None:
         print(fill_template("scores.txt", result))
         write_run_report(args.out, trust=experiment.model.backbone)
         print(f"run: {args.out} (MODEL: {args.out}/best and {args.out}/last)")
+    return experiment
+
+
+def grow(args: argparse.Namespace) -> None:
+    name = named_from_here(args.model)
+    keys = [f"train.begin={json.dumps(name)}", f"train.grow={json.dumps(args.node)}"]
+    args.experiment = args.data
+    experiment = _train(args, [*args.overrides, *keys])
+    if int(os.environ.get("LOCAL_RANK", 0)):
+        return  # another process of the same run
+    from heteroseg.experiment.sources import open_sources
+    from heteroseg.model.beginning import open_model
+    from heteroseg.model.growing import changed_pixels
+
+    folder = Path(args.data).resolve().parent
+    images = [item.image for source in open_sources(experiment, folder, ["val"]) for item in source.val]
+    changed = changed_pixels(open_model(name, folder, "begin"), heteroseg.load(args.out), images)
+    told = ", ".join(f"{space} {100 * share:.4g} %" for space, share in changed.items())
+    print(f"pixels of {len(images)} val images with another answer than before: {told}")
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -115,6 +138,12 @@ def config(args: argparse.Namespace) -> None:
     print(config_text(args.key), end="")
 
 
+def _run_options(p: argparse.ArgumentParser) -> None:
+    allow_overlap(p)
+    p.add_argument("--resume", action="store_true", help="go on where the run in RUN was stopped")
+    p.add_argument("--no-warnings", action="store_true", help="do not tell what looks wrong in the data")
+
+
 def add(commands: Action) -> None:
     does = "write an experiment with its tree and label spaces, with comments, to fill in"
     p = add_command(commands, "init", init, does)
@@ -137,9 +166,13 @@ def add(commands: Action) -> None:
     option(p, "--out", "RUN", "folder for the run; MODELs are RUN/best and RUN/last", Path, required=True)
     does = "MODEL, RUN or hf://owner/name whose weights are the first, by the names of nodes (sets train.begin)"
     p.add_argument("--from", dest="begin", metavar="MODEL", help=does)
-    allow_overlap(p)
-    p.add_argument("--resume", action="store_true", help="go on where the run in RUN was stopped")
-    p.add_argument("--no-warnings", action="store_true", help="do not tell what looks wrong in the data")
+    _run_options(p)
+
+    does = "learn new nodes under one of a trained model, everything else frozen"
+    p = add_command(commands, "grow", grow, does, "model", "--data", "overrides")
+    option(p, "--node", "NODE", "a node of the model; the experiment's tree has new ones under it", required=True)
+    option(p, "--out", "RUN", "folder for the run; the new MODELs are RUN/best and RUN/last", Path, required=True)
+    _run_options(p)
 
     does = "train an experiment in several ways and seeds, with one table"
     p = add_command(commands, "compare", compare, does, "experiment", "overrides")

@@ -184,6 +184,7 @@ class TrainConfig(Strict):
     patience: Count = Field(0, description="evaluations without a better score after which training ends; 0: never")
     freeze_norm: bool = Field(False, description="keep the statistics of batch norms as they are")
     begin: Text | None = Field(None, description="MODEL or RUN folder, or hf://owner/name, whose weights are the first")
+    grow: Text | None = Field(None, description="node of train.begin: what is new under it is learnt, all else stays")
     teacher: Text | None = Field(
         None, description="MODEL or RUN folder, or hf://owner/name, that teaches where labels do not"
     )
@@ -276,13 +277,15 @@ def as_begun(experiment: Experiment, begun: Experiment) -> Experiment:
     """The experiment with what a run began with, in keys that the file leaves out: former defaults, and the network of
     another MODEL."""
     update = {}
-    taken: dict[str, dict] = {"train": {"begin": begun.train.begin}}
+    taken: dict[str, dict] = {"train": {"begin": begun.train.begin, "grow": begun.train.grow}}
+    made = {"branches", "branch_gradient"} if begun.train.grow else set()
     if begun.train.begin:
         taken["model"] = begun.model.model_dump()
     for section, former in FORMER.items():
         former = former | taken.get(section, {})
         now, then = getattr(experiment, section), getattr(begun, section)
-        kept = {k: v for k, v in former.items() if k not in now.model_fields_set and getattr(then, k) == v}
+        given = now.model_fields_set - made
+        kept = {k: v for k, v in former.items() if k not in given and getattr(then, k) == v}
         update[section] = now.model_copy(update=kept)
     return experiment.model_copy(update=update)
 
@@ -310,6 +313,7 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
             not experiment.train.evaluate_every,
             "with train.evaluate_every 0 only the end is scored",
         ),
+        ("train", "grow", not experiment.train.begin, "there is no train.begin"),
         ("train", "teacher_weight", not experiment.train.teacher, "there is no train.teacher"),
         ("optimiser", "backbone_lr", model.freeze, "model.freeze keeps the backbone as it is"),
         ("optimiser", "momentum", optimiser.name != "sgd", "only optimiser.name sgd has a momentum"),

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,21 +109,18 @@ class _Part:
 
 def _parts(head: HierarchicalHead, tree: Taxonomy) -> dict[str, _Part]:
     """The parts of a head by the names of the classifiers' nodes."""
-    names = [tree.names[c.node] for c in tree.classifiers]
-    ups: list = [None] * len(names) if head.ups is None else list(head.ups)
-    sizes = [head.sizes[i] for i in head.rest]
-    rows = [
-        row
-        for conv, n in zip(head.logits, [sizes] if head.adapters is None else sizes, strict=True)
-        for row in zip(conv.weight.flatten(1).split(n), conv.bias.split(n), strict=True)  # type: ignore[operator,union-attr]
-    ]
-    adapters = [None] * len(rows) if head.adapters is None else head.adapters
-    own: list[tuple[int, Any, Tensor, Tensor]] = [
-        (i, layers, *row) for i, layers, row in zip(head.rest, adapters, rows, strict=True)
-    ]
-    branches = head.branches.by_classifier.items() if head.branches else ()
-    own += [(i, branch, branch.logits.weight, branch.logits.bias) for i, branch in branches]
-    return {names[i]: _Part(layers, w, b, ups[i], names[i] if layers or ups[i] else "") for i, layers, w, b in own}
+    parts = {}
+    branches = head.branches.by_classifier if head.branches else {}
+    for i, classifier in enumerate(tree.classifiers):
+        (layer, start), name = head.last(i), tree.names[classifier.node]
+        rows = slice(start, start + head.sizes[i])
+        weight, bias = layer.get_parameter("weight").flatten(1)[rows], layer.get_parameter("bias")[rows]
+        adapter = head.adapters[head.rest.index(i)] if head.adapters and i in head.rest else None
+        layers = branches.get(i, adapter)
+        up = head.ups[i] if head.ups else None
+        assert up is None or isinstance(up, nn.ConvTranspose2d)
+        parts[name] = _Part(layers, weight, bias, up, name if layers or up else "")
+    return parts
 
 
 def _take_head(parts: dict[str, _Part], tree: Taxonomy, old: dict[str, _Part], known: Taxonomy) -> dict[str, str]:

@@ -84,6 +84,17 @@ class HierarchicalHead(nn.Module):
             parts = [up(p) for up, p in zip(self.ups, parts, strict=True)]
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
+    def last(self, classifier: int) -> tuple[nn.Module, int]:
+        """The layer that makes a classifier's logits, before they are upsampled, and the first of its rows there."""
+        if self.branches is not None and classifier not in self.rest:
+            return self.branches.by_classifier[classifier].logits, 0
+        place = self.rest.index(classifier)
+        return (
+            (self.logits[place], 0)
+            if self.adapters
+            else (self.logits[0], sum(self.sizes[i] for i in self.rest[:place]))
+        )
+
     def _ends(self) -> list[tuple[nn.Module, list[int]]]:
         """The last layers, all linear, and the classifiers whose logits each makes."""
         if self.ups is not None:

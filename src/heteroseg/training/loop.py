@@ -16,6 +16,7 @@ from heteroseg.experiment.sources import write_skipped
 from heteroseg.files import write_json, write_text
 from heteroseg.model.beginning import tell_origins
 from heteroseg.model.card import score_of
+from heteroseg.model.growing import told_growth
 from heteroseg.provenance import facts
 from heteroseg.supervision.coverage import AFTERWARDS, look_over
 from heteroseg.training.batches import batches, training_loader
@@ -78,6 +79,8 @@ def _outline(run: Run) -> str:
     if run.raised_from < config.steps:
         rate = learning_rate(run.experiment.optimiser, run.step, config.steps)
         more = f"\n{run.raised_from} steps became {config.steps}, so the learning rate is {rate:.2f} of its highest now"
+    if config.grow:
+        more += f"\n{told_growth(run.shared)}"
     return (
         f"training {run.experiment.name} on {on}: {size}, step {run.step} of {config.steps}\n"
         f"images to train on and to evaluate on: {images}\n"

@@ -23,8 +23,10 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
     """SGD or AdamW; norms and biases are not decayed, the backbone has its own factor on the rate."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        key = (name.startswith("body.0.body."), parameter.ndim > 1)  # the backbone of our own networks
-        groups.setdefault(key, []).append(parameter)
+        decayed = parameter.ndim > 1 and not parameter._backward_hooks  # by which a part of it stays as it is
+        key = (name.startswith("body.0.body."), decayed)  # the backbone of our own networks
+        if parameter.requires_grad:
+            groups.setdefault(key, []).append(parameter)
     rates, decays = (config.lr, config.lr * config.backbone_lr), (0.0, config.weight_decay)
     parameters = [
         {"params": params, "lr": rates[backbone], "weight_decay": decays[decay]}

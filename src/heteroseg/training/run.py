@@ -16,6 +16,7 @@ from heteroseg.files import write_json
 from heteroseg.labels.space import LabelSpaceFile, build_label_space
 from heteroseg.model.beginning import first_network, kept_spaces, open_model, with_model_of
 from heteroseg.model.card import score_of
+from heteroseg.model.growing import freeze_but, grown, new_nodes, read_new
 from heteroseg.model.model import Model, model_file, save_model
 from heteroseg.supervision.loss import Sums
 from heteroseg.training.batches import Batch
@@ -47,9 +48,15 @@ class Run:
         self.experiment, self.out, self.fabric = experiment, out, fabric
         self.tree, _ = open_spaces(experiment, folder)
         torch.manual_seed(experiment.train.seed)
+        if source and experiment.train.grow:
+            self.experiment = experiment = grown(experiment, self.tree, source)
         # wrong options are told before data are read
         network, self.origins = first_network(experiment, self.tree, source)
         self.others = kept_spaces(source, self.tree) if source else {}  # that no dataset of this run has
+        self.shared: list[str] = []
+        if experiment.train.grow:
+            new = new_nodes(self.origins) if source else read_new(out)
+            self.shared = freeze_but(network, self.tree, new)
         multiple, crop = network.multiple, experiment.train.crop
         if crop[0] % multiple or crop[1] % multiple:
             raise HeterosegError(
@@ -181,7 +188,7 @@ class Run:
 
     def training_mode(self) -> None:
         """Make norms learn statistics again after an evaluation, but where `freeze_norm` keeps them."""
-        self.network.train()
+        self.network.train(not self.experiment.train.grow)  # what is frozen keeps its statistics
         if self.experiment.train.freeze_norm:
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
