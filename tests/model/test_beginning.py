@@ -20,6 +20,7 @@ from heteroseg.model.model import Model, load
 from heteroseg.networks.network import build_network
 from heteroseg.training.loop import Run, train
 from tests.conftest import TINY
+from tests.networks.catalogue import MASKERS, SEGMENTERS
 from tests.small_tree import FILE
 
 IMAGES = torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0))
@@ -133,6 +134,25 @@ def test_a_new_branch_begins_at_random_and_an_adapter_as_that_above():
     ours, theirs = logits(model), logits(source)
     assert {name for name, origin in origins.items() if origin == "at random"} == {"u", "v", "w"}
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs.keys() - {"u", "v", "w"})
+
+
+def test_whole_networks_begin_too():
+    """Of queries with their classes only over the same tree."""
+    pytest.importorskip("transformers", reason="the extra hf is not installed")
+    config = ModelConfig()
+    kinds = {"hf-seg:segformer": SEGMENTERS["segformer"], "hf-mask:eomt": MASKERS["eomt"]}
+    for backbone, options in kinds.items():
+        kind = {"backbone": backbone, "backbone_options": options, "width": config.width}
+        source = trained(kind)
+        model, origins = begun(source, {})
+        ours, theirs = model.torch_network.state_dict(), source.torch_network.state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert set(origins.values()) == {"itself"}
+        if backbone.startswith("hf-mask"):
+            with pytest.raises(HeterosegError, match=r"train\.begin: expected the tree of the MODEL 't'"):
+                begun(source, {}, y=["y1", "y2"])
+        else:
+            assert begun(source, {}, y=["y1", "y2"])[1]["y1"] == "its parent"
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,12 @@ from heteroseg.networks.network import Network, build_network
 from heteroseg.networks.portable import portable_config
 from heteroseg.writing import is_free, written
 
-FREE = {"pretrained", "branches", "branch_gradient"}  # what a network may have otherwise than the one it begins from
+FREE = {
+    "pretrained",
+    "freeze",
+    "branches",
+    "branch_gradient",
+}  # what a network may have otherwise than the one it begins from
 ITSELF, NOWHERE, GONE = "itself", "at random", "left out"
 SHOWN = 12  # nodes that are told
 Row = tuple[list[tuple[str, int]], float, str]
@@ -80,12 +85,15 @@ def take_weights(network: Network, tree: Taxonomy, source: Model) -> dict[str, s
         {name: tensor for name, tensor in n.state_dict().items() if not name.startswith(inside)}
         for n in (network, theirs)
     )
+    if not heads and not tree.same_tree(source.taxonomy):
+        told = f"expected the tree of the MODEL {source.name!r}, as its queries have the classes, found another"
+        raise HeterosegError(f"train.begin: {told}; take its taxonomy, or a network without queries")
     names = due.keys() ^ given.keys() or [name for name in due if due[name].shape != given[name].shape]
     if names:
         told = f"expected a network as the MODEL {source.name!r} has, found {listed(sorted(names), 1)} otherwise"
         raise HeterosegError(f"train.begin: {told}; take its model: section")
     network.load_state_dict(given, strict=False)
-    origins: dict[str, str] = {}
+    origins = {name: ITSELF for name, channel in zip(tree.names, tree.channel_of, strict=True) if channel >= 0}
     for name, head in heads.items():
         old = theirs.get_submodule(name)
         assert isinstance(old, HierarchicalHead)

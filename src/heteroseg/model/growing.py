@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from heteroseg.errors import HeterosegError, listed, nearest
-from heteroseg.experiment.config import Experiment
+from heteroseg.experiment.config import WHOLE, Experiment
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.beginning import GONE, ITSELF
 from heteroseg.model.model import Model
@@ -34,7 +34,7 @@ def grown(experiment: Experiment, tree: Taxonomy, source: Model) -> Experiment:
         told = f"expected the tree of the MODEL {source.name!r} with new nodes under {node!r} alone, found {found}"
         raise HeterosegError(f"train.grow: {told}; change the taxonomy, or use train --from")
     names = [tree.names[c.node] for c in tree.classifiers if all(tree.names[n] in new for n in c.children)]
-    if names and experiment.model.backbone.startswith("hf-seg:"):
+    if names and experiment.model.backbone.startswith(WHOLE):
         told = (
             f"expected a backbone with a decoder of ours, found {experiment.model.backbone!r}, which takes no branches"
         )
