@@ -1,5 +1,7 @@
 """Long work looks now and then whether it may go on, in every part of it."""
 
+import signal
+import threading
 import time
 
 import numpy as np
@@ -56,3 +58,39 @@ def test_an_exported_network(tiny_model, tmp_path, runtime, head):
     print(f"{time.monotonic() - begin:.2f} s, whole {whole:.2f} s")
     model.network.between = bool
     np.testing.assert_array_equal(model.predict(small).labels("cityscapes"), wanted[0])
+
+
+@pytest.fixture
+def compiled_slowly(tiny_model, tmp_path, monkeypatch):
+    """An OpenVINO network that waits for `go_on` before it is compiled, and the shapes for which that began."""
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    export(tiny_model, tmp_path / "network.xml", "openvino", head="dense")
+    model, go_on, begun = heteroseg.load(tmp_path / "network.xml"), threading.Event(), []
+    compile_now = model.network._compile
+    monkeypatch.setattr(model.network, "_compile", lambda s: begun.append(s) or (go_on.wait(60), compile_now(s))[1])
+    yield model, go_on, begun
+    go_on.set()
+
+
+def test_a_compilation_is_left_to_the_next(compiled_slowly):
+    """Nothing ends one of OpenVINO, so that who may wait no longer goes."""
+    model, go_on, begun = compiled_slowly
+    model.network.between = stop
+    for _ in range(2):
+        with pytest.raises(StoppedError):
+            model.predict(np.zeros((64, 96, 3), np.uint8))
+    go_on.set()
+    model.network.between = None
+    assert model.predict(np.zeros((64, 96, 3), np.uint8)).labels("cityscapes").shape == (64, 96)
+    assert len(begun) == 1
+
+
+def test_a_signal_comes_through_amid_a_compilation(compiled_slowly):
+    model, *_ = compiled_slowly
+    threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,)).start()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            model.predict(np.zeros((64, 96, 3), np.uint8))
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -12,7 +12,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -170,7 +170,8 @@ class ExportedNetwork(Geometry):
 
     def _open(self, data: bytes) -> str | None:
         """Open the file, whose bytes are `data`; returns the metadata text."""
-        self._compiled: dict[tuple[int, ...] | bool, Any] = {}  # by shape, or for all others by whether they are large
+        # by shape, or for all others by whether they are large
+        self._compiled: dict[tuple[int, ...] | bool, Future] = {}
         self._turns: dict[tuple[int, ...] | bool, threading.Lock] = {}
         if self.kind == "onnx":
             self._session, text = open_onnx(data, self.threads or torch.get_num_threads())
@@ -267,9 +268,7 @@ class ExportedNetwork(Geometry):
             key = images.shape if known else images.shape[1] * images.shape[2] > LARGE
             turn = self._turns.setdefault(key, threading.Lock())
         with turn:  # a request holds one answer; several would wait for the same cores
-            if key not in self._compiled:
-                self._compiled[key] = self._compile(images.shape if known else None)
-            request = self._compiled[key]
+            request = self._request(key, images.shape if known else None)
             return self._stoppable(lambda: request.infer([images], share_inputs=True)[0], request.cancel)
 
     def _stoppable(self, work: Callable[[], np.ndarray], end: Callable[[], object]) -> np.ndarray:
@@ -279,13 +278,29 @@ class ExportedNetwork(Geometry):
         with ThreadPoolExecutor(1) as thread:
             done = thread.submit(work)
             try:
-                while not done.done():
-                    self.between()
-                    wait([done], 0.1)
+                self._wait_for(done)
             except BaseException:
                 end()
                 raise
             return done.result()
+
+    def _wait_for(self, done: Future) -> None:
+        while not done.done():  # which Ctrl-C ends
+            if self.between:
+                self.between()
+            wait([done], 0.1)
+
+    def _request(self, key: tuple[int, ...] | bool, shape: tuple[int, ...] | None) -> Any:
+        """What `_compile` gives. Nothing ends it: whoever stops waiting leaves it to the next who asks."""
+        if key not in self._compiled:
+            thread = ThreadPoolExecutor(1)
+            self._compiled[key] = thread.submit(self._compile, shape)
+            thread.shutdown(wait=False)
+        done = self._compiled[key]
+        self._wait_for(done)
+        if done.exception():
+            del self._compiled[key]
+        return done.result()
 
     def _compile(self, shape: tuple[int, ...] | None) -> Any:
         """A request of OpenVINO for images of one shape, or of any."""
