@@ -73,11 +73,10 @@ def test_pages_are_whole_and_for_everybody(site, browser, width, scheme):
 
 def test_the_search_finds_what_people_type(site, browser):
     page = browser.new_page()
-    page.goto(site)
     for word in ("fine-tune", "augmentation", "wandb", "onnx", "several GPUs"):
-        page.locator(".md-search__input").click()
-        page.locator(".md-search__input").fill(word)
-        page.locator(".md-search-result__link").first.wait_for()
-        page.keyboard.press("Escape")
         page.goto(site)
+        page.locator(".md-search__input").click()
+        page.locator(".md-search-result__meta", has_text="Type to start").wait_for(timeout=120_000)  # it is ready
+        page.locator(".md-search__input").press_sequentially(word)  # the theme waits for keys
+        page.locator(".md-search-result__link").first.wait_for()
     page.close()
