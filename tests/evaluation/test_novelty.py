@@ -10,7 +10,7 @@ from heteroseg.cli.main import main
 from heteroseg.decisions.reference import LARGE, SCORES, novelty
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.novelty import _judge
-from heteroseg.evaluation.temperatures import Pixels
+from heteroseg.evaluation.pixels import Pixels
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import LabelSpaceFile, build_label_space, hold_out

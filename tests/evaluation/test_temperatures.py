@@ -8,8 +8,9 @@ import torch
 
 from heteroseg.cli.main import main
 from heteroseg.datasets import read_sample
+from heteroseg.evaluation.pixels import PER_IMAGE, Pixels, sample_pixels
 from heteroseg.evaluation.scores import truth
-from heteroseg.evaluation.temperatures import PER_IMAGE, Pixels, _fit, calibrated, children_of_labels, sample_pixels
+from heteroseg.evaluation.temperatures import _fit, calibrated, children_of_labels
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import load_label_space

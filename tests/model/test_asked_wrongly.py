@@ -38,6 +38,10 @@ WRONG = {
     "back_off below 0": (lambda m, _: m.predict(BLACK).nodes(-0.1), "back_off: expected a number from 0 to 1"),
     "back_off nan": (lambda m, _: m.predict(BLACK).nodes(float("nan")), "back_off: expected .*, found nan"),
     "back_off text": (lambda m, _: m.predict(BLACK).nodes("0.5"), "back_off: expected .*, found '0.5'"),
+    "precision above 1": (lambda m, _: m.predict(BLACK).nodes(precision=2), "precision: expected a number from 0 to 1"),
+    "precision text": (lambda m, _: m.predict(BLACK).nodes(precision="0.9"), "precision: expected a number"),
+    "precision and back_off": (lambda m, _: m.predict(BLACK).nodes(0.5, 0.5), "expected back_off or precision, found"),
+    "precision of no promise": (lambda m, _: m.predict(BLACK).nodes(precision=0.9), "heteroseg calibrate MODEL --data"),
     "space of a back-off": (lambda m, _: back_off_space(m.taxonomy, 2), "back_off: expected a number from 0 to 1"),
     "decision": (lambda m, _: replace(m, decision="foo"), "decision: expected one of path, marginal, found 'foo'"),
     "decision of a plan": (lambda m, _: plan_decode(m.taxonomy, "pth"), "decision: .*; did you mean 'path'"),
@@ -69,7 +73,7 @@ def test_one_sentence(tiny_model, tiny_model_folder, name):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": -1}, {"limit": 1.5}, {"back_off": 2}])
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": -1}, {"limit": 1.5}, {"back_off": 2}, {"precision": 2}])
 def test_evaluation(tiny_model, tiny_experiment, wrong):
     sources = open_sources(*heteroseg.load_experiment(tiny_experiment))
     with pytest.raises(HeterosegError, match="expected a"):

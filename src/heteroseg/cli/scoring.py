@@ -32,7 +32,8 @@ def evaluate(args: argparse.Namespace) -> None:
     for overlap in overlaps(sources):
         warn(overlap)
     model = with_views(args)
-    result = heteroseg.evaluate(model, sources, args.limit, lambda name: log(f"evaluating {name}"), args.back_off)
+    how = args.limit, lambda name: log(f"evaluating {name}"), args.back_off, args.precision
+    result = heteroseg.evaluate(model, sources, *how)
     run = read_evaluation(model.origin.parent) if model.origin else {}
     result["training_warnings"] = run.get("training_warnings", [])
     if args.tta:
@@ -60,13 +61,14 @@ def calibrate(args: argparse.Namespace) -> None:
     _, sources = open_experiment(args.data, args.overrides, ("val",))
     from heteroseg.evaluation import temperatures
     from heteroseg.model.model import save_model
+    from heteroseg.model.promise import Promise
 
     model = heteroseg.load(args.model, args.device)
     result = temperatures.calibrate(model, sources, args.limit, lambda name: log(f"reading {name}"))
     tell("calibration.txt", result, args.json)
     if args.out:
         by_name = {name: entry["temperature"] for name, entry in result["classifiers"].items()}
-        save_model(temperatures.calibrated(model, by_name), args.out)
+        save_model(temperatures.calibrated(model, by_name, Promise.model_validate(result["promise"])), args.out)
         print(f"MODEL: {args.out}, a calibrated copy of {args.model}")
 
 
@@ -118,6 +120,7 @@ def add(commands: Action) -> None:
     p = add_command(commands, "evaluate", evaluate, does, *scored, "--images", "--tta")
     option(p, "--report", "FILE", "write a page with scores, pictures and confusions there (.html)", new_file)
     option(p, "--back-off", "P", "also score decisions that stop at the deepest node of this probability", fraction)
+    option(p, "--precision", "P", "also score the deepest answers that are right at least this often", fraction)
 
     does = "write one HTML page about a run: scores, pictures, curves, settings"
     p = add_command(commands, "report", report, does, "--images")
@@ -125,9 +128,9 @@ def add(commands: Action) -> None:
     option(p, "--out", "FILE", "the page (default: RUN/report.html)", new_file)
     option(p, "--data", "EXPERIMENT", "experiment YAML with the data's place, if that has changed", Path)
 
-    does = "find a temperature for every classifier on the val images"
+    does = "find on the val images a temperature for every classifier, and when answers are as precise as asked for"
     p = add_command(commands, "calibrate", calibrate, does, *scored)
-    option(p, "--out", "MODEL2", "write a copy of MODEL with these temperatures there", Path)
+    option(p, "--out", "MODEL2", "write a copy of MODEL with these temperatures there, which keeps --precision", Path)
 
     does = "measure on val images how well the nodes stand out that an experiment holds out of training (`hold_out`)"
     add_command(commands, "novelty", novelty, does, *scored)

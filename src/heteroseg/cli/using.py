@@ -24,22 +24,30 @@ from heteroseg.errors import HeterosegError, counted, missing_package
 
 
 def predict(args: argparse.Namespace) -> None:
-    from heteroseg.inference.files import back_off_space, list_jobs, passed_over, predict_files
+    from heteroseg.inference.files import back_off_space, list_jobs, passed_over, predict_files, promised_space
 
-    backing = args.back_off is not None
-    if backing and args.labels:
-        raise HeterosegError("--back-off answers with nodes of the tree, so it does not go with --labels; drop one")
+    given = {"--back-off": args.back_off, "--precision": args.precision, "--labels": args.labels}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) > 1:
+        first, *_, last = given
+        raise HeterosegError(f"{first} answers with nodes of the tree, so it does not go with {last}; drop one")
     list_jobs(args.inputs, args.out)  # wrong inputs are told before the network is loaded
     for folder in filter(os.path.isdir, args.inputs):
         if note := passed_over(Path(folder)):
             log(note)
     model = with_views(args)
-    space = back_off_space(model.taxonomy, args.back_off) if backing else model.space(args.labels or "leaves")
+    if args.precision is not None:
+        space = promised_space(model, args.precision)
+    elif args.back_off is not None:
+        space = back_off_space(model.taxonomy, args.back_off)
+    else:
+        space = model.space(args.labels or "leaves")
 
     def told(job, done):
         log(f"{job.source}: {'kept' if done else job.target}")
 
-    written = predict_files(model, args.inputs, args.out, space, args.overlay, told, args.back_off, args.as_stored)
+    how = args.overlay, told, args.back_off, args.as_stored, args.precision
+    written = predict_files(model, args.inputs, args.out, space, *how)
     print(f"{written} input{'s' * (written != 1)} in {args.out}, ids of label space {space.name!r}")
 
 
@@ -143,6 +151,7 @@ def add(commands: Action) -> None:
     option(p, "inputs", "INPUT", "image, folder or video", nargs="+")
     option(p, "--out", "DIR", "folder for label maps, overlays and JSON files", Path, required=True)
     option(p, "--back-off", "P", "write nodes of the tree: the deepest whose probability is P or more", fraction)
+    option(p, "--precision", "P", "write nodes of the tree: the deepest that is right at least this often", fraction)
     stored = "do not turn images as their EXIF orientation says"
     p.add_argument("--as-stored", action="store_true", help=stored)
     p.add_argument("--overlay", action="store_true", help="also write the image under its label colours, with a legend")

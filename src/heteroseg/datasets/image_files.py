@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -163,6 +163,23 @@ def pixels_of(image: Image.Image) -> np.ndarray:
         if image.mode not in ("I", "F", "LAB"):
             return np.array(image.convert("RGB"))
     raise HeterosegError(f"{path}: expected an image of 8 or 16 bits, found mode {image.mode}; convert it to RGB")
+
+
+def rgb_pixels(image: Any) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of what `Model.predict` takes."""
+    if isinstance(image, Image.Image):
+        image = pixels_of(image)
+    elif isinstance(image, str | os.PathLike):
+        return read_image(Path(image))
+    if not isinstance(image, np.ndarray):
+        told = "expected an image as an array (H, W, 3) of uint8, a path or an image of Pillow"
+        raise HeterosegError(f"{told}, found {type(image).__name__}")
+    image = np.asarray(image)  # of a matrix or a masked array the plain one
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise HeterosegError(f"expected an RGB image (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
+    return image.copy() if min(image.strides) < 0 else image  # which torch does not take
 
 
 def decode(data: bytes, path: Path, seen: View, upright: bool) -> tuple[np.ndarray, Notes]:

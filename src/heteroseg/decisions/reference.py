@@ -103,24 +103,33 @@ def log_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
     return out
 
 
-def back_off(logits: Tensor, tree: Taxonomy, min_probability: float) -> Tensor:
-    """(B, C, H, W) fused logits to (B, H, W) int64 nodes: down along the likelier child while it is likely enough.
-
-    That is while its probability, the sum over its leaves, is at least `min_probability`. With 0 every pixel ends at a
-    leaf. Any other number than 0 to 1 raises HeterosegError.
-    """
-    require_between("back_off", min_probability, 0, 1)
+def node_probs(logits: Tensor, tree: Taxonomy) -> list[Tensor]:
+    """(B, C, H, W) fused logits to the probability (B, H, W) of each node, the sum over its leaves."""
     probs = dict(zip(tree.leaves, leaf_probs(logits, tree).unbind(1), strict=True))
     for n in reversed(range(len(tree))):
         if tree.children[n]:
             probs[n] = torch.stack([probs[k] for k in tree.children[n]]).sum(0)
+    return [probs[n] for n in range(len(tree))]
+
+
+def back_off(logits: Tensor, tree: Taxonomy, min_probability: float | list[float]) -> Tensor:
+    """(B, C, H, W) fused logits to (B, H, W) int64 nodes: down along the likelier child while it is likely enough.
+
+    That is while its probability is at least `min_probability`, a number, or one for each depth below the root. With 0
+    every pixel ends at a leaf. A single number that is not from 0 to 1 raises HeterosegError.
+    """
+    least = min_probability
+    if not isinstance(least, list):
+        require_between("back_off", least, 0, 1)
+        least = [least] * max(tree.depths)
+    probs = node_probs(logits, tree)
     node = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.long, device=logits.device)
     for n in range(len(tree)):  # depth first: a parent comes before its children
         reached = node == n
         if tree.children[n] and bool(reached.any()):
             best, at = torch.stack([probs[k][reached] for k in tree.children[n]]).max(0)
             children = torch.tensor(tree.children[n], device=logits.device)
-            node[reached] = torch.where(best >= min_probability, children[at], n)
+            node[reached] = torch.where(best >= least[tree.depths[n]], children[at], n)
     return node
 
 

@@ -4,7 +4,9 @@ Rows are true labels, columns predicted ones; the last column counts predictions
 misses. Only classes with true pixels have scores: others are None, never 0.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -77,3 +79,37 @@ def groups_at_depth(space: LabelSpace, depth: int) -> tuple[np.ndarray, list[str
         name = tree.names[path[depth]] if len(path) > depth else f"{label.name} (label)"
         groups.append(names.setdefault(name, len(names)))
     return np.array(groups), list(names)
+
+
+def compatible(space: LabelSpace) -> np.ndarray:
+    """(nodes, labels) bool: whether a node has a leaf that the label allows."""
+    spans = space.taxonomy.spans
+    return np.array([[any(a <= leaf < b for leaf in label.leaves) for label in space.labels] for a, b in spans])
+
+
+def answered(counts: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """(2, depths + 1) int64 of the (labels, nodes) int64 answers in an image: evaluated pixels, and right ones, by the
+    depth of the answer."""
+    counts, depths = counts.T * space.evaluated, np.array(space.taxonomy.depths)
+    by_node = np.stack([counts.sum(1), (counts * compatible(space)).sum(1)])
+    return np.stack([by_node[:, depths == d].sum(1) for d in range(max(depths) + 1)], 1)
+
+
+def held(images: Sequence[np.ndarray], precision: float) -> dict[str, Any]:
+    """How the promise was held, from `answered` of each image.
+
+    `held`: the mean over images of the share of their pixels that is answered right. Of all pixels, by depth 1, 2, ...:
+    `coverage`, the share that is answered so deep or deeper, and `right`, of these the right ones. `depth`: the mean.
+    """
+    pixels, right = np.stack(images).transpose(1, 0, 2)
+    some = pixels.sum(1) > 0
+    deeper, right_deeper = (each.sum(0)[::-1].cumsum()[::-1] for each in (pixels, right))
+    shares = deeper / max(deeper[0], 1)
+    return {
+        "promised": precision,
+        "held": float((right.sum(1)[some] / pixels.sum(1)[some]).mean()) if some.any() else None,
+        "images": int(some.sum()),
+        "coverage": shares[1:].tolist(),
+        "right": [int(r) / int(p) if p else None for r, p in zip(right_deeper[1:], deeper[1:], strict=True)],
+        "depth": float(shares[1:].sum()),
+    }

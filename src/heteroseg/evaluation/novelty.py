@@ -9,8 +9,8 @@ import torch
 from heteroseg.decisions.reference import SCORES, leaf_probs, novelty
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import detection
+from heteroseg.evaluation.pixels import Pixels, sample_pixels
 from heteroseg.evaluation.scores import require_tree_of
-from heteroseg.evaluation.temperatures import Pixels, sample_pixels
 from heteroseg.experiment.sources import Source
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model

@@ -10,11 +10,12 @@ from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import UNKNOWN, Item, Sample
 from heteroseg.errors import HeterosegError, require_between, require_count
 from heteroseg.evaluation.calibration import ancestor_error
-from heteroseg.evaluation.metrics import Scores, confusion, count_pairs, groups_at_depth, merge, scores
+from heteroseg.evaluation.metrics import Scores, answered, confusion, count_pairs, groups_at_depth, held, merge, scores
 from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import OUTSIDE_NAME, LabelSpace
 from heteroseg.model.model import Model
 from heteroseg.model.prediction import Prediction
+from heteroseg.model.promise import least_of
 from heteroseg.supervision.coverage import ignored
 from heteroseg.supervision.targets import encode
 
@@ -55,7 +56,8 @@ def predict_labelled(
 class Tally:
     """Counts over a dataset's val images: `confusion` (labels, labels + 1) int64, and of the pixels without a label
     how many there are and how many the network calls each label (labels,). `per_image`: scores by image name.
-    `nodes` (2, labels, nodes) int64 counts decided nodes, down to the leaves and with back-off."""
+    `nodes` (2, labels, nodes) int64 counts decided nodes, down to the leaves and with back-off; `answered` is that of
+    each image for a promised precision."""
 
     confusion: np.ndarray
     unlabelled: int
@@ -63,6 +65,7 @@ class Tally:
     images: int
     per_image: dict[str, dict[str, Any]] = field(default_factory=dict)
     nodes: np.ndarray | None = None
+    answered: list[np.ndarray] = field(default_factory=list)
 
 
 def evaluate_source(
@@ -71,6 +74,7 @@ def evaluate_source(
     limit: int | None = None,
     back_off: float | None = None,
     truths: LabelSpace | None = None,
+    precision: float | None = None,
 ) -> Tally:
     """Predict and count a dataset's val images (the first `limit`).
 
@@ -79,7 +83,7 @@ def evaluate_source(
     """
     require_count("limit", limit)
     space, items = in_taxonomy_of(model, source.space), source.val[:limit]
-    labels, unlabelled, per_image = len(space.labels), 0, {}
+    labels, unlabelled, per_image, kept = len(space.labels), 0, {}, []
     counts, claimed = np.zeros((labels, labels + 1), np.int64), np.zeros(labels, np.int64)
     nodes = None if back_off is None else np.zeros((2, labels, len(space.taxonomy)), np.int64)
     for item, (_, true, prediction) in zip(items, predict_labelled(model, items, truths or space), strict=True):
@@ -93,7 +97,10 @@ def evaluate_source(
         if nodes is not None:
             for part, min_probability in zip(nodes, (0.0, back_off), strict=True):
                 part += count_pairs(true[true >= 0], prediction.nodes(min_probability)[true >= 0], part.shape)
-    return Tally(counts, unlabelled, claimed, len(items), per_image, nodes)
+        if precision is not None:
+            sure = prediction.nodes(precision=precision)[true >= 0]
+            kept.append(answered(count_pairs(true[true >= 0], sure, (labels, len(space.taxonomy))), space))
+    return Tally(counts, unlabelled, claimed, len(items), per_image, nodes, kept)
 
 
 def _image_scores(counts: np.ndarray, space: LabelSpace) -> dict[str, Any]:
@@ -191,13 +198,15 @@ def evaluate(
     limit: int | None = None,
     log: Callable[[str], None] = lambda _: None,
     back_off: float | None = None,
+    precision: float | None = None,
 ) -> dict[str, Any]:
     """Score all datasets that have a val split; the result is what `heteroseg evaluate --json` writes: `datasets` by
     name, and `warnings`, sentences about what the scores leave out.
 
     A dataset that was not trained on needs no more than a label space over the model's tree. With `back_off` each
     dataset also has the scores of `hierarchical` as [down to the leaves, stopped at the deepest node of that
-    probability]. `log` gets the name of each dataset before it is scored. A dataset of another tree and sources without
+    probability]. With `precision` each of them, and `precision` of all, tells how the promise was held. `log` gets the
+    name of each dataset before it is scored. A dataset of another tree and sources without
     any val image raise HeterosegError.
 
     Examples:
@@ -216,18 +225,25 @@ def evaluate(
     """
     if back_off is not None:
         require_between("back_off", back_off, 0, 1)
-    result, warnings = {}, list[str]()
+    if precision is not None:
+        least_of(model, precision)
+    result, warnings, kept = {}, list[str](), list[np.ndarray]()
     for source in sources:
         if source.val:
             log(source.name)
             require_tree_of(model, source, "evaluate with")
-            tally = evaluate_source(model, source, limit, back_off)
+            tally = evaluate_source(model, source, limit, back_off, None, precision)
             result[source.name] = summarise(tally, source.space)
             warnings += _unscored(source, tally)
             if tally.nodes is not None:
                 leaves, stopped = (hierarchical(part, source.space) for part in tally.nodes)
                 pairs = {key: [leaves[key], stopped[key]] for key in leaves}
                 result[source.name]["back_off"] = {"least": back_off, **pairs}
+            if precision is not None and model.promise:
+                known = source.name in model.promise.images
+                result[source.name]["precision"] = held(tally.answered, precision) | {"calibrated_on": known}
+                kept += tally.answered
     if not result:
         raise HeterosegError("no dataset of the experiment has a val split; set val: to the split to evaluate on")
-    return {"datasets": result, "warnings": warnings}
+    whole = {"precision": held(kept, precision)} if precision is not None else {}
+    return {"datasets": result, "warnings": warnings, **whole}

@@ -7,61 +7,26 @@ its images (signs), this little does not decide about the classifiers of everyth
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from heteroseg.decisions.reference import leaf_probs, upsample_at
-from heteroseg.errors import HeterosegError, require_count
+from heteroseg.decisions.reference import leaf_probs
+from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
-from heteroseg.evaluation.scores import in_taxonomy_of, predict_labelled
+from heteroseg.evaluation.pixels import Pixels, sample_pixels
+from heteroseg.evaluation.promised import fit_promise
 from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
+from heteroseg.model.promise import Promise
 from heteroseg.networks.heads import HierarchicalHead
 from heteroseg.networks.network import Network
 from heteroseg.networks.queries import Queries
 
-PER_IMAGE = 400  # labelled pixels that are looked at in an image
 FEWEST = 50  # pixels that a classifier needs, in each half, to get a temperature of its own
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Random labelled pixels of one dataset: `logits` (N, channels) float32, `labels` (N,) indices into `space.labels`,
-    `judge` (N,) bool those of the images that judge, `weight` (N,) the part of the images that each stands for.
-    """
-
-    space: LabelSpace
-    logits: np.ndarray
-    labels: np.ndarray
-    judge: np.ndarray
-    weight: np.ndarray
-
-
-def sample_pixels(model: Model, source: Source, limit: int | None, per_image: int = PER_IMAGE, seed: int = 0) -> Pixels:
-    """Up to `per_image` evaluated pixels of each val image, chosen at random."""
-    require_count("limit", limit)
-    space, rng = in_taxonomy_of(model, source.space), np.random.default_rng(seed)
-    evaluated = np.append(space.evaluated, False)
-    parts = []
-    for number, (_, true, prediction) in enumerate(predict_labelled(model, source.val[:limit], space)):
-        places = np.flatnonzero(evaluated[true].ravel())
-        share = len(places) / true.size
-        places = np.sort(rng.permutation(places)[:per_image])
-        rows, columns = np.divmod(places, true.shape[1])
-        at = [torch.from_numpy(a).to(prediction.logits.device) for a in (rows, columns)]
-        logits = upsample_at(prediction.logits, prediction.covers, *at)[0, :, 0].T.cpu().numpy()
-        judge = np.full(len(places), number % 2 == 1)
-        weight = np.full(len(places), share / max(len(places), 1))
-        parts.append((logits, true.ravel()[places].astype(np.int64), judge, weight))
-    logits, labels, judge, weight = map(np.concatenate, zip(*parts, strict=True))
-    if not len(labels):
-        raise HeterosegError(f"datasets.{source.name}: its val images have no labelled pixel")
-    return Pixels(space, logits, labels, judge, weight / len(parts))
 
 
 def children_of_labels(space: LabelSpace, classifier: int) -> np.ndarray:
@@ -94,7 +59,7 @@ def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, Any]:
 
 def _fit(tree: Taxonomy, parts: Sequence[Pixels]) -> dict[str, dict[str, Any]]:
     result: dict[str, dict[str, Any]] = {}
-    logits, judge, weight = (np.concatenate([vars(p)[key] for p in parts]) for key in ("logits", "judge", "weight"))
+    logits, judge, weight = (np.concatenate([getattr(p, key) for p in parts]) for key in ("logits", "judge", "weight"))
     for index, c in enumerate(tree.classifiers):
         classes = np.concatenate([children_of_labels(part.space, index)[part.labels] for part in parts])
         known = classes >= 0
@@ -111,7 +76,8 @@ def calibrate(
     model: Model, sources: Sequence[Source], limit: int | None = None, log: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """`classifiers` by node name: temperature (1 where there were too few pixels), pixels, and [before, after] of nll
-    and ece on the images that judge; `datasets`: [before, after] of the labels' ece, aurc, accuracy and risk.
+    and ece on the images that judge; `datasets`: [before, after] of the labels' ece, aurc, accuracy and risk;
+    `promise`: what `fit_promise` found with these temperatures.
     """
     parts = {}
     for source in sources:
@@ -130,14 +96,15 @@ def calibrate(
         if part.judge.any():
             before, after = _of_labels(part, np.ones_like(temperatures)), _of_labels(part, temperatures)
             datasets[name] = {key: [before[key], after[key]] for key in before}
-    return {"model_digest": model.digest, "classifiers": classifiers, "datasets": datasets}
+    promise = fit_promise(tree, parts, temperatures).model_dump(mode="json")
+    return {"model_digest": model.digest, "classifiers": classifiers, "datasets": datasets, "promise": promise}
 
 
-def calibrated(model: Model, temperatures: dict[str, float]) -> Model:
+def calibrated(model: Model, temperatures: dict[str, float], promise: Promise | None = None) -> Model:
     """A copy of a model whose classifiers, by node name, are divided by temperatures (those not named stay).
 
     The division goes into the last layer's weights: exports, decisions and confidences need not know of it, the digest
-    tells it, and no pixel takes longer. Decisions of the path rule stay as they were.
+    tells it, and no pixel takes longer. Decisions of the path rule stay as they were. `promise` is that of the copy.
     """
     if not isinstance(model.network, Network):
         raise HeterosegError("an exported network cannot be calibrated; calibrate its MODEL and export that again")
@@ -146,4 +113,4 @@ def calibrated(model: Model, temperatures: dict[str, float]) -> Model:
     next(m for m in network.modules() if isinstance(m, HierarchicalHead | Queries)).divide(list(new.values()))
     total = {name: t * model.temperatures.get(name, 1.0) for name, t in new.items()}
     total = {name: t for name, t in total.items() if t != 1}
-    return Model(model.name, network, tree, model.spaces, model.config, model.decision, temperatures=total)
+    return Model(model.name, network, tree, model.spaces, model.config, model.decision, None, total, None, promise)

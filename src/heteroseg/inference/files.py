@@ -28,6 +28,7 @@ from heteroseg.model.answer_files import (
 )
 from heteroseg.model.model import Model
 from heteroseg.model.pictures import colorise, overlay
+from heteroseg.model.promise import least_of
 from heteroseg.writing import is_free, require_apart, require_folder, write_bytes
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
@@ -111,6 +112,12 @@ def back_off_space(tree: Taxonomy, min_probability: float) -> LabelSpace:
     return node_space(tree, f"nodes of probability {min_probability!r}")
 
 
+def promised_space(model: Model, precision: float) -> LabelSpace:
+    """The same for a promised precision, with all that decides."""
+    least = ", ".join(map(str, least_of(model, precision)))
+    return node_space(model.taxonomy, f"nodes of precision {precision!r}, probabilities {least}")
+
+
 def _outputs(job: Job, with_overlay: bool) -> Outputs:
     return outputs_of(job.target, with_overlay, job.source.suffix.lower() in VIDEOS)
 
@@ -167,11 +174,12 @@ def predict_files(
     progress: Callable[[Job, bool], None] = lambda job, done_before: None,
     back_off: float | None = None,
     as_stored: bool = False,
+    precision: float | None = None,
 ) -> int:
     """Predict every input into `out`: NAME.png (native ids of `space`), NAME.json, with an overlay NAME_overlay.jpg.
 
-    With `back_off`, the least probability of a decision, the answers are nodes, and `space` is what `back_off_space`
-    gives. With `as_stored` images are not turned as their EXIF orientation says.
+    With `back_off`, the least probability of a decision, or `precision`, the answers are nodes, and `space` is what
+    `back_off_space` or `promised_space` gives. With `as_stored` images are not turned as their EXIF orientation says.
 
     What is there from an earlier run is kept and not worked out again; where the input, the model, the label space or
     an option has changed since, HeterosegError is raised before anything is written. An input that cannot be read does
@@ -183,7 +191,8 @@ def predict_files(
             prediction = model.predict(image)
         except HeterosegError as error:  # a size that an exported network does not take
             raise InputError(*error.faults) from None
-        return prediction.label_indices(space) if back_off is None else prediction.nodes(back_off)
+        plain = back_off is None and precision is None
+        return prediction.label_indices(space) if plain else prediction.nodes(back_off, precision)
 
     decided = decided_by(model, space, as_stored)
     jobs, work, faults = list_jobs(inputs, out), [], list[str]()

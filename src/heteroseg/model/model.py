@@ -5,7 +5,6 @@ that is handed on has its card, `README.md`, too.
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -21,8 +20,7 @@ from PIL import Image
 from pydantic import Field
 from safetensors.torch import save_file
 
-from heteroseg.datasets import read_image
-from heteroseg.datasets.image_files import pixels_of
+from heteroseg.datasets.image_files import rgb_pixels
 from heteroseg.decisions.plan import Plan, plan_decode
 from heteroseg.decisions.reference import RULES, Rule
 from heteroseg.errors import HeterosegError, nearest, require_one_of, shortened, text_of
@@ -37,6 +35,7 @@ from heteroseg.model.devices import best_device, require_device
 from heteroseg.model.exported import FORMATS, ExportedNetwork, prepare, require_known
 from heteroseg.model.hub import PREFIX, download, parse_name, require_inside, upload
 from heteroseg.model.prediction import Prediction
+from heteroseg.model.promise import Promise
 from heteroseg.model.run_folder import OLD
 from heteroseg.model.views import ALONE, averaged, views_of
 from heteroseg.networks.backbone import require_trusted
@@ -63,6 +62,7 @@ class ModelFile(Strict):
     decision: Rule = "marginal"
     label_spaces: list[PlainName] = Field(max_length=MOST_SPACES)
     temperatures: dict[str, Factor] = Field({}, description="by node; the weights are divided by them already")
+    promise: Promise | None = Field(None, description="least probabilities of nodes; of calibrated MODELs")
     checksums: dict[str, str] = Field({}, description="SHA-256 by file; older MODELs have none")
 
 
@@ -71,7 +71,8 @@ class Model:
     """A network with the taxonomy and the label spaces that it was trained with.
 
     `spaces` are by name, `origin` is the folder that it was loaded from, and by `temperatures`, by name of the
-    classifier's node, the weights are divided already. `tta` is what `predict` does where nothing else is asked for.
+    classifier's node, the weights are divided already. `tta` is what `predict` does where nothing else is asked for,
+    `promise` what `heteroseg calibrate` found out.
 
     Examples:
         >>> from heteroseg import Model, load_label_space
@@ -96,6 +97,7 @@ class Model:
     origin: Path | None = None
     temperatures: dict[str, float] = field(default_factory=dict)
     tta: Any = None
+    promise: Promise | None = None
 
     def __post_init__(self) -> None:
         require_one_of("decision", self.decision, RULES)
@@ -209,7 +211,7 @@ class Model:
         """
         views = views_of(self.tta if tta is None else tta)
         if not isinstance(image, list | tuple):
-            pair = _pixels(image), image
+            pair = rgb_pixels(image), image
             if views == ALONE:
                 return self._predict([pair])[0]
             only = getattr(self.network, "size", None)
@@ -217,7 +219,7 @@ class Model:
             return Prediction(self, mean, *pair, views)
         if views != ALONE or isinstance(self.network, ExportedNetwork) or self.network.mean.device.type == "cpu":
             return [self.predict(each, tta) for each in image]  # where a batch is no quicker
-        pairs = [(_pixels(each), each) for each in image]
+        pairs = [(rgb_pixels(each), each) for each in image]
         alike = [list(group) for _, group in groupby(pairs, key=lambda pair: pair[0].shape)]
         return [p for group in alike for i in range(0, len(group), BATCH) for p in self._predict(group[i : i + BATCH])]
 
@@ -233,29 +235,13 @@ class Model:
         return [Prediction(self, one, *pair) for one, pair in zip(output, pairs, strict=True)]
 
 
-def _pixels(image: Any) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of what `Model.predict` takes."""
-    if isinstance(image, Image.Image):
-        image = pixels_of(image)
-    elif isinstance(image, str | os.PathLike):
-        return read_image(Path(image))
-    if not isinstance(image, np.ndarray):
-        told = "expected an image as an array (H, W, 3) of uint8, a path or an image of Pillow"
-        raise HeterosegError(f"{told}, found {type(image).__name__}")
-    image = np.asarray(image)  # of a matrix or a masked array the plain one
-    if image.ndim == 2:
-        image = np.repeat(image[..., None], 3, axis=2)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise HeterosegError(f"expected an RGB image (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
-    return image.copy() if min(image.strides) < 0 else image  # which torch does not take
-
-
 def model_file(model: Model) -> ModelFile:
     """What describes a model besides its tree, label spaces and weights. What `load` would refuse raises."""
     config, spaces = portable_config(model.config, model.torch_network), list(model.spaces)
     values = {"name": model.name, "model": config, "decision": model.decision, "label_spaces": spaces}
     where = f"model {shortened(repr(model.name))}"
-    file = Document(Path(where), values | {"temperatures": model.temperatures}).parse(ModelFile)
+    values |= {"temperatures": model.temperatures, "promise": model.promise}
+    file = Document(Path(where), values).parse(ModelFile)
     _require_fit(file, model.taxonomy, model.spaces, where)
     return file
 
@@ -265,6 +251,8 @@ def _require_fit(file: ModelFile, taxonomy: Taxonomy, spaces: dict[str, LabelSpa
     classifiers = [taxonomy.names[c.node] for c in taxonomy.classifiers]
     if other := next((name for name in file.temperatures if name not in classifiers), None):
         raise HeterosegError(f"{where}: temperatures: expected classifiers of the tree, found {other!r:.80}; remove it")
+    if file.promise and any(len(row) != max(taxonomy.depths) for row in file.promise.least.values()):
+        raise HeterosegError(f"{where}: promise: expected a probability for each depth of the tree; calibrate it again")
     for name, space in spaces.items():
         if (highest := max(*space.ids.tolist(), space.outside)) > HIGHEST:
             told = f"expected ids up to {HIGHEST}, which image files hold, found {highest}; renumber the labels"
@@ -372,7 +360,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: str | None
     fill(network, weights, folder / WEIGHTS, taxonomy.channels)
     if file.checksums:  # those of an older heteroseg have none
         require_unchanged(folder, spaces, config_data)
-    return Model(file.name, network.to(device), taxonomy, spaces, config, file.decision, folder, file.temperatures)
+    known = file.temperatures, None, file.promise
+    return Model(file.name, network.to(device), taxonomy, spaces, config, file.decision, folder, *known)
 
 
 def _exported(network: ExportedNetwork) -> Model:
@@ -390,4 +379,5 @@ def _exported(network: ExportedNetwork) -> Model:
     stride = None if config.backbone.startswith(WHOLE) else config.stride
     cuts, branches = [0, *(c.stop for c in taxonomy.classifiers)], branched(config.branches, taxonomy)
     network.require_fit(cuts, stride, 1 + config.upsample, branches)
-    return Model(file.name, network, taxonomy, spaces, config, file.decision, temperatures=file.temperatures)
+    known = file.temperatures, None, file.promise
+    return Model(file.name, network, taxonomy, spaces, config, file.decision, None, *known)

@@ -19,6 +19,7 @@ from heteroseg.errors import HeterosegError, nearest, shortened
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.answer_files import decided_by, outputs_of, told_of, told_of_pixels, write_answer
 from heteroseg.model.pictures import picture
+from heteroseg.model.promise import least_of
 from heteroseg.model.views import ALONE, Views
 from heteroseg.writing import home_expanded, require_folder
 
@@ -210,15 +211,19 @@ class Prediction:
         """`label_indices` and `confidence` for the price of one."""
         return self._decoded(space, confident=True)
 
-    def nodes(self, back_off: float | None = None) -> np.ndarray:
+    def nodes(self, back_off: float | None = None, precision: float | None = None) -> np.ndarray:
         """(H, W) int64 decided nodes (indices into `model.taxonomy.names`), down from the root; -1 where void.
 
         With `back_off` the decision stops at the deepest node whose probability is at least that, the root at worst.
+        With `precision` it stops so that answers are right at least that often, as a calibrated MODEL knows to.
         """
-        if back_off is None:
+        if precision is None and back_off is None:
             return self._decoded(None)[0].view(LabelMap)
+        if precision is not None and back_off is not None:
+            raise HeterosegError("nodes: expected back_off or precision, found both; drop one")
         tree = self.model.taxonomy
-        return self._by_bands(lambda logits: reference.back_off(logits, tree, back_off)).view(LabelMap)
+        least: Any = back_off if precision is None else least_of(self.model, precision)
+        return self._by_bands(lambda logits: reference.back_off(logits, tree, least)).view(LabelMap)
 
     def novelty(self, score: reference.Score = "probability") -> np.ndarray:
         """(H, W) float32, the larger the less a pixel fits what was trained; see `decisions.reference.novelty`."""
