@@ -38,8 +38,8 @@ the same network; `make fuzz` tries also files for ONNX Runtime and OpenVINO, an
 - **strides** that `model.stride` may have; a whole network has its own
 - **ONNX, OpenVINO**: yes, or not for any size at once (`--size` makes a file for one), or no, where the runtime lacks
   an operation, which `export` names; a file that is written always answers as the network does
-- **ms**: CPU time of an image of 512x512, stride 8 where there is a choice, fp32, one thread, beside other work; empty where it was not measured
-  ({cpu})
+- **ms**: CPU time of an image of 512x512, stride 8 where there is a choice, fp32, one thread, beside other work
+  ({cpu}); empty where nothing was measured, or where the library's own sizes make no network
 
 | `model.backbone` | parameters | strides | ONNX | OpenVINO | ms |
 |---|---|---|---|---|---|
