@@ -42,6 +42,7 @@ def portable_config(config: ModelConfig, network: Network) -> ModelConfig:
             update |= dict(zip(("mean", "std"), scaling, strict=True))
         options: dict[str, Any] = inner.config.to_diff_dict()  # type: ignore[operator,union-attr]
         kind = options.pop("model_type")
+        options.get("decoder_config", {}).pop("backbone_config", None)  # MaskFormer's, whose decoder has no backbone
         if "out_features" in options:
             options.pop("out_indices", None)  # which it says too
         update |= {"backbone": f"{config.backbone.partition(':')[0]}:{kind}", "backbone_options": options}
