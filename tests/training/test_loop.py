@@ -402,7 +402,8 @@ def test_learning_rates():
 
 
 def test_norms_and_biases_are_not_decayed():
-    network = nn.ModuleDict({"body": nn.ModuleList([nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)])})
+    encoder = nn.ModuleDict({"body": nn.Conv2d(1, 2, 1)})  # in a Backbone
+    network = nn.ModuleDict({"body": nn.ModuleList([encoder, nn.BatchNorm2d(2)])})
     groups = build_optimiser(network, OptimiserConfig(lr=1.0, backbone_lr=0.1, weight_decay=0.5)).param_groups
     found = {(g["lr"], g["weight_decay"], len(g["params"])) for g in groups}
     assert found == {(0.1, 0.5, 1), (0.1, 0.0, 1), (1.0, 0.0, 2)}
