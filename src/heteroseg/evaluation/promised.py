@@ -73,16 +73,17 @@ def fit_promise(tree: Taxonomy, parts: Mapping[str, Pixels], temperatures: np.nd
         at = counts[:, d] & ~judge
         by_depth.append(_risk(image[at], np.where(wrong, reached, -1)[at, d]))
     images = {name: len(np.unique(part.image[part.judge])) for name, part in parts.items()}
-    least, before = {}, np.zeros(wrong.shape[1], np.int64)
-    for precision in PRECISIONS:
+    least, above = {}, np.full(wrong.shape[1], LAST)  # thresholds of the next higher precision: none is above them
+    for precision in reversed(PRECISIONS):
         most = 1 - precision
         if 1 / (sum(images.values()) + 1) > most + 1e-9:
-            break
+            continue
         first = np.array([_first(risk, most) for risk in by_depth])
-        through = np.minimum.accumulate(reached - first, 1)[np.arange(len(wrong)), wrong.argmax(1)]
+        passes = np.where(reached >= above, LAST, reached - first)
+        through = np.minimum.accumulate(passes, 1)[np.arange(len(wrong)), wrong.argmax(1)]
         steps = np.where(wrong.any(1), through, -1)  # by how many steps thresholds may rise with a wrong answer left
         risks = [_risk(image[judge], steps[judge])]
         risks += [_risk(image[at], steps[at], False) for k in range(len(parts)) if (at := judge & (dataset == k)).any()]
-        before = np.maximum(before, np.minimum(first + max(_first(risk, most) for risk in risks), LAST))
-        least[precision] = STEPS[before].tolist()
-    return Promise(images=images, least=least)
+        above = np.minimum(first + max(_first(risk, most) for risk in risks), above)
+        least[precision] = STEPS[above].tolist()
+    return Promise(images=images, least=dict(sorted(least.items())))
