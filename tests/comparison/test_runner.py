@@ -34,10 +34,15 @@ def test_table_holds_what_evaluate_says(compared, tiny_experiment, capsys):
             assert cell[metric] == [entry[metric]]
         assert cell["levels"] == {depth: [level["miou"]] for depth, level in entry["levels"].items()}
         assert cell["rare_miou"] == [rarest_third(entry)]
+        assert cell["tree_cost"][0] >= 1 - entry["acc"]  # what is wrong costs a step at least
+        assert 0 <= cell["ece"]["1"][0] <= 1
+    assert (
+        table["concat"]["datasets"]["vistas"]["ece"].keys() == table["hierarchical"]["datasets"]["vistas"]["ece"].keys()
+    )
     assert table["concat"]["parameters"] > 0
     assert table["hierarchical"]["train_seconds"][0] >= 0
     rows = list(csv.DictReader((compared / "table.csv").open()))
-    assert len(rows) == 2 * 3 * 6
+    assert len(rows) == 2 * 3 * 7
     value = next(r for r in rows if (r["way"], r["dataset"], r["metric"]) == ("concat", "vistas", "macc"))["value"]
     assert float(value) == pytest.approx(table["concat"]["datasets"]["vistas"]["macc"][0], abs=1e-6)
     page = (compared / "table.md").read_text()

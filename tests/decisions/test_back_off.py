@@ -9,7 +9,7 @@ import torch
 
 from heteroseg.cli.main import main
 from heteroseg.decisions.reference import back_off, leaf_probs
-from heteroseg.evaluation.scores import hierarchical
+from heteroseg.evaluation.scores import hierarchical, tree_cost
 from heteroseg.labels.space import LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from tests.small_tree import TREE
@@ -106,6 +106,13 @@ def test_scores_by_hand():
     assert scores["consistent"] == pytest.approx((5 + 2 + 3 + 4 + 3) / 20)  # a holds only a part of YC
     empty = hierarchical(np.zeros_like(counts), SPACE)
     assert set(empty.values()) == {None}
+
+
+def test_the_cost_of_errors_by_hand():
+    counts = np.array([[5, 3, 0, 2], [1, 4, 2, 0], [0, 0, 0, 0]])
+    # X for YC: up to a, 1; X outside: up to root, 2; YC for X: from y to a, 1; YC for B: from c, 1
+    assert tree_cost(counts, SPACE) == pytest.approx((3 * 1 + 2 * 2 + 1 * 1 + 2 * 1) / 17)
+    assert tree_cost(np.zeros_like(counts), SPACE) is None
 
 
 def test_evaluate_from_the_command_line(tiny_experiment, tiny_model_folder, tmp_path, capsys):

@@ -10,7 +10,7 @@ from heteroseg.cli.main import main
 from heteroseg.datasets import read_sample
 from heteroseg.evaluation.pixels import PER_IMAGE, Pixels, sample_pixels
 from heteroseg.evaluation.scores import truth
-from heteroseg.evaluation.temperatures import _fit, calibrated, children_of_labels
+from heteroseg.evaluation.temperatures import _fit, calibrated, children_of_labels, errors_by_depth
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import load_label_space
@@ -149,3 +149,19 @@ def test_a_dataset_of_few_wrong_pixels_does_not_decide():
     assert _fit(tree, [good, wrong])["root"]["temperature"] == pytest.approx(1, rel=0.05)
     heavy = Pixels(space, z, wrong.labels, judge, good.weight)
     assert _fit(tree, [good, heavy])["root"]["temperature"] > 1.5
+
+
+def test_the_calibration_error_at_each_depth():
+    """A network that knows the coarse labels and is sure of a wrong fine one errs at the deepest depth alone."""
+    space = load_label_space("camvid32")
+    tree = space.taxonomy
+    names = [b.name for b in space.labels]
+    true, said = names.index("Car"), names.index("Truck_Bus")
+    z = np.zeros((100, tree.channels), np.float32)
+    for n in tree.path(tree.cover(space.labels[said].leaves)[0])[1:]:
+        z[:, tree.channel_of[n]] = 50
+    pixels = Pixels(space, z, np.full(100, true), np.arange(100), np.ones(100))
+    found = errors_by_depth(pixels, space)
+    deep = str(tree.depths[tree.cover(space.labels[true].leaves)[0]])
+    assert found["1"] < 0.01
+    assert found[deep] > 0.3

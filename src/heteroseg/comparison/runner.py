@@ -23,7 +23,9 @@ from pydantic import BaseModel
 from heteroseg.comparison.joining import WAYS, Base, Part
 from heteroseg.comparison.table import TABLES, is_json, rarest_third, read_scored, write_table
 from heteroseg.errors import HeterosegError, nearest, warn
-from heteroseg.evaluation.scores import evaluate_source, summarise
+from heteroseg.evaluation.pixels import sample_pixels
+from heteroseg.evaluation.scores import evaluate_source, summarise, tree_cost
+from heteroseg.evaluation.temperatures import errors_by_depth
 from heteroseg.experiment.config import FORMER, Experiment, as_begun, expanded
 from heteroseg.experiment.sources import open_sources
 from heteroseg.files import read_yaml, write_json, write_yaml
@@ -128,10 +130,15 @@ def _score(job: Job) -> dict[str, Any]:
     for source in open_sources(job.part.experiment, job.run.parent, splits=("val",)):
         if source.val:
             space = job.spaces[source.name]
-            entry = summarise(evaluate_source(model, source, truths=space), space)
+            tally = evaluate_source(model, source, truths=space)
+            entry = summarise(tally, space)
             free = entry["unlabelled"]
             claimed = free["claimed"] / free["pixels"] if free["pixels"] else None
-            datasets[source.name] = entry | {"rare_miou": rarest_third(entry), "claimed": claimed}
+            cost, ece = tree_cost(tally.confusion, space), {}
+            if cost is not None:
+                ece = errors_by_depth(sample_pixels(model, source, None, truths=space), space)
+            more = {"rare_miou": rarest_third(entry), "claimed": claimed, "tree_cost": cost, "ece": ece}
+            datasets[source.name] = entry | more
     return {
         "parameters": sum(p.numel() for p in model.torch_network.parameters()),
         "train_seconds": training_seconds(job.run),

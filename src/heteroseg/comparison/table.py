@@ -22,6 +22,7 @@ METRICS = {
     "rare_miou": "mIoU of the rarest third",
     "strict_miou": "mIoU, claims counted",
     "claimed": "unlabelled, claimed",
+    "tree_cost": "steps to the common ancestor, of 100 pixels",
 }
 HATCHES = ("", "//", "..", "xx", "\\\\", "--", "++")  # tell the bars apart without colour
 
@@ -72,18 +73,20 @@ def _read_scores(folder: Path, seed: int) -> list[dict[str, Any]]:
 
 def _add_scores(cells: dict[str, Any], scores: dict[str, Any]) -> None:
     for dataset, entry in scores.items():
-        cell = cells.setdefault(dataset, {"levels": {}} | {metric: [] for metric in METRICS})
+        cell = cells.setdefault(dataset, {"levels": {}, "ece": {}} | {metric: [] for metric in METRICS})
         for metric in METRICS:
             cell[metric].append(entry.get(metric))  # scores of an older version lack the newest
         for depth, level in entry["levels"].items():
             cell["levels"].setdefault(depth, []).append(level["miou"])
+        for depth, error in entry.get("ece", {}).items():
+            cell["ece"].setdefault(depth, []).append(error)
 
 
 def collect(out: Path, ways: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     """All scores below OUT: `{WAY: {"seeds": [...], "parameters", "train_seconds", "datasets": {...}}}`.
 
-    A dataset's entry has the list over seeds for each of METRICS, and `levels` (depth: list of mIoU). A seed counts
-    when all parts of its way are scored.
+    A dataset's entry has the list over seeds for each of METRICS, and by depth `levels` (lists of mIoU) and `ece` (of
+    calibration errors). A seed counts when all parts of its way are scored.
     """
     table: dict[str, Any] = {}
     for way in ways:
@@ -120,12 +123,14 @@ def dataset_names(table: dict[str, Any]) -> list[str]:
 def dataset_rows(table: dict[str, Any], dataset: str) -> tuple[list[str], Iterator[tuple[str, int, list[Values]]]]:
     """The titles of a dataset's figures, and for each way that knows it: name, number of seeds, and the figures."""
     rows = {way: row for way, row in table.items() if dataset in row["datasets"]}
-    depths = list(dict.fromkeys(depth for row in rows.values() for depth in row["datasets"][dataset]["levels"]))
+    deep = {"levels": "mIoU", "ece": "calibration error"}
+    found = [(key, d) for key in deep for row in rows.values() for d in row["datasets"][dataset][key]]
+    columns = list(dict.fromkeys(found))
 
     def figures(cell: dict[str, Any]) -> list[Values]:
-        return [cell[metric] for metric in METRICS] + [cell["levels"].get(depth, []) for depth in depths]
+        return [cell[metric] for metric in METRICS] + [cell[key].get(depth, []) for key, depth in columns]
 
-    titles = [*METRICS.values(), *(f"mIoU at depth {depth}" for depth in depths)]
+    titles = [*METRICS.values(), *(f"{deep[key]} at depth {depth}" for key, depth in columns)]
     return titles, ((way, len(row["seeds"]), figures(row["datasets"][dataset])) for way, row in rows.items())
 
 

@@ -33,13 +33,21 @@ class Pixels:
         return self.image % 2 == 1
 
 
-def sample_pixels(model: Model, source: Source, limit: int | None, per_image: int = PER_IMAGE, seed: int = 0) -> Pixels:
-    """Up to `per_image` evaluated pixels of each val image, chosen at random."""
+def sample_pixels(
+    model: Model,
+    source: Source,
+    limit: int | None,
+    per_image: int = PER_IMAGE,
+    seed: int = 0,
+    truths: LabelSpace | None = None,
+) -> Pixels:
+    """Up to `per_image` evaluated pixels of each val image, chosen at random; `truths` as for `evaluate_source`."""
     require_count("limit", limit)
     space, rng = in_taxonomy_of(model, source.space), np.random.default_rng(seed)
-    evaluated = np.append(space.evaluated, False)
+    truths = truths or space
+    evaluated = np.append(truths.evaluated, False)
     parts = []
-    for number, (_, true, prediction) in enumerate(predict_labelled(model, source.val[:limit], space)):
+    for number, (_, true, prediction) in enumerate(predict_labelled(model, source.val[:limit], truths)):
         places = np.flatnonzero(evaluated[true].ravel())
         share = len(places) / true.size
         places = np.sort(rng.permutation(places)[:per_image])

@@ -137,6 +137,18 @@ def hierarchical(counts: np.ndarray, space: LabelSpace) -> dict[str, float | Non
     return {key: part / whole if whole else None for key, (part, whole) in shares.items()}
 
 
+def tree_cost(counts: np.ndarray, space: LabelSpace) -> float | None:
+    """Mean steps from the true label up to its lowest common ancestor with the predicted one, of (labels, labels + 1)
+    confusion counts; up to the root where that is outside. Of unions the nearest of their nodes count."""
+    tree, total = space.taxonomy, 0
+    nodes = [*(tree.cover(label.leaves) for label in space.labels), (0,)]
+    counts = counts * space.evaluated[:, None]
+    for i, j in np.argwhere(counts).tolist():
+        pairs = ((n, tree.common_ancestor((n, m))) for n in nodes[i] for m in nodes[j])
+        total += int(counts[i, j]) * min(tree.depths[n] - tree.depths[top] for n, top in pairs)
+    return total / int(counts.sum()) if counts.any() else None
+
+
 def _table(names: Sequence[str], result: Scores, shown: np.ndarray) -> dict[str, Any]:
     rows = zip(names, result.iou.tolist(), result.acc.tolist(), result.pixels.tolist(), shown, strict=True)
     per_class = {

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from heteroseg.decisions.reference import leaf_probs
+from heteroseg.decisions.reference import label_probs, leaf_probs
 from heteroseg.errors import HeterosegError
 from heteroseg.evaluation.calibration import calibration_error, fit_temperature, log_softmax, nll, risk_coverage
+from heteroseg.evaluation.metrics import groups_at_depth
 from heteroseg.evaluation.pixels import Pixels, sample_pixels
 from heteroseg.evaluation.promised import fit_promise
 from heteroseg.experiment.sources import Source
@@ -55,6 +56,20 @@ def _of_labels(pixels: Pixels, temperatures: np.ndarray) -> dict[str, Any]:
     at = np.minimum(np.searchsorted(coverage, np.arange(1, 21) / 20 - 1e-9), len(coverage) - 1)
     ece = calibration_error(confidence, right)
     return {"acc": float(right.mean()), "ece": ece, "aurc": aurc, "risk": risk[at].tolist()}
+
+
+def errors_by_depth(pixels: Pixels, space: LabelSpace) -> dict[str, float]:
+    """Expected calibration error of the likeliest label, where labels are merged at each depth of the tree of `space`,
+    which has the labels of `pixels.space`, perhaps over another tree."""
+    logits = torch.from_numpy(pixels.logits).T[None, :, None]
+    probs = label_probs(logits, pixels.space)[0][0, :, 0].double().numpy()
+    errors = {}
+    for depth in range(1, max(space.taxonomy.depths) + 1):
+        groups, names = groups_at_depth(space, depth)
+        merged = np.zeros((len(names), probs.shape[1]))
+        np.add.at(merged, groups, probs)
+        errors[str(depth)] = calibration_error(merged.max(0).clip(0, 1), merged.argmax(0) == groups[pixels.labels])
+    return errors
 
 
 def _fit(tree: Taxonomy, parts: Sequence[Pixels]) -> dict[str, dict[str, Any]]:
