@@ -42,7 +42,7 @@ def command(experiment: Path, run: Path, *more: str) -> list[str]:
 
 def without_report(experiment: Path, run: Path, *more: str) -> None:
     """What the command does, but for the page, which takes longest."""
-    write, cli_training.write_run_report = cli_training.write_run_report, lambda *_: None
+    write, cli_training.write_run_report = cli_training.write_run_report, lambda *_, **__: None
     try:
         sys.exit(main(command(experiment, run, *more)))
     finally:
@@ -124,6 +124,18 @@ def test_killed_anywhere_where_training_ends_early(experiment, tmp_path):
         require_same(run, whole, place)
         assert "2,miou," in (run / "log.csv").read_text(), place
         assert "\n3," not in (run / "log.csv").read_text(), place
+
+
+def test_killed_anywhere_where_training_begins_from_a_model(experiment, whole, tmp_path):
+    """What the first weights were, and what is new of them, is known again after every stop."""
+    model = f"{whole}/last"
+    begun = (f"train.begin={model}", f"train.teacher={model}")
+    run = tmp_path / "begun"
+    assert train(experiment, run, *begun).code == 0
+    for place, broken, _ in stopped(experiment, tmp_path, "after", more=begun):
+        go_on(experiment, broken, place, *begun)
+        require_same(broken, run, place)
+        assert (broken / "begun.csv").read_text().startswith("node,from"), place
 
 
 @pytest.mark.parametrize("how", ["full", "short"])

@@ -210,7 +210,7 @@ def test_no_run_is_overwritten_or_resumed_as_another(reference, data):
         HeterosegError, match="expected a new or empty folder, found something in it; continue it with --resume"
     ):
         run(folder, data)
-    with pytest.raises(HeterosegError, match=r"another experiment \(optimiser differ"):
+    with pytest.raises(HeterosegError, match=r"another experiment \(optimiser differ: optimiser\.lr\)"):
         run(folder, data, resume=True, optimiser__lr=0.1)
     with pytest.raises(HeterosegError, match="nothing to resume"):
         run(folder, data, resume=True, name="absent")

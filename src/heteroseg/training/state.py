@@ -8,8 +8,9 @@ from shutil import rmtree
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
-from heteroseg.errors import HeterosegError, lacking
+from heteroseg.errors import HeterosegError, lacking, listed
 from heteroseg.experiment.config import Experiment, as_begun
 from heteroseg.labels.space import LabelSpace, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, load_taxonomy
@@ -26,6 +27,7 @@ FREE = (
     "save_every",
     "patience",
 )  # keys of train that a resumed run may change
+MOST_KEYS = 5  # that a message tells
 UNFINISHED = (f"{PART}*", f"{OLD}*", f"evaluation/{PART}*")  # what a killed run leaves
 
 
@@ -64,12 +66,24 @@ def require_same_experiment(out: Path, begun: Experiment, experiment: Experiment
         told = f"expected train.steps of {then.steps} or more, with which this run began, found {now.steps}"
         raise HeterosegError(f"{out}: {told}; take as many, or start a new run in another folder")
     begun = begun.model_copy(update={"train": then.model_copy(update={key: getattr(now, key) for key in FREE})})
-    changed = [key for key in Experiment.model_fields if getattr(begun, key) != getattr(experiment, key)]
+    changed = {key: _differing(getattr(begun, key), getattr(experiment, key)) for key in Experiment.model_fields}
+    changed = {key: inner for key, inner in changed.items() if inner is not None}
     if changed:
+        inner = [f"{key}.{name}" for key, names in changed.items() for name in names or ()]
+        told = f"{', '.join(changed)} differ{f': {listed(inner, MOST_KEYS)}' if inner else ''}"
         raise HeterosegError(
-            f"{out}: this run began with another experiment ({', '.join(changed)} differ); resume with the same "
-            "one, or start a new run in another folder"
+            f"{out}: this run began with another experiment ({told}); resume with the same one, or start a new run in "
+            "another folder"
         )
+
+
+def _differing(one: Any, other: Any) -> list[str] | None:
+    """The keys in which two values of an experiment differ, if they have some; None where they are the same."""
+    if one == other:
+        return None
+    if not isinstance(one, BaseModel):
+        return []
+    return [key for key in type(one).model_fields if getattr(one, key) != getattr(other, key)]
 
 
 def require_same_labels(out: Path, experiment: Experiment, tree: Taxonomy, spaces: list[LabelSpace]) -> None:
