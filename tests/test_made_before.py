@@ -58,7 +58,7 @@ def test_a_run_that_is_resumed_keeps_the_defaults_that_it_began_with_but_no_othe
     command = ["train", "experiment.yaml", "--out", "run", "--resume"]
     assert main([*command, "loss.gate=soft"]) == 2
     assert main([*command, "loss.gate=open"]) == 2  # what is the default by now, but was said
-    assert "began with another experiment (loss differ)" in capsys.readouterr().err
+    assert "began with another experiment (loss differ: loss.gate)" in capsys.readouterr().err
     assert main(command) == 0
     assert json.loads(Path("run/experiment.json").read_text())["loss"]["gate"] == "hard"
 
