@@ -111,6 +111,7 @@ def test_faults(compared, tiny_experiment, tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "there is no way 'flatt'; did you mean 'flat'" in refused("--out", str(tmp_path / "a"), "--ways", "flatt")
+    assert "train.begin: expected ways that all begin anew" in refused("--out", str(tmp_path / "a"), "train.begin=demo")
     assert "another experiment (train differ)" in refused("--out", str(compared), "--ways", "flat", "train.steps=3")
     assert "begun with other settings" in refused("--out", str(compared), "--ways", "hierarchical", "loss.balance=0.1")
     (tmp_path / "b").mkdir()

@@ -238,6 +238,9 @@ def compare(
     for way in ways:
         if way not in WAYS:
             raise HeterosegError(f"--ways: there is no way {way!r}{nearest(way, WAYS)}; there are {', '.join(WAYS)}")
+    if begin := experiment.train.begin:
+        told = f"expected ways that all begin anew, found {begin!r:.80}, which suits some of their trees"
+        raise HeterosegError(f"train.begin: {told}; leave it out")
     base = open_base(experiment, folder, allow_overlap)
     with alone(out):
         base = replace(base, experiment=_require_same_comparison(out, base.experiment))
