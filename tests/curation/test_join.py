@@ -104,7 +104,7 @@ def test_of_several_exports_none_is_left_out_silently(tmp_path, capsys):
     for part in ("train", "val"):
         export(tmp_path / "data" / part, "cvat")
     assert main(["join", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--yes"]) == 2
-    assert "expected one export of CVAT, found 2, train/annotations.xml, val/annotations.xml" in capsys.readouterr().err
+    assert "expected one export, found 2, train/annotations.xml, val/annotations.xml" in capsys.readouterr().err
 
 
 def test_two_exports_become_one_trained_network(tmp_path, capsys):
@@ -227,6 +227,21 @@ def test_a_list_of_images_is_a_split_of_every_reader(tmp_path):
     write_text(root / "some-train.txt", "b\nx\n")
     with pytest.raises(HeterosegError, match="expected an image for each name, found for 'x'"):
         list_items("cvat", root, "train", {"names": "some-{split}.txt"})
+
+
+def test_of_several_jsons_none_is_left_out_silently(tmp_path, capsys):
+    root = coco(tmp_path / "data", {"one.json": ["a.png"], "two.json": ["b.png"]}, {1: "car"})
+    assert main(["join", str(root), "--out", str(tmp_path / "out"), "--yes"]) == 2
+    assert "expected one export, found 2, one.json, two.json" in capsys.readouterr().err
+
+
+def test_the_file_of_one_split_brings_the_others(tmp_path):
+    files = {f"annotations/instances_{split}2017.json": [f"{split}2017/a.png"] for split in ("train", "val")}
+    root = coco(tmp_path / "data", files, {1: "car"})
+    write_text(root / "annotations/captions_train2017.json", '{"images": [], "annotations": []}')
+    found = recognise(str(root / "annotations/instances_train2017.json"))
+    assert (found.root, found.splits) == (root, ("train", "val"))
+    assert recognise(str(root)).options == found.options
 
 
 @pytest.mark.parametrize("file", ["train/_annotations.coco.json", "annotations/instances_train2017.json"])

@@ -90,10 +90,18 @@ def _found(path: Path, folder: Path) -> Recognised:
         for seen, reader, options, splits, space in PUBLISHED:
             if next(folder.glob(seen), None) is not None:
                 return Recognised("", folder, reader, dict(options), splits, space)
-    files = [path] if path.is_file() else sorted(walk(folder, {".yaml", ".yml", ".xml", ".json"}))
-    for kind in (_yolo, _cvat, _label_studio, _coco):
-        if found := kind(files, folder):
-            return found
+    if path.is_dir():
+        files = sorted(walk(folder, {".yaml", ".yml", ".xml", ".json"}))
+    else:  # with the same export of other splits
+        files = [other for other in sorted(folder.glob(f"*{path.suffix}")) if _alike(other.name) == _alike(path.name)]
+    exports = {file: found for kind in (_yolo, _cvat, _label_studio) for file in files if (found := kind(file))}
+    exports |= _coco(files, folder)
+    if len(exports) > 1:
+        told = ", ".join(sorted(str(file.relative_to(folder)) for file in exports)[:3])
+        hint = "name one of them, or each as a dataset, A=FILE B=FILE"
+        raise HeterosegError(f"{path}: expected one export, found {len(exports)}, {told}; {hint}")
+    if exports:
+        return next(iter(exports.values()))
     if path.is_dir() and (found := _masks(folder)):
         return found
     forms = "a published layout, YOLO's data.yaml, a COCO json, an export of CVAT or Label Studio, or images with masks"
@@ -120,7 +128,7 @@ def _split(texts: Iterable[str]) -> tuple[str, tuple[str, str] | None]:
     by_pattern = defaultdict[str, dict[str, str]](dict)
     for text in texts:
         match = SPLIT.search(text)
-        by_pattern[SPLIT.sub("{split}", text, count=1)][match[0] if match else ""] = text
+        by_pattern[_alike(text)][match[0] if match else ""] = text
     pattern, tokens = max(by_pattern.items(), key=lambda entry: len(entry[1]))
     train, val = (next((token for token in known if token in tokens), None) for known in (TRAIN, VAL))
     return (pattern, (train, val)) if train and val else (tokens.get(train or "", texts[0]), None)
@@ -136,18 +144,16 @@ def _images(root: Path, names: Sequence[str], file: str) -> str:
     return f"{places[file_of(name)].relative_to(root).parent.as_posix()}/{{name}}.*".removeprefix("./")
 
 
-def _yolo(files: Sequence[Path], folder: Path) -> Recognised | None:
-    for path in files:
-        data = read_yaml(path).data if path.suffix in (".yaml", ".yml") else None
-        if not isinstance(data, dict) or not isinstance(data.get("names"), list | dict) or not data.get("train"):
-            continue
-        base = path.parent / str(data.get("path") or "")
-        base = base if base.is_dir() else path.parent
-        places = [_place_of(base, path, data.get(key)) for key in ("train", "val") if data.get(key)]
-        images, splits = _split(f"{place}/{{name}}.*" for place in places)
-        labels = "labels".join(images.rsplit("images", 1)).replace("{name}.*", "{name}.txt")
-        return Recognised("", base.resolve(), "yolo", {"images": images, "labels": labels}, splits)
-    return None
+def _yolo(path: Path) -> Recognised | None:
+    data = read_yaml(path).data if path.suffix in (".yaml", ".yml") else None
+    if not isinstance(data, dict) or not isinstance(data.get("names"), list | dict) or not data.get("train"):
+        return None
+    base = path.parent / str(data.get("path") or "")
+    base = base if base.is_dir() else path.parent
+    places = [_place_of(base, path, data.get(key)) for key in ("train", "val") if data.get(key)]
+    images, splits = _split(f"{place}/{{name}}.*" for place in places)
+    labels = "labels".join(images.rsplit("images", 1)).replace("{name}.*", "{name}.txt")
+    return Recognised("", base.resolve(), "yolo", {"images": images, "labels": labels}, splits)
 
 
 def _place_of(base: Path, path: Path, value: Any) -> str:
@@ -160,71 +166,68 @@ def _place_of(base: Path, path: Path, value: Any) -> str:
     raise HeterosegError(f"{path}: {told}; correct it, or write the experiment by hand (`heteroseg init`)")
 
 
-def _is_of_cvat(path: Path) -> bool:
-    return path.suffix == ".xml" and "<annotations" in (text := read_text(path))[:2000] and "<!DOCTYPE" not in text
+def _cvat(path: Path) -> Recognised | None:
+    text = read_text(path) if path.suffix == ".xml" else ""
+    if "<annotations" not in text[:2000] or "<!DOCTYPE" in text:
+        return None
+    images = list(ElementTree.fromstring(text).iterfind("image"))
+    subsets = [subset for image in images if (subset := image.get("subset"))]
+    train, val = (next((s for s in subsets if s.lower() in known), None) for known in (TRAIN, VAL))
+    pattern = _images(path.parent, [image.get("name", "") for image in images], path.name)
+    options, splits = {"annotations": path.name, "images": pattern}, (train, val) if train and val else None
+    return Recognised("", path.parent, "cvat", options, splits)
 
 
-def _cvat(files: Sequence[Path], folder: Path) -> Recognised | None:
-    exports = [path for path in files if _is_of_cvat(path)]
-    if len(exports) > 1:
-        told = ", ".join(str(path.relative_to(folder)) for path in exports[:3])
-        raise HeterosegError(
-            f"{folder}: expected one export of CVAT, found {len(exports)}, {told}; "
-            "name one of them, or each as a dataset, A=FILE B=FILE"
-        )
-    for path in exports:
-        images = list(ElementTree.fromstring(read_text(path)).iterfind("image"))
-        subsets = [subset for image in images if (subset := image.get("subset"))]
-        train, val = (next((s for s in subsets if s.lower() in known), None) for known in (TRAIN, VAL))
-        options = {
-            "annotations": path.name,
-            "images": _images(path.parent, [i.get("name", "") for i in images], path.name),
-        }
-        return Recognised("", path.parent, "cvat", options, (train, val) if train and val else None)
-    return None
+def _label_studio(path: Path) -> Recognised | None:
+    tasks = read_json(path) if path.suffix == ".json" else None
+    if not isinstance(tasks, list) or not tasks or not isinstance(tasks[0], dict) or "annotations" not in tasks[0]:
+        return None
+    names = [str(text) for task in tasks for text in task.get("data", {}).values() if isinstance(text, str)]
+    names += [re.sub("^[0-9a-f]{8}-", "", file_of(name)) for name in names]
+    options = {"annotations": path.name, "images": _images(path.parent, names, path.name)}
+    divided = all(path.with_name(f"{split}.txt").is_file() for split in ("train", "val"))
+    splits = ("train", "val") if divided else None
+    found = Recognised("", path.parent, "label_studio", options, splits)
+    marks = [mark for task in tasks for note in task["annotations"] for mark in note.get("result", [])]
+    values = [mark.get("value", {}).get(kind, []) for mark in marks for kind in KINDS]
+    labels = dict.fromkeys(str(label) for value in values for label in value)
+    found.labels = [LabelEntry(id=i, name=label) for i, label in enumerate(labels)]
+    return found
 
 
-def _label_studio(files: Sequence[Path], folder: Path) -> Recognised | None:
-    for path in (path for path in files if path.suffix == ".json"):
-        tasks = read_json(path)
-        if not isinstance(tasks, list) or not tasks or not isinstance(tasks[0], dict) or "annotations" not in tasks[0]:
-            continue
-        names = [str(text) for task in tasks for text in task.get("data", {}).values() if isinstance(text, str)]
-        names += [re.sub("^[0-9a-f]{8}-", "", file_of(name)) for name in names]
-        options = {"annotations": path.name, "images": _images(path.parent, names, path.name)}
-        divided = all(path.with_name(f"{split}.txt").is_file() for split in ("train", "val"))
-        found = Recognised("", path.parent, "label_studio", options, ("train", "val") if divided else None)
-        marks = [mark for task in tasks for note in task["annotations"] for mark in note.get("result", [])]
-        values = [mark.get("value", {}).get(kind, []) for mark in marks for kind in KINDS]
-        labels = dict.fromkeys(str(label) for value in values for label in value)
-        found.labels = [LabelEntry(id=i, name=label) for i, label in enumerate(labels)]
-        return found
-    return None
-
-
-def _coco(files: Sequence[Path], folder: Path) -> Recognised | None:
-    jsons: dict[str, dict[str, Any]] = {}
+def _coco(files: Sequence[Path], folder: Path) -> dict[Path, Recognised]:
+    """What COCO jsons hold, by the first of them; those of the splits of one dataset go together."""
+    groups = defaultdict[str, dict[str, Any]](dict)
     root = folder.parent if folder.name == "annotations" and not any(walk(folder)) else folder
     for path in (path for path in files if path.suffix == ".json"):
         data = read_json(path)
-        if isinstance(data, dict) and {"images", "annotations"} <= data.keys():
-            jsons[path.relative_to(root).as_posix()] = data
-    if not jsons:
-        return None
+        if isinstance(data, dict) and {"images", "annotations", "categories"} <= data.keys():
+            name = path.relative_to(root).as_posix()
+            groups[_alike(name)][name] = data
+    return {root / min(jsons): _of_coco(root, jsons) for jsons in groups.values()}
+
+
+def _alike(name: str) -> str:
+    """What names of different splits have in common."""
+    return SPLIT.sub("{split}", name, count=1)
+
+
+def _of_coco(root: Path, jsons: dict[str, Any]) -> Recognised:
     file, splits = _split(jsons)
     first = file.replace("{split}", splits[0]) if splits else file
     names = [str(image.get("file_name")) for image in jsons[first]["images"]]
     images = _images(root, names, first)
-    images = SPLIT.sub("{split}", images, count=1) if splits else images
+    images = _alike(images) if splits else images
     drawn = any(note.get("segmentation") for note in jsons[first]["annotations"])
-    return Recognised("", root, "folder", {"images": images, "polygons" if drawn else "boxes": file}, splits)
+    options = {"images": images, "polygons" if drawn else "boxes": file}
+    return Recognised("", root, "folder", options, splits)
 
 
 def _masks(folder: Path) -> Recognised | None:
     """Images and masks that go together by their names, with a list of what the ids mean."""
     groups = defaultdict[str, list[Path]](list)
     for path in walk(folder):
-        groups[SPLIT.sub("{split}", path.parent.relative_to(folder).as_posix(), count=1) + path.suffix].append(path)
+        groups[_alike(path.parent.relative_to(folder).as_posix()) + path.suffix].append(path)
     photos = {key: paths for key, paths in groups.items() if not _are_masks(paths)}
     for key, masks in groups.items():
         for images in photos.values():
