@@ -333,11 +333,13 @@ def test_report_without_data_or_scores_tells_so(trained, tiny_data, tmp_path):
 def test_a_page_of_a_comparison(tmp_path):
     cell = {
         "levels": {"1": [0.5, 0.7]},
+        "ece": {"1": [0.1, 0.2]},
         "macc": [0.4, 0.6],
         "acc": [0.9, 0.8],
         "rare_miou": [None, None],
         "strict_miou": [None, None],
         "claimed": [0.0, 0.1],
+        "tree_cost": [0.2, 0.3],
     }
     row = {"seeds": [0, 1], "parameters": 3_200_000, "train_seconds": [60.0, 120.0]}
     table = {
