@@ -15,7 +15,7 @@ from torch import Tensor
 from heteroseg.decisions import reference
 from heteroseg.decisions.exact import Logits, decode, dense
 from heteroseg.decisions.reference import leaf_probs, upsample
-from heteroseg.errors import HeterosegError, nearest, shortened
+from heteroseg.errors import HeterosegError, nearest, require_between, shortened
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.answer_files import decided_by, outputs_of, told_of, told_of_pixels, write_answer
 from heteroseg.model.pictures import picture
@@ -173,14 +173,14 @@ class Prediction:
 
     def names(self, space: str | LabelSpace = "leaves") -> list[str]:
         """Names of the labels that were found, those of the most pixels first."""
-        space = self.model.space(space) if isinstance(space, str) else space
+        space = space if isinstance(space, LabelSpace) else self.model.space(space)
         found = np.asarray(self.label_indices(space))
         counts = np.bincount(found[found >= 0], minlength=len(space.labels))
         return [space.labels[i].name for i in np.argsort(-counts, kind="stable") if counts[i]]
 
     def overlay(self, space: str | LabelSpace = "leaves") -> Image.Image:
         """The image under the colours of its labels, and below it their names: an image of Pillow, RGB."""
-        space = self.model.space(space) if isinstance(space, str) else space
+        space = space if isinstance(space, LabelSpace) else self.model.space(space)
         return Image.fromarray(picture(self.image, np.asarray(self.label_indices(space)), space))
 
     def save(
@@ -191,7 +191,7 @@ class Prediction:
         NAME is `name`, or that of the image's file, or "image" for an array. Files of this prediction stay as they are;
         those of another one, and of somebody else, raise HeterosegError.
         """
-        space = self.model.space(space) if isinstance(space, str) else space
+        space = space if isinstance(space, LabelSpace) else self.model.space(space)
         source = Path(self.given) if isinstance(self.given, str | os.PathLike) else None
         name = name or (source.stem if source else "image")
         if Path(name).name != name or name == "..":
@@ -221,6 +221,8 @@ class Prediction:
             return self._decoded(None)[0].view(LabelMap)
         if precision is not None and back_off is not None:
             raise HeterosegError("nodes: expected back_off or precision, found both; drop one")
+        if back_off is not None:
+            require_between("back_off", back_off, 0, 1)
         tree = self.model.taxonomy
         least: Any = back_off if precision is None else least_of(self.model, precision)
         return self._by_bands(lambda logits: reference.back_off(logits, tree, least)).view(LabelMap)

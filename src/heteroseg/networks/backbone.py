@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heteroseg.errors import HeterosegError, missing_package, nearest, shortened
+from heteroseg.errors import HeterosegError, missing_package, nearest, shortened, text_of
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", re.ASCII)
@@ -318,7 +318,8 @@ def require_trusted(name: str, where: str, trust: str | None) -> None:
     The environment's HETEROSEG_TRUST, names with commas between, says the same for commands.
     """
     own = name.removeprefix("python:")
-    said = [(trust or "").removeprefix("python:"), *os.environ.get("HETEROSEG_TRUST", "").split(",")]
+    given = text_of(trust or "-", "trust as MODULE:CLASS")
+    said = [given.removeprefix("python:"), *os.environ.get("HETEROSEG_TRUST", "").split(",")]
     if own != name and own not in said:
         raise HeterosegError(
             f"{where}: model.backbone: this MODEL is built by code that it lacks, the class {own}, and nothing is "

@@ -123,6 +123,8 @@ def replace_classifier(
         taxonomy, path = path, taxonomy  # type: ignore[assignment]
     if not isinstance(taxonomy, Taxonomy):
         raise HeterosegError(f"expected a taxonomy, found {taxonomy!r:.80}; load_taxonomy gives one")
+    if not isinstance(network, nn.Module):
+        raise HeterosegError(f"expected a network, a torch.nn.Module, found {network!r:.80}")
     path = find_classifier(network) if path is None else str(path)
     parent_path, _, name = path.rpartition(".")
     try:
