@@ -91,20 +91,19 @@ def read_evaluations(run: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def read_log(path: Path) -> tuple[list[tuple[int, str, str]], int]:
-    """The rows of log.csv (step, name, value), and how many of its lines are damaged; the last of a killed run may be.
+    """The rows of log.csv (step, name, value), and how many of its lines are damaged.
 
-    There are no rows where there is no file.
+    What stands behind the last end of a line is none: a killed run was at it, and half a number may be one too. There
+    are no rows where there is no file.
     """
     if not path.is_file():
         return [], 0
     rows, faulty = [], []
-    lines = path.read_bytes().decode("utf-8", "replace").split("\n")
-    for line in lines:
+    for line in path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]:
         try:
             ((step, name, value),) = csv.reader([line])
             float(value)
             rows.append((int(step), name, value))
         except (ValueError, csv.Error):
             faulty.append(line.strip())
-    torn = lines[-1].strip()  # empty where the last line is whole
-    return rows, len([line for line in faulty if line not in ("step,name,value", torn, "")])
+    return rows, len([line for line in faulty if line not in ("step,name,value", "")])
