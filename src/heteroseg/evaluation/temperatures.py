@@ -23,9 +23,7 @@ from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
 from heteroseg.model.promise import Promise
-from heteroseg.networks.heads import HierarchicalHead
 from heteroseg.networks.network import Network
-from heteroseg.networks.queries import Queries
 
 FEWEST = 50  # pixels that a classifier needs, in each half, to get a temperature of its own
 
@@ -125,7 +123,8 @@ def calibrated(model: Model, temperatures: dict[str, float], promise: Promise | 
         raise HeterosegError("an exported network cannot be calibrated; calibrate its MODEL and export that again")
     tree, network = model.taxonomy, copy.deepcopy(model.network)
     new = {tree.names[c.node]: temperatures.get(tree.names[c.node], 1.0) for c in tree.classifiers}
-    next(m for m in network.modules() if isinstance(m, HierarchicalHead | Queries)).divide(list(new.values()))
+    network.head.divide(list(new.values()))
     total = {name: t * model.temperatures.get(name, 1.0) for name, t in new.items()}
     total = {name: t for name, t in total.items() if t != 1}
-    return Model(model.name, network, tree, model.spaces, model.config, model.decision, None, total, None, promise)
+    known = model.name, network, tree, model.spaces, model.config, model.decision
+    return Model(*known, temperatures=total, promise=promise)

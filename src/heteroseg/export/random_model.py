@@ -8,9 +8,7 @@ from heteroseg.decisions.exact import Logits, decode
 from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.model import Model
-from heteroseg.networks.heads import HierarchicalHead
 from heteroseg.networks.network import Network, build_network
-from heteroseg.networks.queries import Queries
 from heteroseg.scenes import draw_scene
 
 MIXED = 0.3  # share of cells whose corners differ; of networks trained for 400 steps 17 to 31 %, of better ones fewer
@@ -43,8 +41,7 @@ def random_model(config: ModelConfig, tree: Taxonomy, size: tuple[int, int]) -> 
             middle = (low + high) / 2
             mixed = mixed_cells(scaled + middle * constants[:, None, None], model)
             low, high = (middle, high) if mixed > MIXED else (low, middle)
-        head = next(m for m in network.modules() if isinstance(m, HierarchicalHead | Queries))
-        head.scale(factor, high * constants - mean * factor)
+        network.head.scale(factor, high * constants - mean * factor)
     return model
 
 

@@ -360,8 +360,19 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: str | None
     fill(network, weights, folder / WEIGHTS, taxonomy.channels)
     if file.checksums:  # those of an older heteroseg have none
         require_unchanged(folder, spaces, config_data)
-    known = file.temperatures, None, file.promise
-    return Model(file.name, network.to(device), taxonomy, spaces, config, file.decision, folder, *known)
+    return _told_by(file, network.to(device), taxonomy, spaces, config, folder)
+
+
+def _told_by(
+    file: ModelFile,
+    network: Network | ExportedNetwork,
+    taxonomy: Taxonomy,
+    spaces: dict[str, LabelSpace],
+    config: ModelConfig,
+    origin: Path | None = None,
+) -> Model:
+    told = file.decision, origin, file.temperatures
+    return Model(file.name, network, taxonomy, spaces, config, *told, promise=file.promise)
 
 
 def _exported(network: ExportedNetwork) -> Model:
@@ -379,5 +390,4 @@ def _exported(network: ExportedNetwork) -> Model:
     stride = None if config.backbone.startswith(WHOLE) else config.stride
     cuts, branches = [0, *(c.stop for c in taxonomy.classifiers)], branched(config.branches, taxonomy)
     network.require_fit(cuts, stride, 1 + config.upsample, branches)
-    known = file.temperatures, None, file.promise
-    return Model(file.name, network, taxonomy, spaces, config, file.decision, None, *known)
+    return _told_by(file, network, taxonomy, spaces, config)

@@ -17,6 +17,7 @@ from heteroseg.networks.branches import Branches, branched
 from heteroseg.networks.decoder import DECODERS
 from heteroseg.networks.heads import Body, HierarchicalHead
 from heteroseg.networks.pyramid import Pyramid
+from heteroseg.networks.queries import Queries
 from heteroseg.networks.segmenter import LogitsOf, build_segmenter
 
 PARAMETERS, MODULES = 4 * 10**9, 8_000  # of the largest network that is built
@@ -71,6 +72,11 @@ class Network(Geometry, nn.Module):
     def encoder(self) -> nn.Module:
         """What is before the decoder: the backbone as it is published."""
         return self.body[0].body if isinstance(self.body, Body) else self.body.encoder  # type: ignore[return-value]
+
+    @property
+    def head(self) -> HierarchicalHead | Queries:
+        """What gives the fused logits, and takes factors on them."""
+        return next(m for m in self.modules() if isinstance(m, HierarchicalHead | Queries))
 
     def train(self, mode: bool = True) -> "Network":
         """Train what is not frozen; the norms of a frozen encoder keep their statistics, too."""
