@@ -11,7 +11,16 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heteroseg.decisions.reference import VOID, decide, label_map, leaf_probs, upsample
+from heteroseg.decisions.reference import (
+    VOID,
+    back_off,
+    best_label,
+    decide,
+    label_map,
+    leaf_probs,
+    node_probs,
+    upsample,
+)
 from heteroseg.labels.space import OUTSIDE, LabelSpace, LabelSpaceFile, build_label_space, load_label_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from tests.facts import facts
@@ -155,6 +164,26 @@ def test_marginal_rule_is_the_largest_sum_of_leaves(void):
         assert found[b, y, x] == (int(np.argmax(p)) if inside else OUTSIDE)
     assert set(found.unique().tolist()) == {-1, 0, 1, 2}
     assert np.unique(space.native_ids(found.numpy())).tolist() == [0, 10, 20, 255]
+
+
+def test_finer_nodes_change_no_bit_of_coarser_answers():
+    """Also in a draw, of which rounded logits make many: what hangs below a label's nodes is not asked."""
+    tree = deep(void=False)
+    below = {tree.names[leaf]: [f"{tree.names[leaf]} {i}" for i in range(7)] for leaf in tree.leaves}
+    finer = build_taxonomy(TaxonomyFile(name="deep", tree=DEEP | below))
+    logits = random_logits(tree, (2, 40, 50)).float().round()
+    fine = random_logits(finer, (2, 40, 50), seed=1).float()
+    for name, channel in zip(tree.names, tree.channel_of, strict=True):
+        if channel >= 0:
+            fine[:, finer.channel_of[finer.index(name)]] = logits[:, channel]
+    for one, other in zip(best_label(logits, unions(tree)), best_label(fine, unions(finer)), strict=True):
+        assert torch.equal(one, other)
+    old, new = node_probs(logits, tree), node_probs(fine, finer)
+    for name in tree.names:
+        assert torch.equal(old[tree.index(name)], new[finer.index(name)])
+    least = old[tree.index("person")][0, 0, 0].item()
+    nodes = [[t.names[n] for n in back_off(z, t, least).flatten()] for z, t in ((logits, tree), (fine, finer))]
+    assert all(b == a or b in below.get(a, ()) for a, b in zip(*nodes, strict=True))
 
 
 # ---- every shipped label space

@@ -1,14 +1,13 @@
 """From fused logits to decided nodes, and to the labels of any label space: plain PyTorch, the reference of `exact`.
 
 Two rules. `path` (the paper's): from the root along the larger child. `marginal`: p(label) is the sum over the leaves
-that it covers, and the largest wins; a pixel lies outside the space where more than half of the mass does, or where
-void logits are certain.
+that it covers, a node that it covers whole counted as one, and the largest wins; a pixel lies outside the space where
+more than half of the mass does, or where void logits are certain.
 """
 
 import math
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -69,23 +68,24 @@ def in_lanes(logits: Tensor) -> Tensor:
     return F.pad(flat, (0, -flat.shape[2] % LANES))[:, :, None]
 
 
+def _path_probs(logits: Tensor, tree: Taxonomy) -> list[Tensor]:
+    """(B, C, H, W) fused logits to the product (B, H, W) of the softmaxes on each node's path."""
+    tree.require_logits(logits.shape)
+    probs = [logits.new_ones((logits.shape[0], *logits.shape[2:]))] * len(tree)
+    softmaxes = {c.node: logits[:, c.start : c.stop].softmax(1) for c in tree.classifiers}
+    for node, children in enumerate(tree.children):  # a parent comes before its children
+        for i, child in enumerate(children):  # an only child is as likely as its parent
+            probs[child] = probs[node] * softmaxes[node][:, i] if node in softmaxes else probs[node]
+    return probs
+
+
 def leaf_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
     """(B, C, H, W) fused logits to (B, leaves, H, W): the product of the softmaxes on each leaf's path.
 
     Sums to 1 over the leaves, or to less where void logits take their share.
     """
-    tree.require_logits(logits.shape)
-    decided = {0: logits.new_ones((logits.shape[0], *logits.shape[2:]))}
-
-    def probs_of(node: int) -> Tensor:
-        while node not in decided:  # an only child is as likely as its parent
-            node = tree.parents[node]
-        return decided[node]
-
-    for c in tree.classifiers:
-        probs = logits[:, c.start : c.stop].softmax(1)
-        decided |= {child: probs_of(c.node) * probs[:, i] for i, child in enumerate(c.children)}
-    return torch.stack([probs_of(leaf) for leaf in tree.leaves], 1)
+    probs = _path_probs(logits, tree)
+    return torch.stack([probs[leaf] for leaf in tree.leaves], 1)
 
 
 def log_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
@@ -104,12 +104,15 @@ def log_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
 
 
 def node_probs(logits: Tensor, tree: Taxonomy) -> list[Tensor]:
-    """(B, C, H, W) fused logits to the probability (B, H, W) of each node, the sum over its leaves."""
-    probs = dict(zip(tree.leaves, leaf_probs(logits, tree).unbind(1), strict=True))
-    for n in reversed(range(len(tree))):
+    """(B, C, H, W) fused logits to the probability (B, H, W) of each node.
+
+    Of the same bits whatever hangs below it; with void logits it is the sum over its leaves.
+    """
+    probs = _path_probs(logits, tree)
+    for n in reversed(range(len(tree))) if tree.void else ():
         if tree.children[n]:
             probs[n] = torch.stack([probs[k] for k in tree.children[n]]).sum(0)
-    return [probs[n] for n in range(len(tree))]
+    return probs
 
 
 def back_off(logits: Tensor, tree: Taxonomy, min_probability: float | list[float]) -> Tensor:
@@ -231,7 +234,10 @@ def best_label(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
 
 
 def label_probs(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
-    """(B, C, H, W) fused logits to (B, labels, H, W) probabilities of the labels and (B, H, W) of all leaves."""
+    """(B, C, H, W) fused logits to (B, labels, H, W) probabilities of the labels and (B, H, W) of all leaves.
+
+    Finer nodes under those of a label change no bit of them, as they are not asked.
+    """
     tree, assumed = space.taxonomy, assumed_children(space)
     tree.require_logits(logits.shape)
     logits = logits.clone() if assumed else logits
@@ -239,8 +245,8 @@ def label_probs(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
         if (owner := tree.classifier_of[parent]) >= 0:
             logits[:, tree.classifiers[owner].start : tree.classifiers[owner].stop] = -torch.inf
             logits[:, tree.channel_of[child]] = 0.0
-    probs = leaf_probs(logits, tree)
+    probs = node_probs(logits, tree)
     labels = logits.new_zeros((len(logits), len(space.labels), *logits.shape[2:]))
-    for leaf in np.flatnonzero(space.by_leaf >= 0).tolist():  # one by one: index_add_ on a GPU adds in any order
-        labels[:, space.by_leaf[leaf]] += probs[:, leaf]
-    return labels, probs.sum(1) if tree.void else torch.ones_like(labels[:, 0])
+    for node in space.whole_nodes:  # one by one: index_add_ on a GPU adds in any order
+        labels[:, space.by_node[node]] += probs[node]
+    return labels, probs[0]

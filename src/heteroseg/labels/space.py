@@ -206,6 +206,13 @@ class LabelSpace:
         return np.asarray(lowest == highest)
 
     @cached_property
+    def whole_nodes(self) -> list[int]:
+        """The largest nodes under which all leaves have the same label, which together have all leaves of labels."""
+        inside = self.stops & (self.by_node >= 0)
+        below = np.append(False, self.stops[list(self.taxonomy.parents[1:])])
+        return np.flatnonzero(inside & ~below).tolist()
+
+    @cached_property
     def _label_range(self) -> tuple[np.ndarray, np.ndarray]:
         """(nodes,) int64, twice: the least and the greatest label index among the leaves of each node."""
         pairs = np.array(self.taxonomy.spans).ravel()  # reduceat takes start, stop, start, stop, ...

@@ -234,5 +234,4 @@ class Prediction:
     def probs(self, node: str) -> np.ndarray:
         """(H, W) float32 probability of a node: the sum over its leaves."""
         tree = self.model.taxonomy
-        start, stop = tree.spans[tree.index(node)]
-        return self._by_bands(lambda logits: leaf_probs(logits, tree)[:, start:stop].sum(1))
+        return self._by_bands(lambda logits: reference.node_probs(logits, tree)[tree.index(node)])
