@@ -62,7 +62,7 @@ test-plain: .venv-plain/.installed
 	$(PYTHON) .ci/lowest.py > .venv-lowest/lowest.txt
 	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
 	.venv-lowest/bin/python -m pip install --quiet --constraint constraints.txt --constraint .venv-lowest/lowest.txt \
-		--editable '.[test,hf,plots,onnx,openvino,huggingface]'
+		--editable '.[test,hf,lora,plots,onnx,openvino,huggingface]'
 	touch $@
 
 .venv-plain/.installed: pyproject.toml constraints.txt

@@ -27,6 +27,11 @@ TREE = load_taxonomy("streets-108")
 SIZES, FRAME = ((64, 96), (65, 97), (1, 1)), (512, 512)
 STRIDES = {"hf:focalnet": 8}
 MOST = 5 * 10**8  # parameters of a network that is timed
+BY_HAND = {
+    "hf-seg:beit": {"out_indices": [3, 5, 7, 11]},
+    "hf-mask:detr": {"backbone_config": {"model_type": "resnet", "out_features": ["stage1", "stage2", "stage3", "stage4"]}},
+}
+"""What the sizes that libraries take by default lack, as they tell it themselves."""
 PAGE = """# Networks
 
 What `model.backbone` takes of transformers {version}. `tests/networks/test_contract.py` tries small relatives of all of
@@ -34,12 +39,13 @@ them with random weights in every run of the tests: images of 64x96, 65x97 and 1
 the same network; `make fuzz` tries also files for ONNX Runtime and OpenVINO, and two processes that equal one. lite0,
 `paper`, timm's networks and your own are in [the guide](guides/backbones.md).
 
-- **parameters**: millions, with the sizes that the library takes by default and the head of `streets-108`
+- **parameters**: millions, with the sizes that the library takes by default and the head of `streets-108`; "by hand"
+  where these make no network, so that `backbone_options` must say more
 - **strides** that `model.stride` may have; a whole network has its own
 - **ONNX, OpenVINO**: yes, or not for any size at once (`--size` makes a file for one), or no, where the runtime lacks
   an operation, which `export` names; a file that is written always answers as the network does
 - **ms**: CPU time of an image of 512x512, stride 8 where there is a choice, fp32, one thread, beside other work
-  ({cpu}); empty where nothing was measured, or where the library's own sizes make no network
+  ({cpu}); "large" beyond {most} million parameters, which were not run
 
 | `model.backbone` | parameters | strides | ONNX | OpenVINO | ms |
 |---|---|---|---|---|---|
@@ -92,7 +98,7 @@ def works(name: str, options: dict) -> dict:
 def timed(name: str, _: dict) -> dict:
     """Parameters and milliseconds of a network with its library's own sizes."""
     try:
-        network = build_network(configured(name, {}, stride=8), TREE).eval()
+        network = build_network(configured(name, BY_HAND.get(name, {}), stride=8), TREE).eval()
     except HeterosegError as error:
         return {"refused": str(error)}
     parameters = sum(p.numel() for p in network.parameters())
@@ -115,8 +121,10 @@ def each(step: Callable[[str, dict], dict], work: Path, only: list[str]) -> None
 
 
 def row(name: str, works: dict, timed: dict) -> str:
-    ms = f"{timed['ms']:.0f}" if timed.get("ms") else ""
-    size = f"{timed['parameters'] / 1e6:.1f}" if "parameters" in timed else ""
+    if "refused" in timed:
+        size = ms = "by hand"
+    else:
+        size, ms = f"{timed['parameters'] / 1e6:.1f}", f"{timed['ms']:.0f}" if timed["ms"] else "large"
     files = (works[kind].partition(" (")[0] for kind in ("onnx", "openvino"))
     return f"| `{name}` | {size} | {works['strides']} | {' | '.join(files)} | {ms} |"
 
@@ -132,9 +140,10 @@ def table(work: Path, out: Path) -> None:
         if name in REFUSED or "refused" in result:
             refused.append(f"- `{name}`: {result['refused'].partition(chr(10))[0]}")
         else:
-            rows.append(row(name, result, json.loads(time_of.read_text()) if time_of.exists() else {}))
+            rows.append(row(name, result, json.loads(time_of.read_text())))
     text = PAGE.format(
         version=transformers.__version__,
+        most=MOST // 10**6,
         cpu=known["machine"],
         commit=known["commit"],
         date=known["date"],

@@ -20,7 +20,7 @@ from heteroseg.model.model import Model, load
 from heteroseg.networks.network import build_network
 from heteroseg.training.loop import Run, train
 from tests.conftest import TINY
-from tests.networks.catalogue import MASKERS, SEGMENTERS
+from tests.networks.catalogue import MASKERS, SEGMENTERS, catalogue
 from tests.small_tree import FILE
 
 IMAGES = torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0))
@@ -137,22 +137,47 @@ def test_a_new_branch_begins_at_random_and_an_adapter_as_that_above():
 
 
 def test_whole_networks_begin_too():
-    """Of queries with their classes only over the same tree."""
     pytest.importorskip("transformers", reason="the extra hf is not installed")
-    config = ModelConfig()
     kinds = {"hf-seg:segformer": SEGMENTERS["segformer"], "hf-mask:eomt": MASKERS["eomt"]}
     for backbone, options in kinds.items():
-        kind = {"backbone": backbone, "backbone_options": options, "width": config.width}
+        kind = {"backbone": backbone, "backbone_options": options}
         source = trained(kind)
         model, origins = begun(source, {})
         ours, theirs = model.torch_network.state_dict(), source.torch_network.state_dict()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
         assert set(origins.values()) == {"itself"}
-        if backbone.startswith("hf-mask"):
-            with pytest.raises(HeterosegError, match=r"train\.begin: expected the tree of the MODEL 't'"):
-                begun(source, {}, y=["y1", "y2"])
-        else:
-            assert begun(source, {}, y=["y1", "y2"])[1]["y1"] == "its parent"
+        assert begun(source, {}, y=["y1", "y2"])[1]["y1"] == "its parent"
+
+
+@pytest.mark.parametrize("void", [False, True], ids=["", "void"])
+@pytest.mark.parametrize("name", [name for name in MASKERS if name != "videomt"])
+def test_queries_begin_by_the_names_of_nodes(name, void):
+    """Class by class in every query; temperatures go with the nodes, and "no object" stays."""
+    if f"hf-mask:{name}" not in catalogue():
+        pytest.skip("this version of transformers lacks it")
+    kind = {"backbone": f"hf-mask:{name}", "backbone_options": MASKERS[name], "void": void}
+    source = trained(kind)
+    old, known = source.torch_network.head, source.taxonomy
+    names = [known.names[c.node] for c in known.classifiers]
+    old.divide([1.0 + 0.5 * (name == "a") + (name == "x") for name in names])
+    model, origins = begun(source, {}, root=["c", "b", "a"], x=["new", "u", "v", "w"], y=["y1", "y2"])
+    new, tree = model.torch_network.head, model.taxonomy
+    assert {n: o for n, o in origins.items() if o != "itself"} == {
+        "new": "its siblings",
+        "y1": "its parent",
+        "y2": "its parent",
+    }
+    ours, theirs = logits(model), logits(source)
+    assert all(torch.allclose(ours[n], theirs[n], atol=1e-5) for n in theirs.keys() - {*"uvw"})
+    assert torch.equal(ours["y1"], ours["y2"])
+    assert void or torch.allclose(ours["y1"], theirs["y"] - math.log(2) / 1.5, atol=1e-5)
+    shared = [n for n in known.names if known.channel_of[known.index(n)] >= 0]
+    places = [[t.channel_of[t.index(n)] for n in shared] + [-1] for t in (tree, known)]
+    for ours, theirs in zip(new.classes[0].parameters(), old.classes[0].parameters(), strict=True):
+        assert torch.equal(ours[places[0]], theirs[places[1]])
+        mean = theirs[[known.channel_of[known.index(n)] for n in "uvw"]].mean(0)
+        assert torch.allclose(ours[tree.channel_of[tree.index("new")]], mean, atol=1e-6)
+    assert new.factors[tree.channel_of[tree.index("new")]] == 0.5
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from heteroseg.training.loop import train
 from heteroseg.training.optimiser import build_optimiser
 from heteroseg.training.run import Run
 from tests.model.test_beginning import IMAGES, begun, kinds, stop, trained, written
+from tests.networks.catalogue import MASKERS
 
 NODE = "traffic sign (front)"
 SCENES = [draw_scene(np.random.default_rng(seed), (64, 128)).image for seed in range(3)]
@@ -118,6 +119,32 @@ def test_a_sibling_moves_nothing_but_its_own_logits(kind):
     with torch.no_grad():
         moved = (network(IMAGES) != before).any(3).any(2).any(0)
     assert moved.nonzero().flatten().tolist() == [tree.channel_of[tree.index("new")]]
+
+
+def test_a_sibling_of_queries_moves_no_other_class():
+    """Its brothers alone answer otherwise, as they share their parent with it."""
+    pytest.importorskip("transformers", reason="the extra hf is not installed")
+    source = trained({"backbone": "hf-mask:mask2former", "backbone_options": MASKERS["mask2former"]})
+    model, origins = begun(source, {}, x=["new", "u", "v", "w"])
+    network, tree = model.torch_network.eval(), model.taxonomy
+    assert freeze_but(network, tree, new_nodes(origins)) == ["x"]
+    optimiser = build_optimiser(network, OptimiserConfig())
+    old = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.no_grad():
+        before = network(IMAGES)
+    for _ in range(3):
+        network(IMAGES).square().sum().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    row = tree.channel_of[tree.index("new")]
+    changed = {name: (tensor != old[name]) for name, tensor in network.state_dict().items()}
+    changed = {name: where.flatten(1).any(1) if where.ndim > 1 else where for name, where in changed.items() if where.any()}
+    assert {name: where.nonzero().flatten().tolist() for name, where in changed.items()} == {
+        f"body.model.class_predictor.{kind}": [row] for kind in ("weight", "bias")
+    }
+    with torch.no_grad():
+        moved = (network(IMAGES) != before).any(3).any(2).any(0)
+    assert {tree.names[tree.channel_of.index(i)] for i in moved.nonzero().flatten().tolist()} == {"new", *"uvw"}
 
 
 def test_a_sibling_is_told(world, tiny_experiment, capsys):

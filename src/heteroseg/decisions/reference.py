@@ -95,10 +95,7 @@ def log_probs(logits: Tensor, tree: Taxonomy) -> Tensor:
     """
     out = torch.empty_like(logits)
     for c in tree.classifiers:
-        node = c.node
-        while node and tree.channel_of[node] < 0:  # an only child is as likely as its parent
-            node = tree.parents[node]
-        above = out[:, tree.channel_of[node]].unsqueeze(1) if node else 0
+        above = out[:, tree.steps[c.node][-1:]].sum(1, keepdim=True)  # nothing is above the root
         out[:, c.start : c.stop] = logits[:, c.start : c.stop].log_softmax(1) + above
     return out
 

@@ -106,6 +106,7 @@ class ModelConfig(Strict):
     )
     std: tuple[Spread, Spread, Spread] | None = Field(None, description="their standard deviation; null: as published")
     freeze: bool = Field(False, description="train only what follows the encoder, which stays as it is")
+    lora: int = Field(0, ge=0, le=1024, description="rank of adapters in its layers, all of it that learns; 0: none")
     scale: float = Field(1.0, ge=0.01, le=1, description="images are shrunk by this first; the strides grow with it")
     decoder: Literal["fpn", "reduction"] = Field("fpn", description="joins the backbone's maps; reduction: the paper's")
     width: Side = Field(128, description="channels of the decoder")
@@ -292,7 +293,7 @@ def as_begun(experiment: Experiment, begun: Experiment) -> Experiment:
 
 def _require_effect(experiment: Experiment, document: Document) -> None:
     """Raise HeterosegError for every option with a value of its own that other options keep from taking effect."""
-    model, optimiser, augment = experiment.model, experiment.optimiser, experiment.augment
+    model, optimiser, augment, train = experiment.model, experiment.optimiser, experiment.augment, experiment.train
     whole = model.backbone.startswith(WHOLE)
     network = f"{model.backbone!r} is a whole network"
     rules = (
@@ -307,14 +308,11 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
         ),
         ("loss", "matching", not model.backbone.startswith("hf-mask:"), f"{model.backbone!r} has no queries"),
         ("optimiser", "backbone_lr", whole, network),
-        (
-            "train",
-            "patience",
-            not experiment.train.evaluate_every,
-            "with train.evaluate_every 0 only the end is scored",
-        ),
-        ("train", "grow", not experiment.train.begin, "there is no train.begin"),
-        ("train", "teacher_weight", not experiment.train.teacher, "there is no train.teacher"),
+        ("train", "patience", not train.evaluate_every, "with train.evaluate_every 0 only the end is scored"),
+        ("train", "grow", not train.begin, "there is no train.begin"),
+        ("train", "teacher_weight", not train.teacher, "there is no train.teacher"),
+        ("model", "freeze", model.lora > 0, "model.lora keeps all of the encoder but its adapters as it is"),
+        ("model", "lora", train.grow is not None, "train.grow keeps the encoder as it is"),
         ("optimiser", "backbone_lr", model.freeze, "model.freeze keeps the backbone as it is"),
         ("optimiser", "momentum", optimiser.name != "sgd", "only optimiser.name sgd has a momentum"),
         ("optimiser", "power", optimiser.schedule != "poly", "only optimiser.schedule poly has a power"),

@@ -178,6 +178,11 @@ class Taxonomy:
         return tuple(channels.get(node, -1) for node in range(len(self)))
 
     @cached_property
+    def steps(self) -> tuple[list[int], ...]:
+        """For each node the channels that lead to it, from the top: its log-probability is the sum of theirs."""
+        return tuple([c for n in self.path(node) if (c := self.channel_of[n]) >= 0] for node in range(len(self)))
+
+    @cached_property
     def classifier_of(self) -> tuple[int, ...]:
         """For each node the classifier that it owns, -1 where it owns none."""
         owned = {classifier.node: i for i, classifier in enumerate(self.classifiers)}

@@ -21,14 +21,10 @@ from heteroseg.model.model import SHIPPED, Model, load
 from heteroseg.networks.heads import Adapter, HierarchicalHead
 from heteroseg.networks.network import Network, build_network
 from heteroseg.networks.portable import portable_config
+from heteroseg.networks.queries import Queries
 from heteroseg.writing import is_free, written
 
-FREE = {
-    "pretrained",
-    "freeze",
-    "branches",
-    "branch_gradient",
-}  # what a network may have otherwise than the one it begins from
+FREE = {"pretrained", "freeze", "lora", "branches", "branch_gradient"}  # what may be otherwise than in the MODEL
 ITSELF, NOWHERE, GONE = "itself", "at random", "left out"
 SHOWN = 12  # nodes that are told
 Row = tuple[list[tuple[str, int]], float, str]
@@ -77,28 +73,28 @@ def take_weights(network: Network, tree: Taxonomy, source: Model) -> dict[str, s
     mean of its known children's, with the logarithm of their number more, or that of its known siblings, or its
     parent's; else its first weights stay. Layers of a classifier's own, which all but the plain head has, are those of
     the same classifier, an adapter else that of the nearest classifier above; a logit is taken where its layers are.
+    Queries have their class logits so, and "no object" as it was.
     """
-    theirs = source.torch_network
-    heads = {name: m for name, m in network.named_modules() if isinstance(m, HierarchicalHead)}
-    inside = tuple(f"{name}." for name in heads)
-    due, given = (
-        {name: tensor for name, tensor in n.state_dict().items() if not name.startswith(inside)}
-        for n in (network, theirs)
-    )
-    if not heads and not tree.same_tree(source.taxonomy):
-        told = f"expected the tree of the MODEL {source.name!r}, as its queries have the classes, found another"
-        raise HeterosegError(f"train.begin: {told}; take its taxonomy, or a network without queries")
+    theirs, known = source.torch_network, source.taxonomy
+    due, given = _outside(network), _outside(theirs)
     names = due.keys() ^ given.keys() or [name for name in due if due[name].shape != given[name].shape]
     if names:
         told = f"expected a network as the MODEL {source.name!r} has, found {listed(sorted(names), 1)} otherwise"
         raise HeterosegError(f"train.begin: {told}; take its model: section")
     network.load_state_dict(given, strict=False)
-    origins = {name: ITSELF for name, channel in zip(tree.names, tree.channel_of, strict=True) if channel >= 0}
-    for name, head in heads.items():
-        old = theirs.get_submodule(name)
-        assert isinstance(old, HierarchicalHead)
-        origins = _take_head(_parts(head, tree), tree, _parts(old, source.taxonomy), source.taxonomy)
-    return origins | {name: GONE for name in source.taxonomy.names if name not in tree}
+    origins: dict[str, str] = {}
+    for parts, old in zip(_parts(network.head, tree), _parts(theirs.head, known), strict=True):
+        origins |= _take_head(parts, tree, old, known)  # of queries thrice the same
+    for layer, before in zip(network.head.classes, theirs.head.classes, strict=True):
+        layer.weight[-1], layer.bias[-1] = before.weight[-1], before.bias[-1]
+    return origins | {name: GONE for name in known.names if name not in tree}
+
+
+def _outside(network: Network) -> dict[str, Tensor]:
+    """The tensors of a network, by name, that belong to no node; the weights of a loss of transformers are not used."""
+    own = (network.head, *network.head.classes)
+    inside = [f"{name}." for name, module in network.named_modules() if module in own or name.endswith(".criterion")]
+    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(tuple(inside))}
 
 
 @dataclass
@@ -115,8 +111,8 @@ class _Part:
     reads: str | None
 
 
-def _parts(head: HierarchicalHead, tree: Taxonomy) -> dict[str, _Part]:
-    """The parts of a head by the names of the classifiers' nodes."""
+def _parts(head: HierarchicalHead | Queries, tree: Taxonomy) -> list[dict[str, _Part]]:
+    """The parts of a head by the names of the classifiers' nodes; of queries also of the numbers behind them."""
     parts = {}
     branches = head.branches.by_classifier if head.branches else {}
     for i, classifier in enumerate(tree.classifiers):
@@ -128,7 +124,10 @@ def _parts(head: HierarchicalHead, tree: Taxonomy) -> dict[str, _Part]:
         up = head.ups[i] if head.ups else None
         assert up is None or isinstance(up, nn.ConvTranspose2d)
         parts[name] = _Part(layers, weight, bias, up, name if layers or up else "")
-    return parts
+    numbers = (head.factors, head.constants) if isinstance(head, Queries) else ()
+    cuts = {tree.names[c.node]: slice(c.start, c.stop) for c in tree.classifiers}
+    more = ({n: _Part(None, v[at, None], torch.zeros_like(v[at]), None, "") for n, at in cuts.items()} for v in numbers)
+    return [parts, *more]
 
 
 def _take_head(parts: dict[str, _Part], tree: Taxonomy, old: dict[str, _Part], known: Taxonomy) -> dict[str, str]:

@@ -12,7 +12,6 @@ from heteroseg.experiment.config import WHOLE, Experiment
 from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.model.beginning import GONE, ITSELF
 from heteroseg.model.model import Model
-from heteroseg.networks.heads import HierarchicalHead
 from heteroseg.networks.network import Network
 
 
@@ -69,7 +68,7 @@ def freeze_but(network: Network, tree: Taxonomy, new: set[str]) -> list[str]:
     Returns the nodes whose children are old and new, so that the new ones take pixels from the old.
     """
     network.requires_grad_(False)
-    (head,) = (module for module in network.modules() if isinstance(module, HierarchicalHead))
+    head = network.head
     masks: dict[nn.Parameter, torch.Tensor] = {}
     shared = []
     for q, classifier in enumerate(tree.classifiers):

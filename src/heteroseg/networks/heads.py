@@ -40,6 +40,8 @@ class HierarchicalHead(nn.Module):
         True
     """
 
+    classes: tuple[nn.Linear, ...] = ()  # of queries alone
+
     def __init__(
         self,
         width: int,

@@ -34,7 +34,7 @@ def portable_config(config: ModelConfig, network: Network) -> ModelConfig:
 
     An option that a MODEL must not hold raises HeterosegError.
     """
-    update: dict[str, Any] = {"pretrained": False}
+    update: dict[str, Any] = {"pretrained": False, "lora": 0}
     if config.backbone.startswith(("hf:", *WHOLE)):
         inner = network.body.model if isinstance(network.body, LogitsOf) else network.get_submodule("body.0.body")
         scaling = tuple(tuple(v.flatten().tolist()) for v in (network.mean, network.std))

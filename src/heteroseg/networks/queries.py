@@ -20,8 +20,11 @@ LEAST = 1e-12  # of S, below any answer
 class Queries(nn.Module):
     """Class logits (B, Q, C + 1), the last for "no object", and mask logits (B, Q, h, w) to fused logits (B, C, h, w).
 
-    Worked out in float32 or wider. While it trains, `seen` are the last class and mask logits.
+    Worked out in float32 or wider. While it trains, `seen` are the last class and mask logits. `classes` is the layer of
+    the class logits, in a tuple, as it is no part of this module.
     """
+
+    adapters = ups = branches = None  # which heads of pixels may have
 
     steps: Tensor
     factors: Tensor
@@ -30,12 +33,11 @@ class Queries(nn.Module):
     def __init__(self, tree: Taxonomy):
         super().__init__()
         self.sizes = [c.stop - c.start for c in tree.classifiers]
+        self.classes: tuple[nn.Linear, ...] = ()
         self.seen: tuple[Tensor, Tensor] | None = None
         steps = torch.eye(tree.channels)  # which channels lead to that of a node
-        for c in tree.classifiers:  # a parent comes before its children
-            above = next((n for n in reversed(tree.path(c.node)) if tree.channel_of[n] >= 0), None)
-            if above is not None:
-                steps[:, c.start : c.stop] += steps[:, [tree.channel_of[above]]]
+        for c in tree.classifiers:
+            steps[tree.steps[c.node], c.start : c.stop] = 1
         self.register_buffer("steps", steps, persistent=False)
         self.register_buffer("factors", torch.ones(tree.channels))
         self.register_buffer("constants", torch.zeros(tree.channels))
@@ -53,6 +55,10 @@ class Queries(nn.Module):
         """(..., C) class logits to the log-probability of each channel's node: the product along its path."""
         parts = [F.log_softmax(part, -1) for part in logits.split(self.sizes, -1)]
         return torch.cat(parts, -1) @ self.steps.to(logits)
+
+    def last(self, classifier: int) -> tuple[nn.Module, int]:
+        """As `HierarchicalHead.last`; the row behind all is that of "no object"."""
+        return self.classes[0], sum(self.sizes[:classifier])
 
     @torch.no_grad()
     def scale(self, factors: Tensor, constants: Tensor) -> None:

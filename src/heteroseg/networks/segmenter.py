@@ -43,7 +43,8 @@ class LogitsOf(nn.Module):
         for path in (*ENCODERS, getattr(self.model, "base_model_prefix", "")):
             if path in parts and path:
                 return parts[path]
-        raise HeterosegError("model.freeze: expected a network with an encoder, found one without; leave it out")
+        told = "expected a network with an encoder, found one without"
+        raise HeterosegError(f"model.freeze, model.lora: {told}; leave it out")
 
     def _tell_grid(self, _: nn.Module, inputs: Any, named: dict[str, Any]) -> Any:
         """DPT takes its images for squares where nobody says how many patches there are."""
@@ -68,6 +69,8 @@ class MasksOf(LogitsOf):
     def __init__(self, model: nn.Module, patch: int, tree: Taxonomy):
         super().__init__(model, patch)
         self.queries = Queries(tree)
+        linear = (m for n, m in model.named_modules() if ".class_" in f".{n}" and isinstance(m, nn.Linear))
+        self.queries.classes = tuple(m for m in linear if m.out_features == tree.channels + 1)
 
     def answer(self, images: Tensor) -> Tensor:
         if hasattr(self.model, "grid_size"):  # EoMT takes all images for those of its configuration

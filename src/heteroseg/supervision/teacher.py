@@ -33,11 +33,10 @@ class Lesson:
 
 
 def _paths(tree: Taxonomy) -> Tensor:
-    table = np.zeros((tree.channels, len(tree.leaves)), np.float32)
-    for node, channel in enumerate(tree.channel_of):
-        if channel >= 0:
-            table[channel, slice(*tree.spans[node])] = 1
-    return torch.from_numpy(table)
+    table = torch.zeros(tree.channels, len(tree.leaves))
+    for i, leaf in enumerate(tree.leaves):
+        table[tree.steps[leaf], i] = 1
+    return table
 
 
 def _nearest(tree: Taxonomy, leaf: int, known: set[str]) -> str | None:

@@ -71,8 +71,10 @@ def _outline(run: Run) -> str:
     """What is trained, on what, and where it goes, for the terminal."""
     config, fabric = run.experiment.train, run.fabric
     size = f"{sum(p.numel() for p in run.network.parameters()) / 1e6:.1f} million parameters"
+    if run.experiment.model.lora or run.experiment.model.freeze:
+        size += f", {sum(p.numel() for p in run.network.parameters() if p.requires_grad) / 1e6:.1f} of them trained"
     on = f"{fabric.device}, {counted(fabric.world_size, 'process')}"
-    dropped = run.model().torch_network.dropped
+    dropped = run.network.module.dropped
     size += f" (without {listed(dropped, 3)})" if dropped else ""
     images = ", ".join(f"{s.name} {len(s.train)} and {len(s.val)}" for s in run.sources)
     more = ""

@@ -77,6 +77,8 @@ class Objective:
             where = self.config.cell, torch.Generator().manual_seed(seed)
             paired, count, empty = matching_loss(*queries.seen, batch.mask, self.terms, self.tree, *where)
             loss = loss + self.config.matching * (paired / self._mean(count).clamp(min=1e-6) + empty)
+        if queries:
+            queries.seen = None  # it holds the graph, and a network that has one cannot be copied
         if self.teacher is None:
             return loss, sums, None
         total, count = self.teacher(logits, batch, self.config.cell, torch.Generator().manual_seed(seed))

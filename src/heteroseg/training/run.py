@@ -18,6 +18,7 @@ from heteroseg.model.beginning import first_network, kept_spaces, open_model, wi
 from heteroseg.model.card import score_of
 from heteroseg.model.growing import freeze_but, grown, new_nodes, read_new
 from heteroseg.model.model import Model, model_file, save_model
+from heteroseg.networks.lora import add_lora, merged
 from heteroseg.supervision.loss import Sums
 from heteroseg.training.batches import Batch
 from heteroseg.training.objective import Objective
@@ -52,6 +53,8 @@ class Run:
             self.experiment = experiment = grown(experiment, self.tree, source)
         # wrong options are told before data are read
         network, self.origins = first_network(experiment, self.tree, source)
+        if experiment.model.lora:
+            add_lora(network, experiment.model.lora)
         self.others = kept_spaces(source, self.tree) if source else {}  # that no dataset of this run has
         self.shared: list[str] = []
         if experiment.train.grow:
@@ -86,11 +89,11 @@ class Run:
         self.seconds = 0.0  # spent in training steps, over all resumed parts
 
     def model(self) -> Model:
-        """The network as it would be used: averaged if the run averages."""
+        """The network as it would be used: averaged if the run averages, adapters merged."""
         network: Any = (self.average or self.network).module  # a Network, inside what wraps it
         e = self.experiment
         spaces = {s.space.name: s.space for s in self.sources}
-        return Model(e.name, network, self.tree, self.others | spaces, e.model, e.evaluate.decision)
+        return Model(e.name, merged(network), self.tree, self.others | spaces, e.model, e.evaluate.decision)
 
     def save(self) -> None:
         """Write the state, then what follows from it (first process only).
