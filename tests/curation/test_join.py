@@ -1,8 +1,11 @@
 """Datasets as they are become one experiment that `data check` takes and that trains."""
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from heteroseg.datasets import list_items, read_sample
 from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import write_text
+from heteroseg.files import read_json, write_text
 from heteroseg.labels.space import load_label_space
 from heteroseg.labels.taxonomy import load_taxonomy
 from tests.datasets.test_datasets import sample
@@ -273,3 +276,42 @@ def test_a_colour_photograph_is_no_mask(tmp_path):
     assert found.options == {"images": "{split}/{name}.*", "masks": "{split}/{name}_mask.png"}
     assert [label.name for label in found.labels] == ["sky", "road"]
     assert found.splits == ("train", "valid")
+
+
+def damaged(data: object) -> Iterator[object]:
+    """Nested data with each part in turn missing, or something else."""
+    yield from (other for other in (None, [], {}, "x", 7) if other != data)
+    for key, part in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        for other in damaged(part):
+            copy: Any = data.copy()  # type: ignore[attr-defined]
+            copy[key] = other
+            yield copy
+        if isinstance(data, dict):
+            yield {name: value for name, value in data.items() if name != key}
+
+
+def damaged_texts(path: Path) -> list[str]:
+    text = path.read_text()
+    if path.suffix == ".xml":
+        words = re.findall(r'[\w.]+="[^"]*"', text)
+        return [*(text[: len(text) * i // 20] for i in range(20)), *(text.replace(word, "", 1) for word in words)]
+    return [yaml.safe_dump(data) if path.suffix == ".yaml" else json.dumps(data) for data in damaged(yaml.safe_load(text))]
+
+
+@pytest.mark.parametrize("kind", ["cvat", "label_studio", "yolo", "coco"])
+def test_a_damaged_export_is_told_in_a_sentence(tmp_path, capsys, kind):
+    root = tmp_path / "data"
+    if kind == "coco":
+        file = coco(root, {"train.json": ["train/a.png"]}, {1: "car"}, drawn=True) / "train.json"
+    else:
+        export(root, kind, boxed=True)
+        file = next(path for path in root.glob("*.*") if path.suffix in (".xml", ".json", ".yaml"))
+    if kind == "label_studio":
+        write_text(file, json.dumps(read_json(file)[:1]))
+    texts = damaged_texts(file)
+    assert len(texts) > 20
+    for i, text in enumerate(texts):
+        write_text(file, text)
+        code = main(["join", f"data={root}", "--out", str(tmp_path / "out" / str(i)), "--yes"])
+        told = capsys.readouterr().err
+        assert code in (0, 2), f"{text}\n{told}"

@@ -20,6 +20,7 @@ from heteroseg.model.model import Model, load
 from heteroseg.networks.network import Network, build_network
 from heteroseg.training.optimiser import rest_idle
 from tests.networks.catalogue import REFUSED, catalogue
+from tests.networks.test_lora import require_adapters
 
 TREE = load_taxonomy("streets-108")
 SIZES = ((64, 96), (65, 97), (1, 1))
@@ -102,6 +103,17 @@ def test_a_frozen_encoder_leaves_something_to_learn(built):
     assert {name for name, _ in network.named_parameters() if ".logits." in name} <= learnt
     assert 0 < len(learnt) < len(list(network.parameters()))
     assert not any(p.requires_grad for p in network.encoder.parameters())
+
+
+def test_an_encoder_learns_by_adapters_or_says_why_not(built):
+    pytest.importorskip("peft", reason="the extra lora is not installed")
+    network = copy.deepcopy(built.torch_network)
+    try:
+        require_adapters(network)
+    except HeterosegError as error:
+        assert re.match(r"model\.(freeze, model\.)?lora: expected (an encoder|a network) with .+, found one without", str(error))
+        eomt = "eomt" in built.config.backbone  # a ViT that sees queries, too
+        assert eomt or not any(isinstance(m, torch.nn.Linear) for m in network.encoder.modules())
 
 
 @pytest.mark.parametrize("name", [name for name in REFUSED if name in CATALOGUE])

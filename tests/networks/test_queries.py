@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from heteroseg.decisions.reference import leaf_probs
+from heteroseg.experiment.config import ModelConfig
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy, load_taxonomy
+from heteroseg.networks.network import build_network
 from heteroseg.networks.queries import Queries
+from tests.networks.catalogue import MASKERS
 
 SMALL = {
     "root": ["sky", "vehicle", "thing"],
@@ -66,3 +69,16 @@ def test_nothing_there_is_finite():
     tree = TREES["small"]
     fused = Queries(tree)(torch.full((1, 3, tree.channels + 1), 1e4), torch.full((1, 3, 2, 2), -1e4))
     assert torch.isfinite(fused).all()
+
+
+def test_no_layer_is_left_out_by_chance():
+    """Mask2Former takes its dropout for that, and the other processes of a run would wait for the layer's gradient."""
+    pytest.importorskip("transformers", reason="the extra hf is not installed")
+    options = MASKERS["mask2former"] | {"dropout": 0.5, "decoder_layers": 3}
+    network = build_network(ModelConfig(backbone="hf-mask:mask2former", backbone_options=options), TREES["small"])
+    learnt = []
+    for _ in range(8):
+        network.zero_grad()
+        network(torch.zeros(2, 3, 64, 64)).sum().backward()
+        learnt.append({name for name, p in network.named_parameters() if p.grad is not None})
+    assert all(names == learnt[0] for names in learnt)

@@ -1,6 +1,5 @@
 """Adapters of low rank: all that an encoder learns, part of the weights of a MODEL, and nothing that it needs peft for."""
 
-import copy
 import sys
 
 import pytest
@@ -8,17 +7,13 @@ import torch
 
 from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import ModelConfig, load_experiment
-from heteroseg.labels.taxonomy import load_taxonomy
+from heteroseg.experiment.config import load_experiment
 from heteroseg.model.model import load
-from heteroseg.networks.lora import add_lora, merged
-from heteroseg.networks.network import build_network
 from heteroseg.training.loop import Run, train
 from tests.model.test_beginning import stop
-from tests.networks.catalogue import BACKBONES, MASKERS, SEGMENTERS
+from tests.networks.catalogue import BACKBONES, MASKERS
 from tests.training.test_loop import SWIN, data, killed_and_resumed, run, two_and_one, write_experiment  # noqa: F401
 
-TREE = load_taxonomy("streets-108")
 VIT = {"model__backbone": "hf:dinov3_vit", "model__backbone_options": BACKBONES["dinov3_vit"], "model__lora": 2}
 MASKS = {"model": {"backbone": "hf-mask:mask2former", "backbone_options": MASKERS["mask2former"], "lora": 2}}
 
@@ -62,34 +57,6 @@ def test_queries_have_an_encoder_too(peft, tmp_path, data, ema):  # noqa: F811
     path = write_experiment(tmp_path, data, train__ema=ema, train__steps=2, **MASKS)
     train(*load_experiment(path), tmp_path / "run")
     assert not any("lora" in name for name in load(tmp_path / "run" / "last").torch_network.state_dict())
-
-
-KINDS = {
-    "hf": {"backbone": "hf:beit", "backbone_options": BACKBONES["beit"]},
-    "timm": {"backbone": "timm:vit_tiny_patch16_224"},
-    "hf-seg": {"backbone": "hf-seg:segformer", "backbone_options": SEGMENTERS["segformer"]},
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_merged_network_answers_as_the_adapted_one(peft, kind):
-    if kind == "timm":
-        pytest.importorskip("timm")
-    torch.manual_seed(0)
-    network = build_network(ModelConfig(**KINDS[kind]), TREE)
-    image = torch.randint(0, 256, (1, 3, 64, 96), generator=torch.Generator().manual_seed(0))
-    plain = copy.deepcopy(network).eval()(image)
-    add_lora(network, 4)
-    assert torch.allclose(network.eval()(image), plain, atol=1e-5)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.1)
-    before = copy.deepcopy(network.state_dict())
-    adapted, whole = network(image), merged(network)
-    assert not torch.allclose(adapted, plain, atol=1e-2)
-    assert torch.allclose(whole.eval()(image), adapted, atol=1e-4)
-    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,6 +20,7 @@ from heteroseg.files import read_json, read_text, read_yaml
 from heteroseg.labels.space import LabelEntry, load_label_space
 from heteroseg.labels.taxonomy import shipped_specs
 
+T = TypeVar("T")
 # what of a published layout is seen in its folder; reader, its options, splits, and the label space that ships
 PUBLISHED: list[tuple[str, str, dict[str, str], tuple[str, str], str]] = [
     ("gtFine/train/*/*_gtFine_labelIds.png", "cityscapes", {}, ("train", "val"), "cityscapes"),
@@ -94,7 +95,8 @@ def _found(path: Path, folder: Path) -> Recognised:
         files = sorted(walk(folder, {".yaml", ".yml", ".xml", ".json"}))
     else:  # with the same export of other splits
         files = [other for other in sorted(folder.glob(f"*{path.suffix}")) if _alike(other.name) == _alike(path.name)]
-    exports = {file: found for kind in (_yolo, _cvat, _label_studio) for file in files if (found := kind(file))}
+    kinds = (_yolo, _cvat, _label_studio)
+    exports = {file: found for kind in kinds for file in files if (found := _within(file, kind, file))}
     exports |= _coco(files, folder)
     if len(exports) > 1:
         told = ", ".join(sorted(str(file.relative_to(folder)) for file in exports)[:3])
@@ -106,6 +108,15 @@ def _found(path: Path, folder: Path) -> Recognised:
         return found
     forms = "a published layout, YOLO's data.yaml, a COCO json, an export of CVAT or Label Studio, or images with masks"
     raise HeterosegError(f"{path}: expected {forms}, found none; see `heteroseg init` for an experiment by hand")
+
+
+def _within(path: Path, kind: Callable[..., T], *given: Any) -> T:
+    """What a function finds in an export; one whose parts are others than its tool writes raises HeterosegError."""
+    try:
+        return kind(*given)
+    except (AttributeError, KeyError, TypeError, ElementTree.ParseError) as error:
+        told = f"expected an export as its tool writes it, found something else inside ({error!s:.80})"
+        raise HeterosegError(f"{path}: {told}; export it again") from None
 
 
 def look(found: Recognised) -> None:
@@ -204,7 +215,7 @@ def _coco(files: Sequence[Path], folder: Path) -> dict[Path, Recognised]:
         if isinstance(data, dict) and {"images", "annotations", "categories"} <= data.keys():
             name = path.relative_to(root).as_posix()
             groups[_alike(name)][name] = data
-    return {root / min(jsons): _of_coco(root, jsons) for jsons in groups.values()}
+    return {file: _within(file, _of_coco, root, jsons) for jsons in groups.values() for file in [root / min(jsons)]}
 
 
 def _alike(name: str) -> str:

@@ -294,7 +294,7 @@ def as_begun(experiment: Experiment, begun: Experiment) -> Experiment:
 def _require_effect(experiment: Experiment, document: Document) -> None:
     """Raise HeterosegError for every option with a value of its own that other options keep from taking effect."""
     model, optimiser, augment, train = experiment.model, experiment.optimiser, experiment.augment, experiment.train
-    whole = model.backbone.startswith(WHOLE)
+    whole, of_masks = model.backbone.startswith(WHOLE), model.backbone.startswith("hf-mask:")
     network = f"{model.backbone!r} is a whole network"
     rules = (
         ("model", "backbone_options", model.backbone in ("lite0", "paper"), f"{model.backbone!r} has none"),
@@ -306,7 +306,8 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
             for key in AugmentConfig.model_fields
             if key != "chance"
         ),
-        ("loss", "matching", not model.backbone.startswith("hf-mask:"), f"{model.backbone!r} has no queries"),
+        *(("model", key, of_masks, f"{model.backbone!r} has queries") for key in ("adapters", "upsample")),
+        ("loss", "matching", not of_masks, f"{model.backbone!r} has no queries"),
         ("optimiser", "backbone_lr", whole, network),
         ("train", "patience", not train.evaluate_every, "with train.evaluate_every 0 only the end is scored"),
         ("train", "grow", not train.begin, "there is no train.begin"),

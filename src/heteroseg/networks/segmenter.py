@@ -134,6 +134,9 @@ def build_segmenter(config: ModelConfig, taxonomy: Taxonomy) -> tuple[LogitsOf, 
         else:
             configured.num_labels = made.get("num_labels", configured.num_labels)
             model = auto.from_config(configured)
+        for part in model.modules():
+            if getattr(part, "layerdrop", 0):  # a layer left out by chance would keep other processes waiting for it
+                part.layerdrop = 0.0  # type: ignore[assignment]
         inner = getattr(configured, "backbone_config", None) or configured
         if inner.model_type == "timm_backbone":
             told = "expected sizes of a backbone of transformers, with its model_type, found one of timm"
