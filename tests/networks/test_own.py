@@ -13,11 +13,12 @@ from PIL import Image
 
 from heteroseg.cli.main import main
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import ModelConfig
+from heteroseg.experiment.config import ModelConfig, load_experiment
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import Model, load, save_model
 from heteroseg.networks.backbone import build_backbone
 from heteroseg.networks.network import build_network
+from heteroseg.training.loop import train
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "backbones.md"
 NETS = re.search(r"```python\n(from torch import nn.*?)```", GUIDE.read_text(), re.S)[1]
@@ -140,10 +141,19 @@ def test_from_training_to_a_prediction(name, tmp_path, tiny_experiment, monkeypa
     Image.new("RGB", (96, 64)).save(photo)
     own = [f"model.backbone=python:{name}", "model.backbone_options={width: 8}", "train.steps=1"]
     command = [sys.executable, "-c", "import sys; sys.path.remove(''); from heteroseg.cli.main import main; main()"]
-    train = subprocess.run([*command, "train", tiny_experiment, "--out", run, *own], capture_output=True, text=True)
-    assert (run / "report.html").is_file(), train.stderr
+    done = subprocess.run([*command, "train", tiny_experiment, "--out", run, *own], capture_output=True, text=True)
+    assert (run / "report.html").is_file(), done.stderr
     predict = ["predict", str(run), str(photo), "--out", str(tmp_path / "out")]
     assert main(predict) == 2
     assert f"HETEROSEG_TRUST={name}" in capsys.readouterr().err
     monkeypatch.setenv("HETEROSEG_TRUST", name)
     assert main(predict) == 0
+
+
+def test_the_class_that_an_experiment_names_is_trusted_for_the_models_that_it_names(name, tmp_path, tiny_experiment):
+    own = [f"model.backbone=python:{name}", "model.backbone_options={width: 8}", "train.steps=1"]
+    train(*load_experiment(tiny_experiment, own), tmp_path / "run")
+    models = [f"train.begin={tmp_path / 'run'}", f"train.teacher={tmp_path / 'run'}"]
+    train(*load_experiment(tiny_experiment, [*own, *models]), tmp_path / "again")
+    with pytest.raises(HeterosegError, match="nothing is imported for a MODEL unasked"):
+        train(*load_experiment(tiny_experiment, models[:1]), tmp_path / "unasked")

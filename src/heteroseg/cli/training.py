@@ -61,7 +61,9 @@ def grow(args: argparse.Namespace) -> None:
 
     folder = Path(args.data).resolve().parent
     images = [item.image for source in open_sources(experiment, folder, ["val"]) for item in source.val]
-    changed = changed_pixels(open_model(name, folder, "begin"), heteroseg.load(args.out), images)
+    trust = experiment.model.backbone
+    before, after = open_model(name, folder, "begin", trust), heteroseg.load(args.out, trust=trust)
+    changed = changed_pixels(before, after, images)
     told = ", ".join(f"{space} {100 * share:.4g} %" for space, share in changed.items())
     print(f"pixels of {len(images)} val images with another answer than before: {told}")
 

@@ -31,10 +31,14 @@ Row = tuple[list[tuple[str, int]], float, str]
 """Rows of the trained head by classifier and place, what is added to their mean's bias, and who they are."""
 
 
-def open_model(name: str, folder: Path, key: str) -> Model:
-    """The trained network that a key of an experiment names: a path relative to `folder`, hf://owner/name or "demo"."""
+def open_model(name: str, folder: Path, key: str, trust: str | None = None) -> Model:
+    """The trained network that a key of an experiment names: a path relative to `folder`, hf://owner/name or "demo".
+
+    `trust` is the experiment's backbone, whose code runs for the MODEL too.
+    """
     path = folder / expanded(name)
-    model = load(name if name.startswith(PREFIX) else SHIPPED if name == SHIPPED.name and is_free(path) else path)
+    shipped = name == SHIPPED.name and is_free(path)
+    model = load(name if name.startswith(PREFIX) else SHIPPED if shipped else path, trust=trust)
     if isinstance(model.network, ExportedNetwork):
         raise HeterosegError(f"train.{key}: expected a MODEL folder, found the exported file {name}; name its MODEL")
     return model

@@ -43,7 +43,7 @@ class Run:
 
     def __init__(self, experiment: Experiment, folder: Path, out: Path, fabric: Fabric):
         begin = None if has_state(out) else experiment.train.begin  # what was begun goes on from its state
-        source = open_model(begin, folder, "begin") if begin else None
+        source = open_model(begin, folder, "begin", experiment.model.backbone) if begin else None
         if source:
             experiment = with_model_of(experiment, source)
         self.experiment, self.out, self.fabric = experiment, out, fabric
@@ -78,7 +78,7 @@ class Run:
         self.rates = [g["lr"] for g in optimiser.param_groups]
         self.network, self.optimiser = fabric.setup(network, optimiser)
         by = experiment.train.teacher
-        teacher = open_model(by, folder, "teacher") if by else None
+        teacher = open_model(by, folder, "teacher", experiment.model.backbone) if by else None
         self.objective = Objective(experiment, self.sources, fabric, layout, teacher)
         model_file(self.model())  # what could not be loaded later is told now
         self.step = 0
