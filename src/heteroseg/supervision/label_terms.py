@@ -58,17 +58,6 @@ def pad_ragged(rows: Sequence[Any], levels: int = 2, fill: int = -1) -> Tensor:
     return torch.from_numpy(result)
 
 
-def _steps_to_nodes(tree: Taxonomy) -> list[tuple[list[int], list[int]]]:
-    """The decisions on the way to every node: channels, and the classifiers that own them. Only children take none."""
-    result: list[tuple[list[int], list[int]]] = []
-    for node, parent in enumerate(tree.parents):  # parents come before their children
-        channels, owners = result[parent] if parent >= 0 else ([], [])
-        if (channel := tree.channel_of[node]) >= 0:
-            channels, owners = [*channels, channel], [*owners, tree.classifier_of[parent]]
-        result.append((channels, owners))
-    return result
-
-
 def build_terms(spaces: Sequence[LabelSpace]) -> LabelTerms:
     """Derive the loss terms of all labels of a run from its label spaces, which share one taxonomy.
 
@@ -86,7 +75,8 @@ def build_terms(spaces: Sequence[LabelSpace]) -> LabelTerms:
         ['root', 'traffic sign', 'traffic sign (front)']
     """
     tree = spaces[0].taxonomy
-    channels, owners = zip(*_steps_to_nodes(tree), strict=True)
+    channels, owner = tree.steps, [i for i, c in enumerate(tree.classifiers) for _ in range(c.start, c.stop)]
+    owners = [[owner[channel] for channel in steps] for steps in channels]
     targets = [(space, index) for space in spaces for index in range(space.targets)]
     covers = [_cover(space, index) for space, index in targets]
     tops = [tree.common_ancestor(cover) for cover in covers]
