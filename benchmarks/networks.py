@@ -29,7 +29,9 @@ STRIDES = {"hf:focalnet": 8}
 MOST = 5 * 10**8  # parameters of a network that is timed
 BY_HAND = {
     "hf-seg:beit": {"out_indices": [3, 5, 7, 11]},
-    "hf-mask:detr": {"backbone_config": {"model_type": "resnet", "out_features": ["stage1", "stage2", "stage3", "stage4"]}},
+    "hf-mask:detr": {
+        "backbone_config": {"model_type": "resnet", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
+    },
 }
 """What the sizes that libraries take by default lack, as they tell it themselves."""
 PAGE = """# Networks

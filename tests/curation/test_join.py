@@ -295,7 +295,9 @@ def damaged_texts(path: Path) -> list[str]:
     if path.suffix == ".xml":
         words = re.findall(r'[\w.]+="[^"]*"', text)
         return [*(text[: len(text) * i // 20] for i in range(20)), *(text.replace(word, "", 1) for word in words)]
-    return [yaml.safe_dump(data) if path.suffix == ".yaml" else json.dumps(data) for data in damaged(yaml.safe_load(text))]
+    return [
+        yaml.safe_dump(data) if path.suffix == ".yaml" else json.dumps(data) for data in damaged(yaml.safe_load(text))
+    ]
 
 
 @pytest.mark.parametrize("kind", ["cvat", "label_studio", "yolo", "coco"])

@@ -57,5 +57,7 @@ def test_adapters(kind):
 
 
 def test_an_encoder_of_convolutions_has_no_place_for_them():
-    with pytest.raises(HeterosegError, match=r"model\.lora: expected an encoder with linear layers, such as a ViT, found"):
+    with pytest.raises(
+        HeterosegError, match=r"model\.lora: expected an encoder with linear layers, such as a ViT, found"
+    ):
         add_lora(build_network(ModelConfig(pretrained=False), TREE), 4)

@@ -138,7 +138,9 @@ def test_a_sibling_of_queries_moves_no_other_class():
         optimiser.zero_grad()
     row = tree.channel_of[tree.index("new")]
     changed = {name: (tensor != old[name]) for name, tensor in network.state_dict().items()}
-    changed = {name: where.flatten(1).any(1) if where.ndim > 1 else where for name, where in changed.items() if where.any()}
+    changed = {
+        name: where.flatten(1).any(1) if where.ndim > 1 else where for name, where in changed.items() if where.any()
+    }
     assert {name: where.nonzero().flatten().tolist() for name, where in changed.items()} == {
         f"body.model.class_predictor.{kind}": [row] for kind in ("weight", "bias")
     }

@@ -1,4 +1,4 @@
-"""Adapters of low rank: all that an encoder learns, part of the weights of a MODEL, and nothing that it needs peft for."""
+"""Adapters of low rank are all that an encoder learns, and part of the weights of a MODEL, which needs no peft."""
 
 import sys
 
@@ -32,7 +32,9 @@ def test_only_adapters_of_the_encoder_move(peft, tmp_path, data, monkeypatch):  
     inside = [name for name in end if name.startswith("body.0.body.")]
     moved = [name for name in inside if not torch.allclose(end[name], start[name], atol=1e-6)]
     assert moved
-    assert all(end[name].ndim == 2 and torch.linalg.matrix_rank(end[name] - start[name], atol=1e-5) <= 2 for name in moved)
+    assert all(
+        end[name].ndim == 2 and torch.linalg.matrix_rank(end[name] - start[name], atol=1e-5) <= 2 for name in moved
+    )
     assert any(not torch.equal(end[name], start[name]) for name in end.keys() - set(inside))
     monkeypatch.setitem(sys.modules, "peft", None)
     model = load(tmp_path / "end")

@@ -106,7 +106,7 @@ class ModelConfig(Strict):
     )
     std: tuple[Spread, Spread, Spread] | None = Field(None, description="their standard deviation; null: as published")
     freeze: bool = Field(False, description="train only what follows the encoder, which stays as it is")
-    lora: int = Field(0, ge=0, le=1024, description="rank of adapters in its layers, all of it that learns; 0: none")
+    lora: int = Field(0, ge=0, le=1024, description="rank of adapters (LoRA) in it, all of it that learns; 0: none")
     scale: float = Field(1.0, ge=0.01, le=1, description="images are shrunk by this first; the strides grow with it")
     decoder: Literal["fpn", "reduction"] = Field("fpn", description="joins the backbone's maps; reduction: the paper's")
     width: Side = Field(128, description="channels of the decoder")

@@ -81,11 +81,14 @@ def take_weights(network: Network, tree: Taxonomy, source: Model) -> dict[str, s
     """
     theirs, known = source.torch_network, source.taxonomy
     due, given = _outside(network), _outside(theirs)
-    names = due.keys() ^ given.keys() or [name for name in due if due[name].shape != given[name].shape]
+    alike = {name: tensor for name, tensor in given.items() if name in due and tensor.shape == due[name].shape}
+    names = {
+        name for name in due.keys() | given.keys() if ".criterion." not in name
+    } - alike.keys()  # a loss is not used
     if names:
         told = f"expected a network as the MODEL {source.name!r} has, found {listed(sorted(names), 1)} otherwise"
         raise HeterosegError(f"train.begin: {told}; take its model: section")
-    network.load_state_dict(given, strict=False)
+    network.load_state_dict(alike, strict=False)
     origins: dict[str, str] = {}
     for parts, old in zip(_parts(network.head, tree), _parts(theirs.head, known), strict=True):
         origins |= _take_head(parts, tree, old, known)  # of queries thrice the same
@@ -95,10 +98,10 @@ def take_weights(network: Network, tree: Taxonomy, source: Model) -> dict[str, s
 
 
 def _outside(network: Network) -> dict[str, Tensor]:
-    """The tensors of a network, by name, that belong to no node; the weights of a loss of transformers are not used."""
+    """The tensors of a network, by name, that belong to no node."""
     own = (network.head, *network.head.classes)
-    inside = [f"{name}." for name, module in network.named_modules() if module in own or name.endswith(".criterion")]
-    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(tuple(inside))}
+    inside = tuple(f"{name}." for name, module in network.named_modules() if module in own)
+    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(inside)}
 
 
 @dataclass

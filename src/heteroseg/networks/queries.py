@@ -20,8 +20,8 @@ LEAST = 1e-12  # of S, below any answer
 class Queries(nn.Module):
     """Class logits (B, Q, C + 1), the last for "no object", and mask logits (B, Q, h, w) to fused logits (B, C, h, w).
 
-    Worked out in float32 or wider. While it trains, `seen` are the last class and mask logits. `classes` is the layer of
-    the class logits, in a tuple, as it is no part of this module.
+    Worked out in float32 or wider. While it trains, `seen` are the last class and mask logits. `classes` is the
+    layer of the class logits, in a tuple, as it is no part of this module.
     """
 
     adapters = ups = branches = None  # which heads of pixels may have
