@@ -37,7 +37,8 @@ from heteroseg.app.bounds import Limits, Refused, Turns
 from heteroseg.app.page import build_app
 from heteroseg.app.service import build_service
 from heteroseg.cli.main import main
-from heteroseg.model.model import SHIPPED
+from heteroseg.model.model import SHIPPED, save_model
+from heteroseg.model.promise import Promise
 from heteroseg.scenes import draw_scene
 from tests.browser import CHROMIUM, FLAGS, complaints
 
@@ -101,6 +102,35 @@ def test_depth_cuts_the_tree(client, tiny_model, scene, photo):
         assert {b["name"] for b in answer["labels"]} == {tree.names[n] for n in np.unique(cropped)}
 
 
+@pytest.fixture(scope="module")
+def calibrated(tiny_model):
+    """The model as if `calibrate` had found that deep nodes are hardly ever right."""
+    deepest = max(tiny_model.taxonomy.depths)
+    least = {0.5: [0.0] * deepest, 0.9: [0.0, 0.0, *[2.0] * (deepest - 2)]}
+    return replace(tiny_model, promise=Promise(images={"cityscapes": 20}, least=least))
+
+
+def test_a_precision_is_promised(calibrated, tiny_model, scene, photo):
+    app = build_app({"tiny": calibrated}, Limits(), precision=0.9)
+    client = TestClient(app, base_url="http://localhost")
+    told = client.get("/v1/models").json()[0]
+    assert (told["precisions"], told["precision"]) == ([0.5, 0.9], 0.9)
+    nodes = {0.9: calibrated.predict(scene).nodes(precision=0.9), 0: tiny_model.predict(scene).nodes()}
+    asked = [("", 0.9), ("&precision=0.8", 0.9), ("&precision=0", 0)]  # the next that is known
+    for query, precision in asked:
+        reply = client.post(f"/v1/predict?labels=tree{query}", content=photo, headers={"accept": "image/png"})
+        np.testing.assert_array_equal(ids_of(reply.content), 1 + np.asarray(nodes[precision]))
+    assert max(calibrated.taxonomy.depths[n] for n in np.unique(nodes[0.9])) == 2
+    assert client.post("/v1/predict?labels=cityscapes", content=photo).status_code == 200  # no rule of the tree
+
+
+def test_views_are_averaged(tiny_model, scene, photo):
+    client = TestClient(build_app({"tiny": replace(tiny_model, tta="1,flip")}, Limits()), base_url="http://localhost")
+    assert client.get("/v1/models").json()[0]["tta"] == "1,flip"
+    reply = client.post("/v1/predict?labels=gtsdb", content=photo, headers={"accept": "image/png"})
+    np.testing.assert_array_equal(ids_of(reply.content), tiny_model.predict(scene, "1,flip").labels("gtsdb"))
+
+
 def test_path_of_a_pixel(client, tiny_model, scene, photo):
     tree, said = tiny_model.taxonomy, tiny_model.predict(scene)
     told = client.post("/v1/path", params={"x": 90, "y": 11}, content=photo).json()
@@ -128,6 +158,9 @@ def test_path_of_a_pixel(client, tiny_model, scene, photo):
         ("predict?labels=leaves&depth=1", None, 422, "go with labels=tree"),
         ("predict?labels=tree&depth=-1", None, 422, "depth: input should be greater than or equal to 0, found '-1'"),
         ("predict?labels=tree&back_off=2", None, 422, "back_off: input should be less than or equal to 1, found '2'"),
+        ("predict?labels=tree&precision=0.9", None, 422, "never calibrated, so it can promise no precision"),
+        ("predict?labels=tree&precision=0.9&back_off=0.5", None, 422, "expected back_off or precision, found both"),
+        ("predict?labels=leaves&precision=0.9", None, 422, "go with labels=tree"),
         ("predict?model=other", None, 404, "there is no model 'other'; there are tiny, same"),
         ("predict?label=leaves", None, 422, "there is no parameter 'label' here; did you mean 'labels'?"),
         ("nothing", None, 404, "there is no POST /v1/nothing; see /v1/openapi.json"),
@@ -272,6 +305,8 @@ def test_faults_of_the_command(tiny_model_folder, capsys):
     model = str(tiny_model_folder)
     assert main(["serve", model, model, model]) == 2
     assert "expected one or two MODELs, found 3" in capsys.readouterr().err
+    assert main(["serve", model, "--precision", "0.9"]) == 2
+    assert "never calibrated, so it can promise no precision" in capsys.readouterr().err
     assert main(["serve", model, "--host", "192.0.2.1"]) == 2
     assert "cannot listen there" in capsys.readouterr().err
     with pytest.raises(SystemExit):
@@ -282,11 +317,12 @@ def test_faults_of_the_command(tiny_model_folder, capsys):
 
 
 @pytest.fixture
-def served(tiny_model_folder, tmp_path):
+def served(calibrated, tmp_path):
     """The address of `heteroseg serve MODEL MODEL` in a process of its own, which ends by Ctrl-C and leaves no file."""
     room = tmp_path / "room"
     room.mkdir()
-    command = [sys.executable, "-m", "heteroseg", "serve", str(tiny_model_folder), str(tiny_model_folder)]
+    save_model(calibrated, tmp_path / "model")
+    command = [sys.executable, "-m", "heteroseg", "serve", *[str(tmp_path / "model")] * 2]
     process = subprocess.Popen(
         [*command, "--port", "0"], stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(room)}
     )
@@ -306,7 +342,7 @@ def until(page, expression: str) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path; Debian's package is called chromium")
-def test_the_page_in_a_browser(served, photo, tiny_model, scene, film_file, tmp_path):
+def test_the_page_in_a_browser(served, photo, tiny_model, calibrated, scene, film_file, tmp_path):
     from playwright.sync_api import sync_playwright
 
     picture = tmp_path / "scene.png"
@@ -368,6 +404,13 @@ def test_the_page_in_a_browser(served, photo, tiny_model, scene, film_file, tmp_
         page.locator("#model-0 select").select_option("gtsdb")
         assert page.locator("#depth").is_disabled()  # where no answer is one of the tree
         page.locator("#model-0 select").select_option("tree")
+        page.locator("#depth").fill(str(max(tree.depths)))
+        page.locator("#precision").select_option("90 % of the time")
+        sure = ["not sure", *{tree.names[n] for n in np.unique(calibrated.predict(scene).nodes(precision=0.9))}]
+        shown = "[...document.querySelectorAll('#model-0 .labels span')].map(e => e.textContent)"
+        until(page, f"{shown}.every(name => {sure}.includes(name))")
+        page.locator("#back-off").fill("0.5")
+        assert page.locator("#precision").input_value() == "0"  # one rule or the other
         assert cv2.imwrite(str(tmp_path / "scene.ppm"), scene[..., ::-1])
         page.locator("#source").set_input_files(str(tmp_path / "scene.ppm"))
         until(page, "document.querySelector('#model-0 img').naturalWidth == 128")  # browsers show no PPM

@@ -24,6 +24,7 @@ from heteroseg.model.answer_files import count_labels
 from heteroseg.model.model import Model
 from heteroseg.model.pictures import colorise, overlay
 from heteroseg.model.prediction import Prediction
+from heteroseg.model.promise import least_of
 
 TREE = "tree"  # instead of the name of a label space: nodes, cut at any depth
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
@@ -80,11 +81,14 @@ def cut(nodes: np.ndarray, tree: Taxonomy, depth: int) -> np.ndarray:
 
 
 class View(BaseModel):
-    """What is asked of an answer: a label space or TREE, and for nodes the depth and the least probability."""
+    """What is asked of an answer: a label space or TREE, and for nodes the depth and how sure they have to be."""
 
     labels: str = Field("leaves", description=f"a label space, or {TREE!r} for nodes")
     depth: int | None = Field(None, ge=0, description=f"with {TREE!r}: cut it here; 0 is the root")
     back_off: float = Field(0, ge=0, le=1, description=f"with {TREE!r}: stop at the deepest node of this probability")
+    precision: float | None = Field(
+        None, ge=0, le=1, description=f"with {TREE!r}: the deepest nodes that are right this often; 0: no promise"
+    )
 
 
 def label_indices(prediction: Prediction, view: View) -> tuple[np.ndarray, LabelSpace]:
@@ -93,11 +97,25 @@ def label_indices(prediction: Prediction, view: View) -> tuple[np.ndarray, Label
     prediction.between = check_effort
     space = space_named(model, view.labels)
     if view.labels == TREE:
-        nodes = prediction.nodes(view.back_off or None)
+        nodes = prediction.nodes(view.back_off or None, _promised(model, view))
         return nodes if view.depth is None else cut(nodes, tree, view.depth), space
-    if view.depth is not None or view.back_off:
-        raise Refused(422, f"depth and back_off go with labels={TREE}, found labels={view.labels}; leave them out")
+    if view.depth is not None or view.back_off or view.precision:
+        told = f"depth, back_off and precision go with labels={TREE}"
+        raise Refused(422, f"{told}, found labels={view.labels}; leave them out")
     return prediction.label_indices(space), space
+
+
+def _promised(model: Model, view: View) -> float | None:
+    """The precision that is asked for; what the model cannot promise is refused."""
+    if not view.precision:
+        return None
+    if view.back_off:
+        raise Refused(422, "expected back_off or precision, found both; drop one")
+    try:
+        least_of(model, view.precision)
+    except HeterosegError as error:
+        raise Refused(422, str(error)) from None
+    return view.precision
 
 
 def spaces(model: Model) -> list[str]:

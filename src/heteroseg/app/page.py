@@ -110,13 +110,18 @@ class Guard:
 
 
 def build_app(
-    models: Mapping[str, Model], limits: Limits, allowed: Collection[str] = (), root_path: str = ""
+    models: Mapping[str, Model],
+    limits: Limits,
+    allowed: Collection[str] = (),
+    root_path: str = "",
+    precision: float = 0,
 ) -> FastAPI:
     """Endpoint under /v1, page under /. `allowed` are host names beside localhost that the server may be asked by.
 
-    `root_path` is the path of a proxy below which all of it is found.
+    `root_path` is the path of a proxy below which all of it is found. `precision` is promised by answers of the
+    tree, where a request asks for nothing else.
     """
-    service = build_service(models, Turns(limits), root_path)
+    service = build_service(models, Turns(limits), root_path, precision)
     for path, (name, kind) in FILES.items():
         content = (package_files("heteroseg") / "templates" / name).read_bytes()
         service.router.routes.append(Route(path, Response(content, media_type=kind), methods=["GET"]))

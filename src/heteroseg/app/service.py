@@ -24,6 +24,7 @@ from starlette.requests import ClientDisconnect
 
 from heteroseg import __version__
 from heteroseg.app.answers import (
+    TREE,
     Step,
     View,
     film,
@@ -41,9 +42,10 @@ from heteroseg.model.answer_files import count_labels, encode_ids
 from heteroseg.model.exported import ExportedNetwork
 from heteroseg.model.model import SHIPPED, Model
 from heteroseg.model.prediction import Prediction
+from heteroseg.model.views import views_of, views_text
 from heteroseg.scenes import draw_scene
 
-QUICK, BACK_OFF = 0.6, 10  # megapixels of quick work, and what each costs more with back-off
+QUICK, BACK_OFF = 0.6, 10  # megapixels of quick work, and what each costs where the tree is walked down
 
 
 class LabelInfo(BaseModel):
@@ -60,6 +62,9 @@ class ModelInfo(BaseModel):
     depth: int = Field(description="of the tree: the largest useful `depth`")
     megapixels: float = Field(description="of the largest image that is taken")
     seconds: float = Field(description="of work for one request, at most")
+    tta: str = Field(description="scales, and flip, in which every image is looked at; empty: once")
+    precisions: list[float] = Field(description="that answers of the tree can be promised, after `heteroseg calibrate`")
+    precision: float = Field(description="of the tree, where neither precision nor back_off is asked for; 0: none")
     examples: int = Field(description="drawn scenes at /v1/example/NUMBER, for the network that ships; else 0")
     label_spaces: dict[str, list[LabelInfo]]
 
@@ -170,9 +175,12 @@ def answer(model: str, prediction: Prediction, asked: MapLabels, begin: float) -
 class Desk:
     """Where requests wait for their turn, quick and slow work in lanes of their own. Bodies are bytes, never files."""
 
-    def __init__(self, models: Mapping[str, Model], turns: Turns):
+    def __init__(self, models: Mapping[str, Model], turns: Turns, precision: float):
         self.models, self.turns, self.slow, self.limits = models, turns, Turns(turns.limits), turns.limits
         self.efforts: set[Effort] = set()  # of what is at work or waits for its turn
+        self.precision = precision  # of the tree, where nothing else is asked for
+        scales, mirrored = views_of(next(iter(models.values())).tta)
+        self.looks = sum(scale**2 for scale in scales) * (1 + mirrored)  # at the pixels of an image
         self.open = True
         # whoever looks at an image asks for it again and again: memory is that of one image for each model
         self.predict = lru_cache(maxsize=len(models))(self._predict)
@@ -191,6 +199,12 @@ class Desk:
         self.open = False
         for effort in list(self.efforts):
             effort.wanted = False
+
+    def look_down(self, asked: View) -> float:
+        """What the promise of the server adds to what is asked for, and how much a pixel costs then."""
+        if asked.labels == TREE and asked.precision is None and not asked.back_off:
+            asked.precision = self.precision
+        return BACK_OFF if asked.back_off or asked.precision else 1
 
     def name(self, asked: Asked) -> str:
         name = asked.model or next(iter(self.models))
@@ -214,11 +228,11 @@ class Desk:
             raise Refused(408, f"the body did not come within {seconds:g} seconds; send it again") from None
         return bytes(body)
 
-    async def look_at(self, request: Request, work: Callable[[bytes], Any], back_off: float = 0) -> Any:
-        """What `work` makes of an image, when its turn comes."""
+    async def look_at(self, request: Request, work: Callable[[bytes], Any], cost: float = 1) -> Any:
+        """What `work` makes of an image, when its turn comes; `cost` is that of a pixel."""
         body = await self.body(request)
         megapixels = await run_in_threadpool(image_size, body, self.limits)
-        lane = self.slow if megapixels * (BACK_OFF if back_off else 1) > QUICK else self.turns
+        lane = self.slow if megapixels * self.looks * cost > QUICK else self.turns
         return await self.in_turn(request, lambda: work(body), lane)
 
     async def in_turn(self, request: Request, work: Callable[[], Any], lane: Turns) -> Any:
@@ -272,7 +286,7 @@ def add_answers(service: FastAPI, desk: Desk) -> None:
     @service.post("/v1/predict", response_model=Answer, openapi_extra=BYTES, responses=PNG)
     async def predict_image(request: Request, asked: Annotated[MapLabels, Query()]) -> Any:
         """Label an image. With `Accept: image/png` the answer is the label map alone."""
-        name = desk.name(asked)
+        name, cost = desk.name(asked), desk.look_down(asked)
         kind = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower()
 
         def work(body: bytes) -> Any:
@@ -282,7 +296,7 @@ def add_answers(service: FastAPI, desk: Desk) -> None:
                 return Response(encode_ids(*label_indices(prediction, asked)), media_type="image/png")
             return answer(name, prediction, asked, begin)
 
-        return await desk.look_at(request, work, asked.back_off)
+        return await desk.look_at(request, work, cost)
 
     @service.post("/v1/path", openapi_extra=BYTES)
     async def path_of_pixel(request: Request, asked: Annotated[Pixel, Query()]) -> PathAnswer:
@@ -306,6 +320,7 @@ def add_answers(service: FastAPI, desk: Desk) -> None:
         """The video under the colours of its labels, as WebM; `heteroseg-frames` tells how far the time went,
         `heteroseg-labels` the names and colours of what is most in it, as JSON."""
         model = desk.models[desk.name(asked)]
+        desk.look_down(asked)
         space = space_named(model, asked.labels)
         if asked.colors is not None:
             first = next(iter(desk.models.values()))
@@ -323,7 +338,7 @@ def add_answers(service: FastAPI, desk: Desk) -> None:
         return await desk.in_turn(request, work, desk.slow)
 
 
-def build_service(models: Mapping[str, Model], turns: Turns, root_path: str = "") -> FastAPI:
+def build_service(models: Mapping[str, Model], turns: Turns, root_path: str = "", precision: float = 0) -> FastAPI:
     """The endpoint; its OpenAPI document is at /v1/openapi.json (no page that loads scripts from elsewhere)."""
     settings: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": "/v1/openapi.json"}
     settings |= {"redirect_slashes": False, "root_path": root_path}
@@ -336,6 +351,9 @@ def build_service(models: Mapping[str, Model], turns: Turns, root_path: str = ""
             depth=max(model.taxonomy.depths),
             megapixels=turns.limits.megapixels,
             seconds=turns.limits.seconds,
+            tta=views_text(views_of(model.tta)),
+            precisions=sorted(model.promise.least) if model.promise else [],
+            precision=precision,
             examples=EXAMPLES if model.origin == SHIPPED else 0,
             label_spaces={s: [LabelInfo(**vars(b)) for b in space_named(model, s).labels] for s in spaces(model)},
         )
@@ -353,7 +371,7 @@ def build_service(models: Mapping[str, Model], turns: Turns, root_path: str = ""
         image = draw_scene(np.random.default_rng([8, number]), (288, 576)).image
         return Response(cv2.imencode(".png", image[..., ::-1])[1].tobytes(), media_type="image/png")
 
-    desk = Desk(models, turns)
+    desk = Desk(models, turns, precision)
     service.state.close = desk.close
     add_answers(service, desk)
     add_faults(service)

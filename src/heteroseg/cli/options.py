@@ -166,9 +166,12 @@ def open_experiment(
     return experiment, sources
 
 
-def with_views(args: argparse.Namespace) -> "heteroseg.Model":
-    """The MODEL of a command, which answers as --tta says."""
-    model = heteroseg.load(args.model, args.device)
+def with_views(args: argparse.Namespace, name: str = "") -> "heteroseg.Model":
+    """A MODEL of a command, by `name` where it has several, which answers as --tta says; if it cannot, that is told."""
+    from heteroseg.model.views import require_taken, views_of
+
+    model = heteroseg.load(name or args.model, args.device)
+    require_taken(model.network, views_of(args.tta))
     model.tta = args.tta
     return model
 

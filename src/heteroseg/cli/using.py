@@ -118,14 +118,17 @@ def serve(args: argparse.Namespace) -> None:
         from heteroseg.app.bounds import Limits, return_freed_memory
         from heteroseg.app.connections import serve_on
         from heteroseg.app.page import build_app
+        from heteroseg.model.promise import least_of
     except ImportError as error:
         raise missing_package("serve", error, "app") from None
     return_freed_memory()
-    loaded = [heteroseg.load(m, args.device) for m in args.models]
+    loaded = [with_views(args, name) for name in args.models]
+    for model in loaded if args.precision else ():
+        least_of(model, args.precision)
     distinct = len({model.name for model in loaded}) == len(loaded)
     models = {model.name if distinct else f"{model.name} ({i})": model for i, model in enumerate(loaded, 1)}
     limits = Limits(args.max_megapixels, args.max_megabytes, args.max_seconds, args.queue)
-    app = build_app(models, limits, args.allow_host, args.root_path.rstrip("/"))
+    app = build_app(models, limits, args.allow_host, args.root_path.rstrip("/"), args.precision)
     with free_port(args.host, args.port) as door:
         host, port = door.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -188,8 +191,11 @@ def add(commands: Action) -> None:
     option(p, "--license", "ID", "of the weights, as hubs write it: cc-by-nc-4.0")
     p.add_argument("--private", action="store_true", help="a new repository is private")
 
-    p = add_command(commands, "serve", serve, "open a web page and an HTTP endpoint for one or two models", "--device")
+    does = "open a web page and an HTTP endpoint for one or two models"
+    p = add_command(commands, "serve", serve, does, "--device", "--tta")
     option(p, "models", "MODEL", "one or two, side by side: as for predict", nargs="+")
+    does = "answers of the tree are the deepest that are right at least this often, where a request says nothing else"
+    option(p, "--precision", "P", does, fraction, default=0.0)
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     option(p, "--allow-host", "NAME", "another name that browsers use for this server", action="append", default=[])
     option(p, "--root-path", "PATH", "path of a proxy below which the page is found: /roads", default="")

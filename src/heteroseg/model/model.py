@@ -37,7 +37,7 @@ from heteroseg.model.hub import PREFIX, download, parse_name, require_inside, up
 from heteroseg.model.prediction import Prediction
 from heteroseg.model.promise import Promise
 from heteroseg.model.run_folder import OLD
-from heteroseg.model.views import ALONE, averaged, views_of
+from heteroseg.model.views import ALONE, averaged, require_taken, views_of
 from heteroseg.networks.backbone import require_trusted
 from heteroseg.networks.branches import branched
 from heteroseg.networks.network import Network, build_network
@@ -214,8 +214,8 @@ class Model:
             pair = rgb_pixels(image), image
             if views == ALONE:
                 return self._predict([pair])[0]
-            only = getattr(self.network, "size", None)
-            mean = averaged(pair[0], views, lambda view: self._predict([(view, view)])[0], only)
+            require_taken(self.network, views)
+            mean = averaged(pair[0], views, lambda view: self._predict([(view, view)])[0])
             return Prediction(self, mean, *pair, views)
         if views != ALONE or isinstance(self.network, ExportedNetwork) or self.network.mean.device.type == "cpu":
             return [self.predict(each, tta) for each in image]  # where a batch is no quicker

@@ -49,17 +49,19 @@ def views_text(views: Views) -> str:
     return "" if views == ALONE else text
 
 
-def averaged(
-    image: np.ndarray, views: Views, predict: Callable[[np.ndarray], "Prediction"], only: tuple[int, int] | None
-) -> Tensor:
-    """(1, C, h, w) logits of the mean of all views of an image (H, W, 3) uint8, on the grid of the largest view.
-
-    They stand for the padded image, as those of the image alone. One view at a time is in memory. Too large a view, and
-    scales where the network takes images of `only` one size, raise HeterosegError.
-    """
-    if only and views[0] != (1.0,):
+def require_taken(network: Any, views: Views) -> None:
+    """Raise HeterosegError for scales where the network was exported for images of one size alone."""
+    if (only := getattr(network, "size", None)) and views[0] != (1.0,):
         told = f"the network was exported for images of {only[0]}x{only[1]} alone, so it takes no scales"
         raise HeterosegError(f"tta: {told}, found {views_text(views)}; take {FLIP} alone, or export without --size")
+
+
+def averaged(image: np.ndarray, views: Views, predict: Callable[[np.ndarray], "Prediction"]) -> Tensor:
+    """(1, C, h, w) logits of the mean of all views of an image (H, W, 3) uint8, on the grid of the largest view.
+
+    They stand for the padded image, as those of the image alone. One view at a time is in memory. Too large a view
+    raises HeterosegError.
+    """
     size, total = (image.shape[0], image.shape[1]), None
     for scale in views[0]:
         height, width = (max(1, round(side * scale)) for side in size)

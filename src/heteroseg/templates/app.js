@@ -59,7 +59,7 @@ async function unpack(text) {
 
 function query(part) {
   const labels = part.select.value;
-  const nodes = labels === TREE ? { depth: $("depth").value, back_off: $("back-off").value } : {};
+  const nodes = labels === TREE ? { depth: $("depth").value, back_off: $("back-off").value, precision: $("precision").value } : {};
   return { model: part.name, labels, ...nodes };
 }
 
@@ -313,17 +313,23 @@ async function begin() {
   ({ megapixels, seconds } = models[0]);
   $("trained").textContent = [...new Set(models.map((m) => {
     const trained = Object.keys(m.label_spaces).filter((name) => name !== TREE && name !== "leaves");
-    return `${m.label_spaces.leaves.length} classes in a tree of ${m.depth} levels, trained on ${trained.join(", ") || "nothing that it names"}`;
+    return `${m.label_spaces.leaves.length} classes in a tree of ${m.depth} levels, trained on ${trained.join(", ") || "nothing that it names"}${m.tta && `; answers are averaged over views of the image (${m.tta})`}`;
   }))].join("; ");
   offerExamples(models[0].examples);
   $("depth").max = deepest;
   $("depth").value = deepest;
+  const can = models[0].precisions.filter((p) => models.every((m) => m.precisions.includes(p)));
+  can.forEach((p) => $("precision").add(new Option(`${+(100 * p).toFixed(1)} % of the time`, p)));
+  $("precision").value = (models[0].precision && can.find((p) => p >= models[0].precision)) || 0;
+  $("promise").hidden = !can.length;
   writeValues();
+  $("back-off").addEventListener("input", () => { $("precision").value = 0; });  // one rule or the other
+  $("precision").addEventListener("input", () => { $("back-off").value = 0; });
   document.addEventListener("input", writeValues);
   addEventListener("resize", fit);
   $("view").addEventListener("change", fit);
   $("difference").addEventListener("change", () => parts.forEach((part) => paint(part)));
-  for (const id of ["depth", "back-off"]) $(id).addEventListener("change", show);
+  for (const id of ["depth", "back-off", "precision"]) $(id).addEventListener("change", show);
   $("source").addEventListener("click", () => { $("source").value = ""; });  // the same file may have changed
   $("source").addEventListener("change", (event) => choose(event.target.files[0]));
   document.addEventListener("paste", (event) => choose(event.clipboardData.files[0]));
