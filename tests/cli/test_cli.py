@@ -258,12 +258,13 @@ def test_a_trained_model_lives_without_its_data(run, tiny_data, tiny_experiment,
     shutil.rmtree(folder)
     experiment.unlink()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    code, out, _ = run("predict", "best", image, "--out", "predictions", "--labels", "gtsdb", "--overlay")
+    code, out, _ = run("predict", "best", image, "--out", "signs", "--labels", "gtsdb", "--overlay")
     assert code == 0
-    assert out == "1 input in predictions, ids of label space 'gtsdb'\n"
-    names = {p.name for p in Path("predictions").iterdir()}
+    assert out == "1 input in signs, ids of label space 'gtsdb'\n"
+    names = {p.name for p in Path("signs").iterdir()}
     assert names == {"image.png", "image.json", "image_overlay.jpg"}
-    assert run("predict", "last", image, "--out", "leaves")[1] == "1 input in leaves, ids of label space 'leaves'\n"
+    told = "1 input in predictions, ids of label space 'leaves'; --overlay adds pictures\n"
+    assert run("predict", "last", image)[1] == told
 
 
 # ---- bad use ----
@@ -330,8 +331,7 @@ BAD = [
     ("evaluate {M} --data {T}/other.yaml", "belongs to taxonomy 'streets-real', the model to 'streets-108'"),
     ("evaluate {M} --data {E} --limit 1 --json {FULL}", "expected a file to write, found a folder"),
     ("evaluate {M} --data {E} --device nonsense", "device 'nonsense' cannot be used"),
-    ("predict", "required: MODEL, INPUT, --out"),
-    ("predict {M} {I}", "required: --out"),
+    ("predict", "required: MODEL, INPUT"),
     ("predict {M} --out {O}", "required: INPUT"),
     ("predict {M} {I} --out {O} --lables vistas", "unknown argument '--lables'"),
     ("predict {M} {T}/none.jpg --out {O}", "none.jpg: expected an image, a video or a folder"),

@@ -1,31 +1,55 @@
-"""The page about the command line has every command and says of it what its help says."""
+"""The page about the command line has every command with every argument, and says of them what the help says.
+
+`python -m tests.docs.test_commands_page` writes it anew.
+"""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from heteroseg.cli.main import build_parser
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
+HEAD, ROWS = "| command | what it does |\n", "|---|---|\n"
 
 
-def rows(parser: argparse.ArgumentParser) -> list[str]:
-    """A row of the table for each command below a parser."""
-    told = []
+def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The commands below a parser."""
     for action in parser._actions:
         for below in action.choices.values() if isinstance(action, argparse._SubParsersAction) else ():
-            name = below.prog.removeprefix("heteroseg ")
-            told += rows(below) or [f"| `{name}` | {below.description} |"]
+            yield from list(commands(below)) or [below]
+
+
+def written(action: argparse.Action) -> str:
+    """An argument as it is typed."""
+    choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper()
+    value = str(action.metavar or choices)
+    shape = {"+": f"{value} ...", "*": f"[{value} ...]", "?": f"[{value}]", 0: ""}.get(action.nargs, value)
+    return " ".join([*action.option_strings[:1], shape]).strip()
+
+
+def section(command: argparse.ArgumentParser) -> str:
+    told = f"\n## {command.prog}\n{command.description}\n\n| argument | what it means |\n{ROWS}"
+    for action in command._actions:
+        if action.dest != "help":
+            meaning = command._get_formatter()._expand_help(action).replace("|", "\\|")
+            told += f"| `{written(action)}` | {meaning}{' (required)' * bool(action.required and action.option_strings)} |\n"
     return told
 
 
-def test_every_command_is_on_the_page():
+def page() -> str:
+    """What follows the head of the page."""
+    parser = build_parser()
+    listed = list(commands(parser))
+    assert {command.prog.split()[0] for command in listed} == {parser.prog}
+    rows = [f"| [`{c.prog.partition(' ')[2]}`](#{c.prog.replace(' ', '-')}) | {c.description} |\n" for c in listed]
+    return HEAD + ROWS + "".join(rows) + "".join(map(section, listed))
+
+
+def test_every_command_is_on_the_page_with_every_argument():
     text = PAGE.read_text(encoding="utf-8")
-    missing = [row for row in rows(build_parser()) if row not in text]
-    assert missing == [], "python -m tests.docs.test_commands_page writes the table anew"
+    assert text.partition(HEAD)[1:] == (HEAD, page().removeprefix(HEAD)), "python -m tests.docs.test_commands_page"
 
 
 if __name__ == "__main__":
-    parser = build_parser()
-    parser.prog = "heteroseg"
-    head = PAGE.read_text(encoding="utf-8").partition("|---|---|\n")
-    PAGE.write_text("".join(head[:2]) + "\n".join(rows(parser)) + "\n", encoding="utf-8")
+    PAGE.write_text(PAGE.read_text(encoding="utf-8").partition(HEAD)[0] + page(), encoding="utf-8")

@@ -142,9 +142,10 @@ def add(commands: Action) -> None:
     option(p, "--branch", "NODE", "give this classifier of a preset a branch", action="append", default=[])
     option(p, "--size", "HxW", "image size (default: 520x706)", height_width, default=(520, 706))
     option(p, "--image", "FILE", "time this image, scaled to the size, not a drawn scene", Path)
-    p.add_argument("--runtime", default="openvino", choices=["torch", "openvino", "onnx"])
+    does = "what runs the network (default: openvino)"
+    p.add_argument("--runtime", default="openvino", choices=["torch", "openvino", "onnx"], help=does)
     p.add_argument("--precision", choices=["fp32", "bf16", "int8"], help="default: fp32; for a preset in openvino int8")
     p.add_argument("--decision", choices=["path", "marginal"], help="default: as the model says (preset: path)")
     option(p, "--labels", "SPACE", "label space of the answer (default: leaves)", default="leaves")
-    p.add_argument("--threads", type=several, default=2, metavar="N")
-    p.add_argument("--repeats", type=count, default=50, metavar="N")
+    option(p, "--threads", "N", "cores that it may use (default: 2)", several, default=2)
+    option(p, "--repeats", "N", "how often each stage is timed (default: 50)", count, default=50)

@@ -48,7 +48,8 @@ def predict(args: argparse.Namespace) -> None:
 
     how = args.overlay, told, args.back_off, args.as_stored, args.precision
     written = predict_files(model, args.inputs, args.out, space, *how)
-    print(f"{written} input{'s' * (written != 1)} in {args.out}, ids of label space {space.name!r}")
+    more = "" if args.overlay else "; --overlay adds pictures"
+    print(f"{counted(written, 'input')} in {args.out}, ids of label space {space.name!r}{more}")
 
 
 def predict_many(args: argparse.Namespace) -> None:
@@ -148,11 +149,16 @@ def free_port(host: str, port: int) -> socket.socket:
         raise HeterosegError(f"--host {host} --port {port}: {reason}") from None
 
 
+PORT = number(int, 0, 65535, "a whole number from 0 to 65535")
+ABOVE = number(float, sys.float_info.min, 1e6, "a number above 0, to 1000000")
+
+
 def add(commands: Action) -> None:
     does = "label images, folders of images and videos"
     p = add_command(commands, "predict", predict, does, "model", "--labels", "--device", "--tta")
     option(p, "inputs", "INPUT", "image, folder or video", nargs="+")
-    option(p, "--out", "DIR", "folder for label maps, overlays and JSON files", Path, required=True)
+    out = Path("predictions")
+    option(p, "--out", "DIR", f"folder for label maps, overlays and JSON files (default: {out})", Path, default=out)
     option(p, "--back-off", "P", "write nodes of the tree: the deepest whose probability is P or more", fraction)
     option(p, "--precision", "P", "write nodes of the tree: the deepest that is right at least this often", fraction)
     stored = "do not turn images as their EXIF orientation says"
@@ -170,13 +176,13 @@ def add(commands: Action) -> None:
 
     does = "write a model as one ONNX file or an OpenVINO pair"
     p = add_command(commands, "export", export, does, "model", "--limit", "--labels")
-    p.add_argument("--format", required=True, choices=["onnx", "openvino"])
-    p.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "int8"])
+    p.add_argument("--format", required=True, choices=["onnx", "openvino"], help="which runtime the file is for")
+    kinds, does = ["fp32", "bf16", "int8"], "numbers of the weights; int8 is the smallest (default: fp32)"
+    p.add_argument("--precision", default="fp32", choices=kinds, help=does)
     lazy = "lazy: the file ends at the features, logits are worked out where needed (default: where that is faster)"
     p.add_argument("--head", default="auto", choices=["auto", "dense", "lazy"], help=lazy)
-    option(
-        p, "--size", "HxW", "of all images, for networks that go for one size alone (default: any size)", height_width
-    )
+    does = "of all images, for networks that go for one size alone (default: any size)"
+    option(p, "--size", "HxW", does, height_width)
     option(p, "--out", "FILE", "FILE.onnx, or FILE.xml (with FILE.bin beside it)", Path, required=True)
     ends = "what the graph ends in; labels and probabilities are for programs without heteroseg (default: logits)"
     p.add_argument("--output", default="logits", choices=["logits", "labels", "probabilities"], help=ends)
@@ -199,10 +205,8 @@ def add(commands: Action) -> None:
     p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     option(p, "--allow-host", "NAME", "another name that browsers use for this server", action="append", default=[])
     option(p, "--root-path", "PATH", "path of a proxy below which the page is found: /roads", default="")
-    port = number(int, 0, 65535, "a whole number from 0 to 65535")
-    p.add_argument("--port", type=port, default=7860, help="0 takes a free one (default: 7860)")
-    above = number(float, sys.float_info.min, 1e6, "a number above 0, to 1000000")
-    option(p, "--max-megapixels", "N", "largest image and frame (3)", above, default=3.0)
-    option(p, "--max-megabytes", "N", "largest upload (64)", above, default=64.0)
-    option(p, "--max-seconds", "N", "for each of sending, waiting and work (60)", above, default=60.0)
+    option(p, "--port", "N", "0 takes a free one (default: 7860)", PORT, default=7860)
+    option(p, "--max-megapixels", "N", "largest image and frame (3)", ABOVE, default=3.0)
+    option(p, "--max-megabytes", "N", "largest upload (64)", ABOVE, default=64.0)
+    option(p, "--max-seconds", "N", "for each of sending, waiting and work (60)", ABOVE, default=60.0)
     option(p, "--queue", "N", "requests that may wait, more are refused (8)", count, default=8)

@@ -20,8 +20,8 @@ METRICS = {
     "macc": "mean pixel accuracy",
     "acc": "pixel accuracy",
     "rare_miou": "mIoU of the rarest third",
-    "strict_miou": "mIoU, claims counted",
-    "claimed": "unlabelled, claimed",
+    "strict_miou": "mIoU, false alarms counted",
+    "claimed": "unlabelled, given a label",
     "tree_cost": "steps to the common ancestor, of 100 pixels",
 }
 HATCHES = ("", "//", "..", "xx", "\\\\", "--", "++")  # tell the bars apart without colour

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from heteroseg.datasets import read_image
 from heteroseg.datasets.paths import IMAGE_SUFFIXES, NAMED, grouped, raise_faults, walk
@@ -152,7 +153,7 @@ def _label_video(job: Job, out: Outputs, answer: Answer, space: LabelSpace, deci
     painted = out.painted if out.painted and is_free(out.painted) else None
     with write_video(painted, video.size, video.rate) if painted else nullcontext() as write:
         out.tell(decided, {})
-        for frame in video:
+        for frame in tqdm(video, job.source.name, video.total or None, unit="frame", disable=None):  # on a terminal
             label_indices = answer(frame)
             if is_free(frame_file := out.frame(places.next())):
                 write_bytes(frame_file, encode_ids(label_indices, space))
