@@ -20,6 +20,7 @@ from heteroseg.labels.space import LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.report.audit import write_audit
 from heteroseg.supervision.coverage import count_split
+from tests.browser import chromium, require_whole
 
 
 def quiet(_):
@@ -99,6 +100,8 @@ def test_a_planted_error_is_found(agreed, tiny_model, tmp_path, capsys, tiny_mod
     assert "http" not in page.replace("http-equiv", "")
     assert main(command) == 2
     assert "expected a new or empty folder" in capsys.readouterr().err
+    with chromium() as browser:
+        require_whole(browser, (out / "audit.html").as_uri())
 
 
 def test_boxes_are_judged_one_by_one(tiny_experiment, tiny_model):

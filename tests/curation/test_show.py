@@ -12,7 +12,7 @@ import yaml
 from PIL import ExifTags, Image
 
 from heteroseg.cli.main import main
-from tests.browser import CHROMIUM, FLAGS, complaints
+from tests.browser import chromium, complaints, require_whole
 
 TREE = {
     "name": "t",
@@ -181,16 +181,11 @@ def test_the_page_shows_what_training_sees(tmp_path):
         numbers = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u2").reshape(32, 64).astype(int)
         _, mask, boxes, *_ = draws[i]
         assert np.array_equal(numbers, np.where(mask >= 0, mask, boxes) + 1)
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the path; Debian's package is called chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
+        require_whole(browser, (tmp_path / "shown" / "data.html").as_uri())
         view, faults = browser.new_page(viewport={"width": 390, "height": 800}, bypass_csp=True), []
         view.on("pageerror", lambda error: faults.append(str(error)))
         view.goto((tmp_path / "shown" / "data.html").as_uri())
-        assert complaints(view) == []
         view.locator(".example").first.click()
         view.locator("dialog .legend li").first.wait_for()
         assert complaints(view) == []
@@ -202,6 +197,4 @@ def test_the_page_shows_what_training_sees(tmp_path):
         )
         names = {name.rsplit(" ", 2)[0].strip() for name in view.locator("dialog .legend li").all_inner_texts()}
         assert names <= {"below", "rest", "Stop", "nothing"}
-        assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert faults == []
-        browser.close()
