@@ -487,13 +487,13 @@ def test_lists_of_other_films_are_refused(client, body):
     assert (reply.status_code, "expected a video" in reply.json()["error"]) == (415, True)
 
 
-def test_examples_are_drawn_for_the_network_that_ships(client, tiny_model):
+def test_examples_are_drawn_for_networks_of_the_demo(client, tiny_model):
     first, again = client.get("/v1/example/0"), client.get("/v1/example/0")
     assert (first.headers["content-type"], first.content) == ("image/png", again.content)
     assert client.get("/v1/example/99").status_code == 422
     assert [m["examples"] for m in client.get("/v1/models").json()] == [0, 0]
     with TestClient(
-        build_app({"demo": replace(tiny_model, origin=SHIPPED)}, Limits()), base_url="http://127.0.0.1"
+        build_app({"one": replace(tiny_model, name=SHIPPED.name)}, Limits()), base_url="http://127.0.0.1"
     ) as shipped:
         assert shipped.get("/v1/models").json()[0]["examples"] == 4
 

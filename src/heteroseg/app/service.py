@@ -65,7 +65,7 @@ class ModelInfo(BaseModel):
     tta: str = Field(description="scales, and flip, in which every image is looked at; empty: once")
     precisions: list[float] = Field(description="that answers of the tree can be promised, after `heteroseg calibrate`")
     precision: float = Field(description="of the tree, where neither precision nor back_off is asked for; 0: none")
-    examples: int = Field(description="drawn scenes at /v1/example/NUMBER, for the network that ships; else 0")
+    examples: int = Field(description="drawn scenes at /v1/example/NUMBER, for networks of the demo; else 0")
     label_spaces: dict[str, list[LabelInfo]]
 
 
@@ -354,7 +354,7 @@ def build_service(models: Mapping[str, Model], turns: Turns, root_path: str = ""
             tta=views_text(views_of(model.tta)),
             precisions=sorted(model.promise.least) if model.promise else [],
             precision=precision,
-            examples=EXAMPLES if model.origin == SHIPPED else 0,
+            examples=EXAMPLES if model.name == SHIPPED.name else 0,
             label_spaces={s: [LabelInfo(**vars(b)) for b in space_named(model, s).labels] for s in spaces(model)},
         )
         for name, model in models.items()

@@ -292,7 +292,7 @@ function writeValues() {
   $("nodes").disabled = parts.every((part) => part.select.value !== TREE);  // what has no effect is off
 }
 
-// Drawn scenes, for the network that ships, which knows nothing else.
+// Drawn scenes, for networks of the demo, which know nothing else.
 async function offerExamples(count) {
   for (let i = 0; i < count; i++) {
     const picture = await (await ask(`example/${i}`, {})).blob(), img = element("img"), button = element("button", undefined, img);
