@@ -19,9 +19,11 @@ FLAGS = [
     "--disable-sync",
 ]
 VIEWS = [(width, scheme) for width in (1440, 1024, 390) for scheme in ("light", "dark")]
-CUT = """() => [...document.querySelectorAll('pre, code, h1, h2, h3, p, li, td, th, button, select, figure')].filter(e => {
-    const scrolls = e => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement)), box = e.getBoundingClientRect();
-    return box.width && e.checkVisibility() && (e.matches('pre') ? e.scrollWidth > e.clientWidth + 1 : box.right > innerWidth + 1 && !scrolls(e.parentElement));
+CUT = """() => [...document.querySelectorAll('pre, code, h1, h2, h3, p, li, td, th, button, select')].filter(e => {
+    const box = e.getBoundingClientRect();
+    const scrolls = e => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+    if (!box.width || !e.checkVisibility()) return false;
+    return e.matches('pre') ? e.scrollWidth > e.clientWidth + 1 : box.right > innerWidth + 1 && !scrolls(e.parentElement);
 }).map(e => `cut: ${e.textContent.slice(0, 60)}`)"""
 
 

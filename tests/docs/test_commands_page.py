@@ -33,7 +33,8 @@ def section(command: argparse.ArgumentParser) -> str:
     for action in command._actions:
         if action.dest != "help":
             meaning = command._get_formatter()._expand_help(action).replace("|", "\\|")
-            told += f"| `{written(action)}` | {meaning}{' (required)' * bool(action.required and action.option_strings)} |\n"
+            needed = " (required)" if action.required and action.option_strings else ""
+            told += f"| `{written(action)}` | {meaning}{needed} |\n"
     return told
 
 

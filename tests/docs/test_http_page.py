@@ -14,7 +14,9 @@ ANSWERS = ("ModelInfo", "LabelInfo", "Answer", "FoundLabel", "PathAnswer", "Step
 
 def test_all_of_the_document_is_on_the_page(tiny_model):
     document = build_app({"tiny": tiny_model}, Limits()).openapi()
-    requests = [(method.upper(), path, told) for path, ways in document["paths"].items() for method, told in ways.items()]
+    requests = [
+        (method.upper(), path, told) for path, ways in document["paths"].items() for method, told in ways.items()
+    ]
     names = [f"{method} {path}" for method, path, _ in requests]
     names += [p["name"] for *_, told in requests for p in told.get("parameters", ()) if p["in"] == "query"]
     names += [field for answer in ANSWERS for field in document["components"]["schemas"][answer]["properties"]]
