@@ -23,7 +23,8 @@ CUT = """() => [...document.querySelectorAll('pre, code, h1, h2, h3, p, li, td, 
     const box = e.getBoundingClientRect();
     const scrolls = e => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
     if (!box.width || !e.checkVisibility()) return false;
-    return e.matches('pre') ? e.scrollWidth > e.clientWidth + 1 : box.right > innerWidth + 1 && !scrolls(e.parentElement);
+    if (e.matches('pre')) return e.scrollWidth > e.clientWidth + 1;
+    return box.right > innerWidth + 1 && !scrolls(e.parentElement);
 }).map(e => `cut: ${e.textContent.slice(0, 60)}`)"""
 
 

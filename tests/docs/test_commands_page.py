@@ -30,7 +30,7 @@ def written(action: argparse.Action) -> str:
 
 def section(command: argparse.ArgumentParser) -> str:
     told = f"\n## {command.prog}\n{command.description}\n\n| argument | what it means |\n{ROWS}"
-    for action in command._actions:
+    for action in sorted(command._actions, key=lambda action: bool(action.option_strings)):
         if action.dest != "help":
             meaning = command._get_formatter()._expand_help(action).replace("|", "\\|")
             needed = " (required)" if action.required and action.option_strings else ""
