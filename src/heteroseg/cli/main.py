@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"heteroseg {__version__}")
     parser.set_defaults(run=lambda _: parser.print_help())
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for part in (labels, training, scoring, using):
+    for part in (training, scoring, using, labels):
         part.add(commands)
     return parser
 

@@ -147,6 +147,11 @@ def _run_options(p: argparse.ArgumentParser) -> None:
 
 
 def add(commands: Action) -> None:
+    does = "generate three small datasets, train on all, evaluate, predict, report"
+    p = add_command(commands, "demo", demo, does, "overrides")
+    option(p, "--out", "DIR", "folder for everything (default: runs/demo)", new_folder, default="runs/demo")
+    p.add_argument("--quick", action="store_true", help="train nothing, show the network that ships: under a minute")
+
     does = "write an experiment with its tree and label spaces, with comments, to fill in"
     p = add_command(commands, "init", init, does)
     option(p, "folder", "DIR", "a new or empty folder", Path)
@@ -184,8 +189,3 @@ def add(commands: Action) -> None:
     option(p, "--ways", "A,B", f"some of {ways} (default: all but unseen)")
     option(p, "--seeds", "N", "train with seeds 0 to N-1 (default: 1)", count, default=1)
     option(p, "--jobs", "N", "train N networks at once (default: 1)", several, default=1)
-
-    does = "generate three small datasets, train on all, evaluate, predict, report"
-    p = add_command(commands, "demo", demo, does, "overrides")
-    option(p, "--out", "DIR", "folder for everything (default: runs/demo)", new_folder, default="runs/demo")
-    p.add_argument("--quick", action="store_true", help="train nothing, show the network that ships: under a minute")
