@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from heteroseg import load
+from heteroseg import decode_logits, load
 from heteroseg.cli.main import main
 from heteroseg.decisions.exact import decode, decode_torch
 from heteroseg.decisions.plan import plan_decode
@@ -16,6 +16,7 @@ from heteroseg.labels.space import load_label_space, own_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.scenes import draw_scene
 from tests.decisions.test_exact import KINDS, logits_of
+from tests.decisions.test_flat import plain
 from tests.decisions.test_reference import SPACES
 from tests.training.test_loop import killed_and_resumed, run, same, write_experiment
 
@@ -58,6 +59,15 @@ def test_decode_of_random_trees(void):
         )
         for rule in ("path", "marginal"):
             agrees(own_space(tree), rule, KINDS[seed % len(KINDS)], seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_of_any_network(kind):
+    z = logits_of(kind, 150, 12, 14, 1).to(GPU)
+    for kept, least in ((None, 0.0), ([3, 5, 149], 0.0), (None, 0.5), ([3, 5, 149], 0.01)):
+        found = decode_logits(z, (91, 100), classes=kept, min_probability=least)
+        assert found.device == z.device
+        assert torch.equal(found.cpu(), plain(z.cpu(), (91, 100), kept, least))
 
 
 @pytest.mark.parametrize("rule", ["path", "marginal"])

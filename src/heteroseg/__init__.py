@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from heteroseg.decisions.flat import decode_logits as decode_logits
     from heteroseg.decisions.reference import label_map as label_map
     from heteroseg.errors import HeterosegError as HeterosegError
     from heteroseg.evaluation.scores import evaluate as evaluate
@@ -42,6 +43,7 @@ _HOMES = {
     "build_terms": "supervision.label_terms",
     "hierarchical_loss": "supervision.loss",
     "label_map": "decisions.reference",
+    "decode_logits": "decisions.flat",
     "HeterosegError": "errors",
 }
 __all__ = list(_HOMES)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from heteroseg.decisions.bilinear import cells_and_weight
-from heteroseg.decisions.plan import FloatArray, IntArray, Plan
+from heteroseg.decisions.plan import Plan
+from heteroseg.decisions.tables import FloatArray, IntArray
 from heteroseg.labels.space import OUTSIDE
 
 Cells = np.ndarray[Any, np.dtype[np.bool_]]

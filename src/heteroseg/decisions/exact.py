@@ -10,27 +10,20 @@ Of `LazyLogits` the path rule works out a classifier's logits only at the cells 
 classes that is a few of a hundred. One function (`lazy_kernel.linear`) makes a logit for it and for `dense`.
 """
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from heteroseg.decisions.bilinear import cells_and_weight
 from heteroseg.decisions.branched import BranchedLogits
 from heteroseg.decisions.lazy_head import TILE, LazyLogits
-from heteroseg.decisions.plan import FloatArray, Grid, IntArray, Plan
+from heteroseg.decisions.plan import Plan
 from heteroseg.decisions.reference import best_label, upsample, upsample_at
+from heteroseg.decisions.tables import Between, FloatArray, IntArray, Size, grid_of, in_bands
 
-Size = tuple[int, int]
 Logits: TypeAlias = Tensor | LazyLogits | BranchedLogits
-Between = Callable[[], object]  # is called now and then, and may raise to stop what takes long
 CHUNK = 2**24  # logits at a time
-BAND = 64  # rows of cells that are worked out at a time
 
 
 def decode(
@@ -80,23 +73,8 @@ def dense(lazy: LazyLogits | BranchedLogits, between: Between = bool) -> Tensor:
     features, head = _rows_first(lazy.features), lazy.head
     out = np.empty((*features.shape[:2], lazy.shape[1]), np.float32)
     row = TILE * (int(np.diff(head.tiles).max()) + 1)
-    _in_bands(len(out), lambda i, stop: linear_band(features, i, stop, head, np.empty(row, np.float32), out), between)
+    in_bands(len(out), lambda i, stop: linear_band(features, i, stop, head, np.empty(row, np.float32), out), between)
     return torch.from_numpy(out).permute(2, 0, 1)[None]
-
-
-@cache
-def _threads(process: int, count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "decode")  # by process, because threads do not survive a fork
-
-
-def _in_bands(rows: int, work: Callable[[int, int], None], between: Between) -> None:
-    """Call `work(start, stop)` for bands of rows, on as many threads as torch uses."""
-    threads = torch.get_num_threads()
-    count = max(-(-rows // BAND), min(rows, 4 * threads) if threads > 1 else 1)
-    cuts = np.linspace(0, rows, count + 1).astype(int).tolist()
-    each = map if threads == 1 else _threads(os.getpid(), threads).map
-    for _ in each(work, cuts[:-1], cuts[1:]):
-        between()
 
 
 def _rows_first(logits: Tensor | BranchedLogits) -> FloatArray:
@@ -107,18 +85,6 @@ def _rows_first(logits: Tensor | BranchedLogits) -> FloatArray:
     return logits[0].detach().float().flatten(1).T.contiguous().view(h, w, channels).numpy()
 
 
-@lru_cache(16)
-def _grid(h: int, w: int, covers: Size, size: Size) -> Grid:
-    """The grid of (h, w) cells, only to be read."""
-
-    def axis(full: int, small: int, length: int) -> tuple[IntArray, FloatArray]:
-        low, _, weight = cells_and_weight(torch.arange(length).float(), full, small)
-        return np.searchsorted(low.numpy(), np.arange(small + 1)), weight.numpy()
-
-    (rows, down), (columns, across) = map(axis, covers, (h, w), size)
-    return Grid(rows, columns, down, across)
-
-
 def _path(logits: Logits, covers: Size, plan: Plan, out: IntArray, probs: FloatArray, between: Between) -> None:
     from heteroseg.decisions.kernels_cell import Answers
     from heteroseg.decisions.kernels_path import lazy_band, path_band, path_work
@@ -126,7 +92,7 @@ def _path(logits: Logits, covers: Size, plan: Plan, out: IntArray, probs: FloatA
 
     z, walk = _rows_first(logits.features if isinstance(logits, LazyLogits) else logits), plan.walk
     (h, w), owner = z.shape[:2], np.array(plan.tree.classifier_of)
-    grid, answers = _grid(h, w, covers, out.shape), Answers(plan.answer, out.reshape(-1), probs.reshape(-1))
+    grid, answers = grid_of(h, w, covers, out.shape), Answers(plan.answer, out.reshape(-1), probs.reshape(-1))
 
     def band(start: int, stop: int) -> None:
         if probs.size:
@@ -136,7 +102,7 @@ def _path(logits: Logits, covers: Size, plan: Plan, out: IntArray, probs: FloatA
         lazy = lazy_band(logits.head, owner, start, rows, w) if isinstance(logits, LazyLogits) else None
         path_band(z, lazy, start, stop, grid, walk, path_work(walk, grid, rows, w), answers)
 
-    _in_bands(h, band, between)
+    in_bands(h, band, between)
 
 
 def _marginal(
@@ -154,7 +120,7 @@ def _marginal(
     assert plan.space is not None
     z, flat, near = _rows_first(logits), out.reshape(-1), []
     (h, w), labels = z.shape[:2], len(plan.answer) - 1
-    grid, answers = _grid(h, w, covers, out.shape), Answers(plan.answer, flat, probs.reshape(-1))
+    grid, answers = grid_of(h, w, covers, out.shape), Answers(plan.answer, flat, probs.reshape(-1))
 
     def band(start: int, stop: int) -> None:
         unsure = np.empty((grid.rows[stop] - grid.rows[start]) * out.shape[1], np.int64)
@@ -162,7 +128,7 @@ def _marginal(
         marginal_band(z, start, stop, grid, plan.walk, work, pixel_work(plan.walk, labels), answers)
         near.append(unsure[: work.used[UNSURE]].copy())
 
-    _in_bands(h, band, between)
+    in_bands(h, band, between)
     pixels = torch.from_numpy(np.concatenate(near))
     for part in torch.split(pixels, max(1, CHUNK // z.shape[2])) if len(pixels) else ():
         between()

@@ -4,7 +4,7 @@ import numpy as np
 
 from heteroseg.decisions.compiled import kernel
 from heteroseg.decisions.kernels_cell import Scalar, lead, winner
-from heteroseg.decisions.plan import FloatArray, IntArray
+from heteroseg.decisions.tables import FloatArray, IntArray
 
 
 @kernel(inline="always")

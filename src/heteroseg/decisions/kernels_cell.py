@@ -4,7 +4,7 @@ The loops of `heteroseg.decisions.exact` are for CPUs. Numba compiles them on fi
 next process. They do not hold Python's lock, so bands of cells run in threads.
 
 In all of them `z` is (h, w, C) float32 logits, a band is the rows of cells [start, stop), and `walk` and `grid` are the
-tables of `heteroseg.decisions.plan`. A cell (i, j) has its corners at the logits of rows i and i + 1, columns j and
+tables of `heteroseg.decisions.tables`. A cell (i, j) has its corners at the logits of rows i and i + 1, columns j and
 j + 1, and the pixels between them.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from heteroseg.decisions.compiled import kernel
-from heteroseg.decisions.plan import FloatArray, Grid, IntArray
+from heteroseg.decisions.tables import FloatArray, Grid, IntArray
 
 LARGE = np.float32(1e30)  # as reference.LARGE
 LOWEST = np.float32(-np.inf)

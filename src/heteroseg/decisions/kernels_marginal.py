@@ -21,7 +21,7 @@ from heteroseg.decisions.kernels_cell import (
 )
 from heteroseg.decisions.kernels_pixel import NEAR, PixelWork, pixel
 from heteroseg.decisions.kernels_probability import blend_finite, exp, walk_between
-from heteroseg.decisions.plan import FloatArray, Grid, IntArray, Walk
+from heteroseg.decisions.tables import FloatArray, Grid, IntArray, Walk
 from heteroseg.labels.space import OUTSIDE
 
 MAJORITY = np.float32(0.5001)

@@ -22,7 +22,7 @@ from heteroseg.decisions.kernels_cell import (
 )
 from heteroseg.decisions.lazy_head import TILE, LazyHead
 from heteroseg.decisions.lazy_kernel import linear
-from heteroseg.decisions.plan import FloatArray, Grid, IntArray, Walk
+from heteroseg.decisions.tables import FloatArray, Grid, IntArray, Walk
 
 
 class LazyBand(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 from heteroseg.decisions.compiled import kernel
 from heteroseg.decisions.kernels_cell import ONE, Scalar, largest, winner
 from heteroseg.decisions.kernels_probability import blend, exps
-from heteroseg.decisions.plan import FloatArray, IntArray, Walk
+from heteroseg.decisions.tables import FloatArray, IntArray, Walk
 from heteroseg.labels.space import OUTSIDE
 
 CERTAIN = np.float32(2.0**-24)  # as reference.CERTAIN

@@ -4,7 +4,7 @@ import numpy as np
 
 from heteroseg.decisions.compiled import kernel
 from heteroseg.decisions.kernels_cell import HALF, ONE, Answers, Scalar, finite, largest
-from heteroseg.decisions.plan import FloatArray, Grid, Walk
+from heteroseg.decisions.tables import FloatArray, Grid, Walk
 
 LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 E5, E4, E3 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)

@@ -4,12 +4,14 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
-from heteroseg.decisions.plan import FloatArray, IntArray
+from heteroseg.decisions.tables import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TILE = 16  # channels that `heteroseg.decisions.lazy_kernel` works out together
 
@@ -34,7 +36,7 @@ class LazyLogits:
     `features` (1, width, h, w) float32.
     """
 
-    features: Tensor
+    features: "Tensor"
     head: LazyHead
 
     @property

@@ -2,7 +2,7 @@
 
 from heteroseg.decisions.compiled import kernel
 from heteroseg.decisions.lazy_head import TILE, LazyHead
-from heteroseg.decisions.plan import FloatArray
+from heteroseg.decisions.tables import FloatArray
 
 
 @kernel()

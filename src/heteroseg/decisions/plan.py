@@ -2,51 +2,16 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from heteroseg.decisions.reference import RULES, VOID, Rule, assumed_children
+from heteroseg.decisions.tables import IntArray, Walk
 from heteroseg.errors import require_one_of
 from heteroseg.labels.space import OUTSIDE, LabelSpace
 from heteroseg.labels.taxonomy import Taxonomy
 
-IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
-FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 VOID_LABEL = -2  # the label of a code that is void
-
-
-class Walk(NamedTuple):
-    """The walk through the tree.
-
-    A *code* is a node of the tree, or len(tree) + j for the void answer of classifier j. The walk starts at the code
-    `first`. `begin` and `end` (codes,) int32 are the channels of a code's classifier, begin -1 where the walk ends.
-    `after` (C,) int32 is the code that a channel leads to.
-
-    `label` (codes,) int64 is what a code means: a node, or a label index (OUTSIDE where it is none, -2 void).
-    `single`: every label is one node. `closed`: nothing lies outside the space.
-    """
-
-    first: int
-    begin: IntArray
-    end: IntArray
-    after: IntArray
-    label: IntArray
-    single: bool
-    closed: bool
-
-
-class Grid(NamedTuple):
-    """Where the cells of the logits' grid lie in the image.
-
-    `rows` (h + 1,) and `columns` (w + 1,) int64 are the first pixels of each cell. `down` (H,) and `across` (W,)
-    float32 are the weights of a pixel's lower and right neighbour.
-    """
-
-    rows: IntArray
-    columns: IntArray
-    down: FloatArray
-    across: FloatArray
 
 
 @dataclass(frozen=True, eq=False)

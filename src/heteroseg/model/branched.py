@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from heteroseg.decisions.branched import BranchedLogits, Cells
 from heteroseg.decisions.exact import Logits
-from heteroseg.decisions.plan import FloatArray
+from heteroseg.decisions.tables import FloatArray
 from heteroseg.networks.branches import SIDE, WIDTH, Block, Branch, Branches
 from heteroseg.networks.heads import Body
 from heteroseg.networks.network import Network
