@@ -387,8 +387,8 @@ def test_the_page_in_a_browser(served, photo, tiny_model, calibrated, scene, fil
         assert abs(x - 64) <= 1
         assert abs(y - 32) <= 1
         wanted = path_at(tiny_model.predict(scene), x, y)
-        rows = page.locator("#model-0 .path tbody").inner_text().splitlines()
-        assert [row.split("\t")[1].strip() for row in rows] == [step.node for step in wanted]
+        rows = page.locator("#model-0 .path td:nth-child(2)").all_text_contents()
+        assert [row.strip() for row in rows] == [step.node for step in wanted]
 
         page.locator("#depth").focus()
         page.keyboard.press("Home")  # the root alone
@@ -434,6 +434,7 @@ def test_the_page_in_a_browser(served, photo, tiny_model, calibrated, scene, fil
             other.locator("#model-0 canvas").click()
             other.locator("#model-1 .path table").wait_for()
             assert flaws(other) == []
+            assert other.locator("#model-1 .answer").bounding_box()["width"] > 340  # also of two, on every screen
             other.close()
     assert not faults
     foreign = [url for url in asked if not url.startswith((served, "data:", "blob:"))]
