@@ -158,8 +158,8 @@ def test_an_exported_file_answers_as_the_network(name, kind, tmp_path):
 
 
 def gradients(network: Network, images: torch.Tensor, ask) -> dict[str, torch.Tensor]:
-    """Of the mean squared logit; norms and dropout are as in use, where every image stands for itself."""
-    ask(images).square().mean().backward()
+    """Of the mean squared logit less 1; norms and dropout are as in use, where every image stands for itself."""
+    (ask(images) - 1).square().mean().backward()
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
@@ -190,6 +190,7 @@ def test_two_processes_equal_one(tmp_path):
         network, found = ready(name), torch.load(tmp_path / f"{number}.pt")
         due = gradients(network, BATCH, network)
         assert found.keys() == due.keys(), name
+        largest = max(gradient.abs().max().item() for gradient in due.values())
         for key, gradient in due.items():
-            scale = gradient.abs().max().item() + 1e-6
+            scale = gradient.abs().max().item() + 1e-5 * largest  # that of a bias of keys is 0 but for rounding
             torch.testing.assert_close(found[key] / scale, gradient / scale, atol=1e-3, rtol=0, msg=f"{name} {key}")
