@@ -3,6 +3,7 @@
 python benchmarks/growth.py --networks growth --prepare              # writes the networks (minutes)
 python benchmarks/growth.py --networks growth --json growth.json     # measures (under two minutes), draws growth.png
 python benchmarks/growth.py --networks growth --turns 6              # 108 classes against 2,000 in the same minute
+python benchmarks/growth.py --networks growth --turns 6 --decision marginal --torch   # not exported, the other rule
 
 Every taxonomy has leaves of one depth and classifiers of about equal size. With depth 1 there is one classifier, whose
 logits are needed everywhere, so there is nothing to be lazy about. Memory is the peak of the process above what it held
@@ -15,19 +16,22 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from heteroseg.decisions.reference import RULES, Rule
 from heteroseg.experiment.config import presets
 from heteroseg.export.bench import COUNTED, frame, spread
 from heteroseg.export.export import Head, Precision, export
 from heteroseg.export.random_model import random_model, scenes
-from heteroseg.files import write_json, written
+from heteroseg.files import write_json
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy
 from heteroseg.model.exported import ExportedNetwork
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts
+from heteroseg.writing import written
 
 CLASSES, DEPTHS, FRAME = (20, 108, 500, 2000), (1, 2, 3), (520, 706)
 SIZES = ((433, 578), (612, 817), (866, 1155), (1225, 1633), (1732, 2310), (2449, 3266))  # 0.25 to 8 megapixels
@@ -81,48 +85,55 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def opened(path: Path, size: tuple[int, int], threads: int) -> tuple[Model, Callable[[], dict[str, float]]]:
-    """A network, and what works out a frame of one scene with it and tells the milliseconds of the stages."""
-    model = load(path)
+def opened(path: Path, threads: int, decision: Rule) -> Model:
+    model = replace(load(path), decision=decision)
     assert isinstance(model.network, ExportedNetwork)
     model.network.threads = threads
+    return model
+
+
+def frames(model: Model, size: tuple[int, int]) -> Callable[[], dict[str, float]]:
+    """What works out a frame of one scene and tells the milliseconds of the stages."""
     plan, image = model.plan("leaves", ids=True), scenes(1, size)[0]
-    return model, lambda: frame(model, image, plan)[0]
+    return lambda: frame(model, image, plan)[0]
 
 
-def in_turn(folder: Path, depth: int, rounds: int, precision: Precision, threads: int) -> list[str]:
-    """Frames of 108 classes (dense) and of 2,000 (lazy) in turn, so that both see the same machine: a line a round."""
-    heads_of: dict[int, Head] = {108: "dense", 2000: "lazy"}
-    networks = [opened(network_file(folder, n, depth, h, precision), FRAME, threads)[1] for n, h in heads_of.items()]
-    lines = []
+@torch.inference_mode()
+def in_turn(models: Sequence[Model], depth: int, rounds: int) -> list[str]:
+    """Frames of 108 classes and of 2,000 in turn, so that both see the same machine: a line a round."""
+    networks, lines = [frames(model, FRAME) for model in models], []
     for _ in range(rounds + 1):
-        times = [[sum(network().values()) for network in networks] for _ in range(40)]
+        stages = [[network() for network in networks] for _ in range(40)]
+        times = [[sum(each.values()) for each in row] for row in stages]
         few, many = (statistics.median(column) for column in zip(*times, strict=True))
-        lines.append(f"depth {depth}: 108 classes {few:.1f} ms, 2,000 {many:.1f} ms, {100 * (many / few - 1):+.0f} %")
+        decodes = " and ".join(f"{statistics.median(row[i]['decode'] for row in stages):.1f}" for i in (0, 1))
+        told = f"108 classes {few:.1f} ms, 2,000 {many:.1f} ms, {100 * (many / few - 1):+.0f} %"
+        lines.append(f"depth {depth}: {told} (decode {decodes})")
     return lines[1:]  # the first round warms up
 
 
-def measure(path: Path, size: tuple[int, int], seconds: float, threads: int) -> dict:
+def measure(path: Path, size: tuple[int, int], seconds: float, threads: int, decision: Rule) -> dict:
     """Frames of one scene for `seconds` or more, and the peak of memory above what the process held before."""
     gc.collect()
     held = _memory("VmRSS")
     _forget_peak()
-    model, next_frame = opened(path, size, threads)
+    model = opened(path, threads, decision)
+    next_frame = frames(model, size)
     for _ in range(2):
         next_frame()
-    frames: list[dict[str, float]] = []
+    shown: list[dict[str, float]] = []
     start = time.perf_counter()
-    while len(frames) < 5 or time.perf_counter() - start < seconds:
-        frames.append(next_frame())
+    while len(shown) < 5 or time.perf_counter() - start < seconds:
+        shown.append(next_frame())
     assert isinstance(model.network, ExportedNetwork)
     return {
         "classes": len(model.taxonomy.leaves),
         "depth": max(model.taxonomy.depths),
         "head": "lazy" if model.network.lazy else "dense",
         "size": list(size),
-        "frames": len(frames),
-        "frame_ms": spread([sum(stages.values()) for stages in frames]),
-        "stages_ms": {name: spread([stages[name] for stages in frames])["median"] for name in COUNTED},
+        "frames": len(shown),
+        "frame_ms": spread([sum(stages.values()) for stages in shown]),
+        "stages_ms": {name: spread([stages[name] for stages in shown])["median"] for name in COUNTED},
         "memory_mib": _memory("VmHWM") - held,
     }
 
@@ -176,6 +187,18 @@ def draw(points: Sequence[dict], out: Path) -> None:
     pyplot.close(figure)
 
 
+def _pair(args: argparse.Namespace, depth: int) -> list[Model]:
+    """108 classes and 2,000, exported with a dense and a lazy head, or as PyTorch has them."""
+    if args.torch:
+        models = [random_model(presets()["fast"], grown(n, depth), FRAME) for n in (108, 2000)]
+        for model in models:
+            model.torch_network.eval()
+        return [replace(model, decision=args.decision) for model in models]
+    heads_of: dict[int, Head] = {108: "dense", 2000: "lazy"}
+    files = [network_file(args.networks, n, depth, h, args.precision) for n, h in heads_of.items()]
+    return [opened(path, args.threads, args.decision) for path in files]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=Path, required=True, help="folder of the exported networks")
@@ -187,28 +210,33 @@ def main() -> None:
         "--json", type=Path, help="figures, and a plot beside them; what is in it is not measured again"
     )
     parser.add_argument("--turns", type=int, metavar="N", help="only compare 108 classes with 2,000 in turn, N times")
+    parser.add_argument("--decision", default="path", choices=RULES)
+    parser.add_argument("--torch", action="store_true", help="with --turns: networks that are not exported")
     args = parser.parse_args()
-    prepare(args.networks, args.precision)
+    if not args.torch:
+        prepare(args.networks, args.precision)
     if args.prepare:
         return
     torch.set_num_threads(args.threads)
+    for depth in (2, 3) if args.turns else ():
+        print("\n".join(in_turn(_pair(args, depth), depth, args.turns)), flush=True)
     if args.turns:
-        for depth in (2, 3):
-            print("\n".join(in_turn(args.networks, depth, args.turns, args.precision, args.threads)), flush=True)
         return
     points = [(n, d, head, FRAME) for n in CLASSES for d in DEPTHS for head in heads(d)]
     points += [(108, 2, head, size) for size in SIZES for head in heads(2)]
     known = json.loads(args.json.read_text())["points"] if args.json and args.json.exists() else []
     done = {(r["classes"], r["depth"], r["head"], tuple(r["size"])) for r in known}
-    measure(network_file(args.networks, 20, 1, "dense", args.precision), FRAME, 0, args.threads)  # warm-up
+    measure(
+        network_file(args.networks, 20, 1, "dense", args.precision), FRAME, 0, args.threads, args.decision
+    )  # warm-up
     for classes, depth, head, size in points:
         if (classes, depth, head, size) not in done:
             path = network_file(args.networks, classes, depth, head, args.precision)
-            known.append(measure(path, size, args.seconds, args.threads))
+            known.append(measure(path, size, args.seconds, args.threads, args.decision))
             if args.json:
                 write_json(
                     args.json,
-                    {"precision": args.precision, "threads": args.threads, "facts": facts(), "points": known},
+                    {"precision": args.precision, "decision": args.decision, "facts": facts(), "points": known},
                 )
     print(_rows(known))
     if args.json:

@@ -161,7 +161,10 @@ def spaces(draw, tree: Taxonomy):
 def frames(draw):
     """A plan for any tree or label space, logits, what they cover, and the size of the image."""
     tree = draw(trees())
-    plan = plan_decode(draw(st.one_of(st.just(tree), spaces(tree))), draw(st.sampled_from(["path", "marginal"])))
+    plan = plan_decode(
+        draw(st.one_of(st.just(tree), st.just(own_space(tree)), spaces(tree))),
+        draw(st.sampled_from(["path", "marginal"])),
+    )
     h, w = draw(st.integers(1, 6)), draw(st.integers(1, 6))
     covers = (draw(st.integers(1, 40)), draw(st.integers(1, 40)))  # also smaller than the grid
     size = (draw(st.integers(1, covers[0])), draw(st.integers(1, covers[1])))
@@ -212,6 +215,15 @@ def test_rounding_may_draw_level_what_is_apart_at_every_corner():
     assert (corners == tree.index("b")).all()
     assert (reference(z, covers, covers, tree, None, "path") == tree.index("a")).any()
     agrees(z, covers, covers, plan)
+
+
+@pytest.mark.parametrize("size", [1, 1e4, 1e6])
+def test_rounding_of_large_logits_may_draw_level_what_has_a_majority(size):
+    """One unit in the last place of 10,000 is a probability of 0.5002, at every corner; the first wins some ties."""
+    tree = build_taxonomy(TaxonomyFile(name="two", tree={"root": ["a", "b"]}))
+    base = size * (1 + torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(0)))
+    z = torch.cat([base, torch.nextafter(base, torch.tensor(9e9))], 1)
+    agrees(z, (84, 84), (84, 84), plan_decode(own_space(tree), "marginal"))
 
 
 @pytest.mark.parametrize("rule", ["path", "marginal"])

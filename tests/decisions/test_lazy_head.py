@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import heteroseg
 from heteroseg.cli.main import main
+from heteroseg.decisions import exact, lazy_kernel
 from heteroseg.decisions.exact import decode, dense
 from heteroseg.decisions.lazy_head import LazyHead, LazyLogits, lazy_head, pack_head, unpack_head
 from heteroseg.decisions.plan import plan_decode
@@ -19,7 +20,7 @@ from heteroseg.decisions.reference import decide
 from heteroseg.errors import HeterosegError
 from heteroseg.export.export import choose_head, export
 from heteroseg.export.random_model import scenes
-from heteroseg.labels.space import own_space
+from heteroseg.labels.space import load_label_space, own_space
 from heteroseg.labels.taxonomy import Taxonomy, TaxonomyFile, build_taxonomy, load_taxonomy
 from heteroseg.model.model import Model
 from heteroseg.networks.network import build_network
@@ -41,8 +42,8 @@ def cuts(tree: Taxonomy) -> list[int]:
 @given(st.data())
 def test_any_tree_any_size_any_features(data):
     tree = data.draw(trees())
-    asked = data.draw(st.one_of(st.just(tree), spaces(tree)))
-    plan = plan_decode(asked, data.draw(st.sampled_from(["path", "path", "marginal"])))
+    asked = data.draw(st.one_of(st.just(tree), st.just(own_space(tree)), spaces(tree)))
+    plan = plan_decode(asked, data.draw(st.sampled_from(["path", "marginal"])))
     h, w = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
     covers = (data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40)))
     size = (data.draw(st.integers(1, covers[0])), data.draw(st.integers(1, covers[1])))
@@ -92,6 +93,59 @@ def test_a_parent_that_wins_only_between_corners():
     assert np.array_equal(found, reference(features, (8, 16), (8, 16), tree, None, "path"))
 
 
+def deep() -> Taxonomy:
+    tree = {"root": [f"n{i}" for i in range(30)]}
+    tree |= {n: [f"{n}_{k}" for k in range(30)] for n in tree["root"]}
+    return build_taxonomy(TaxonomyFile(name="t", tree=tree))
+
+
+@pytest.mark.parametrize("rule", ["path", "marginal"])
+def test_nodes_that_cannot_win_are_not_worked_out(monkeypatch, rule):
+    """Of 31 classifiers the root and two likely nodes are asked, and one that is likely in a corner."""
+    tree = deep()
+    lazy = lazy_logits("smooth", tree, 8, 12, 13, 1)
+    weight, bias = 0.1 * np.random.default_rng(0).standard_normal((tree.channels, 8)), np.zeros(tree.channels)
+    weight[:3, :3], bias[:3] = 9 * np.eye(3), 9
+    features = lazy.features.clamp(-1, 1)
+    features[:, 0], features[:, 1] = 0.7, 0.8 * features[:, 1].clamp(min=0.5)
+    features[:, 2], features[:, 2, :3, :4] = -1, 1
+    lazy = LazyLogits(features, lazy_head(weight.astype(np.float32), bias.astype(np.float32), cuts(tree)))
+    wanted = reference(dense(lazy), (96, 104), (93, 104), tree, own_space(tree), rule)
+    asked, made = [], lazy_kernel.corners
+    monkeypatch.setattr(lazy_kernel, "corners", lambda *given: asked.append(made(*given)) or asked[-1])
+    monkeypatch.setattr(exact, "dense", lambda *_: pytest.fail("all logits were worked out"))
+    assert np.array_equal(decode(lazy, (96, 104), (93, 104), plan_decode(own_space(tree), rule))[0], wanted)
+    known = np.concatenate([corners.where >= 0 for corners in asked])
+    assert known[..., 0].all()
+    assert known[..., 1:3].any((0, 1)).all()
+    assert not known[..., 4:].any()
+    assert 0 < known[..., 3].mean() < 0.2
+
+
+@pytest.mark.parametrize("name", ["camvid32", "camvid11", "gtsdb-real", "leaves"])
+def test_labels_of_many_nodes(name):
+    space = own_space(load_taxonomy("streets-real")) if name == "leaves" else load_label_space(name)
+    for seed, kind in enumerate(("unsure", "smooth", "certain", "ties", "constant")):
+        lazy = lazy_logits(kind, space.taxonomy, 6, 5, 6, seed)
+        expected = reference(dense(lazy), (45, 54), (41, 54), space.taxonomy, space, "marginal")
+        assert np.array_equal(decode(lazy, (45, 54), (41, 54), plan_decode(space, "marginal"))[0], expected)
+
+
+@pytest.mark.parametrize("rule", ["path", "marginal"])
+def test_a_network_of_many_classes_works_out_what_is_needed(tiny_model_config, rule):
+    torch.manual_seed(0)
+    tree, image = deep(), scenes(1, (70, 100))[0]
+    model = Model("t", build_network(tiny_model_config, tree).eval(), tree, {}, tiny_model_config, rule)
+    found = model.predict(image)
+    assert isinstance(found.output, LazyLogits)
+    with torch.inference_mode():
+        plain = model.network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
+    assert (found.logits - plain).abs().max() < 1e-4 * plain.abs().max()
+    wanted = reference(found.logits, found.covers, found.size, tree, own_space(tree), rule)
+    assert np.array_equal(found.label_indices("leaves"), wanted)
+    assert np.array_equal(found.confident_label_indices("leaves")[0], wanted)
+
+
 def test_confidence_and_threads():
     tree = load_taxonomy("streets-108")
     plan, lazy = plan_decode(own_space(tree)), lazy_logits("smooth", tree, 8, 20, 21, 0)
@@ -139,7 +193,7 @@ def test_lazy_is_chosen_where_it_pays(tiny_model, tiny_model_config):
     assert chosen(flat) == "dense"
     assert chosen(flat, head="lazy") == "lazy"
     assert chosen(deep) == "lazy"
-    assert chosen(deep, "marginal") == "dense"
+    assert chosen(deep, "marginal") == "lazy"
     assert chosen(deep, upsample=True) == "dense"
     with pytest.raises(HeterosegError, match="head lazy needs"):
         chosen(deep, head="lazy", adapters=True)

@@ -6,21 +6,25 @@ between them, unless an *earlier* one, which would win a tie, is within rounding
 log-concave in the logits, so a node with more than half at four corners has it between them too. Only the pixels of
 other cells are worked out. The result equals `upsample` + `decide`/`label_map`, the plain reference.
 
-Of `LazyLogits` the path rule works out a classifier's logits only at the cells where its node is reached; with 2,000
-classes that is a few of a hundred. One function (`lazy_kernel.linear`) makes a logit for it and for `dense`.
+Of `LazyLogits` a classifier's are worked out only at the cells where its node may come to win; with 2,000 classes that
+is a few of a hundred. One function (`lazy_kernel.linear`) makes a logit for it and for `dense`.
 """
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from heteroseg.decisions.branched import BranchedLogits
-from heteroseg.decisions.lazy_head import TILE, LazyLogits
+from heteroseg.decisions.lazy_head import EMPTY, TILE, LazyHead, LazyLogits
 from heteroseg.decisions.plan import Plan
 from heteroseg.decisions.reference import best_label, upsample, upsample_at
 from heteroseg.decisions.tables import Between, FloatArray, IntArray, Size, grid_of, in_bands
+
+if TYPE_CHECKING:
+    from heteroseg.decisions.lazy_kernel import Corners
 
 Logits: TypeAlias = Tensor | LazyLogits | BranchedLogits
 CHUNK = 2**24  # logits at a time
@@ -43,94 +47,105 @@ def decode(
     Equal to the plain reference; on ties the first child (path) or label (marginal) wins. Logits beyond +-1e30 count
     as +-1e30, NaN as the lowest. On CPUs compiled loops on `torch.get_num_threads()` threads (channels last is their
     order; the first call ever compiles for some seconds and keeps the result on disk), elsewhere `decode_torch`.
-    Lazy logits stay so with the path rule; the marginal rule and probabilities need all of them. Of branched ones only
-    probabilities need all.
+    Lazy and branched logits are worked out where they are needed, but for probabilities, which need all.
     """
     plan.tree.require_logits(logits.shape)
     if isinstance(logits, BranchedLogits) and confident:
         logits.everywhere()
     elif isinstance(logits, BranchedLogits):
         logits.settle(plan)
-    elif isinstance(logits, LazyLogits) and (confident or plan.rule == "marginal"):
+    elif isinstance(logits, LazyLogits) and confident:
         logits = dense(logits, between)
     if isinstance(logits, Tensor) and logits.device.type != "cpu":
         answers, shares = decode_torch(logits, covers, size, plan, between)
         return answers.cpu().numpy(), (shares if confident else shares[:0, :0]).cpu().numpy()
     out, probs = np.empty(size, plan.answer.dtype), np.empty(size if confident else (0, 0), np.float32)
-    if isinstance(logits, LazyLogits) or plan.rule == "path":
-        _path(logits, covers, plan, out, probs, between)
-    else:
-        _marginal(logits, covers, plan, out, probs, between)
+    (_path if plan.rule == "path" else _marginal)(logits, covers, plan, out, probs, between)
     return out, probs
 
 
 def dense(lazy: LazyLogits | BranchedLogits, between: Between = bool) -> Tensor:
     """All (1, C, h, w) float32 logits, in channels-last order, with the bits that the lazy walk finds."""
-    from heteroseg.decisions.lazy_kernel import linear_band
-
     if isinstance(lazy, BranchedLogits):
         return lazy.everywhere()
-    features, head = _rows_first(lazy.features), lazy.head
-    out = np.empty((*features.shape[:2], lazy.shape[1]), np.float32)
+    return torch.from_numpy(_linear(_rows_first(lazy), lazy.head, between)).permute(2, 0, 1)[None]
+
+
+def _linear(features: FloatArray, head: LazyHead, between: Between = bool) -> FloatArray:
+    """All logits (h, w, C) of features (h, w, width)."""
+    from heteroseg.decisions.lazy_kernel import linear_band
+
+    out = np.empty((*features.shape[:2], head.cuts[-1]), np.float32)
     row = TILE * (int(np.diff(head.tiles).max()) + 1)
     in_bands(len(out), lambda i, stop: linear_band(features, i, stop, head, np.empty(row, np.float32), out), between)
-    return torch.from_numpy(out).permute(2, 0, 1)[None]
+    return out
 
 
-def _rows_first(logits: Tensor | BranchedLogits) -> FloatArray:
-    """(1, C, h, w) logits as (h, w, C) float32 in memory order, branched ones with what lies behind them."""
+def _waiting(lazy: LazyLogits) -> BranchedLogits:
+    """The same logits, which wait for the cells that are asked for."""
+    features, (channels, h, w) = _rows_first(lazy), lazy.shape[1:]
+    at = {0: lambda cells: _linear(features[cells][:, None], lazy.head)[:, 0]}
+    return BranchedLogits(np.zeros((h, w, channels), np.float32), [0, channels], at, {0: np.zeros((h, w), np.bool_)})
+
+
+def _rows_first(logits: Logits) -> FloatArray:
+    """(1, C, h, w) logits, or what they are made of, as (h, w, C) float32 in memory order."""
     if isinstance(logits, BranchedLogits):
         return logits.values
-    _, channels, h, w = logits.shape
-    return logits[0].detach().float().flatten(1).T.contiguous().view(h, w, channels).numpy()
+    z = logits.features if isinstance(logits, LazyLogits) else logits
+    _, channels, h, w = z.shape
+    return z[0].detach().float().flatten(1).T.contiguous().view(h, w, channels).numpy()
+
+
+def _corners(logits: Logits, plan: Plan) -> Callable[[int, int], "Corners"]:
+    """What gives the corners of the cell rows start to stop."""
+    from heteroseg.decisions.lazy_kernel import corners
+
+    z, owner = _rows_first(logits), np.array(plan.tree.classifier_of)
+    head = logits.head if isinstance(logits, LazyLogits) else EMPTY
+    return lambda start, stop: corners(z, start, min(stop, len(z) - 1) - start + 1, head, owner)
 
 
 def _path(logits: Logits, covers: Size, plan: Plan, out: IntArray, probs: FloatArray, between: Between) -> None:
     from heteroseg.decisions.kernels_cell import Answers
-    from heteroseg.decisions.kernels_path import lazy_band, path_band, path_work
+    from heteroseg.decisions.kernels_path import path_band, path_work
     from heteroseg.decisions.kernels_probability import confident_band
 
-    z, walk = _rows_first(logits.features if isinstance(logits, LazyLogits) else logits), plan.walk
-    (h, w), owner = z.shape[:2], np.array(plan.tree.classifier_of)
+    (h, w), walk, corners = logits.shape[2:], plan.walk, _corners(logits, plan)
     grid, answers = grid_of(h, w, covers, out.shape), Answers(plan.answer, out.reshape(-1), probs.reshape(-1))
 
     def band(start: int, stop: int) -> None:
         if probs.size:
-            confident_band(z, start, stop, grid, walk, np.empty((3, plan.tree.channels), np.float32), answers)
-            return
-        rows = min(stop, h - 1) - start + 1
-        lazy = lazy_band(logits.head, owner, start, rows, w) if isinstance(logits, LazyLogits) else None
-        path_band(z, lazy, start, stop, grid, walk, path_work(walk, grid, rows, w), answers)
+            sides = np.empty((3, plan.tree.channels), np.float32)
+            confident_band(corners(start, stop).z, start, stop, grid, walk, sides, answers)
+        else:
+            work = path_work(walk, grid, min(stop, h - 1) - start + 1, w)
+            path_band(corners(start, stop), start, stop, grid, walk, work, answers)
 
     in_bands(h, band, between)
 
 
-def _marginal(
-    logits: Tensor | BranchedLogits,
-    covers: Size,
-    plan: Plan,
-    out: IntArray,
-    probs: FloatArray,
-    between: Between,
-) -> None:
+def _marginal(logits: Logits, covers: Size, plan: Plan, out: IntArray, probs: FloatArray, between: Between) -> None:
     from heteroseg.decisions.kernels_cell import Answers
     from heteroseg.decisions.kernels_marginal import UNSURE, cell_work, marginal_band
     from heteroseg.decisions.kernels_pixel import pixel_work
 
     assert plan.space is not None
-    z, flat, near = _rows_first(logits), out.reshape(-1), []
-    (h, w), labels = z.shape[:2], len(plan.answer) - 1
+    (h, w), labels, corners = logits.shape[2:], len(plan.answer) - 1, _corners(logits, plan)
+    flat, near = out.reshape(-1), []
     grid, answers = grid_of(h, w, covers, out.shape), Answers(plan.answer, flat, probs.reshape(-1))
 
     def band(start: int, stop: int) -> None:
         unsure = np.empty((grid.rows[stop] - grid.rows[start]) * out.shape[1], np.int64)
         work = cell_work(plan.walk, grid, labels, min(stop, h - 1) - start + 1, w, unsure)
-        marginal_band(z, start, stop, grid, plan.walk, work, pixel_work(plan.walk, labels), answers)
+        point = pixel_work(plan.walk, labels)
+        marginal_band(corners(start, stop), start, stop, grid, plan.walk, work, point, answers)
         near.append(unsure[: work.used[UNSURE]].copy())
 
     in_bands(h, band, between)
     pixels = torch.from_numpy(np.concatenate(near))
-    for part in torch.split(pixels, max(1, CHUNK // z.shape[2])) if len(pixels) else ():
+    logits = _waiting(logits) if isinstance(logits, LazyLogits) else logits
+    for part in torch.split(pixels, max(1, CHUNK // logits.shape[1])) if len(pixels) else ():
         between()
         rows, columns = part // out.shape[1], part % out.shape[1]
         if isinstance(logits, BranchedLogits):

@@ -11,6 +11,7 @@ import numpy as np
 from heteroseg.decisions.kernels_cell import Answers
 from heteroseg.decisions.kernels_flat import reject_band
 from heteroseg.decisions.kernels_path import path_band, path_work
+from heteroseg.decisions.lazy_kernel import corners
 from heteroseg.decisions.tables import FloatArray, IntArray, Size, Walk, grid_of, in_bands
 from heteroseg.errors import HeterosegError, require_between
 
@@ -137,7 +138,7 @@ def _decode(image: FloatArray, kept: list[int], reject: tuple[float, int], out: 
 
     def band(start: int, stop: int) -> None:
         rows = min(stop, h - 1) - start + 1
-        path_band(z, None, start, stop, grid, walk, path_work(walk, grid, rows, w), answers)
+        path_band(corners(z, start, rows), start, stop, grid, walk, path_work(walk, grid, rows, w), answers)
         if reject[0]:
             sums, sides = np.empty((rows, w), np.float32), np.empty((3, channels), np.float32)
             reject_band(whole, start, stop, grid, *reject, sums, sides, answers.out)

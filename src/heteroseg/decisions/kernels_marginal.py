@@ -7,6 +7,7 @@ import numpy as np
 from heteroseg.decisions.compiled import kernel
 from heteroseg.decisions.kernels_cell import (
     LOWEST,
+    MARGIN,
     ONE,
     Answers,
     Scalar,
@@ -15,21 +16,22 @@ from heteroseg.decisions.kernels_cell import (
     cell_pixels,
     fill,
     finite,
+    largest,
     largest_cell,
     lead,
     winner,
 )
 from heteroseg.decisions.kernels_pixel import NEAR, PixelWork, pixel
-from heteroseg.decisions.kernels_probability import blend_finite, exp, walk_between
+from heteroseg.decisions.kernels_probability import ask, blend_finite, exp
+from heteroseg.decisions.lazy_kernel import Cell, Corners, logits_around, logits_at
 from heteroseg.decisions.tables import FloatArray, Grid, IntArray, Walk
 from heteroseg.labels.space import OUTSIDE
 
-MAJORITY = np.float32(0.5001)
+MAJORITY, CLEAR = np.float32(0.5001), np.float32(1e-4)
 RARE = np.float32(2.0**-10)  # smallest probability that is looked into
 RAREST = np.float32(2.0**-26)  # the same where probabilities are asked for
 FLOOR = np.float32(0.9)  # share of the best below which a label needs no probability
 NODES, LABELS, UNSURE = 0, 1, 2  # in `CellWork.used`
-Corners = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 
 
 class CellWork(NamedTuple):
@@ -150,30 +152,39 @@ def _add_to_label(label: int, share: FloatArray, work: CellWork) -> None:
 
 
 @kernel()
+def _reach(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, m: int, most: Scalar, out: FloatArray) -> None:
+    """The most that each channel of a classifier can reach between four corners, by its lead over channel m."""
+    for k in range(a.size):
+        p, q, r, s = lead(a[k], a[m]), lead(b[k], b[m]), lead(c[k], c[m]), lead(d[k], d[m])
+        p, r = (p if p > q else q), (r if r > s else s)  # no max, for vectors
+        p = p if p > r else r
+        out[k] = most * exp(p if p < 0 else np.float32(0))
+
+
+@kernel()
 def _keep_channels(
-    corners: Corners, node: int, pixels: int, most: Scalar, rare: Scalar, walk: Walk, work: CellWork
+    at: Corners, cell: Cell, node: int, pixels: int, most: Scalar, rare: Scalar, walk: Walk, work: CellWork
 ) -> tuple[int, Scalar]:
     """Interpolate the channels of a classifier that can reach more than `rare` of `most` at some pixel.
 
     They go into `work.value`, `work.kept` and `work.reach`. Returns how many they are, and the most that all others
     have together.
     """
-    a, b, c, d = corners
-    begin, end = walk.begin[node], walk.end[node]
-    largest, m = LOWEST, begin
-    for k in range(begin, end):
+    a, b, c, d = logits_around(at, cell, walk, node)
+    top, m = LOWEST, 0
+    for k in range(a.size):
         total = finite(a[k]) + finite(b[k]) + finite(c[k]) + finite(d[k])
-        if total > largest:
-            largest, m = total, k
+        if total > top:
+            top, m = total, k
+    _reach(a, b, c, d, m, most, work.reach)
     channels, lost = 0, np.float32(0)
     work.top[:] = LOWEST
-    for k in range(begin, end):
-        ahead = max(max(lead(a[k], a[m]), lead(b[k], b[m])), max(lead(c[k], c[m]), lead(d[k], d[m])))
-        reach = most * exp(min(ahead, np.float32(0)))
+    for k in range(a.size):
+        reach = work.reach[k]
         if k == m or reach > rare:
             value = work.value[channels, :pixels]
             _interpolate(finite(a[k]), finite(b[k]), finite(c[k]), finite(d[k]), value, work)
-            work.kept[channels], work.reach[channels] = walk.after[k], reach
+            work.kept[channels], work.reach[channels] = walk.after[walk.begin[node] + k], reach
             channels += 1
         else:
             lost += reach
@@ -207,7 +218,7 @@ def _hand_on(channels: int, pixels: int, floor: Scalar, walk: Walk, work: CellWo
 
 
 @kernel()
-def _share_cell(corners: Corners, pixels: int, rare: Scalar, walk: Walk, work: CellWork) -> Scalar:
+def _share_cell(at: Corners, cell: Cell, pixels: int, rare: Scalar, walk: Walk, work: CellWork) -> Scalar:
     """Probabilities of labels at the pixels of a cell, with weights `work.down` and `work.across`: in `work` those
     `inside` and `outside` the space, the `best`, the `second` and which is best (`arg`). Returns how wrong they are at
     most.
@@ -219,19 +230,20 @@ def _share_cell(corners: Corners, pixels: int, rare: Scalar, walk: Walk, work: C
     work.inside[:], work.outside[:], work.best[:], work.second[:], work.arg[:] = 0, 0, 0, 0, OUTSIDE
     work.node[0], work.code[0], work.most[0] = 1, walk.first, 1
     work.used[NODES], work.used[LABELS] = 1, 0
-    lost, floor, rival, slot = np.float32(0), np.float32(0), np.float32(0), 0
+    alone, lost, floor, slot = walk.single and walk.closed, np.float32(0), np.float32(0), 0
+    rival = rare if alone else np.float32(0)
     while work.most[slot] >= floor:
         node, most = work.code[slot], work.most[slot]
         work.most[slot] = -1
-        channels, left_out = _keep_channels(corners, node, pixels, most, rare, walk, work)
-        lost += left_out
+        channels, left_out = _keep_channels(at, cell, node, pixels, most, rare, walk, work)
+        lost += np.float32(0) if alone and node == walk.first else left_out  # the same part of all probabilities
         work.scale[:] = 0
         for q in range(channels):
             _exps(work.value[q, :pixels], work.top, work.scale)
         for p in range(pixels):
             work.scale[p] = work.node[slot, p] / work.scale[p]
         rival = max(rival, _hand_on(channels, pixels, floor, walk, work))
-        if walk.single and walk.closed:
+        if alone:
             floor = FLOOR * _smallest(work.best[:pixels])
         slot, _ = winner(work.most[: work.used[NODES]])
     rival = max(rival, work.most[slot])
@@ -248,21 +260,17 @@ def _share_cell(corners: Corners, pixels: int, rare: Scalar, walk: Walk, work: C
 
 @kernel()
 def _answer_cell(
-    corners: Corners, pixels: int, near: Scalar, walk: Walk, work: CellWork, point: PixelWork, result: Answers
+    at: Corners, cell: Cell, pixels: int, near: Scalar, walk: Walk, work: CellWork, point: PixelWork, result: Answers
 ) -> None:
     """Write the labels of a cell that `_share_cell` has shared out; a pixel nearer to a draw than `near` gets all its
     probabilities, and may be unsure."""
-    every, ready = result.probs.size > 0, -ONE
+    every = result.probs.size > 0
     for q in range(pixels):
-        apart, down = work.outside[q] - work.inside[q], work.down[q]
+        apart = work.outside[q] - work.inside[q]
         label, prob = (OUTSIDE, work.outside[q]) if apart > 0 else (work.arg[q], work.best[q])
         close = work.best[q] - work.second[q] <= near and apart <= near
         if close or not (walk.closed or abs(apart) > near):
-            if down != ready:
-                blend_finite(corners[0], corners[2], down, point.left)
-                blend_finite(corners[1], corners[3], down, point.right)
-                ready = down
-            label, prob, close = pixel(work.across[q], every, walk, point)
+            label, prob, close = pixel(at, cell, work.down[q], work.across[q], every, walk, point)
         result.out[work.place[q]] = result.table[label]
         if every:
             result.probs[work.place[q]] = prob
@@ -271,22 +279,51 @@ def _answer_cell(
             work.used[UNSURE] += 1
 
 
+@kernel(fastmath={"nnan", "nsz"})
+def _size(v: FloatArray) -> Scalar:
+    """The largest absolute value of finite numbers."""
+    top = np.float32(0)
+    for k in range(v.size):
+        top = abs(v[k]) if abs(v[k]) > top else top
+    return top
+
+
+@kernel()
+def _corner(at: Corners, i: int, j: int, walk: Walk, value: FloatArray) -> int:
+    """The code that wins at a corner, and so between four where it does; -1 where there is none. `value` is work space.
+
+    In general that is one with more than half of the probability. Where labels are single nodes and nothing lies
+    outside, it is one that is more probable than any node beside its path: the logarithm of this ratio is a difference
+    of logits and logarithms of softmaxes, so it is concave too. `slack` is what rounding does to large logits.
+    """
+    alone, node, share = walk.single and walk.closed, walk.first, ONE
+    rival, slack = np.float32(0), np.float32(0)
+    while walk.begin[node] >= 0 and share > (rival if alone else MAJORITY):
+        logits = logits_at(at, i, j, walk, node)
+        own = value[: logits.size]
+        blend_finite(logits, logits, np.float32(0), own)
+        slack += MARGIN * _size(own)
+        k, p = ask(own)
+        own[k] = 0
+        node, rival, share = walk.after[walk.begin[node] + k], max(rival, share * p * largest(own)), share * p
+    least = rival * (ONE + CLEAR + slack + slack) if alone else MAJORITY + slack
+    return node if share > least and slack < ONE else -1
+
+
 @kernel()
 def marginal_band(
-    z: FloatArray, start: int, stop: int, grid: Grid, walk: Walk, work: CellWork, point: PixelWork, result: Answers
+    at: Corners, start: int, stop: int, grid: Grid, walk: Walk, work: CellWork, point: PixelWork, result: Answers
 ) -> None:
     """The marginal rule for the pixels of cell rows start to stop.
 
     A cell whose corners agree by majority is filled. Of the others all pixels are shared out together, and those that
     are nearly drawn are worked out one by one.
     """
-    h, w, every = z.shape[0], z.shape[1], result.probs.size > 0
+    h, w, every = at.z.shape[0], at.z.shape[1], result.probs.size > 0
     if not every or walk.begin[walk.first] < 0:
         for i in range(start, min(stop, h - 1) + 1):
             for j in range(w):
-                blend_finite(z[i, j], z[i, j], np.float32(0), point.left)
-                code, share = walk_between(point.left, point.left, np.float32(0), MAJORITY, walk, work.reach)
-                work.corner[i - start, j] = code if share > MAJORITY else -1
+                work.corner[i - start, j] = _corner(at, i, j, walk, work.reach)
     for i in range(start, stop):
         below = min(i + 1, h - 1)
         for j in range(w):
@@ -298,6 +335,6 @@ def marginal_band(
                 continue
             pixels = cell_pixels(i, j, grid, work.down, work.across, work.place)
             if pixels:
-                corners = (z[i, j], z[i, right], z[below, j], z[below, right])
-                near = NEAR + 2 * _share_cell(corners, pixels, RAREST if every else RARE, walk, work)
-                _answer_cell(corners, pixels, near, walk, work, point, result)
+                cell = i, below, j, right
+                near = NEAR + 2 * _share_cell(at, cell, pixels, RAREST if every else RARE, walk, work)
+                _answer_cell(at, cell, pixels, near, walk, work, point, result)

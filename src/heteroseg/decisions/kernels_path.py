@@ -20,32 +20,8 @@ from heteroseg.decisions.kernels_cell import (
     largest_cell,
     winner,
 )
-from heteroseg.decisions.lazy_head import TILE, LazyHead
-from heteroseg.decisions.lazy_kernel import linear
+from heteroseg.decisions.lazy_kernel import Corners, logits_around, logits_at
 from heteroseg.decisions.tables import FloatArray, Grid, IntArray, Walk
-
-
-class LazyBand(NamedTuple):
-    """A band's logits by classifier, worked out where a walk asks for them; `z` are then features (h, w, width).
-
-    `owner` (nodes,) is a node's classifier, `start` the first row of cells. `where` (rows, w, classifiers) int64 is the
-    place in `pool` of what is known, -1 for the rest, and `used` (1,) int64 how much of the pool is taken; it has room
-    for all, most of it never touched.
-    """
-
-    head: LazyHead
-    owner: IntArray
-    start: int
-    where: IntArray
-    pool: FloatArray
-    used: IntArray
-
-
-def lazy_band(head: LazyHead, owner: IntArray, start: int, rows: int, width: int) -> LazyBand:
-    """`LazyBand` of which nothing is known yet, for (rows, width) corners."""
-    where = np.full((rows, width, len(head.tiles) - 1), -1, np.int64)
-    pool = np.empty(rows * width * head.bias.size + TILE, np.float32)
-    return LazyBand(head, owner, start, where, pool, np.zeros(1, np.int64))
 
 
 class PathWork(NamedTuple):
@@ -77,22 +53,6 @@ def path_work(walk: Walk, grid: Grid, rows: int, width: int) -> PathWork:
         np.empty(pixels, np.int64),
     )
     return PathWork._make(fields)
-
-
-@kernel(inline="always")
-def _logits(z: FloatArray, lazy: LazyBand | None, i: int, j: int, walk: Walk, node: int) -> FloatArray:
-    """(n,) logits of a node's classifier at a corner; `lazy` is None where `z` has them all."""
-    begin, end = walk.begin[node], walk.end[node]
-    if lazy is None:
-        return z[i, j, begin:end]
-    row, number, head = i - lazy.start, lazy.owner[node], lazy.head
-    at = lazy.where[row, j, number]
-    if at < 0:
-        at, first, last = lazy.used[0], head.tiles[number], head.tiles[number + 1]
-        lazy.used[0] += (last - first) * TILE
-        lazy.where[row, j, number] = at
-        linear(z[i, j], head.weight[first:last], head.bias[first:last], lazy.pool[at:])
-    return lazy.pool[at : at + end - begin]
 
 
 @kernel()
@@ -140,7 +100,7 @@ def _raise(a: Scalar, b: Scalar, c: Scalar, d: Scalar, code: int, pixels: int, w
 
 
 @kernel()
-def _split_cell(z: FloatArray, lazy: LazyBand | None, i: int, j: int, pixels: int, walk: Walk, work: PathWork) -> None:
+def _split_cell(at: Corners, i: int, j: int, pixels: int, walk: Walk, work: PathWork) -> None:
     """Walk from the root for every pixel of one cell; `work.code` (pixels,) receives where each ends.
 
     The pixels, with weights `work.down` and `work.across`, lie in one row, so that the loops over them become vector
@@ -148,7 +108,7 @@ def _split_cell(z: FloatArray, lazy: LazyBand | None, i: int, j: int, pixels: in
     which none was.
     """
     code, pending = work.code[:pixels], work.pending
-    right, below = min(j + 1, z.shape[1] - 1), min(i + 1, z.shape[0] - 1)
+    cell = i, min(i + 1, at.z.shape[0] - 1), j, min(j + 1, at.z.shape[1] - 1)
     code[:] = walk.first
     pending[0], count = walk.first, 1
     while count:
@@ -156,8 +116,7 @@ def _split_cell(z: FloatArray, lazy: LazyBand | None, i: int, j: int, pixels: in
         node = pending[count]
         if not _count(node, code):
             continue
-        a, b = _logits(z, lazy, i, j, walk, node), _logits(z, lazy, i, right, walk, node)
-        c, d = _logits(z, lazy, below, j, walk, node), _logits(z, lazy, below, right, walk, node)
+        a, b, c, d = logits_around(at, cell, walk, node)
         channels = _candidates(a, b, c, d, work)
         work.best[:] = LOWEST
         for q in range(channels):
@@ -171,11 +130,11 @@ def _split_cell(z: FloatArray, lazy: LazyBand | None, i: int, j: int, pixels: in
 
 
 @kernel()
-def _corner(z: FloatArray, lazy: LazyBand | None, i: int, j: int, walk: Walk) -> int:
+def _corner(at: Corners, i: int, j: int, walk: Walk) -> int:
     """The code where the walk of a corner ends; -1 where rounding might matter."""
     node = walk.first
     while walk.begin[node] >= 0:
-        k, clear = winner(_logits(z, lazy, i, j, walk, node))
+        k, clear = winner(logits_at(at, i, j, walk, node))
         if not clear:
             return -1
         node = walk.after[walk.begin[node] + k]
@@ -183,14 +142,12 @@ def _corner(z: FloatArray, lazy: LazyBand | None, i: int, j: int, walk: Walk) ->
 
 
 @kernel()
-def path_band(
-    z: FloatArray, lazy: LazyBand | None, start: int, stop: int, grid: Grid, walk: Walk, work: PathWork, result: Answers
-) -> None:
+def path_band(at: Corners, start: int, stop: int, grid: Grid, walk: Walk, work: PathWork, result: Answers) -> None:
     """The path rule for the pixels of cell rows start to stop."""
-    h, w, out, table = z.shape[0], z.shape[1], result.out, result.table
+    h, w, out, table = at.z.shape[0], at.z.shape[1], result.out, result.table
     for i in range(start, min(stop, h - 1) + 1):
         for j in range(w):
-            work.corner[i - start, j] = _corner(z, lazy, i, j, walk)
+            work.corner[i - start, j] = _corner(at, i, j, walk)
     for i in range(start, stop):
         above, below = i - start, min(i + 1, h - 1) - start
         for j in range(w):
@@ -199,6 +156,6 @@ def path_band(
                 continue
             pixels = cell_pixels(i, j, grid, work.down, work.across, work.place)
             if pixels:
-                _split_cell(z, lazy, i, j, pixels, walk, work)
+                _split_cell(at, i, j, pixels, walk, work)
                 for p in range(pixels):
                     out[work.place[p]] = table[work.code[p]]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TILE = 16  # channels that `heteroseg.decisions.lazy_kernel` works out together
+MANY = 800  # logits, by measurement
 
 
 class LazyHead(NamedTuple):
@@ -45,6 +46,12 @@ class LazyLogits:
         return (1, int(self.head.cuts[-1]), self.features.shape[2], self.features.shape[3])
 
 
+def pays(cuts: Sequence[int]) -> bool:
+    """Whether it is faster, by measurement (docs/speed.md), to work out the logits of classifiers that end at `cuts`
+    where they are needed: MANY or more, of which the root has at most half."""
+    return cuts[-1] >= MANY and 2 * cuts[1] <= cuts[-1]
+
+
 def lazy_head(weight: FloatArray, bias: FloatArray, cuts: Sequence[int]) -> LazyHead:
     """(C, width) weights and (C,) biases of classifiers that end at `cuts` (from 0 to C) in tiles."""
     tiles = np.array([0, *accumulate(-(-(high - low) // TILE) for low, high in pairwise(cuts))])
@@ -54,6 +61,9 @@ def lazy_head(weight: FloatArray, bias: FloatArray, cuts: Sequence[int]) -> Lazy
         rows[place : place + high - low], biases[place : place + high - low] = weight[low:high], bias[low:high]
     tiled = np.ascontiguousarray(rows.reshape(-1, TILE, rows.shape[1]).transpose(0, 2, 1))
     return LazyHead(tiled, biases.reshape(-1, TILE), np.array(cuts), tiles)
+
+
+EMPTY = lazy_head(np.empty((0, 1), np.float32), np.empty(0, np.float32), [0])
 
 
 def pack_head(weight: FloatArray, bias: FloatArray, cuts: Sequence[int]) -> dict[str, Any]:

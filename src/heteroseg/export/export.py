@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.paths import IMAGE_SUFFIXES
 from heteroseg.datasets.sample import Item, spread_evenly
-from heteroseg.decisions.lazy_head import pack_head
+from heteroseg.decisions.lazy_head import pack_head, pays
 from heteroseg.errors import HeterosegError, require_one_of
 from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.inference.files import jobs_of
-from heteroseg.model.branched import pack_branches
+from heteroseg.model.branched import pack_branches, weights_of
 from heteroseg.model.exported import FORMATS, METADATA, UNSEALED, ExportedNetwork, need, prepare, seal
 from heteroseg.model.model import Model, load, model_file
 from heteroseg.networks.branches import Branches
@@ -38,7 +38,6 @@ from heteroseg.writing import require_absent, require_own, rewritten, written
 Format = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 Head = Literal["auto", "dense", "lazy"]
-LAZY_FROM = 800  # logits, by measurement
 TRACED, OTHERS = (128, 192), ((160, 352), (290, 75))  # sizes with which a graph is made and tried
 FAR = {"fp32": 0.01, "bf16": 1e6, "int8": 1e6}  # deviations of its logits that a file may be off
 ENDINGS = {kind: ending for ending, kind in FORMATS.items()}
@@ -80,12 +79,11 @@ def _branches(model: Model) -> Branches | None:
 
 
 def choose_head(model: Model, head: Head = "auto") -> Head:
-    """`auto` becomes lazy where that was faster by measurement (docs/speed.md): the path rule, LAZY_FROM logits or
-    more, of which the root has at most half; and before branches. A lazy head must have branches or be one 1x1
+    """`auto` becomes lazy where that pays, and before branches. A lazy head must have branches or be one 1x1
     convolution: HeterosegError if it is not."""
     if not isinstance(model.network, Network):
         raise HeterosegError("only a MODEL folder can be exported, found a network that is exported already")
-    fused, tree = fused_head(model.network.body) is not None, model.taxonomy
+    fused = fused_head(model.network.body) is not None
     branches = _branches(model) is not None
     if head == "lazy" and not (fused or branches):
         raise HeterosegError(
@@ -95,8 +93,8 @@ def choose_head(model: Model, head: Head = "auto") -> Head:
     require_one_of("head", head, get_args(Head))
     if head != "auto":
         return head
-    many = tree.channels >= LAZY_FROM and 2 * tree.classifiers[0].stop <= tree.channels
-    return "lazy" if branches or (fused and many and model.decision == "path") else "dense"
+    cuts = [0, *(c.stop for c in model.taxonomy.classifiers)]
+    return "lazy" if branches or (fused and pays(cuts)) else "dense"
 
 
 def describe(model: Model, precision: Precision, head: Head, size: tuple[int, int] | None) -> str:
@@ -107,9 +105,7 @@ def describe(model: Model, precision: Precision, head: Head, size: tuple[int, in
     elif head == "lazy":
         conv = fused_head(network.body)
         assert conv is not None
-        assert conv.bias is not None
-        weight, bias = conv.weight.detach()[:, :, 0, 0].cpu().numpy(), conv.bias.detach().cpu().numpy()
-        facts["lazy_head"] = pack_head(weight, bias, [0, *(c.stop for c in model.taxonomy.classifiers)])
+        facts["lazy_head"] = pack_head(*weights_of(conv), [0, *(c.stop for c in model.taxonomy.classifiers)])
     facts |= {"format": 1, "precision": precision, "multiple": network.multiple, "shrink": network.shrink}
     facts["checksum"] = UNSEALED.decode()
     facts["size"] = size and network.covers(*size)

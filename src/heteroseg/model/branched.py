@@ -13,20 +13,31 @@ from torch import Tensor, nn
 
 from heteroseg.decisions.branched import BranchedLogits, Cells
 from heteroseg.decisions.exact import Logits
+from heteroseg.decisions.lazy_head import LazyLogits, lazy_head, pays
 from heteroseg.decisions.tables import FloatArray
 from heteroseg.networks.branches import SIDE, WIDTH, Block, Branch, Branches
-from heteroseg.networks.heads import Body
+from heteroseg.networks.heads import Body, fused_head
 from heteroseg.networks.network import Network
 
 
 def logits_of(network: Network, prepared: Tensor) -> Sequence[Logits]:
-    """(B, 3, H, W) from `prepare` to (1, C, h, w) float32 logits of each; on CPUs branches wait to be needed."""
+    """(B, 3, H, W) from `prepare` to (1, C, h, w) float32 logits of each. On CPUs those of branches, and of many
+    classes, wait to be needed."""
     body = network.body
-    if not isinstance(body, Body) or not body.lazy or prepared.device.type != "cpu":
-        return body(prepared).float().split(1)
-    cuts, branches = body.head.cuts, body.head.branches
-    assert branches
-    return [lazily(one, cuts, branches.by_classifier) for one in body.before_branches(prepared).split(1)]
+    if isinstance(body, Body) and prepared.device.type == "cpu":
+        cuts, branches, conv = body.head.cuts, body.head.branches, fused_head(body)
+        if body.lazy and branches:
+            return [lazily(one, cuts, branches.by_classifier) for one in body.before_branches(prepared).split(1)]
+        if conv and pays(cuts):
+            head = lazy_head(*weights_of(conv), cuts)
+            return [LazyLogits(one, head) for one in body[1](body[0](prepared)).split(1)]
+    return body(prepared).float().split(1)
+
+
+def weights_of(conv: nn.Conv2d) -> tuple[FloatArray, FloatArray]:
+    """Weights (C, width) and biases (C,) of a 1x1 convolution."""
+    assert conv.bias is not None
+    return conv.weight.detach()[:, :, 0, 0].float().cpu().numpy(), conv.bias.detach().float().cpu().numpy()
 
 
 @torch.inference_mode()
