@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +21,17 @@ CODE = (
 )
 
 
-def decoded(path: Path = Path(heteroseg.__file__).parents[1], most: int = -1, **settings: str) -> tuple[list[str], str]:
-    """Of a process that decodes: the hits and misses of its cache, and what it says; no file gets more than `most`."""
+def decoded(
+    path: Path = Path(heteroseg.__file__).parents[1], most: int = -1, before: str = "", **settings: str
+) -> tuple[list[str], str]:
+    """Of a process that decodes: the hits and misses of its cache, and what it says.
+
+    No file gets more than `most` bytes; the code `before` is run first.
+    """
     known = {k: v for k, v in os.environ.items() if k not in ("HOME", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
     env = known | {"PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"} | settings
     done = subprocess.run(
-        [sys.executable, "-c", CODE],
+        [sys.executable, "-c", before + CODE],
         env=env,
         capture_output=True,
         text=True,
@@ -81,12 +87,51 @@ def test_a_full_disk(tmp_path):
     assert said.startswith(f"warning: {tmp_path}")
 
 
-def test_no_folder_at_all(tmp_path):
-    """Neither a home nor a package that can be written."""
+def unwritable(tmp_path: Path) -> tuple[Path, str]:
+    """Where a package lies, and a home, in which not even root can make a folder."""
+    package, home = tmp_path / "package" / "heteroseg", tmp_path / "home"
+    shutil.copytree(Path(heteroseg.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "decisions" / "__pycache__").write_text("a file")
+    home.write_text("")
+    return package.parent, str(home)
+
+
+def test_a_read_only_home_is_compiled_for_once(tmp_path):
+    """Not at each start, which was so."""
+    at, home = unwritable(tmp_path)
+    (tmp_path / "tmp").mkdir()
+    assert decoded(at, HOME=home, TMPDIR=str(tmp_path / "tmp")) == (["0", "1"], "")
+    assert decoded(at, HOME=home, TMPDIR=str(tmp_path / "tmp")) == (["1", "0"], "")
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "tmp").iterdir()} == {0o700}
+
+
+@pytest.mark.parametrize("kind", ["open to others", "a link"])
+def test_a_temporary_folder_of_somebody_else_is_not_used(tmp_path, kind):
+    """What lies there is run."""
+    (at, home), folder = unwritable(tmp_path), tmp_path / "tmp" / f"heteroseg-{os.getuid()}"
+    folder.parent.mkdir()
+    (tmp_path / "theirs").mkdir(0o700)
+    folder.symlink_to(tmp_path / "theirs") if kind == "a link" else folder.mkdir()
+    folder.chmod(0o700 if kind == "a link" else 0o777)
+    _, said = decoded(at, HOME=home, TMPDIR=str(folder.parent))
+    assert "NUMBA_CACHE_DIR names another folder" in said
+    assert not list(folder.iterdir())
+
+
+def test_a_package_that_was_compiled_by_another_user(tmp_path):
+    """As in a container whose maker has called it once: nothing can be written, and nothing has to be."""
     package = tmp_path / "package" / "heteroseg"
     shutil.copytree(Path(heteroseg.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "decisions" / "__pycache__").write_text("a file, where not even root makes a folder")
     (tmp_path / "home").write_text("")
-    _, said = decoded(package.parent, HOME=str(tmp_path / "home"))
+    before = "from numba.core.caching import InTreeCacheLocator as I\ndef no(self): raise OSError\n"
+    before += "I.ensure_cache_path = no\n"
+    assert decoded(package.parent, HOME=str(tmp_path)) == (["0", "1"], "")
+    assert decoded(package.parent, before=before, HOME=str(tmp_path / "home")) == (["1", "0"], "")
+
+
+def test_no_folder_at_all(tmp_path):
+    """Neither a home nor a package nor a folder for temporary files that can be written."""
+    at, home = unwritable(tmp_path)
+    _, said = decoded(at, before=f"import tempfile; tempfile.tempdir = {home!r}; ", HOME=home)
     assert said.count("\n") == 1
     assert "NUMBA_CACHE_DIR names another folder" in said

@@ -1,15 +1,18 @@
 """How the loops are compiled; the result is kept on disk for the next process, where that works."""
 
 import hashlib
+import os
 import pickle
+import stat
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numba import njit
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba import config, njit
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator
 from numba.core.serialize import dumps
 
 from heteroseg.errors import warn
@@ -30,8 +33,33 @@ def _sources() -> str:
     return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
+class _Beside(InTreeCacheLocator):
+    """Beside the loops, although nothing can be written there."""
+
+    def ensure_cache_path(self) -> None:
+        pass
+
+
+class _Temporary(InTreeCacheLocator):
+    """Where temporary files are, in a folder that no other user may write: what is loaded from it is run."""
+
+    def get_cache_path(self) -> str:
+        folder = f"heteroseg-{os.getuid()}"
+        return os.path.join(tempfile.gettempdir(), folder, self.get_suitable_cache_subpath(self._py_file))
+
+    def ensure_cache_path(self) -> None:
+        folder = Path(self.get_cache_path()).parent
+        folder.mkdir(0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o77 or found.st_uid != os.getuid():
+            raise OSError("somebody else's")
+        super().ensure_cache_path()
+
+
 class _Whole(CompileResultCacheImpl):
     """Compiled code with its digest: a changed bit would run, and do anything."""
+
+    _locator_classes = (*CompileResultCacheImpl._locator_classes, _Temporary, _Beside)
 
     def reduce(self, data: Any) -> tuple[str, bytes]:
         packed = dumps(super().reduce(data))
@@ -44,28 +72,42 @@ class _Whole(CompileResultCacheImpl):
         return super().rebuild(target_context, pickle.loads(packed))
 
 
-class _Kept(FunctionCache):
+class _WholeBeside(_Whole):
+    _locator_classes = (_Beside,)
+
+
+class _Ahead(FunctionCache):
+    """What somebody compiled who may write beside the loops, such as the maker of a container."""
+
+    _impl_class = _WholeBeside
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        return (*super()._index_key(sig, codegen), _sources())
+
+
+class _Kept(_Ahead):
     """Numba's cache, without which all goes on: what cannot be read or written is told once."""
 
     _impl_class = _Whole
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
         except Exception:  # a damaged pickle may end in any
             _tell(self.cache_path)
             with suppress(OSError):
                 self.flush()  # so that a whole one takes its place
             return None
+        if found is None and not config.CACHE_DIR:
+            with suppress(Exception):
+                found = _Ahead(self._py_func).load_overload(sig, target_context)
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
         except Exception:
             _tell(self.cache_path)
-
-    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(sig, codegen), _sources())
 
 
 def kernel(**options: Any) -> Callable[[F], F]:
@@ -77,10 +119,7 @@ def kernel(**options: Any) -> Callable[[F], F]:
 
     def compiled(function: Any) -> Any:
         dispatcher = njit(nogil=True, _nrt=False, **options)(function)
-        try:
-            dispatcher._cache = _Kept(function)
-        except RuntimeError:  # no folder that can be written
-            _tell("numba's cache")
+        dispatcher._cache = _Kept(function)
         return dispatcher
 
     return compiled
