@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from heteroseg import load
 from heteroseg.errors import HeterosegError
+from heteroseg.inference import files
 from heteroseg.inference.files import list_jobs, predict_files
 from heteroseg.labels.space import own_space
 from heteroseg.model.answer_files import count_labels, encode_ids, summary
@@ -145,10 +147,10 @@ def test_a_half_done_folder_is_completed(tiny_model, images, tmp_path, calls, mo
         with pytest.raises(KeyboardInterrupt):
             predict_files(tiny_model, [images], tmp_path, space)
     assert stop_at_the_second.count == 2
-    assert len(calls) == 2
+    assert len(calls) == 3  # the network goes on while an answer is written
     assert not list(tmp_path.rglob(".part-*"))
     predict_files(tiny_model, [images], tmp_path, space)
-    assert len(calls) == 2 + 3  # the first one was done
+    assert len(calls) == 3 + 3  # the first one was done
     assert len(list(tmp_path.rglob("*.json"))) == 4
 
 
@@ -163,6 +165,53 @@ class StopAt:
         if self.count == self.n:
             raise KeyboardInterrupt
         path.write_text(json.dumps(data))
+
+
+def test_reading_network_and_writing_overlap(tiny_model, images, tmp_path, monkeypatch):
+    """Each of the three waits for another one to be at another image; what comes out is the same, in the same order."""
+    space, told, waited = tiny_model.spaces["cityscapes"], [], []
+    inputs = [images / name for name in ("color.jpg", "grey.png", "sub/small.ppm")]
+    predict_files(tiny_model, inputs, tmp_path / "alone", space, with_overlay=True)
+    seen = {name: threading.Event() for name in ("second read", "second answered")}
+    read, answer, write = files.read_image, Model.predict, files.write_answer
+
+    def reading(path, upright):
+        if path == inputs[1]:
+            seen["second read"].set()
+        return read(path, upright)
+
+    def answering(self, image):
+        if image.shape[:2] == SIZES["color"]:
+            waited.append(seen["second read"].wait(60))
+        else:
+            seen["second answered"].set()
+        return answer(self, image)
+
+    def writing(out, *given):
+        if out.ids.name == "color.png":
+            waited.append(seen["second answered"].wait(60))
+        write(out, *given)
+
+    monkeypatch.setattr(files, "read_image", reading)
+    monkeypatch.setattr(files, "write_answer", writing)
+    monkeypatch.setattr(Model, "predict", answering)
+    predict_files(tiny_model, inputs, tmp_path / "out", space, True, lambda job, done: told.append(job.source))
+    assert waited == [True, True]
+    assert told == inputs
+    for file in (tmp_path / "alone").iterdir():
+        assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("name", [".", "grey.png"])
+def test_a_full_disk_ends_the_work_before_the_next_image(tiny_model, images, tmp_path, monkeypatch, name):
+    def full(out, *given):
+        raise OSError(28, "No space left on device", str(out.ids))
+
+    monkeypatch.setattr(files, "write_answer", full)
+    space, told = tiny_model.space("leaves"), []
+    with pytest.raises(OSError, match="No space left"):
+        predict_files(tiny_model, [images / name], tmp_path, space, progress=lambda job, done: told.append(job))
+    assert len(told) <= 2
 
 
 def test_what_was_removed_or_is_newly_wanted_is_worked_out(tiny_model, images, tmp_path, calls):

@@ -3,11 +3,12 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -33,6 +34,7 @@ from heteroseg.model.promise import least_of
 from heteroseg.writing import is_free, require_apart, require_folder, write_bytes
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,33 @@ def _set_aside(faults: list[str]) -> Iterator[None]:
 
 
 Answer = Callable[[np.ndarray], np.ndarray]  # an image to indices of labels
+Later = Callable[[Callable[[], object]], None]
 
 
-def _label_image(
-    job: Job, out: Outputs, answer: Answer, space: LabelSpace, decided: dict[str, Any], upright: bool = True
-) -> None:
-    image = read_image(job.source, upright)
-    write_answer(out, image, answer(image), space, decided)
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items. A thread makes the next one while one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        end = object()
+        coming: Future[Any] = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield item
+
+
+@contextmanager
+def behind() -> Iterator[Later]:
+    """A function that calls in a thread what it is given, one after the other, at most one of them unfinished when it
+    returns. Their errors are raised by the next call, or at the end."""
+    with ThreadPoolExecutor(1) as thread:
+        last: Future[object] = thread.submit(int)
+
+        def call(work: Callable[[], object]) -> None:
+            nonlocal last
+            last.result()
+            last = thread.submit(work)
+
+        yield call
+        last.result()
 
 
 def _label_video(job: Job, out: Outputs, answer: Answer, space: LabelSpace, decided: dict[str, Any]) -> None:
@@ -151,15 +173,20 @@ def _label_video(job: Job, out: Outputs, answer: Answer, space: LabelSpace, deci
     video, counts = Video(job.source), np.zeros(len(space.labels) + 1, np.int64)
     places = Places(video, job.source)
     painted = out.painted if out.painted and is_free(out.painted) else None
-    with write_video(painted, video.size, video.rate) if painted else nullcontext() as write:
+
+    def write(file: Path, frame: np.ndarray, label_indices: np.ndarray) -> None:
+        if is_free(file):
+            write_bytes(file, encode_ids(label_indices, space))
+        if paint:
+            paint(overlay(frame, colorise(label_indices, space)))
+
+    with write_video(painted, video.size, video.rate) if painted else nullcontext() as paint, behind() as later:
         out.tell(decided, {})
-        for frame in tqdm(video, job.source.name, video.total or None, unit="frame", disable=None):  # on a terminal
+        shown = tqdm(video, job.source.name, video.total or None, unit="frame", disable=None)  # on a terminal
+        for frame, number in ahead((frame, places.next()) for frame in shown):
             label_indices = answer(frame)
-            if is_free(frame_file := out.frame(places.next())):
-                write_bytes(frame_file, encode_ids(label_indices, space))
             counts += count_labels(label_indices, space)
-            if write:
-                write(overlay(frame, colorise(label_indices, space)))
+            later(partial(write, out.frame(number), frame, label_indices))
     found, fault = summary(counts, space, video.size, len(places.came)), places.fault()
     out.tell(decided, found | ({"missing": places.missing, "fault": fault} if fault else {}))
     if fault:
@@ -195,20 +222,30 @@ def predict_files(
         plain = back_off is None and precision is None
         return prediction.label_indices(space) if plain else prediction.nodes(back_off, precision)
 
+    def read(part: tuple[Job, Outputs, bool]) -> tuple[Job, Outputs, dict[str, Any], np.ndarray | None, list[str]]:
+        (job, outputs, done), told, image, wrong = part, dict[str, Any](), None, list[str]()
+        with _set_aside(wrong):
+            told = {} if done else told_of(job.source)
+            image = read_image(job.source, not as_stored) if told and not outputs.of_video else None
+        return job, outputs, told, image, wrong
+
     decided = decided_by(model, space, as_stored)
     jobs, work, faults = list_jobs(inputs, out), [], list[str]()
     for job in jobs:
         outputs = _outputs(job, with_overlay)
         with _set_aside(faults):
             work.append((job, outputs, outputs.done(job.source, decided, partial(told_of, job.source))))
-    for job, outputs, done in work:
-        progress(job, done)
-        if not done:
-            label = _label_video if outputs.of_video else partial(_label_image, upright=not as_stored)
+    with behind() as later:
+        for job, outputs, told, image, wrong in ahead(map(read, work)):
+            progress(job, not told and not wrong)
+            faults += wrong
             with _set_aside(faults):
-                label(job, outputs, answer, space, decided | told_of(job.source))
+                if image is not None:
+                    later(partial(write_answer, outputs, image, answer(image), space, decided | told))
+                elif told and outputs.of_video:
+                    _label_video(job, outputs, answer, space, decided | told)
     if faults and len(jobs) > 1:
-        told = f"{len(faults)} of {len(jobs)} inputs could not be read whole; the rest is done"
-        faults = [*grouped(str(out), faults), told]
+        note = f"{len(faults)} of {len(jobs)} inputs could not be read whole; the rest is done"
+        faults = [*grouped(str(out), faults), note]
     raise_faults(faults)
     return len(jobs)
