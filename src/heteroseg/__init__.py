@@ -1,5 +1,6 @@
 """heteroseg: one segmentation network trained on many datasets with different labels."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ __all__ = list(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'heteroseg' has no attribute {name!r}")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch reads it: threads that wait take no core from others
     return getattr(import_module(f"heteroseg.{_HOMES[name]}"), name)
 
 

@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point: returns the exit code."""
     for name, level in {"OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8"}.items():
         os.environ.setdefault(name, level)  # what they warn of is told in our own words
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `heteroseg`, before modules with torch come
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files hold all kinds of bytes
