@@ -73,9 +73,11 @@ def _path_probs(logits: Tensor, tree: Taxonomy) -> list[Tensor]:
     tree.require_logits(logits.shape)
     probs = [logits.new_ones((logits.shape[0], *logits.shape[2:]))] * len(tree)
     softmaxes = {c.node: logits[:, c.start : c.stop].softmax(1) for c in tree.classifiers}
-    for node, children in enumerate(tree.children):  # a parent comes before its children
-        for i, child in enumerate(children):  # an only child is as likely as its parent
-            probs[child] = probs[node] * softmaxes[node][:, i] if node in softmaxes else probs[node]
+    for node in (n for n, children in enumerate(tree.children) if children):  # a parent comes before its children
+        parts = probs[node].unsqueeze(1)  # an only child is as likely as its parent
+        parts = parts * softmaxes[node] if node in softmaxes else parts
+        for child, part in zip(tree.children[node], parts.unbind(1), strict=False):  # void is the last
+            probs[child] = part
     return probs
 
 
@@ -243,7 +245,9 @@ def label_probs(logits: Tensor, space: LabelSpace) -> tuple[Tensor, Tensor]:
             logits[:, tree.classifiers[owner].start : tree.classifiers[owner].stop] = -torch.inf
             logits[:, tree.channel_of[child]] = 0.0
     probs = node_probs(logits, tree)
-    labels = logits.new_zeros((len(logits), len(space.labels), *logits.shape[2:]))
+    none = torch.zeros_like(probs[0])
+    labels = [none] * len(space.labels)
     for node in space.whole_nodes:  # one by one: index_add_ on a GPU adds in any order
-        labels[:, space.by_node[node]] += probs[node]
-    return labels, probs[0]
+        before = labels[space.by_node[node]]
+        labels[space.by_node[node]] = probs[node] if before is none else before + probs[node]
+    return torch.stack(labels, 1), probs[0]
