@@ -88,7 +88,7 @@ def pixel(
             rest += work.share[q]
             most = max(most, work.share[q])
         rival = max(second, most) if walk.single else second + rest
-        undecided = best - rival <= NEAR and (rival > second or best <= NEAR)  # two that are known may be close
+        undecided = bool(best - rival <= NEAR and (rival > second or best <= NEAR))  # two that are known may be close
     close = best - rival <= NEAR * best or not (walk.closed or abs(inside - outside) > NEAR + rest)
     known = inside + outside + rest  # all that is not void
     if known < 2 * CERTAIN:
