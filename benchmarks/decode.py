@@ -167,6 +167,7 @@ def show(row: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runtime", choices=("torch", "onnx"), default="torch")
+    parser.add_argument("--classes", type=int, nargs="+", default=(19, 150, 1000))
     parser.add_argument("--size", type=int, nargs=2, default=(512, 512))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
@@ -178,7 +179,7 @@ def main() -> None:
     images, rows, load = np.stack(scenes(8, size)), [], os.getloadavg()
     print("| what | classes | images | mixed cells | naive frame | ours | times | naive decode | ours | times |")
     print("|" + "---|" * 10)
-    for classes in (5,) if args.tiny else (19, 150, 1000):
+    for classes in (5,) if args.tiny else args.classes:
         network = segformer(classes, images)
         run = in_runtime(network, args.runtime, images, args.threads)
         for batch in (1, 8):
