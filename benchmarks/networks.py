@@ -47,7 +47,7 @@ the same network; `make fuzz` tries also files for ONNX Runtime and OpenVINO, an
 - **ONNX, OpenVINO**: yes, or not for any size at once (`--size` makes a file for one), or no, where the runtime lacks
   an operation, which `export` names; a file that is written always answers as the network does
 - **ms**: CPU time of an image of 512x512, stride 8 where there is a choice, fp32, one thread, beside other work
-  ({cpu}); "large" beyond {most} million parameters, which were not run
+  ({cpu}); "large" beyond {most} million parameters, which were not run; "not timed" where the machine was wanted for other work
 
 | `model.backbone` | parameters | strides | ONNX | OpenVINO | ms |
 |---|---|---|---|---|---|
@@ -123,8 +123,8 @@ def each(step: Callable[[str, dict], dict], work: Path, only: list[str]) -> None
 
 
 def row(name: str, works: dict, timed: dict) -> str:
-    if "refused" in timed:
-        size = ms = "by hand"
+    if not timed or "refused" in timed:
+        size = ms = "by hand" if timed else "not timed"
     else:
         size, ms = f"{timed['parameters'] / 1e6:.1f}", f"{timed['ms']:.0f}" if timed["ms"] else "large"
     files = (works[kind].partition(" (")[0] for kind in ("onnx", "openvino"))
@@ -142,7 +142,7 @@ def table(work: Path, out: Path) -> None:
         if name in REFUSED or "refused" in result:
             refused.append(f"- `{name}`: {result['refused'].partition(chr(10))[0]}")
         else:
-            rows.append(row(name, result, json.loads(time_of.read_text())))
+            rows.append(row(name, result, json.loads(time_of.read_text()) if time_of.exists() else {}))
     text = PAGE.format(
         version=transformers.__version__,
         most=MOST // 10**6,

@@ -317,3 +317,19 @@ def test_a_damaged_export_is_told_in_a_sentence(tmp_path, capsys, kind):
         code = main(["join", f"data={root}", "--out", str(tmp_path / "out" / str(i)), "--yes"])
         told = capsys.readouterr().err
         assert code in (0, 2), f"{text}\n{told}"
+
+
+def test_subsets_of_cvat_in_folders_of_their_own(tmp_path):
+    """As a project is exported: one name may stand in both, and the path of an image is no part of its name."""
+    root, entries = tmp_path / "data", ""
+    for i, (split, name) in enumerate([("train", "0"), ("train", "1"), ("val", "0")]):
+        (root / "images" / split).mkdir(parents=True, exist_ok=True)
+        picture(i).save(root / "images" / split / f"{name}.png")
+        box = '<box label="car" xtl="4" ytl="4" xbr="20" ybr="16"/>'
+        entries += f'<image id="{i}" name="{name}.png" subset="{split}" width="64" height="48">{box}</image>'
+    meta = "<meta><job><labels><label><name>car</name></label></labels></job></meta>"
+    write_text(root / "annotations.xml", f"<annotations><version>1.1</version>{meta}{entries}</annotations>")
+    joined(tmp_path, root)
+    (source,) = open_sources(*load_experiment(tmp_path / "out/experiment.yaml"))
+    assert [item.image.parent.name for item in source.train] == ["train", "train"]
+    assert [item.image.parent.name for item in source.val] == ["val"]

@@ -185,7 +185,10 @@ def _cvat(path: Path) -> Recognised | None:
     subsets = [subset for image in images if (subset := image.get("subset"))]
     train, val = (next((s for s in subsets if s.lower() in known), None) for known in (TRAIN, VAL))
     pattern = _images(path.parent, [image.get("name", "") for image in images], path.name)
-    options, splits = {"annotations": path.name, "images": pattern}, (train, val) if train and val else None
+    splits = (train, val) if train and val else None
+    if splits and all((path.parent / _alike(pattern).replace("{split}", s)).parent.is_dir() for s in splits):
+        pattern = _alike(pattern)  # a project's export has a folder for each subset
+    options = {"annotations": path.name, "images": pattern}
     return Recognised("", path.parent, "cvat", options, splits)
 
 
