@@ -47,7 +47,8 @@ the same network; `make fuzz` tries also files for ONNX Runtime and OpenVINO, an
 - **ONNX, OpenVINO**: yes, or not for any size at once (`--size` makes a file for one), or no, where the runtime lacks
   an operation, which `export` names; a file that is written always answers as the network does
 - **ms**: CPU time of an image of 512x512, stride 8 where there is a choice, fp32, one thread, beside other work
-  ({cpu}); "large" beyond {most} million parameters, which were not run; "not timed" where the machine was wanted for other work
+  ({cpu}); "large" beyond {most} million parameters, which were not run; "not timed" where the
+  machine was wanted for other work
 
 | `model.backbone` | parameters | strides | ONNX | OpenVINO | ms |
 |---|---|---|---|---|---|
