@@ -42,13 +42,13 @@ the same network; `make fuzz` tries also files for ONNX Runtime and OpenVINO, an
 `paper`, timm's networks and your own are in [the guide](guides/backbones.md).
 
 - **parameters**: millions, with the sizes that the library takes by default and the head of `streets-108`; "by hand"
-  where these make no network, so that `backbone_options` must say more
+  where these make no network, so that `backbone_options` must say more (`hf-seg:beit` and `hf-mask:detr` were given
+  what they ask for)
 - **strides** that `model.stride` may have; a whole network has its own
 - **ONNX, OpenVINO**: yes, or not for any size at once (`--size` makes a file for one), or no, where the runtime lacks
   an operation, which `export` names; a file that is written always answers as the network does
 - **ms**: CPU time of an image of 512x512, stride 8 where there is a choice, fp32, one thread, beside other work
-  ({cpu}); "large" beyond {most} million parameters, which were not run; "not timed" where the
-  machine was wanted for other work
+  ({cpu}); "large" beyond {most} million parameters, which were not run
 
 | `model.backbone` | parameters | strides | ONNX | OpenVINO | ms |
 |---|---|---|---|---|---|
