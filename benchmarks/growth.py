@@ -60,12 +60,14 @@ def heads(depth: int) -> tuple[Head, ...]:
     return ("dense",) if depth == 1 else ("dense", "lazy")
 
 
-def prepare(folder: Path, precision: Precision) -> None:
+def prepare(
+    folder: Path, precision: Precision, sizes: Sequence[int] = CLASSES, depths: Sequence[int] = (2, 3, 1)
+) -> None:
     """Export every network that is not in `folder` yet; int8 is calibrated with two scenes, as weights are random."""
     folder.mkdir(parents=True, exist_ok=True)
     images = scenes(2, FRAME) if precision == "int8" else []
-    for depth in (2, 3, 1):
-        for classes in CLASSES[::-1]:
+    for depth in depths:
+        for classes in sizes[::-1]:
             missing = [h for h in heads(depth) if not network_file(folder, classes, depth, h, precision).exists()]
             if missing:
                 model = random_model(presets()["fast"], grown(classes, depth), FRAME)
@@ -213,7 +215,9 @@ def main() -> None:
     parser.add_argument("--decision", default="path", choices=RULES)
     parser.add_argument("--torch", action="store_true", help="with --turns: networks that are not exported")
     args = parser.parse_args()
-    if not args.torch:
+    if args.turns and not args.torch:
+        prepare(args.networks, args.precision, (108, 2000), (2, 3))
+    elif not args.turns:
         prepare(args.networks, args.precision)
     if args.prepare:
         return

@@ -28,7 +28,7 @@ from heteroseg.decisions.tables import FloatArray, Grid, IntArray, Walk
 from heteroseg.labels.space import OUTSIDE
 
 MAJORITY, CLEAR = np.float32(0.5001), np.float32(1e-4)
-RARE = np.float32(2.0**-10)  # smallest probability that is looked into
+RARE = np.float32(2.0**-8)  # smallest probability that is looked into
 RAREST = np.float32(2.0**-26)  # the same where probabilities are asked for
 FLOOR = np.float32(0.9)  # share of the best below which a label needs no probability
 NODES, LABELS, UNSURE = 0, 1, 2  # in `CellWork.used`
