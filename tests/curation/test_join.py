@@ -333,3 +333,9 @@ def test_subsets_of_cvat_in_folders_of_their_own(tmp_path):
     (source,) = open_sources(*load_experiment(tmp_path / "out/experiment.yaml"))
     assert [item.image.parent.name for item in source.train] == ["train", "train"]
     assert [item.image.parent.name for item in source.val] == ["val"]
+
+
+def test_the_short_export_of_label_studio_is_told(tmp_path):
+    write_text(tmp_path / "data" / "a.json", '[{"id": 1, "image": "1.png", "annotation_id": 1, "label": []}]')
+    with pytest.raises(HeterosegError, match="found its JSON-MIN; export as JSON"):
+        recognise(str(tmp_path / "data"))

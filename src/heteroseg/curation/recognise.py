@@ -193,8 +193,11 @@ def _cvat(path: Path) -> Recognised | None:
 
 
 def _label_studio(path: Path) -> Recognised | None:
-    tasks = read_json(path) if path.suffix == ".json" else None
-    if not isinstance(tasks, list) or not tasks or not isinstance(tasks[0], dict) or "annotations" not in tasks[0]:
+    tasks: Any = read_json(path) if path.suffix == ".json" else None
+    first = tasks[0] if isinstance(tasks, list) and tasks and isinstance(tasks[0], dict) else {}
+    if "annotation_id" in first:
+        raise HeterosegError(f"{path}: expected Label Studio's export JSON, found its JSON-MIN; export as JSON")
+    if "annotations" not in first:
         return None
     names = [str(text) for task in tasks for text in task.get("data", {}).values() if isinstance(text, str)]
     names += [re.sub("^[0-9a-f]{8}-", "", file_of(name)) for name in names]
