@@ -91,7 +91,7 @@ def _kept(count: int, classes: Iterable[int] | None, ignore: Iterable[int]) -> l
     kept = set(range(count))
     for what, given in (("classes", kept if classes is None else classes), ("ignore", ignore)):
         try:
-            found = {-1 if isinstance(n, bool) else index(n) for n in given}
+            found = {-1 if isinstance(n, bool | np.bool_) else index(n) for n in given}
         except TypeError:
             found = {-1}
         if not found <= set(range(count)):
