@@ -144,8 +144,10 @@ def _marginal(logits: Logits, covers: Size, plan: Plan, out: IntArray, probs: Fl
 
     in_bands(h, band, between)
     pixels = torch.from_numpy(np.concatenate(near))
+    if not len(pixels):
+        return
     logits = _waiting(logits) if isinstance(logits, LazyLogits) else logits
-    for part in torch.split(pixels, max(1, CHUNK // logits.shape[1])) if len(pixels) else ():
+    for part in torch.split(pixels, max(1, CHUNK // logits.shape[1])):
         between()
         rows, columns = part // out.shape[1], part % out.shape[1]
         if isinstance(logits, BranchedLogits):

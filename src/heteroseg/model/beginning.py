@@ -82,9 +82,8 @@ def take_weights(network: Network, tree: Taxonomy, source: Model) -> dict[str, s
     theirs, known = source.torch_network, source.taxonomy
     due, given = _outside(network), _outside(theirs)
     alike = {name: tensor for name, tensor in given.items() if name in due and tensor.shape == due[name].shape}
-    names = {
-        name for name in due.keys() | given.keys() if ".criterion." not in name
-    } - alike.keys()  # a loss is not used
+    unlike = (due.keys() | given.keys()) - alike.keys()
+    names = {name for name in unlike if ".criterion." not in name}  # a loss is not used
     if names:
         told = f"expected a network as the MODEL {source.name!r} has, found {listed(sorted(names), 1)} otherwise"
         raise HeterosegError(f"train.begin: {told}; take its model: section")
