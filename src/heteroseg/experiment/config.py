@@ -84,6 +84,9 @@ class DatasetConfig(Strict):
     )
     focus: Fraction = Field(0.0, description="chance that a crop is placed around a box")
     rare: Fraction = Field(0.0, description="chance that a draw is for a label, all labels being equally likely")
+    paste: dict[Text, Annotated[float, Field(gt=0, le=100)]] = Field(
+        {}, description="how many of its things under a node are laid into every crop of all datasets, by node"
+    )
     license: str | None = Field(None, description="licence of the data, as told in reports and model cards")
     notes: str | None = Field(None, description="where the data come from, what they must not be used for")
 

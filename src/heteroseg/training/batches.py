@@ -27,6 +27,7 @@ from heteroseg.experiment.config import AugmentConfig, Experiment
 from heteroseg.experiment.sources import Source
 from heteroseg.supervision.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
 from heteroseg.training.augment import augment, degrade, point_of, turned
+from heteroseg.training.paste import Pasting
 
 AHEAD = 4  # batches that each worker holds ready
 PATIENCE = 1800  # seconds to wait for a batch: a worker that gives none then hangs
@@ -97,7 +98,9 @@ class TrainingDraws(Dataset):
         self.rank = np.concatenate([np.arange(n) for n in self.counts])  # how many of its dataset stand before it
         self.offsets = offsets([s.space for s in sources])
         self._orders: dict[int, tuple[int, np.ndarray]] = {}  # of each dataset, the round and its order
-        self.images_of = [images_of_labels(s) if s.config.rare and s.train else {} for s in sources]
+        wanted = [s.train and (s.config.rare or s.config.paste) for s in sources]
+        self.images_of = [images_of_labels(s) if w else {} for s, w in zip(sources, wanted, strict=True)]
+        self.pasting = Pasting(sources, self.images_of, self.offsets, crop, color)
 
     def item(self, index: int) -> tuple[int, Item, int | None]:
         """Dataset number and item of a draw, and the native id that it is to show, None for any.
@@ -134,9 +137,10 @@ class TrainingDraws(Dataset):
             degrees = rng.uniform(-limit, limit) if limit and rng.random() < self.how.chance else 0.0
             view = augment(sample, self.crop, rng, color=self.color, near=near, degrees=degrees, **options)
             *maps, mixtures = view.image, *encode(view, source.space, self.offsets[owner])
+            pixels, mask, boxes = (turned(each, degrees, self.crop) for each in maps) if degrees else maps
+            self.pasting.lay(pixels, mask, boxes, rng)
         except HeterosegError as error:
             return error
-        pixels, mask, boxes = (turned(each, degrees, self.crop) for each in maps) if degrees else maps
         image = torch.from_numpy(degrade(pixels, self.how, rng).transpose(2, 0, 1).copy())
         return image, torch.from_numpy(mask), torch.from_numpy(boxes), str(item.image), mixtures
 
@@ -158,7 +162,7 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
 
 
 def _require_effect(draws: TrainingDraws) -> None:
-    """Raise HeterosegError where a dataset cannot give the crops that its `rare` or `focus` asks for."""
+    """Raise HeterosegError where a dataset cannot give the crops that its `rare`, `focus` or `paste` asks for."""
     faults = []
     for source, images in zip(draws.sources, draws.images_of, strict=True):
         boxed = any(len(item.boxes) for item in source.train)
@@ -166,6 +170,10 @@ def _require_effect(draws: TrainingDraws) -> None:
             if getattr(source.config, option) and source.train and not given:
                 place = f"datasets.{source.name}.{option}"
                 faults.append(f"{place} has no effect, no training image {lack}; leave it out")
+    for kind in draws.pasting.kinds:
+        if not kind.images:
+            name = f"datasets.{draws.sources[kind.owner].name}.paste"
+            faults.append(f"{name}: {kind.name!r} has no effect, no training image holds a label of it; leave it out")
     if faults:
         raise HeterosegError(*faults)
 
@@ -199,7 +207,7 @@ def training_loader(
 ) -> DataLoader:
     """Batches of steps `first` to the end for process `rank` of `world`; `pin` is for GPUs.
 
-    A batch that cannot be shared, or `rare` and `focus` that cannot take effect in a new run, raise HeterosegError.
+    A batch that cannot be shared, or `rare`, `focus` and `paste` that cannot take effect in a new run, raise HeterosegError.
     """
     t = experiment.train
     if t.batch % world:

@@ -1,0 +1,131 @@
+"""Things of one dataset laid into images of all: what their labels mean is known in any label space."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from heteroseg.datasets import read_sample
+from heteroseg.datasets.sample import Sample
+from heteroseg.errors import HeterosegError, nearest, shortened
+from heteroseg.experiment.sources import Source
+from heteroseg.labels.space import LabelSpace
+from heteroseg.supervision.targets import NOTHING, draw_shape
+from heteroseg.training.augment import change_color
+
+SMALLEST = 6  # pixels of the shorter side of a thing that is laid into a crop
+KEPT = 1024  # things that are kept decoded
+SOFT = 0.6  # sigma in pixels of a thing's edge
+
+
+class Thing(NamedTuple):
+    """What a box or a mask shows of a thing: `pixels` (h, w, 3) uint8, where in them it is, `shape` (h, w) uint8, 0 or
+    1."""
+
+    pixels: np.ndarray
+    shape: np.ndarray
+    boxed: bool
+
+    def sized(self, zoom: float) -> "Thing":
+        height, width = self.shape.shape
+        size = max(round(width * zoom), 1), max(round(height * zoom), 1)
+        way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+        pixels, shape = (cv2.resize(part, size, interpolation=way) for part in (self.pixels, self.shape))
+        return Thing(pixels, shape, self.boxed)
+
+
+class Kind(NamedTuple):
+    """Things that are drawn alike: of which source, by which name, how many a crop, and by native id the images that hold them."""
+
+    owner: int
+    name: str
+    count: float
+    images: dict[int, np.ndarray]
+
+
+def kinds_of(sources: Sequence[Source], images_of: Sequence[dict[int, np.ndarray]]) -> list[Kind]:
+    """What `paste` of every dataset asks for; what is neither a label nor a node raises HeterosegError."""
+    kinds = []
+    for owner, source in enumerate(sources):
+        tree, labels = source.space.taxonomy, source.space.labels
+        for name, count in source.config.paste.items() if source.train else ():
+            own = [label for label in labels if label.name == name]
+            if not own and name not in tree:
+                near = nearest(name, [*(label.name for label in labels), *tree.names])
+                told = f"expected a label of it or a node of {tree.name!r}, found {shortened(name)!r}{near}"
+                raise HeterosegError(f"datasets.{source.name}.paste: {told}")
+            under = frozenset() if own else tree.leaves_of(tree.index(name))
+            ids = [label.id for label in own or labels if label.leaves and (own or label.leaves <= under)]
+            images = {i: images_of[owner][i] for i in ids if i in images_of[owner]}
+            kinds.append(Kind(owner, name, count, images))
+    return kinds
+
+
+def thing_in(sample: Sample, space: LabelSpace, native_id: int, number: int) -> Thing:
+    """What the box with this `number` among those of an id holds, in the shape of its label; where no box has the id,
+    the largest connected part of the mask."""
+    boxes = sample.boxes[sample.box_ids == native_id]
+    if len(boxes):
+        x1, y1, x2, y2 = *np.floor(boxes[number, :2]).astype(int), *np.ceil(boxes[number, 2:]).astype(int)
+        shape = np.zeros((y2 - y1, x2 - x1), np.uint8)
+        label = space.labels[int(space.indices_of(np.array(native_id)))]
+        draw_shape(shape, boxes[number] - [x1, y1, x1, y1], label.shape, 1)
+    else:
+        _, parts, stats, _ = cv2.connectedComponentsWithStats((sample.mask == native_id).astype(np.uint8))
+        largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+        x1, y1, width, height, _ = stats[largest]
+        x2, y2 = x1 + width, y1 + height
+        shape = (parts[y1:y2, x1:x2] == largest).astype(np.uint8)
+    return Thing(sample.image[y1:y2, x1:x2].copy(), shape, bool(len(boxes)))
+
+
+class Pasting:
+    """Lays things into crops (height, width); each process keeps some of them decoded."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        images_of: Sequence[dict[int, np.ndarray]],
+        offsets: Sequence[int],
+        crop: tuple[int, int],
+        color: float,
+    ):
+        self.sources, self.offsets, self.crop, self.color = sources, offsets, crop, color
+        self.kinds = kinds_of(sources, images_of)
+        self.thing = lru_cache(KEPT)(self._thing)
+
+    def _thing(self, owner: int, image: int, native_id: int, number: int) -> Thing:
+        """A thing as it is in its photograph, but no larger than a crop."""
+        source = self.sources[owner]
+        thing = thing_in(read_sample(source.train[image]), source.space, native_id, number)
+        return thing.sized(min(1.0, *(most / side for most, side in zip(self.crop, thing.shape.shape, strict=True))))
+
+    def _draw(self, kind: Kind, rng: np.random.Generator) -> tuple[Thing, int]:
+        """A thing, zoomed and coloured as its dataset's crops are, and its label's running number."""
+        source, native_id = self.sources[kind.owner], int(rng.choice(list(kind.images)))
+        image = int(rng.choice(kind.images[native_id]))
+        number = int(rng.integers(max((source.train[image].box_ids == native_id).sum(), 1)))
+        zoom = float(np.exp(rng.uniform(*np.log(source.config.scale))))
+        thing = self.thing(kind.owner, image, native_id, number).sized(zoom)
+        label = int(source.space.indices_of(np.array(native_id)))
+        return thing._replace(pixels=change_color(thing.pixels, self.color, rng)), self.offsets[kind.owner] + label
+
+    def lay(self, image: np.ndarray, mask: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> None:
+        """Lay things into an image (H, W, 3) and its label maps (H, W) anywhere, in place.
+
+        A thing that was boxed is known as a box is, and one of a mask as a mask. Those that do not fit are left out.
+        """
+        for kind in self.kinds:
+            for _ in range(int(kind.count + rng.random())):
+                thing, label = self._draw(kind, rng)
+                height, width = thing.shape.shape
+                if not SMALLEST <= min(height, width) or height >= mask.shape[0] or width >= mask.shape[1]:
+                    continue
+                y, x = int(rng.integers(mask.shape[0] - height)), int(rng.integers(mask.shape[1] - width))
+                here, inside = (slice(y, y + height), slice(x, x + width)), thing.shape > 0
+                soft = cv2.GaussianBlur(thing.shape.astype(np.float32), (0, 0), SOFT)[..., None]
+                image[here] = np.rint(image[here] * (1 - soft) + thing.pixels * soft)
+                known, other = (boxes, mask) if thing.boxed else (mask, boxes)
+                known[here][inside], other[here][inside] = label, NOTHING
