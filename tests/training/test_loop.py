@@ -290,7 +290,9 @@ def test_two_processes_equal_one(tmp_path, data, network):
 
 def two_and_one(tmp_path: Path, data: Path, **more) -> None:
     """Without batch statistics and with every pixel looked at, splitting a batch changes nothing but rounding."""
+    run(tmp_path, data, name="begin", train__steps=1, **more)
     changes = more | {
+        "train__begin": str(tmp_path / "begin" / "last"),
         "train__freeze_norm": True,
         "loss__cell": 1,
         "optimiser__name": "sgd",
@@ -322,6 +324,20 @@ def test_a_frozen_encoder_stays_as_it_is(tmp_path, data):
     assert same({key: start[key] for key in frozen}, {key: end[key] for key in frozen})
     assert all((start[key] != end[key]).any() for key in start.keys() - frozen if key.endswith((".weight", "_mean")))
     assert any((start[key] != begun[key]).any() for key in frozen if key.endswith("running_mean"))
+
+
+def test_norms_of_the_encoder_keep_their_statistics(tmp_path, data):
+    """Those of the decoder are new, and would stay as they were drawn; of a trained network all stay."""
+    start = run(tmp_path, data, name="start", train__freeze_norm=True, optimiser__lr=1e-12, train__steps=1)
+    end = run(tmp_path, data, name="end", train__freeze_norm=True)
+    means = {key for key in start if key.endswith("running_mean")}
+    encoder = {key for key in means if key.startswith("body.0.body.")}
+    assert {key for key in means if (start[key] != end[key]).any()} == means - encoder > set()
+    weights = [key for key in start if key.startswith("body.0.body.") and key.endswith(".weight")]
+    assert any((start[key] != end[key]).any() for key in weights)
+    begin = {"train__begin": str(tmp_path / "end" / "last"), "train__freeze_norm": True, "name": "all"}
+    later = run(tmp_path, data, **begin)
+    assert same({key: end[key] for key in means}, {key: later[key] for key in means})
 
 
 @pytest.mark.parametrize(("asked", "used"), [("bf16", torch.bfloat16), (16, torch.float16), ("16", torch.float16)])

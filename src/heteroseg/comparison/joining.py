@@ -40,7 +40,9 @@ def _part(name: str, base: Base, tree: TaxonomyFile, spaces: dict[str, LabelSpac
     """The base experiment over another tree; `changes` replace keys of its sections, as `loss={"gate": "hard"}`."""
     experiment = base.experiment
     datasets = {d: c for d, c in experiment.datasets.items() if d in spaces}
-    datasets = {d: c.model_copy(update={"label_space": f"label_spaces/{d}.yaml"}) for d, c in datasets.items()}
+    for d, c in datasets.items():  # nodes that are pasted may not be in the other tree
+        pasted = [label.name for name in c.paste_of for label in base.spaces[d].named(name)]
+        datasets[d] = c.model_copy(update={"label_space": f"label_spaces/{d}.yaml", "paste_of": pasted})
     sections = {key: getattr(experiment, key).model_copy(update=value) for key, value in changes.items()}
     update = {"name": f"{experiment.name}-{name}", "taxonomy": "taxonomy.yaml", "datasets": datasets, **sections}
     return Part(name, experiment.model_copy(update=update), tree, spaces)

@@ -84,9 +84,10 @@ class DatasetConfig(Strict):
     )
     focus: Fraction = Field(0.0, description="chance that a crop is placed around a box")
     rare: Fraction = Field(0.0, description="chance that a draw is for a label, all labels being equally likely")
-    paste: dict[Text, Annotated[float, Field(gt=0, le=100)]] = Field(
-        {}, description="how many of its things under a node are laid into every crop of all datasets, by node"
+    paste: float = Field(
+        0.0, ge=0, le=100, description="how many of its things are laid into each crop of all datasets"
     )
+    paste_of: list[Text] = Field([], description="labels, or nodes above them, that are pasted; []: what is boxed")
     license: str | None = Field(None, description="licence of the data, as told in reports and model cards")
     notes: str | None = Field(None, description="where the data come from, what they must not be used for")
 
@@ -186,7 +187,7 @@ class TrainConfig(Strict):
         "miou", description="score that chooses best/: miou, macc or acc, mean of all datasets; or of one: parks/miou"
     )
     patience: Count = Field(0, description="evaluations without a better score after which training ends; 0: never")
-    freeze_norm: bool = Field(False, description="keep the statistics of batch norms as they are")
+    freeze_norm: bool = Field(False, description="keep the statistics of the norms of the encoder, or of a network that is taken whole")
     begin: Text | None = Field(None, description="MODEL or RUN folder, or hf://owner/name, whose weights are the first")
     grow: Text | None = Field(None, description="node of train.begin: what is new under it is learnt, all else stays")
     teacher: Text | None = Field(

@@ -151,6 +151,12 @@ class LabelSpace:
         """(labels,) bool: labels that mean nothing in the tree."""
         return np.array([not label.leaves for label in self.labels])
 
+    def named(self, name: str) -> list[Label]:
+        """The labels of this name, else those at and under the node of this name."""
+        under = self.taxonomy.leaves_of(self.taxonomy.index(name)) if name in self.taxonomy else frozenset[int]()
+        own = [label for label in self.labels if label.name == name]
+        return own or [label for label in self.labels if label.leaves and label.leaves <= under]
+
     @cached_property
     def evaluated(self) -> np.ndarray:
         """(labels,) bool: labels that count in the scores."""

@@ -27,7 +27,7 @@ from heteroseg.experiment.config import AugmentConfig, Experiment
 from heteroseg.experiment.sources import Source
 from heteroseg.supervision.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
 from heteroseg.training.augment import augment, degrade, point_of, turned
-from heteroseg.training.paste import Pasting
+from heteroseg.training.paste import Pasting, images_to_paste
 
 AHEAD = 4  # batches that each worker holds ready
 PATIENCE = 1800  # seconds to wait for a batch: a worker that gives none then hangs
@@ -100,7 +100,8 @@ class TrainingDraws(Dataset):
         self._orders: dict[int, tuple[int, np.ndarray]] = {}  # of each dataset, the round and its order
         wanted = [s.train and (s.config.rare or s.config.paste) for s in sources]
         self.images_of = [images_of_labels(s) if w else {} for s, w in zip(sources, wanted, strict=True)]
-        self.pasting = Pasting(sources, self.images_of, self.offsets, crop, color)
+        things = [images_to_paste(s, images) for s, images in zip(sources, self.images_of, strict=True)]
+        self.pasting = Pasting(sources, things, self.offsets, crop, color)
 
     def item(self, index: int) -> tuple[int, Item, int | None]:
         """Dataset number and item of a draw, and the native id that it is to show, None for any.
@@ -164,16 +165,14 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
 def _require_effect(draws: TrainingDraws) -> None:
     """Raise HeterosegError where a dataset cannot give the crops that its `rare`, `focus` or `paste` asks for."""
     faults = []
-    for source, images in zip(draws.sources, draws.images_of, strict=True):
+    for source, images, things in zip(draws.sources, draws.images_of, draws.pasting.images, strict=True):
         boxed = any(len(item.boxes) for item in source.train)
-        for option, given, lack in (("rare", images, "holds a label that is trained"), ("focus", boxed, "has boxes")):
+        no_thing = "has boxes, and paste_of names no labels of masks"
+        rules = (("rare", images, "holds a label that is trained"), ("focus", boxed, "has boxes"))
+        for option, given, lack in (*rules, ("paste", things, no_thing)):
             if getattr(source.config, option) and source.train and not given:
                 place = f"datasets.{source.name}.{option}"
                 faults.append(f"{place} has no effect, no training image {lack}; leave it out")
-    for kind in draws.pasting.kinds:
-        if not kind.images:
-            name = f"datasets.{draws.sources[kind.owner].name}.paste"
-            faults.append(f"{name}: {kind.name!r} has no effect, no training image holds a label of it; leave it out")
     if faults:
         raise HeterosegError(*faults)
 
@@ -207,7 +206,7 @@ def training_loader(
 ) -> DataLoader:
     """Batches of steps `first` to the end for process `rank` of `world`; `pin` is for GPUs.
 
-    A batch that cannot be shared, or `rare`, `focus` and `paste` that cannot take effect in a new run, raise HeterosegError.
+    A batch that cannot be shared, and `rare`, `focus` or `paste` without effect in a new run, raise HeterosegError.
     """
     t = experiment.train
     if t.batch % world:

@@ -36,31 +36,21 @@ class Thing(NamedTuple):
         return Thing(pixels, shape, self.boxed)
 
 
-class Kind(NamedTuple):
-    """Things that are drawn alike: of which source, by which name, how many a crop, and by native id the images that hold them."""
-
-    owner: int
-    name: str
-    count: float
-    images: dict[int, np.ndarray]
-
-
-def kinds_of(sources: Sequence[Source], images_of: Sequence[dict[int, np.ndarray]]) -> list[Kind]:
-    """What `paste` of every dataset asks for; what is neither a label nor a node raises HeterosegError."""
-    kinds = []
-    for owner, source in enumerate(sources):
-        tree, labels = source.space.taxonomy, source.space.labels
-        for name, count in source.config.paste.items() if source.train else ():
-            own = [label for label in labels if label.name == name]
-            if not own and name not in tree:
-                near = nearest(name, [*(label.name for label in labels), *tree.names])
-                told = f"expected a label of it or a node of {tree.name!r}, found {shortened(name)!r}{near}"
-                raise HeterosegError(f"datasets.{source.name}.paste: {told}")
-            under = frozenset() if own else tree.leaves_of(tree.index(name))
-            ids = [label.id for label in own or labels if label.leaves and (own or label.leaves <= under)]
-            images = {i: images_of[owner][i] for i in ids if i in images_of[owner]}
-            kinds.append(Kind(owner, name, count, images))
-    return kinds
+def images_to_paste(source: Source, images_of: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Of the training images of each native id those of things that are pasted: what `paste_of` names, else what is
+    boxed. A name of no label that occurs raises HeterosegError."""
+    if not (source.config.paste and source.train):
+        return {}
+    space, names = source.space, source.config.paste_of
+    chosen = set() if names else {i for item in source.train for i in item.box_ids.tolist()}
+    for name in names:
+        ids = {label.id for label in space.named(name)}
+        if not ids & images_of.keys():
+            near = nearest(name, [*(label.name for label in space.labels), *space.taxonomy.names])
+            told = f"expected labels that training images hold, or nodes above them, found {shortened(name)!r}"
+            raise HeterosegError(f"datasets.{source.name}.paste_of: {told}{near}")
+        chosen |= ids
+    return {i: images for i, images in images_of.items() if i in chosen}
 
 
 def thing_in(sample: Sample, space: LabelSpace, native_id: int, number: int) -> Thing:
@@ -82,18 +72,17 @@ def thing_in(sample: Sample, space: LabelSpace, native_id: int, number: int) -> 
 
 
 class Pasting:
-    """Lays things into crops (height, width); each process keeps some of them decoded."""
+    """Lays things of each source's `images` into crops (height, width); each process keeps some of them decoded."""
 
     def __init__(
         self,
         sources: Sequence[Source],
-        images_of: Sequence[dict[int, np.ndarray]],
+        images: Sequence[dict[int, np.ndarray]],
         offsets: Sequence[int],
         crop: tuple[int, int],
         color: float,
     ):
-        self.sources, self.offsets, self.crop, self.color = sources, offsets, crop, color
-        self.kinds = kinds_of(sources, images_of)
+        self.sources, self.images, self.offsets, self.crop, self.color = sources, images, offsets, crop, color
         self.thing = lru_cache(KEPT)(self._thing)
 
     def _thing(self, owner: int, image: int, native_id: int, number: int) -> Thing:
@@ -102,26 +91,30 @@ class Pasting:
         thing = thing_in(read_sample(source.train[image]), source.space, native_id, number)
         return thing.sized(min(1.0, *(most / side for most, side in zip(self.crop, thing.shape.shape, strict=True))))
 
-    def _draw(self, kind: Kind, rng: np.random.Generator) -> tuple[Thing, int]:
-        """A thing, zoomed and coloured as its dataset's crops are, and its label's running number."""
-        source, native_id = self.sources[kind.owner], int(rng.choice(list(kind.images)))
-        image = int(rng.choice(kind.images[native_id]))
+    def draw(self, owner: int, rng: np.random.Generator) -> tuple[Thing, int]:
+        """A thing of a source, zoomed and coloured as its crops are, and its label's running number.
+
+        All labels are equally likely.
+        """
+        source, images = self.sources[owner], self.images[owner]
+        native_id = int(rng.choice(list(images)))
+        image = int(rng.choice(images[native_id]))
         number = int(rng.integers(max((source.train[image].box_ids == native_id).sum(), 1)))
         zoom = float(np.exp(rng.uniform(*np.log(source.config.scale))))
-        thing = self.thing(kind.owner, image, native_id, number).sized(zoom)
+        thing = self.thing(owner, image, native_id, number).sized(zoom)
         label = int(source.space.indices_of(np.array(native_id)))
-        return thing._replace(pixels=change_color(thing.pixels, self.color, rng)), self.offsets[kind.owner] + label
+        return thing._replace(pixels=change_color(thing.pixels, self.color, rng)), self.offsets[owner] + label
 
     def lay(self, image: np.ndarray, mask: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> None:
         """Lay things into an image (H, W, 3) and its label maps (H, W) anywhere, in place.
 
         A thing that was boxed is known as a box is, and one of a mask as a mask. Those that do not fit are left out.
         """
-        for kind in self.kinds:
-            for _ in range(int(kind.count + rng.random())):
-                thing, label = self._draw(kind, rng)
+        for owner, source in enumerate(self.sources):
+            for _ in range(int(source.config.paste + rng.random()) if self.images[owner] else 0):
+                thing, label = self.draw(owner, rng)
                 height, width = thing.shape.shape
-                if not SMALLEST <= min(height, width) or height >= mask.shape[0] or width >= mask.shape[1]:
+                if not min(height, width) >= SMALLEST or height >= mask.shape[0] or width >= mask.shape[1]:
                     continue
                 y, x = int(rng.integers(mask.shape[0] - height)), int(rng.integers(mask.shape[1] - width))
                 here, inside = (slice(y, y + height), slice(x, x + width)), thing.shape > 0

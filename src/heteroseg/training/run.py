@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from heteroseg.errors import HeterosegError, warn
 from heteroseg.evaluation.scores import evaluate
-from heteroseg.experiment.config import Experiment, TrainConfig
+from heteroseg.experiment.config import WHOLE, Experiment, TrainConfig
 from heteroseg.experiment.sources import open_sources, open_spaces
 from heteroseg.files import write_json
 from heteroseg.labels.space import LabelSpaceFile, build_label_space
@@ -190,10 +190,13 @@ class Run:
         return self.step >= config.steps or worse
 
     def training_mode(self) -> None:
-        """Make norms learn statistics again after an evaluation, but where `freeze_norm` keeps them."""
-        self.network.train(not self.experiment.train.grow)  # what is frozen keeps its statistics
-        if self.experiment.train.freeze_norm:
-            for module in self.network.modules():
+        """Make norms learn statistics again after an evaluation, but where `freeze_norm` keeps what was learnt before:
+        those of the encoder, or of all of a network that is taken whole."""
+        train, network = self.experiment.train, self.network.module
+        self.network.train(not train.grow)  # what is frozen keeps its statistics
+        if train.freeze_norm:
+            whole = train.begin or self.experiment.model.backbone.startswith(WHOLE)
+            for module in (network if whole else network.encoder).modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
