@@ -39,6 +39,21 @@ def strip(source: Source, color: float, how: AugmentConfig, whole: np.ndarray | 
     return np.concatenate(rows)
 
 
+def pasted(root: Path) -> np.ndarray:
+    """Crops of Cityscapes with signs of GTSDB in them, over what they teach; what is not known in black."""
+    datasets: dict = {d: {"root": d, "reader": d, "label_space": d, "flip": 0} for d in ("cityscapes", "gtsdb")}
+    datasets["cityscapes"]["share"], datasets["gtsdb"]["paste"] = DRAWS + 1, 3
+    sources = open_sources(Experiment(name="e", taxonomy="streets-108", data_root=str(root), datasets=datasets), root)
+    draws = TrainingDraws(sources, DRAWS + 2, SIZE, 0.0, 5)
+    crops, signs = [draws[i] for i in range(DRAWS + 1)], sources[1].space
+    rows = [np.concatenate([crop[0].permute(1, 2, 0).numpy() for crop in crops], 1)]
+    mask, boxes = (np.concatenate([crop[i].numpy() for crop in crops], 1) for i in (1, 2))
+    rows.append(np.where(mask[..., None] >= 0, colorise(mask, sources[0].space), 0).astype(np.uint8))
+    known = boxes >= draws.offsets[1]
+    rows[1][known] = colorise(boxes - draws.offsets[1], signs)[known]
+    return np.concatenate(rows)
+
+
 def write(path: Path, image: np.ndarray) -> None:
     write_pixels(path, np.ascontiguousarray(image[..., ::-1]), (cv2.IMWRITE_JPEG_QUALITY, 80))
 
@@ -52,6 +67,8 @@ def main() -> None:
         still, moved = source_of(Path(root), (1, 1), 0), source_of(Path(root), (0.5, 2), 0.5)
         whole = TrainingDraws([still], 1, SIZE, 0.0, 5)[0][1].numpy()
         write(out / "augment-zoom.jpg", strip(moved, 0.0, AugmentConfig(), whole))
+        generate(Path(root, "two"), 4, 1, SIZE, seed=9)
+        write(out / "augment-paste.jpg", pasted(Path(root, "two")))
         write(out / "augment-color.jpg", strip(still, 1.0, AugmentConfig()))
         for key, value in SETTINGS.items():
             how = AugmentConfig.model_validate({"chance": 1, key: value})

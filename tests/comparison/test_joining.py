@@ -22,7 +22,8 @@ SETS = {
 
 def base_of(taxonomy: str) -> Base:
     tree = load_taxonomy(taxonomy)
-    datasets = {d: {"root": d, "reader": "folder", "label_space": s} for d, s in SETS[taxonomy].items()}
+    datasets: dict = {d: {"root": d, "reader": "folder", "label_space": s} for d, s in SETS[taxonomy].items()}
+    datasets["gtsdb"] |= {"paste": 2, "paste_of": ["traffic sign", "p_limit_20"]}
     weights = {"gtsdb/p_limit_20": 2.0}
     loss = {"weights": {"traffic sign": 0.3}, "box_weights": {"root": 0.1}, "class_weights": weights}
     train = {"batch": 7, "steps": 17}
@@ -58,6 +59,9 @@ def test_every_way_checks_and_keeps_ids_and_order(way, taxonomy):
         for d, space in spaces.items():
             assert [(x.id, x.name) for x in space.labels] == [(x.id, x.name) for x in base.spaces[d].labels]
             assert part.experiment.datasets[d].label_space == f"label_spaces/{d}.yaml"
+            pasted = part.experiment.datasets[d].paste_of  # nodes that another tree may lack
+            assert all([b.name for b in space.labels if b.name == name] for name in pasted)
+            assert ("o_stop" in pasted) == (d == "gtsdb" and taxonomy == "streets-real")
         # what all ways share
         assert part.experiment.train.steps == base.experiment.train.steps
         assert part.experiment.model.backbone == base.experiment.model.backbone
