@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from heteroseg.datasets import read_sample
 from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import Experiment
+from heteroseg.experiment.config import AugmentConfig, Experiment
 from heteroseg.experiment.sources import Source, open_sources
 from heteroseg.labels.space import load_label_space
 from heteroseg.scenes import generate
@@ -114,7 +114,7 @@ def test_a_thing_is_what_its_photograph_shows(root):
     photographs = [read_sample(item).image for item in source.train]
     found = 0
     image, mask, boxes = np.zeros((*CROP, 3), np.uint8), np.full(CROP, 3, np.int16), np.full(CROP, -1, np.int16)
-    draws.pasting.lay(image, mask, boxes, np.random.default_rng(2))
+    draws.pasting.lay(image, mask, boxes, (0, 0, *CROP[::-1]), np.random.default_rng(2))
     inner = cv2.erode((boxes >= 0).astype(np.uint8), np.ones((9, 9)), borderValue=0)
     for y, x in np.argwhere(inner)[::7]:
         patch = image[y - 2 : y + 3, x - 2 : x + 3]
@@ -166,7 +166,7 @@ def test_half_a_thing_a_crop_is_one_in_every_second(root):
     changed = 0
     for _ in range(400):
         image, mask, boxes = np.zeros((*CROP, 3), np.uint8), np.full(CROP, 3, np.int16), np.full(CROP, -1, np.int16)
-        draws.pasting.lay(image, mask, boxes, rng)
+        draws.pasting.lay(image, mask, boxes, (0, 0, *CROP[::-1]), rng)
         changed += bool((boxes >= 0).any())
     assert 60 < changed < 240  # those that do not fit are left out
 
@@ -188,3 +188,21 @@ def test_a_dataset_that_is_only_evaluated_gives_no_things(root):
     _, sources = sources_of(root, 1)
     sources[1].train = []
     assert TrainingDraws(sources, 4, CROP, 0.0, seed=5).pasting.images == [{}, {}]
+
+
+def test_nothing_lies_beyond_the_photograph(root):
+    draws, rng = draws_of(root, 5), np.random.default_rng(0)
+    seen = np.zeros(CROP, bool)
+    for _ in range(100):
+        image, mask, boxes = np.zeros((*CROP, 3), np.uint8), np.full(CROP, 3, np.int16), np.full(CROP, -1, np.int16)
+        draws.pasting.lay(image, mask, boxes, (10, 5, 50, 41), rng)
+        seen |= boxes >= 0
+    assert seen[5:41, 10:50].mean() > 0.9
+    seen[5:41, 10:50] = False
+    assert not seen.any()
+
+
+def test_things_turn_with_the_image(root):
+    _, sources = sources_of(root, 3)
+    turned = TrainingDraws(sources, 4, CROP, 0.0, 5, AugmentConfig(rotate=30, chance=1))
+    assert any((turned[i][2] >= 0).any() for i in range(8) if turned.owner[i % 4] == 0)

@@ -40,9 +40,7 @@ def _part(name: str, base: Base, tree: TaxonomyFile, spaces: dict[str, LabelSpac
     """The base experiment over another tree; `changes` replace keys of its sections, as `loss={"gate": "hard"}`."""
     experiment = base.experiment
     datasets = {d: c for d, c in experiment.datasets.items() if d in spaces}
-    for d, c in datasets.items():  # nodes that are pasted may not be in the other tree
-        pasted = [label.name for name in c.paste_of for label in base.spaces[d].named(name)]
-        datasets[d] = c.model_copy(update={"label_space": f"label_spaces/{d}.yaml", "paste_of": pasted})
+    datasets = {d: c.model_copy(update={"label_space": f"label_spaces/{d}.yaml"}) for d, c in datasets.items()}
     sections = {key: getattr(experiment, key).model_copy(update=value) for key, value in changes.items()}
     update = {"name": f"{experiment.name}-{name}", "taxonomy": "taxonomy.yaml", "datasets": datasets, **sections}
     return Part(name, experiment.model_copy(update=update), tree, spaces)
@@ -53,7 +51,7 @@ def _over_tree(name: str, base: Base, tree: TaxonomyFile, nodes: dict[str, list[
 
     Labels without a node are ignored. Boxes become plain rectangles that train everything, as a network without a tree
     must take them. Weights and branches by classifier mean nothing over another tree; weights of labels stay where the
-    label exists.
+    label exists, and what is pasted is named by labels.
     """
     plain: dict[str, Any] = {"taxonomy": tree.name, "gate": ROOT, "around_boxes": None, "assume": [], "coverage": {}}
     ignored = {"nodes": None, "ignore": True, "evaluate": False}
@@ -67,7 +65,11 @@ def _over_tree(name: str, base: Base, tree: TaxonomyFile, nodes: dict[str, list[
     labels = {f"{d}/{label.name}" for d in nodes for label in base.spaces[d].labels}
     kept = {label: w for label, w in base.experiment.loss.class_weights.items() if label in labels}
     loss = {"weights": {}, "box_weights": {}, "class_weights": kept, "gate": "open"} | changes.pop("loss", {})
-    return _part(name, base, tree, spaces, loss=loss, model=UNBRANCHED, **changes)
+    part = _part(name, base, tree, spaces, loss=loss, model=UNBRANCHED, **changes)
+    for d, config in part.experiment.datasets.items():
+        pasted = [label.name for name in config.paste_of for label in base.spaces[d].named(name)]
+        part.experiment.datasets[d] = config.model_copy(update={"paste_of": pasted})
+    return part
 
 
 def _labels(spaces: Iterable[LabelSpace]) -> list[Label]:

@@ -187,7 +187,9 @@ class TrainConfig(Strict):
         "miou", description="score that chooses best/: miou, macc or acc, mean of all datasets; or of one: parks/miou"
     )
     patience: Count = Field(0, description="evaluations without a better score after which training ends; 0: never")
-    freeze_norm: bool = Field(False, description="keep the statistics of the norms of the encoder, or of a network that is taken whole")
+    freeze_norm: bool = Field(
+        False, description="keep the statistics of the norms of the encoder, or of a network that is taken whole"
+    )
     begin: Text | None = Field(None, description="MODEL or RUN folder, or hf://owner/name, whose weights are the first")
     grow: Text | None = Field(None, description="node of train.begin: what is new under it is learnt, all else stays")
     teacher: Text | None = Field(

@@ -105,18 +105,26 @@ class Pasting:
         label = int(source.space.indices_of(np.array(native_id)))
         return thing._replace(pixels=change_color(thing.pixels, self.color, rng)), self.offsets[owner] + label
 
-    def lay(self, image: np.ndarray, mask: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> None:
-        """Lay things into an image (H, W, 3) and its label maps (H, W) anywhere, in place.
+    def lay(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        boxes: np.ndarray,
+        window: tuple[int, int, int, int],
+        rng: np.random.Generator,
+    ) -> None:
+        """Lay things into an image (H, W, 3) and its label maps (H, W), anywhere in x1, y1, x2, y2 of it, in place.
 
         A thing that was boxed is known as a box is, and one of a mask as a mask. Those that do not fit are left out.
         """
+        x1, y1, x2, y2 = window
         for owner, source in enumerate(self.sources):
             for _ in range(int(source.config.paste + rng.random()) if self.images[owner] else 0):
                 thing, label = self.draw(owner, rng)
                 height, width = thing.shape.shape
-                if not min(height, width) >= SMALLEST or height >= mask.shape[0] or width >= mask.shape[1]:
+                if min(height, width) < SMALLEST or height > y2 - y1 or width > x2 - x1:
                     continue
-                y, x = int(rng.integers(mask.shape[0] - height)), int(rng.integers(mask.shape[1] - width))
+                y, x = int(rng.integers(y1, y2 - height + 1)), int(rng.integers(x1, x2 - width + 1))
                 here, inside = (slice(y, y + height), slice(x, x + width)), thing.shape > 0
                 soft = cv2.GaussianBlur(thing.shape.astype(np.float32), (0, 0), SOFT)[..., None]
                 image[here] = np.rint(image[here] * (1 - soft) + thing.pixels * soft)
