@@ -198,3 +198,45 @@ def test_the_page_shows_what_training_sees(tmp_path):
         names = {name.rsplit(" ", 2)[0].strip() for name in view.locator("dialog .legend li").all_inner_texts()}
         assert names <= {"below", "rest", "Stop", "nothing"}
         assert faults == []
+
+
+def test_the_page_shows_what_is_pasted_from_another_dataset(tmp_path):
+    """Its labels stand in the legend of the crops that it is laid into, with the dataset's name before them."""
+    from heteroseg.experiment.config import load_experiment
+    from heteroseg.experiment.sources import open_sources
+    from heteroseg.report.data import _crops
+    from heteroseg.training.batches import TrainingDraws
+
+    rows = "image,x1,y1,x2,y2,class_id\na,2,3,22,21,7\nb,0,0,12,12,300\n"
+    path = write(tmp_path / "signs", SIGNS, {"boxes": "boxes.csv"}, AROUND, boxes=rows)
+    write(tmp_path / "streets", MASKS, {"masks": "masks/{name}.png"})
+    (tmp_path / "streets" / "masks").mkdir()
+    for name in "abc":
+        ids = np.random.default_rng(ord(name)).integers(0, 3, (HEIGHT, WIDTH)).astype(np.uint8)
+        Image.fromarray(ids).save(tmp_path / "streets" / "masks" / f"{name}.png")
+    document = yaml.safe_load(path.read_text())
+    (signs,) = document["datasets"].values()
+    one = {"reader": "folder", "root": "../streets", "label_space": "../streets/space.yaml"}
+    one["options"] = {"images": "{split}/{name}.png", "masks": "masks/{name}.png"}
+    space = yaml.safe_load((tmp_path / "streets" / "space.yaml").read_text()) | {"name": "streets"}
+    (tmp_path / "streets" / "space.yaml").write_text(yaml.safe_dump(space))
+    document["datasets"] = {"streets": one, "signs": signs | {"val": None, "paste": 3, "scale": [1, 1.2]}}
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    assert main(["data", "show", str(path), "--out", str(tmp_path / "shown"), "train.crop=[32, 64]"]) == 0
+    experiment, folder = load_experiment(path, ["train.crop=[32, 64]"])
+    sources = open_sources(experiment, folder)
+    (legend, crops), (own, _) = _crops(experiment, sources)
+    told = [entry["label"] for entry in legend]
+    assert set(told[3:]) == {"signs: Stop", "signs: Yield"}
+    assert [entry["nodes"] for entry in legend[3:]] == [["stop"] if "Stop" in name else ["yield"] for name in told[3:]]
+    assert [entry["label"] for entry in own] == ["Stop", "Yield", "(around boxes)"]
+    draws, seen = TrainingDraws(sources, 8, (32, 64), experiment.train.color, 0), set()
+    drawn = (draws[i] for i in range(200) if draws.owner[i % 8] == 0)
+    for crop, (_, mask, boxes, *_) in zip(crops, drawn, strict=False):
+        numbers = np.frombuffer(zlib.decompress(base64.b64decode(crop["maps"])), "<u2").reshape(32, 64).astype(int)
+        for label, name in ((3, "signs: Stop"), (4, "signs: Yield")):
+            pasted = (boxes == label).numpy() & (mask < 0).numpy()
+            seen |= {label} if pasted.any() else set()
+            assert (numbers[pasted] == (told.index(name) + 1 if pasted.any() else 0)).all()
+        assert (numbers[mask >= 0] == mask[mask >= 0].numpy() + 1).all()
+    assert seen == {3, 4}

@@ -480,3 +480,11 @@ def test_a_space_of_another_taxonomy_is_refused():
     with pytest.raises(HeterosegError, match="did you mean") as caught:
         build_label_space(LabelSpaceFile(name="s", taxonomy="wide", labels=labels), tree)
     assert len(caught.value.faults) == 2000
+
+
+def test_labels_are_named_by_themselves_or_by_a_node_above_them():
+    space = load_label_space("camvid32")
+    assert [label.name for label in space.named("Bicyclist")] == ["Bicyclist"]  # lies across the tree
+    assert [label.name for label in space.named("living thing")] == ["Animal", "Child", "Pedestrian"]
+    assert [label.name for label in space.named("pole")] == ["Column_Pole"]
+    assert space.named("p_limit_20") == space.named("nothing of that name") == []

@@ -18,7 +18,7 @@ from heteroseg.labels.space import load_label_space
 from heteroseg.scenes import generate
 from heteroseg.supervision.label_terms import build_terms
 from heteroseg.supervision.loss import hierarchical_loss
-from heteroseg.supervision.targets import draw_shape
+from heteroseg.supervision.targets import Target, draw_shape
 from heteroseg.training.batches import TrainingDraws, training_loader
 from heteroseg.training.paste import thing_in
 
@@ -44,6 +44,14 @@ def sources_of(
 
 def draws_of(root: Path, paste: float, of: str = "gtsdb", paste_of: tuple[str, ...] = ()) -> TrainingDraws:
     return TrainingDraws(sources_of(root, paste, of, paste_of)[1], 4, CROP, 0.0, seed=5)
+
+
+def laid(draws: TrainingDraws, rng: np.random.Generator, window=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An empty image of one label with what is pasted, and its label maps."""
+    view = Sample("s", np.zeros((*CROP, 3), np.uint8), window=window)
+    target = Target(np.full(CROP, 3, np.int16), np.full(CROP, -1, np.int16))
+    draws.pasting.lay(view, target, rng)
+    return view.image, target.mask, target.boxes
 
 
 @given(st.integers(0, 2**16))
@@ -113,8 +121,7 @@ def test_a_thing_is_what_its_photograph_shows(root):
     source.config.scale = (1.0, 1.0)
     photographs = [read_sample(item).image for item in source.train]
     found = 0
-    image, mask, boxes = np.zeros((*CROP, 3), np.uint8), np.full(CROP, 3, np.int16), np.full(CROP, -1, np.int16)
-    draws.pasting.lay(image, mask, boxes, (0, 0, *CROP[::-1]), np.random.default_rng(2))
+    image, mask, boxes = laid(draws, np.random.default_rng(2))
     inner = cv2.erode((boxes >= 0).astype(np.uint8), np.ones((9, 9)), borderValue=0)
     for y, x in np.argwhere(inner)[::7]:
         patch = image[y - 2 : y + 3, x - 2 : x + 3]
@@ -165,9 +172,7 @@ def test_half_a_thing_a_crop_is_one_in_every_second(root):
     draws, rng = draws_of(root, 0.5), np.random.default_rng(0)
     changed = 0
     for _ in range(400):
-        image, mask, boxes = np.zeros((*CROP, 3), np.uint8), np.full(CROP, 3, np.int16), np.full(CROP, -1, np.int16)
-        draws.pasting.lay(image, mask, boxes, (0, 0, *CROP[::-1]), rng)
-        changed += bool((boxes >= 0).any())
+        changed += bool((laid(draws, rng)[2] >= 0).any())
     assert 60 < changed < 240  # those that do not fit are left out
 
 
@@ -194,9 +199,7 @@ def test_nothing_lies_beyond_the_photograph(root):
     draws, rng = draws_of(root, 5), np.random.default_rng(0)
     seen = np.zeros(CROP, bool)
     for _ in range(100):
-        image, mask, boxes = np.zeros((*CROP, 3), np.uint8), np.full(CROP, 3, np.int16), np.full(CROP, -1, np.int16)
-        draws.pasting.lay(image, mask, boxes, (10, 5, 50, 41), rng)
-        seen |= boxes >= 0
+        seen |= laid(draws, rng, (10, 5, 50, 41))[2] >= 0
     assert seen[5:41, 10:50].mean() > 0.9
     seen[5:41, 10:50] = False
     assert not seen.any()

@@ -1,8 +1,11 @@
 """The page of `data show`: images as the network will see them, and what each of their pixels teaches."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from heteroseg.curation.show import Entry, legend_of, numbered
 from heteroseg.errors import HeterosegError
@@ -18,6 +21,26 @@ from heteroseg.training.batches import TrainingDraws
 SHOWN = 12  # crops of each dataset
 
 
+def _placed(
+    values: np.ndarray, owner: int, sources: Sequence[Source], starts: Sequence[int], known: list[Entry]
+) -> np.ndarray:
+    """Running label numbers as places in a dataset's legend `known`, which grows with what is pasted from others.
+
+    What is below 0 stays as it is.
+    """
+    result = values.copy()
+    for label in np.unique(values[values >= 0]).tolist():
+        of = bisect_right(starts, label) - 1
+        place = label - starts[of]
+        if of != owner:
+            entry = legend_of(sources[of].space)[place]
+            entry = entry | {"label": f"{sources[of].name}: {entry['label']}"}
+            known += [entry] * (entry not in known)
+            place = known.index(entry)
+        result[values == label] = place
+    return result
+
+
 def _crops(experiment: Experiment, sources: Sequence[Source]) -> list[tuple[list[Entry], list[dict[str, Any]]]]:
     """For each dataset its legend, and the first crops that a training of the experiment would draw."""
     t = experiment.train
@@ -26,7 +49,6 @@ def _crops(experiment: Experiment, sources: Sequence[Source]) -> list[tuple[list
         return result
     batch = max(t.batch, len(sources))  # one of each at least
     draws = TrainingDraws(sources, batch, t.crop, t.color, t.seed, experiment.augment)
-    draws.offsets = [0] * len(draws.offsets)  # numbers of each dataset's own labels
     wanted = [SHOWN if s.train else 0 for s in sources]
     for index in range(SHOWN * batch):
         owner = int(draws.owner[index % batch])
@@ -36,7 +58,10 @@ def _crops(experiment: Experiment, sources: Sequence[Source]) -> list[tuple[list
             if isinstance(drawn, HeterosegError):
                 raise drawn
             image, mask, boxes, name, mixtures = drawn
-            shown = numbered(Target(mask.numpy(), boxes.numpy(), mixtures), sources[owner].space, known)
+            start = draws.offsets[owner]
+            mixed = tuple(tuple((w, tuple(label - start for label in of)) for w, of in mixture) for mixture in mixtures)
+            first, second = (_placed(each.numpy(), owner, sources, draws.offsets, known) for each in (mask, boxes))
+            shown = numbered(Target(first, second, mixed), sources[owner].space, known)
             pixels = image.numpy().transpose(1, 2, 0)
             width, height, packed = pack(WIDEST, [shown - 1])
             crop = {"name": Path(name).name, "photo": photo_uri(pixels, WIDEST), "maps": packed}

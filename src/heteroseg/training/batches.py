@@ -137,13 +137,14 @@ class TrainingDraws(Dataset):
             limit = self.how.rotate
             degrees = rng.uniform(-limit, limit) if limit and rng.random() < self.how.chance else 0.0
             view = augment(sample, self.crop, rng, color=self.color, near=near, degrees=degrees, **options)
-            *maps, mixtures = view.image, *encode(view, source.space, self.offsets[owner])
-            self.pasting.lay(*maps, view.window, rng)
+            target = encode(view, source.space, self.offsets[owner])
+            self.pasting.lay(view, target, rng)
         except HeterosegError as error:
             return error
+        maps = view.image, target.mask, target.boxes
         pixels, mask, boxes = (turned(each, degrees, self.crop) for each in maps) if degrees else maps
         image = torch.from_numpy(degrade(pixels, self.how, rng).transpose(2, 0, 1).copy())
-        return image, torch.from_numpy(mask), torch.from_numpy(boxes), str(item.image), mixtures
+        return image, torch.from_numpy(mask), torch.from_numpy(boxes), str(item.image), target.mixtures
 
 
 def collate(samples: list) -> Batch | HeterosegError:

@@ -12,7 +12,7 @@ from heteroseg.datasets.sample import Sample
 from heteroseg.errors import HeterosegError, nearest, shortened
 from heteroseg.experiment.sources import Source
 from heteroseg.labels.space import LabelSpace
-from heteroseg.supervision.targets import NOTHING, draw_shape
+from heteroseg.supervision.targets import NOTHING, Target, draw_shape
 from heteroseg.training.augment import change_color
 
 SMALLEST = 6  # pixels of the shorter side of a thing that is laid into a crop
@@ -58,16 +58,16 @@ def thing_in(sample: Sample, space: LabelSpace, native_id: int, number: int) -> 
     the largest connected part of the mask."""
     boxes = sample.boxes[sample.box_ids == native_id]
     if len(boxes):
-        x1, y1, x2, y2 = *np.floor(boxes[number, :2]).astype(int), *np.ceil(boxes[number, 2:]).astype(int)
+        (x1, y1), (x2, y2) = np.floor(boxes[number, :2]).astype(int), np.ceil(boxes[number, 2:]).astype(int)
         shape = np.zeros((y2 - y1, x2 - x1), np.uint8)
         label = space.labels[int(space.indices_of(np.array(native_id)))]
         draw_shape(shape, boxes[number] - [x1, y1, x1, y1], label.shape, 1)
     else:
-        _, parts, stats, _ = cv2.connectedComponentsWithStats((sample.mask == native_id).astype(np.uint8))
-        largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+        _, parts, stats, _ = cv2.connectedComponentsWithStats(np.asarray(sample.mask == native_id, np.uint8))
+        largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
         x1, y1, width, height, _ = stats[largest]
         x2, y2 = x1 + width, y1 + height
-        shape = (parts[y1:y2, x1:x2] == largest).astype(np.uint8)
+        shape = np.asarray(parts[y1:y2, x1:x2] == largest, np.uint8)
     return Thing(sample.image[y1:y2, x1:x2].copy(), shape, bool(len(boxes)))
 
 
@@ -105,19 +105,12 @@ class Pasting:
         label = int(source.space.indices_of(np.array(native_id)))
         return thing._replace(pixels=change_color(thing.pixels, self.color, rng)), self.offsets[owner] + label
 
-    def lay(
-        self,
-        image: np.ndarray,
-        mask: np.ndarray,
-        boxes: np.ndarray,
-        window: tuple[int, int, int, int],
-        rng: np.random.Generator,
-    ) -> None:
-        """Lay things into an image (H, W, 3) and its label maps (H, W), anywhere in x1, y1, x2, y2 of it, in place.
+    def lay(self, view: Sample, target: Target, rng: np.random.Generator) -> None:
+        """Lay things into a view's image and what it teaches, anywhere in its window, in place.
 
         A thing that was boxed is known as a box is, and one of a mask as a mask. Those that do not fit are left out.
         """
-        x1, y1, x2, y2 = window
+        x1, y1, x2, y2 = view.window or (0, 0, *target.mask.shape[::-1])
         for owner, source in enumerate(self.sources):
             for _ in range(int(source.config.paste + rng.random()) if self.images[owner] else 0):
                 thing, label = self.draw(owner, rng)
@@ -127,6 +120,6 @@ class Pasting:
                 y, x = int(rng.integers(y1, y2 - height + 1)), int(rng.integers(x1, x2 - width + 1))
                 here, inside = (slice(y, y + height), slice(x, x + width)), thing.shape > 0
                 soft = cv2.GaussianBlur(thing.shape.astype(np.float32), (0, 0), SOFT)[..., None]
-                image[here] = np.rint(image[here] * (1 - soft) + thing.pixels * soft)
-                known, other = (boxes, mask) if thing.boxed else (mask, boxes)
+                view.image[here] = np.rint(view.image[here] * (1 - soft) + thing.pixels * soft)
+                known, other = (target.boxes, target.mask) if thing.boxed else (target.mask, target.boxes)
                 known[here][inside], other[here][inside] = label, NOTHING
