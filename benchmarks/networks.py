@@ -16,7 +16,7 @@ import torch
 from tests.networks.catalogue import REFUSED, catalogue
 
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import ModelConfig
+from heteroseg.experiment.config import WHOLE, ModelConfig
 from heteroseg.export.export import export
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import Model, load
@@ -36,10 +36,10 @@ BY_HAND = {
 """What the sizes that libraries take by default lack, as they tell it themselves."""
 PAGE = """# Networks
 
-What `model.backbone` takes of transformers {version}. `tests/networks/test_contract.py` tries small relatives of all of
-them with random weights in every run of the tests: images of 64x96, 65x97 and 1x1, gradients, a MODEL folder that is
-the same network; `make fuzz` tries also files for ONNX Runtime and OpenVINO, and two processes that equal one. lite0,
-`paper`, timm's networks and your own are in [the guide](guides/backbones.md).
+What `model.backbone` takes of EfficientNet-Lite and of transformers {version}. `tests/networks/test_contract.py`
+tries these, or small relatives, with random weights in every run of the tests: images of 64x96, 65x97 and 1x1, gradients
+and a MODEL folder that is the same network; `make fuzz` tries also files for ONNX Runtime and OpenVINO, and two
+processes that equal one. `paper`, timm's networks and your own are in [the guide](guides/backbones.md).
 
 - **parameters**: millions, with the sizes that the library takes by default and the head of `streets-108`; "by hand"
   where these make no network, so that `backbone_options` must say more (`hf-seg:beit` and `hf-mask:detr` were given
@@ -63,7 +63,7 @@ By `python -m benchmarks.networks` at {commit}, {date}.
 
 
 def configured(name: str, options: dict, **more) -> ModelConfig:
-    own = {"stride": STRIDES.get(name, 4)} | more if name.startswith("hf:") else {}
+    own = {} if name.startswith(WHOLE) else {"stride": STRIDES.get(name, 4)} | more
     return ModelConfig(backbone=name, backbone_options=options, **own)
 
 
@@ -88,7 +88,7 @@ def works(name: str, options: dict) -> dict:
     with torch.no_grad():
         assert all(torch.isfinite(network(torch.zeros(1, 3, *size))).all() for size in SIZES)
     strides = "own"
-    if name.startswith("hf:"):
+    if not name.startswith(WHOLE):
         maps = network.get_submodule("body.0").maps
         plain = "Pyramid" in type(network.get_submodule("body.0")).__name__
         strides = ", ".join(str(s) for s in dict.fromkeys(maps.strides)) + " (pyramid)" * plain

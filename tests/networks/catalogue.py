@@ -118,12 +118,13 @@ BACKBONES = {
 
 
 def catalogue() -> dict[str, dict]:
-    """Options by `model.backbone`, of all that the installed transformers lists; {} of what it has beyond ours."""
+    """Options by `model.backbone`: the EfficientNets, and all that the installed transformers lists; {} beyond ours."""
     auto = pytest.importorskip("transformers.models.auto.modeling_auto", reason="the extra hf is not installed")
     segmenters, backbones = auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES, auto.MODEL_FOR_BACKBONE_MAPPING_NAMES
     masks = auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES
     families = (("hf-seg", segmenters, SEGMENTERS), ("hf-mask", masks, MASKERS), ("hf", backbones, BACKBONES))
-    return {f"{kind}:{name}": small.get(name, {}) for kind, names, small in families for name in sorted(names)}
+    lites: dict[str, dict] = {f"lite{n}": {} for n in range(3)}
+    return lites | {f"{kind}:{name}": small.get(name, {}) for kind, names, small in families for name in sorted(names)}
 
 
 REFUSED = {

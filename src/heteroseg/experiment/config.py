@@ -23,6 +23,8 @@ def _rising(limits: tuple[float, float]) -> tuple[float, float]:
 
 WHOLE = ("hf-seg:", "hf-mask:")
 """What the names of networks begin with that are taken whole, with their own decoder."""
+NAMED = ("lite0", "lite1", "lite2", "paper")
+"""Backbones that have no options."""
 
 
 def _line(text: str) -> str:
@@ -97,7 +99,7 @@ class ModelConfig(Strict):
 
     backbone: Text = Field(
         "lite0",
-        description="encoder: lite0, paper, hf:NAME, hf-seg:NAME, hf-mask:NAME, timm:NAME or python:MODULE:CLASS",
+        description="encoder: lite0 to lite2, paper, hf:NAME, hf-seg:NAME, hf-mask:NAME, timm:NAME, python:MODULE:CLASS",
     )
     pretrained: bool = Field(
         default_factory=lambda before: before.get("backbone") == "lite0",
@@ -303,7 +305,7 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
     whole, of_masks = model.backbone.startswith(WHOLE), model.backbone.startswith("hf-mask:")
     network = f"{model.backbone!r} is a whole network"
     rules = (
-        ("model", "backbone_options", model.backbone in ("lite0", "paper"), f"{model.backbone!r} has none"),
+        ("model", "backbone_options", model.backbone in NAMED, f"{model.backbone!r} has none"),
         *(("model", key, whole, network) for key in ("scale", "decoder", "width", "stride", "branches")),
         ("model", "branch_gradient", not model.branches, "there are no model.branches"),
         ("augment", "chance", augment == AugmentConfig(chance=augment.chance), "augment sets nothing else"),

@@ -214,10 +214,10 @@ def place(trial: Path, out: Path) -> None:
         copyfile(trial, temporary)
 
 
-def calibration_images(source: str, count: int) -> list[np.ndarray]:
+def calibration_images(source: str, count: int, overrides: Sequence[str] = ()) -> list[np.ndarray]:
     """Up to `count` images to calibrate with: from a folder, or from the training parts of an EXPERIMENT in turn."""
     if source.endswith((".yaml", ".yml")):
-        sources = open_sources(*load_experiment(source), splits=("train",))
+        sources = open_sources(*load_experiment(source, overrides), splits=("train",))
         items = [item for row in zip_longest(*(s.train for s in sources)) for item in row if item is not None]
     else:
         files = [job.source for job in jobs_of(Path(source), Path("nowhere"))]

