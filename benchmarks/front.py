@@ -34,12 +34,14 @@ from heteroseg.experiment.config import ModelConfig, load_experiment, presets
 from heteroseg.experiment.sources import open_sources
 from heteroseg.export.bench import WARM, frame, spread
 from heteroseg.export.export import calibration_images, export
-from heteroseg.files import write_json, write_text, written
+from heteroseg.files import write_json, write_text
 from heteroseg.model.exported import ExportedNetwork
 from heteroseg.model.model import Model, load
 from heteroseg.provenance import facts
 from heteroseg.training.loop import train
+from heteroseg.writing import written
 
+FRAME = (520, 706)  # height and width
 REAL = Path(__file__).parents[1] / "experiments" / "real.yaml"
 
 
@@ -75,7 +77,7 @@ NETWORKS = {
     "default, frozen": lite("lite0", freeze=True),
     "fast, frozen": lite("lite0", freeze=True, **SMALL),
     "fast, taught by the frozen default": replace(lite("lite0", **SMALL), teacher="default, frozen"),
-    "fast, frozen, taught by it": replace(lite("lite0", freeze=True, **SMALL), teacher="default, frozen"),
+    "fast, frozen, taught by the same": replace(lite("lite0", freeze=True, **SMALL), teacher="default, frozen"),
     "Lite1, stride 4, width 128, frozen": lite("lite1", freeze=True),
     "Lite2, stride 4, width 128, frozen": lite("lite2", freeze=True),
     "Lite1, image x 2/5, frozen": lite("lite1", freeze=True, **SMALL),
@@ -213,7 +215,7 @@ def picture(rows: Sequence[dict[str, Any]]) -> Any:
 
     tall = 4.2 + 0.19 * len(rows)
     figure = Figure(figsize=(11, tall), facecolor="white")
-    axes = figure.add_axes((0.06, 1.1 / tall, 0.56, 1 - 1.3 / tall), xscale="log")
+    axes = figure.add_axes((0.06, 1.1 / tall, 0.64, 1 - 1.3 / tall), xscale="log")
     for row in rows:
         color = OURS if row["ours"] else THEIRS
         for rule, (exact, naive) in MARKERS.items():
@@ -231,7 +233,9 @@ def picture(rows: Sequence[dict[str, Any]]) -> Any:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set(xlabel="ms a frame of 520x706, int8, 2 threads", ylabel="mean of mIoU over the datasets, int8, %")
+    axes.set(
+        xlabel=f"ms a frame of {FRAME[0]}x{FRAME[1]}, int8, 2 threads", ylabel="mean of mIoU over the datasets, int8, %"
+    )
     axes.grid(alpha=0.3)
     marks = [(MARKERS[rule][i], f"{way} decode, {rule}") for i, way in enumerate(WAYS) for rule in RULES]
     handles = [Line2D([], [], ls="", marker=marker, color="0.3", label=told) for marker, told in marks]
@@ -263,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not ready:
         p.error(f"{out}: nothing is prepared there; call it with --prepare first")
     photo = open_sources(*load_experiment(REAL, args.overrides), splits=("val",))[0].val[0].image
-    image = cv2.resize(read_image(photo), (706, 520), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(read_image(photo), FRAME[::-1], interpolation=cv2.INTER_AREA)
     rows = []
     for name in ready:
         rows.append(measure(out, name, args.repeats, image))

@@ -37,7 +37,7 @@ BY_HAND = {
 PAGE = """# Networks
 
 What `model.backbone` takes of EfficientNet-Lite and of transformers {version}. `tests/networks/test_contract.py`
-tries these, or small relatives, with random weights in every run of the tests: images of 64x96, 65x97 and 1x1, gradients
+tries these, or small relatives, with random weights in every run of the tests: images of 64x96, 65x97, 1x1, gradients
 and a MODEL folder that is the same network; `make fuzz` tries also files for ONNX Runtime and OpenVINO, and two
 processes that equal one. `paper`, timm's networks and your own are in [the guide](guides/backbones.md).
 

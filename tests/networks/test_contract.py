@@ -13,7 +13,7 @@ from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from heteroseg.errors import HeterosegError
-from heteroseg.experiment.config import WHOLE, ModelConfig
+from heteroseg.experiment.config import ModelConfig
 from heteroseg.export.export import export
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import Model, load
@@ -35,7 +35,7 @@ PLAIN = tuple(f"hf:{name}" for name in (*PLAIN, "tipsv2_vision_model", "vitdet")
 
 
 def configured(name: str, **more) -> ModelConfig:
-    own = {} if name.startswith(WHOLE) else {"width": 16, "stride": STRIDES.get(name, 4)}
+    own = {} if name.startswith("hf-") else {"width": 16, "stride": STRIDES.get(name, 4)}
     return ModelConfig(backbone=name, backbone_options=CATALOGUE[name], **own | more)
 
 

@@ -99,7 +99,8 @@ class ModelConfig(Strict):
 
     backbone: Text = Field(
         "lite0",
-        description="encoder: lite0 to lite2, paper, hf:NAME, hf-seg:NAME, hf-mask:NAME, timm:NAME, python:MODULE:CLASS",
+        description="encoder: lite0, lite1, lite2, paper, hf:NAME, hf-seg:NAME, hf-mask:NAME, timm:NAME "
+        "or python:MODULE:CLASS",
     )
     pretrained: bool = Field(
         default_factory=lambda before: before.get("backbone") == "lite0",
