@@ -88,12 +88,8 @@ def _steps(plan: Plan, classifier: int) -> IntArray | None:
     node = tree.classifiers[classifier].node
     if walk.begin[node] < 0:
         return None
-    path = tree.path(node)
-    steps = [
-        (walk.begin[above], walk.end[above], tree.channel_of[below])
-        for above, below in pairwise(path)
-        if walk.begin[above] >= 0
-    ]
+    asked = (pair for pair in pairwise(tree.path(node)) if walk.begin[pair[0]] >= 0)
+    steps = [(walk.begin[above], walk.end[above], tree.channel_of[below]) for above, below in asked]
     return np.array(steps, np.int64).reshape(-1, 3)
 
 

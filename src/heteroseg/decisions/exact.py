@@ -31,12 +31,7 @@ CHUNK = 2**24  # logits at a time
 
 
 def decode(
-    logits: Logits,
-    covers: Size,
-    size: Size,
-    plan: Plan,
-    confident: bool = False,
-    between: Between = bool,
+    logits: Logits, covers: Size, size: Size, plan: Plan, confident: bool = False, between: Between = bool
 ) -> tuple[IntArray, FloatArray]:
     """(1, C, h, w) fused logits, which stand for a padded image of size `covers`, to (H, W) answers for `size`.
 

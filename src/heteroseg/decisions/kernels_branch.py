@@ -3,7 +3,7 @@
 import numpy as np
 
 from heteroseg.decisions.compiled import kernel
-from heteroseg.decisions.kernels_cell import Scalar, lead, winner
+from heteroseg.decisions.kernels_cell import Scalar, add_products, lead, winner
 from heteroseg.decisions.tables import FloatArray, IntArray
 
 
@@ -43,12 +43,6 @@ def reach(z: FloatArray, steps: IntArray, floor: Scalar, cells: IntArray) -> Non
 
 
 @kernel()
-def _add_product(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
-    for c in range(out.size):
-        out[c] += a[c] * b[c]
-
-
-@kernel()
 def weigh_around(
     x: FloatArray, number: IntArray, rows: IntArray, columns: IntArray, weight: FloatArray, out: FloatArray
 ) -> None:
@@ -61,4 +55,4 @@ def weigh_around(
             for b in range(weight.shape[1]):
                 at = number[rows[n] + a, columns[n] + b]
                 if at >= 0:
-                    _add_product(x[at], weight[a, b], out[n])
+                    add_products(x[at], weight[a, b], out[n])

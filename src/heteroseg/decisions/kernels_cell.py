@@ -78,6 +78,13 @@ def between(a: Scalar, b: Scalar, c: Scalar, d: Scalar, y: Scalar, x: Scalar) ->
 
 
 @kernel()
+def add_products(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
+    """Add a * b to `out`, which may be longer."""
+    for p in range(a.size):
+        out[p] += a[p] * b[p]
+
+
+@kernel()
 def agreed(codes: IntArray, above: int, below: int, left: int, right: int) -> Scalar:
     """Whether four corners have the same code, which is not negative; `codes` (rows, w)."""
     code = codes[above, left]
@@ -104,5 +111,4 @@ def cell_pixels(i: int, j: int, grid: Grid, down: FloatArray, across: FloatArray
 
 
 def largest_cell(grid: Grid) -> int:
-    """Pixels of the largest cell."""
     return int(np.diff(grid.rows).max() * np.diff(grid.columns).max())

@@ -11,6 +11,7 @@ from heteroseg.decisions.kernels_cell import (
     ONE,
     Answers,
     Scalar,
+    add_products,
     agreed,
     between,
     cell_pixels,
@@ -70,7 +71,6 @@ class CellWork(NamedTuple):
 
 
 def cell_work(walk: Walk, grid: Grid, labels: int, rows: int, width: int, unsure: IntArray) -> CellWork:
-    """`CellWork` for (rows, width) corners and the largest cell."""
     nodes, channels = int(np.sum(walk.begin >= 0)) + 1, max(int(np.max(walk.end - walk.begin)), 1)
     pixels = largest_cell(grid)
     fields = (
@@ -109,12 +109,6 @@ def _exps(v: FloatArray, top: FloatArray, total: FloatArray) -> None:
 
 
 @kernel()
-def _add_products(a: FloatArray, b: FloatArray, out: FloatArray) -> None:
-    for p in range(a.size):
-        out[p] += a[p] * b[p]
-
-
-@kernel()
 def _rank(share: FloatArray, at: int, work: CellWork) -> None:
     """Enter label `at` with the probabilities `share` (pixels,) times `work.scale` into the ranking of every pixel."""
     for p in range(share.size):
@@ -138,7 +132,7 @@ def _push(node: int, share: FloatArray, most: Scalar, work: CellWork) -> None:
     """List a node that is still to be asked; its probabilities are `share` (pixels,) times `work.scale`."""
     slot = work.used[NODES]
     work.code[slot], work.most[slot], work.node[slot] = node, most, 0
-    _add_products(share, work.scale, work.node[slot])
+    add_products(share, work.scale, work.node[slot])
     work.used[NODES] = slot + 1
 
 
@@ -148,7 +142,7 @@ def _add_to_label(label: int, share: FloatArray, work: CellWork) -> None:
     if not work.known[label]:
         work.named[work.used[LABELS]], work.known[label], work.mass[label] = label, 1, 0
         work.used[LABELS] += 1
-    _add_products(share, work.scale, work.mass[label])
+    add_products(share, work.scale, work.mass[label])
 
 
 @kernel()
@@ -207,13 +201,13 @@ def _hand_on(channels: int, pixels: int, floor: Scalar, walk: Walk, work: CellWo
         elif label >= 0 and not early:
             _add_to_label(label, share, work)
             if not walk.closed:
-                _add_products(share, work.scale, work.inside)
+                add_products(share, work.scale, work.inside)
         elif label >= 0 and reach < floor:
             rival = max(rival, reach)
         elif label >= 0:
             _rank(share, label, work)
         elif label == OUTSIDE:
-            _add_products(share, work.scale, work.outside)
+            add_products(share, work.scale, work.outside)
     return rival
 
 

@@ -41,7 +41,6 @@ class PathWork(NamedTuple):
 
 
 def path_work(walk: Walk, grid: Grid, rows: int, width: int) -> PathWork:
-    """`PathWork` for (rows, width) corners and the largest cell."""
     channels, pixels = len(walk.after), largest_cell(grid)
     fields = (
         np.empty((rows, width), np.int32),

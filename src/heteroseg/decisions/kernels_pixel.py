@@ -27,7 +27,6 @@ class PixelWork(NamedTuple):
 
 
 def pixel_work(walk: Walk, labels: int) -> PixelWork:
-    """`PixelWork` for any pixel."""
     codes, channels = len(walk.begin), int(np.max(walk.end - walk.begin))
     by_channel, by_label = np.empty((3, channels), np.float32), np.empty(labels, np.float32)
     return PixelWork._make((*by_channel, by_label, np.empty(codes, np.float32), np.empty(codes, np.int32)))
