@@ -18,9 +18,8 @@ class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.around = nn.Conv2d(WIDTH, WIDTH, SIDE, padding=SIDE // 2, groups=WIDTH)
-        self.mix = nn.Sequential(
-            nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2 * WIDTH), nn.ReLU(), nn.Linear(2 * WIDTH, WIDTH)
-        )
+        wide, narrow = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(2 * WIDTH, WIDTH)
+        self.mix = nn.Sequential(nn.LayerNorm(WIDTH), wide, nn.ReLU(), narrow)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.mix(self.around(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))

@@ -36,12 +36,12 @@ def logits_in(output: Any) -> Tensor:
     return output
 
 
-def tried(network: nn.Module, sizes: tuple[int, ...] = SIDES) -> tuple[Tensor, Tensor]:
+def tried(network: nn.Module) -> tuple[Tensor, Tensor]:
     """A small image that a network takes, and its logits there."""
     place = next(network.parameters(), None)
     if place is None:
         raise HeterosegError(f"{type(network).__name__}: expected a network that learns, found one without parameters")
-    for side in sizes:
+    for side in SIDES:
         images = torch.linspace(-1, 1, 3 * side * side, device=place.device, dtype=place.dtype).view(1, 3, side, side)
         try:
             return images, logits_in(network(images))
@@ -132,9 +132,8 @@ def replace_classifier(
         old = parent.get_submodule(name)
     except AttributeError:
         last = [n for n, m in network.named_modules() if _outputs(m)][-1:]
-        raise HeterosegError(
-            f"{type(network).__name__} has no layer {path!r}; its last convolution is {''.join(last) or 'none'}"
-        ) from None
+        told = f"has no layer {path!r}; its last convolution is {''.join(last) or 'none'}"
+        raise HeterosegError(f"{type(network).__name__} {told}") from None
     if not isinstance(old, nn.Conv2d | nn.Linear) or not _outputs(old):
         told = f"expected a convolution or linear layer at {path!r}, found {type(old).__name__}"
         raise HeterosegError(f"{told}; name the layer that makes the logits")

@@ -20,10 +20,9 @@ class Reduction(nn.Module):
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, stride: int):
         super().__init__()
         if strides[-1] != stride:
-            raise HeterosegError(
-                f"model.stride: the decoder 'reduction' works at the stride of the last feature map, {strides[-1]}, "
-                f"found {stride}; set model.stride={strides[-1]} or choose the decoder 'fpn'"
-            )
+            told = f"the decoder 'reduction' works at the stride of the last feature map, {strides[-1]}, found {stride}"
+            hint = f"set model.stride={strides[-1]} or choose the decoder 'fpn'"
+            raise HeterosegError(f"model.stride: {told}; {hint}")
         self.reduce = conv_bn(channels[-1], width)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -36,17 +35,15 @@ class LightFPN(nn.Module):
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, stride: int):
         super().__init__()
         if stride not in strides:
-            raise HeterosegError(
-                f"model.stride: expected one of the backbone's strides {list(strides)}, found {stride}"
-            )
+            told = f"expected one of the backbone's strides {list(strides)}, found {stride}"
+            raise HeterosegError(f"model.stride: {told}")
         self.first = list(strides).index(stride)
         used, steps = channels[self.first :], strides[self.first :]
         self.ratios = [float(coarse / fine) for fine, coarse in pairwise(steps)]
         self.laterals = nn.ModuleList(conv_bn(c, width, relu=False) for c in used)
         self.context = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels[-1], width, 1))
-        self.smooth = nn.ModuleList(
-            nn.Sequential(conv_bn(width, width, 5, groups=width), conv_bn(width, width)) for _ in used
-        )
+        smooth = (nn.Sequential(conv_bn(width, width, 5, groups=width), conv_bn(width, width)) for _ in used)
+        self.smooth = nn.ModuleList(smooth)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         maps = maps[self.first :]

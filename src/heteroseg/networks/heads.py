@@ -91,11 +91,9 @@ class HierarchicalHead(nn.Module):
         if self.branches is not None and classifier not in self.rest:
             return self.branches.by_classifier[classifier].logits, 0
         place = self.rest.index(classifier)
-        return (
-            (self.logits[place], 0)
-            if self.adapters
-            else (self.logits[0], sum(self.sizes[i] for i in self.rest[:place]))
-        )
+        if self.adapters:
+            return self.logits[place], 0
+        return self.logits[0], sum(self.sizes[i] for i in self.rest[:place])
 
     def _ends(self) -> list[tuple[nn.Module, list[int]]]:
         """The last layers, all linear, and the classifiers whose logits each makes."""
@@ -112,13 +110,11 @@ class HierarchicalHead(nn.Module):
 
         The head ends in linear layers, so their weights and biases take it and nothing else has to know.
         """
+        numbers = torch.stack([factors, torch.zeros_like(factors) if constants is None else constants])
         for module, owners in self._ends():
             assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
             assert module.bias is not None  # as __init__ makes them
-            own, added = (
-                torch.cat([v.split(self.sizes)[i] for i in owners]).to(module.weight)
-                for v in (factors, torch.zeros_like(factors) if constants is None else constants)
-            )
+            own, added = torch.cat([numbers.split(self.sizes, 1)[i] for i in owners], 1).to(module.weight)
             outputs = module.weight.transpose(0, int(isinstance(module, nn.ConvTranspose2d)))  # which has them second
             outputs.mul_(own.view(-1, *[1] * (outputs.ndim - 1)))
             module.bias.mul_(own).add_(added)

@@ -122,10 +122,8 @@ def _in_image(strides: Sequence[int], scale: float) -> list[int]:
     """Strides in pixels of the image where the backbone sees it made smaller by `scale`."""
     scaled = [s / scale for s in strides]
     if any(abs(s - round(s)) > 0.01 for s in scaled):
-        raise HeterosegError(
-            f"model.scale: expected a scale that divides the backbone's strides {list(strides)} to whole numbers "
-            f"(0.8, 0.667, 0.5), found {scale}"
-        )
+        told = f"expected a scale that divides the backbone's strides {list(strides)} to whole numbers"
+        raise HeterosegError(f"model.scale: {told} (0.8, 0.667, 0.5), found {scale}")
     return [round(s) for s in scaled]
 
 
@@ -188,6 +186,5 @@ def _build(config: ModelConfig, taxonomy: Taxonomy) -> Network:
     head = HierarchicalHead(config.width, taxonomy, config.adapters, config.upsample, branches)
     inner, outer = maps.strides[strides.index(config.stride)], config.stride
     multiple = math.lcm(inner, maps.multiple or max(maps.strides)) // inner * outer
-    return Network(
-        Body(backbone, decoder, head), config.mean or maps.mean, config.std or maps.std, multiple, (inner, outer)
-    )
+    whole = Body(backbone, decoder, head)
+    return Network(whole, config.mean or maps.mean, config.std or maps.std, multiple, (inner, outer))

@@ -111,14 +111,11 @@ def build_segmenter(config: ModelConfig, taxonomy: Taxonomy) -> tuple[LogitsOf, 
     from transformers import AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation
 
     if config.scale != 1:
-        raise HeterosegError(
-            f"model.scale: a whole network of transformers takes images as they are, found {config.scale}; leave it "
-            "out, or take a backbone"
-        )
+        told = f"a whole network of transformers takes images as they are, found {config.scale}"
+        raise HeterosegError(f"model.scale: {told}; leave it out, or take a backbone")
     if config.branches:
-        raise HeterosegError(
-            "model.branches: a whole network of transformers takes none; leave them out, or take a backbone"
-        )
+        told = "a whole network of transformers takes none; leave them out, or take a backbone"
+        raise HeterosegError(f"model.branches: {told}")
     family, _, name = config.backbone.partition(":")
     of_masks = family == "hf-mask"
     auto: Any = AutoModelForUniversalSegmentation if of_masks else AutoModelForSemanticSegmentation
