@@ -1,7 +1,7 @@
 """Readers of published dataset layouts: plain functions from a folder to a list of items.
 
 A reader is `reader(root, split, **options) -> list[Item]`, with a `Listing` where its files tell more; `READERS` gives
-its name in an experiment file.
+its name in an experiment file. What is missing, and all faults of the annotation at once, raise HeterosegError.
 """
 
 from collections.abc import Callable
@@ -72,16 +72,12 @@ def list_items(reader: str, root: Path | str, split: str, options: dict[str, Any
     if skip:
         listing = without_faulty(listing)
     if not listing:
-        raise HeterosegError(
-            f"{root}: expected images of the split {split!r}, found none; check the split and {reader}'s layout",
-            *listing.notes,
-            *listing.faults[:MOST],  # of what skip_faulty left out
-        )
+        fault = f"{root}: expected images of the split {split!r}, found none; check the split and {reader}'s layout"
+        raise HeterosegError(fault, *listing.notes, *listing.faults[:MOST])  # of what skip_faulty left out
     return listing
 
 
 def _switch(options: dict[str, Any], key: str, default: bool) -> bool:
-    """Take a switch out of the options."""
     value = options.pop(key, str(default).lower())
     if value not in ("true", "false"):
         raise HeterosegError(f'{key}: expected "true" or "false", found {value!r}; put it in quotes')
@@ -92,11 +88,8 @@ def _check_options(reader: str, options: dict[str, Any]) -> None:
     """Options are text, as the reader's signature names them; every fault is told."""
     known = {k: p for k, p in signature(READERS[reader]).parameters.items() if k not in ("root", "split")}
     names = list(dict.fromkeys([*known, "names", *COMMON]))
-    faults = [
-        f"{reader}: expected {', '.join(names)}, found the option {key!r}; rename or remove it{nearest(key, names)}"
-        for key in options
-        if key not in known
-    ]
+    told = f"{reader}: expected {', '.join(names)}, found the option"
+    faults = [f"{told} {k!r}; rename or remove it{nearest(k, names)}" for k in options if k not in known]
     for key, parameter in known.items():
         value = options.get(key, parameter.default)
         if value is Parameter.empty:

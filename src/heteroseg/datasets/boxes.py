@@ -1,7 +1,7 @@
 """Boxes and outlines from files: rows as they stand there, their faults, and how they come to the items."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -183,10 +183,6 @@ def _shape(row: Row) -> Shape:
     return Shape(UNKNOWN, (np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]),))
 
 
-def _told(values: list[str | None]) -> str:
-    return f"{','.join(map(str, values))} as {','.join(COLUMNS)}"
-
-
 def without_boxes(items: list[Item], path: Path) -> list[str]:
     """A note of the images that a table of boxes knows nothing of: nobody can tell whether they were annotated."""
     empty = [item.name for item in items if not len(item.boxes)]
@@ -194,9 +190,8 @@ def without_boxes(items: list[Item], path: Path) -> list[str]:
     return [f"{told} {empty[0]!r}: they count as images without objects"] if empty else []
 
 
-def csv_rows(path: Path) -> list[Row]:
+def csv_rows(path: Path) -> Iterator[Row]:
     """Rows of a CSV with the columns `COLUMNS` (others are left alone); x2 and y2 are exclusive."""
-    return [
-        Row(where, values[0] or "", tuple(map(number, values[1:5])), integer(values[5]), _told(values))
-        for where, values in csv_records(path, COLUMNS)
-    ]
+    for where, values in csv_records(path, COLUMNS):
+        raw = f"{','.join(map(str, values))} as {','.join(COLUMNS)}"
+        yield Row(where, values[0] or "", tuple(map(number, values[1:5])), integer(values[5]), raw)

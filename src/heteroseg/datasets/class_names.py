@@ -41,10 +41,8 @@ class ClassNames:
             listed = [line.strip() for line in read_text(path).rstrip().splitlines()]
             unique(((f"{path}:{n}", name) for n, name in enumerate(listed, 1)), "class")
         elif listed is None and others is None:
-            raise HeterosegError(
-                "classes: expected a text file with the name of a class a line (the first has id 0), found none; "
-                "write one beside the data and name it"
-            )
+            told = "expected a text file with the name of a class a line (the first has id 0), found none"
+            raise HeterosegError(f"classes: {told}; write one beside the data and name it")
         self.ids = {name: i for i, name in enumerate(listed or ())}
         self.alike = {plain(name): name for name in self.ids}
         self.near_misses: dict[str, str] = {}  # names that became `others`, and the class that each is nearly
@@ -57,9 +55,8 @@ class ClassNames:
 
     def told(self, listing: Listing) -> Listing:
         """The listing with what these names tell: what ids are called, and names that nearly are a class."""
-        misses = [
-            f"{name!r} is no class but counts as `others`; the class is {c!r}" for name, c in self.near_misses.items()
-        ]
+        told = "is no class but counts as `others`; the class is"
+        misses = [f"{name!r} {told} {meant!r}" for name, meant in self.near_misses.items()]
         return listing.then(Listing(listing, {i: name for name, i in self.ids.items()}, notes=misses))
 
     def labelled(self, row: Row, name: Any) -> Row:

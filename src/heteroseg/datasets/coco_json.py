@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,8 @@ def with_coco(items: list[Item], path: Path, resolve: Callable[[str], str | None
     rows = [_row(f"{path}: annotations[{i}]", note, images, outlines) for i, note in enumerate(notes)]
     sizes = {}
     for image in images.values():
-        try:
+        with suppress(LookupError):  # an image without annotation may be missing
             sizes[resolve(image["file_name"])] = _size(image)
-        except LookupError:  # an image without annotation may be missing
-            continue
     kept = [item for item in items if item.name in sizes or item.mask is not None]
     kept = [replace(item, size=sizes.get(item.name) or item.size, box_file=path) for item in kept]
     kept = [replace(item, mask=path) for item in kept] if outlines else kept
@@ -51,10 +50,8 @@ def read_coco(path: Path) -> tuple[dict[str, dict], list[dict], dict[int, str]]:
     (categories,) = lists_of(path, {"categories": [], **data}, "categories")
     for i, image in enumerate(images):
         if not isinstance(image.get("file_name"), str):
-            keys = ", ".join(map(str, image)) or "none"
-            raise HeterosegError(
-                f"{path}: images[{i}]: expected a file_name, found the keys {keys}; write the name there"
-            )
+            told = f"expected a file_name, found the keys {', '.join(map(str, image)) or 'none'}"
+            raise HeterosegError(f"{path}: images[{i}]: {told}; write the name there")
     names = {n: str(c.get("name")) for c in categories if (n := integer(c.get("id"))) is not None}
     return by_id(path, "images", images), notes, names
 
@@ -80,9 +77,8 @@ def _row(where: str, note: dict, images: dict[str, dict], outlines: bool) -> Row
         row = row._replace(raw=f"segmentation {segmentation!r:.60}, category_id {category!r}")
         extent = segmentation.get("size") if isinstance(segmentation, dict) else None
         if row.size and isinstance(extent, list) and tuple(extent) == row.size != row.size[::-1]:
-            return row._replace(
-                fault=f"expected a run-length code of [height, width], found {extent}: they are swapped"
-            )
+            fault = f"expected a run-length code of [height, width], found {extent}: they are swapped"
+            return row._replace(fault=fault)
         outline = coco_outline(segmentation, row.size)
         code = outline.run_length
         return row._replace(outline=outline, size=row.size or (code.window[2:] if code else None))
@@ -99,9 +95,7 @@ def coco_outline(value: Any, size: tuple[float, float] | None) -> Shape:
     extent, counts = (value.get("size"), value.get("counts")) if isinstance(value, dict) else (None, None)
     if not (isinstance(extent, list) and len(extent) == 2 and all(type(v) is int and v > 0 for v in extent)):
         return NO_OUTLINE
-    if extent[0] * extent[1] > LARGEST:
-        return NO_OUTLINE
-    if size is not None and (extent[1], extent[0]) != size:
+    if extent[0] * extent[1] > LARGEST or (size is not None and (extent[1], extent[0]) != size):
         return NO_OUTLINE
     if isinstance(counts, list) and all(type(c) is int and 0 <= c < 2**31 for c in counts):
         counts = coco_mask.frPyObjects({"size": extent, "counts": counts}, *extent)["counts"]

@@ -45,12 +45,14 @@ def _sample(item: Item, scoring: bool, read: Callable[[bytes, Path, View, bool],
     upright = lies_upright(item, seen, stated)
     image, notes = read(data, item.image, seen, upright)
     height, width = image.shape[:2]
-    boxes = _clipped(item, height, width)
+    if fault := strays(item, width, height)[1]:
+        raise HeterosegError(fault)
+    corners = np.array([width, height] * 2, np.float32)
+    boxes = np.clip(item.boxes * corners if item.parts else item.boxes, 0, corners)
     if shapes is not None:
         mask = _painted(item, path, shapes, boxes, (height, width))
-    return Sample(
-        item.name, image, mask, boxes, item.box_ids, item.tags, path or item.image, item.box_file, notes=notes
-    )
+    file = path or item.image
+    return Sample(item.name, image, mask, boxes, item.box_ids, item.tags, file, item.box_file, notes=notes)
 
 
 def _fits(stated: Size, size: tuple[int, int], parts: bool) -> bool:
@@ -72,10 +74,9 @@ def lies_upright(item: Item, seen: View, stated: Sequence[tuple[Size | None, Pat
     width, height = seen.size(upright)
     for other, file in known:
         if not _fits(other, (width, height), parts and other is item.size):
-            raise HeterosegError(
-                f"{item.image}: expected an image and an annotation of one size, found {width}x{height} and "
-                f"{other[0]:g}x{other[1]:g} in {file or 'its annotation'}; resize the one that was changed"
-            )
+            found = f"{width}x{height} and {other[0]:g}x{other[1]:g} in {file or 'its annotation'}"
+            told = f"expected an image and an annotation of one size, found {found}"
+            raise HeterosegError(f"{item.image}: {told}; resize the one that was changed")
     return upright
 
 
@@ -117,10 +118,3 @@ def strays(item: Item, width: int, height: int) -> tuple[list[int], str]:
     told = f"{item.box_file or 'boxes'}: {item.image}: expected boxes inside the image of {width}x{height}, found"
     found = listed(boxes[places].tolist(), 1)
     return places, f"{told} {found}; if the image was resized, scale the boxes too" if places else ""
-
-
-def _clipped(item: Item, height: int, width: int) -> np.ndarray:
-    if fault := strays(item, width, height)[1]:
-        raise HeterosegError(fault)
-    size = np.array([width, height] * 2, np.float32)
-    return np.clip(item.boxes * size if item.parts else item.boxes, 0, size)

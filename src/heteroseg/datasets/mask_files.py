@@ -119,9 +119,7 @@ def _from_colors(path: Path, pixels: np.ndarray, palette: np.ndarray) -> np.ndar
     ids = _id_table(palette.astype(np.int32).tobytes())[packed] + NO_COLOR
     if ids.min(initial=0) == NO_COLOR:
         y, x = (int(v) for v in np.argwhere(ids == NO_COLOR)[0])
-        found = f"{tuple(rgb[y, x].tolist())}, number {packed[y, x]}, at x={x}, y={y}"
-        raise HeterosegError(
-            f"{path}: expected the colours of its list of labels or segments alone, found {found}; "
-            "take list and mask of one release, add the colour to the list, or repair the mask"
-        )
+        found = f"found {tuple(rgb[y, x].tolist())}, number {packed[y, x]}, at x={x}, y={y}"
+        hint = "take list and mask of one release, add the colour to the list, or repair the mask"
+        raise HeterosegError(f"{path}: expected the colours of its list of labels or segments alone, {found}; {hint}")
     return ids

@@ -59,10 +59,8 @@ def raise_missing(path: Path, kind: str, hint: str) -> NoReturn:
     above = next((p for p in path.parents if p.is_dir()), Path("."))
     missing = path.relative_to(above).parts[0]
     there = sorted(p.name for p in above.iterdir() if not p.name.startswith("."))
-    raise HeterosegError(
-        f"{path}: expected this {kind}, found no {missing!r} in {above} (it has {listed(there, 12) or 'nothing'}); "
-        f"{hint}{nearest(missing, there)}"
-    )
+    told = f"expected this {kind}, found no {missing!r} in {above} (it has {listed(there, 12) or 'nothing'})"
+    raise HeterosegError(f"{path}: {told}; {hint}{nearest(missing, there)}")
 
 
 def require_file(path: Path, kind: str, hint: str) -> Path:

@@ -77,10 +77,9 @@ def csv_records(
     _, header = next(lines, ("", []))
     if missing := [c for c in columns if c not in header]:
         other = next((name for comma, name in COMMAS.items() if len(header) == 1 and comma in header[0]), None)
-        raise HeterosegError(
-            f"{path}:1: expected the columns {f'{delimiter} '.join(columns)}, found no {missing[0]}; "
-            + (f"they stand apart by {other}, put {delimiter!r} there" if other else "write them there")
-        )
+        hint = f"they stand apart by {other}, put {delimiter!r} there" if other else "write them there"
+        told = f"expected the columns {f'{delimiter} '.join(columns)}, found no {missing[0]}"
+        raise HeterosegError(f"{path}:1: {told}; {hint}")
     places = [header.index(c) if c in header else len(header) for c in (*columns, *optional)]
     for where, fields in lines:
         yield where, [fields[i] if i < len(fields) else None for i in places]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,11 +12,7 @@ T = TypeVar("T")
 LARGEST = 2**28  # pixels of an image or a mask, 16,384 x 16,384: what states more is not decoded
 UNKNOWN = -1  # the id of pixels and boxes of which nothing is known
 CROWD = -2  # the same for pixels of a crowd: things may be in it that were not marked, so silence means nothing there
-
-
-def no_ids() -> np.ndarray:
-    """(0,) int64."""
-    return np.zeros(0, np.int64)
+no_ids = partial(np.zeros, 0, np.int64)
 
 
 @dataclass(frozen=True)

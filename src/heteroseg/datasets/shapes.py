@@ -74,9 +74,8 @@ def _doubtful(inside: np.ndarray, rim: bool) -> np.ndarray:
 
 def rle_encode(mask: np.ndarray, x: int = 0, y: int = 0) -> RunLength:
     """A boolean (H, W) mask, whose first pixel is at x, y of the image, as run lengths."""
-    return RunLength(
-        coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"], (x, y, mask.shape[1], mask.shape[0])
-    )
+    counts = coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"]
+    return RunLength(counts, (x, y, mask.shape[1], mask.shape[0]))
 
 
 def rle_decode(code: RunLength) -> np.ndarray:

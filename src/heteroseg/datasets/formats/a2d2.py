@@ -25,10 +25,7 @@ PALETTE = np.column_stack([RGB, np.repeat(np.arange(38), INSTANCES)])
 
 
 def a2d2(root: Path, split: str, camera: str = "*") -> list[Item]:
-    """Items named SESSION/CAM/FILE; `camera` takes one of them only, as cam_front_center.
-
-    A list or label that is missing, and a line of the list that is neither a session nor an image raise HeterosegError.
-    """
+    """Items named SESSION/CAM/FILE; `camera` takes one of them only, as cam_front_center."""
     files = find_files(root, f"*/camera/{camera}/{{name}}.*")
     named = {"/".join((*p.relative_to(root).parts[:-1:2], name)): p for name, p in files.items()}
     items = [Item(name, path, palette=PALETTE) for name, path in sorted(named.items())]
@@ -41,13 +38,9 @@ def _listed(path: Path, items: list[Item]) -> list[Item]:
     lines = {line.removesuffix(".png"): where for where, line in lines_of(path)}
     keys = {item.name: {item.name, item.name.partition("/")[0], item.image.stem} for item in items}
     known = set().union(*keys.values())
-    raise_faults(
-        [
-            f"{where}: expected a session or an image of it, found no {line!r}; correct the line or unpack the session"
-            for line, where in lines.items()
-            if line not in known
-        ]
-    )
+    unknown = ((line, at) for line, at in lines.items() if line not in known)
+    hint = "correct the line or unpack the session"
+    raise_faults(f"{at}: expected a session or an image of it, found no {line!r}; {hint}" for line, at in unknown)
     return [item for item in items if keys[item.name] & set(lines)]
 
 

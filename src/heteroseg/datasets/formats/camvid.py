@@ -31,19 +31,13 @@ def _palette(path: Path) -> np.ndarray:
 
 
 def camvid(root: Path, split: str) -> list[Item]:
-    """Items named NAME with Cambridge's colour masks; ids are the line numbers in label_colors.txt from 0 (0-31).
-
-    A list, image or mask that is missing, and a bad label_colors.txt raise HeterosegError.
-    """
+    """Items named NAME with Cambridge's colour masks; ids are the line numbers in label_colors.txt from 0 (0-31)."""
     palette = _palette(root / "label_colors.txt")
     return items_of(root, split, STILLS, MASKS, listed_names(root / f"{split}.txt", stem_of), palette=palette)
 
 
 def camvid_segnet(root: Path, split: str) -> list[Item]:
-    """Items named by the images' stems; masks hold the ids 0-10 and 11 void, 8 bits.
-
-    A missing list or file, and a line that is not two paths raise HeterosegError.
-    """
+    """Items named by the images' stems; masks hold the ids 0-10 and 11 void, 8 bits."""
     items, faults = {}, []
     lines = lines_of(root / f"{split}.txt")
     for where, line in lines:

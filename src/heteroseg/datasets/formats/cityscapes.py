@@ -7,9 +7,6 @@ from heteroseg.datasets.sample import Item
 
 
 def cityscapes(root: Path, split: str) -> list[Item]:
-    """Items named CITY/NAME; masks hold the ids 0-33, 8 bits. Images may be of any format.
-
-    A folder, image or mask that is missing raises HeterosegError.
-    """
+    """Items named CITY/NAME; masks hold the ids 0-33, 8 bits. Images may be of any format."""
     images, masks = "leftImg8bit/{split}/{name}_leftImg8bit.*", "gtFine/{split}/{name}_gtFine_labelIds.png"
     return items_of(root, split, images, masks)

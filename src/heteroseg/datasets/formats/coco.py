@@ -41,8 +41,7 @@ def coco_panoptic(
     unknown, and images without segments are left out, and counted.
 
     `segments` is the json; the PNGs lie in `masks`, by default in a folder of the json's name. `names` is a text file
-    with one of the images a line, where a split is a list. What is missing and a segment without a category raise
-    HeterosegError.
+    with one of the images a line, where a split is a list.
     """
     path = split_file(root, split, segments, "segments", "list of segments", "download it, or set `segments`")
     folder = path.with_suffix("") if masks is None else root / expand(masks, split)

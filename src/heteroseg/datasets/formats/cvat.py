@@ -40,8 +40,7 @@ def cvat(
 
     Ids: positions in `classes`, a text file with a name a line, else in the labels of the export, both from 0; `others`
     is the id of all other names. `background` is the id where nothing is painted (default: unknown). Images that the
-    export does not list are left out. Other shapes, bad coordinates, unknown names and missing images raise
-    HeterosegError, all of them at once.
+    export does not list are left out.
     """
     path = root / annotations
     top = _parsed(path)

@@ -40,7 +40,6 @@ def folder(
     COCO: images (id, file_name), annotations (image_id, bbox x y width height, category_id = native id). CSV: a header
     `image,x1,y1,x2,y2,class_id`, x2 and y2 exclusive. file_name and image are a path under the root or any tail of it
     that is not ambiguous; where the path in `boxes` has no `{split}`, boxes of other splits' images are left out.
-    A bad pattern, a missing file and bad boxes (all of them at once) raise HeterosegError.
     """
     if masks is not None and polygons is not None:
         raise HeterosegError("folder: expected masks or polygons, found both; keep the one that is right")
@@ -75,8 +74,6 @@ def _labelme_names(items: list[Item]) -> dict[int, str]:
     texts = {read_text(path): path for path in lists if path.is_file()}
     if len(texts) > 1:
         first, second = list(texts.values())[:2]
-        raise HeterosegError(
-            f"{second}: expected the classes of {first}, found others; labelme numbers the classes of each image anew, "
-            "so export the whole dataset with one list (labelme2voc --labels)"
-        )
+        told = f"expected the classes of {first}, found others; labelme numbers the classes of each image anew"
+        raise HeterosegError(f"{second}: {told}, so export the whole dataset with one list (labelme2voc --labels)")
     return dict(enumerate("".join(texts).splitlines()))

@@ -33,7 +33,6 @@ def gtsdb(root: Path, split: str, scale: str = "1") -> Listing:
 
     `scale` is the factor by which images and gt.txt were scaled (0.6): the last column of a sign is then that wide.
     Splits: SPLIT.txt where there is one, else train 00000-00599 and val or test 00600-00899.
-    A missing image or list, and bad lines of gt.txt raise HeterosegError.
     """
     pattern = "images/{name}.*" if (root / "images").is_dir() else "{name}.*"
     images = {name: path for name, path in find_files(root, pattern).items() if "/" not in name}
@@ -48,6 +47,5 @@ def gtsdb(root: Path, split: str, scale: str = "1") -> Listing:
         names = sorted(name for name in known if name.isdecimal() and int(name) in OFFICIAL[split])
     files = require(names, images, "image", str(root / pattern))
     signs = find_files(root, "gtFine/{name}_labelIds.png") if (root / "gtFine").is_dir() else {}
-    return attach(
-        [Item(name, path, scoring_mask=signs.get(name), box_file=root / "gt.txt") for name, path in files.items()], rows
-    )
+    table = root / "gt.txt"
+    return attach([Item(n, path, scoring_mask=signs.get(n), box_file=table) for n, path in files.items()], rows)

@@ -22,10 +22,7 @@ COLUMNS = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2"
 
 
 def gtsrb(root: Path, split: str) -> Listing:
-    """Items named CCCCC/TTTTT_NNNNN (training) and NNNNN (test), one box each, without masks.
-
-    Missing images, lists and tables, and bad lines of a table raise HeterosegError.
-    """
+    """Items named CCCCC/TTTTT_NNNNN (training) and NNNNN (test), one box each, without masks."""
     listed = listed_names(root / f"{split}.txt") if (root / f"{split}.txt").is_file() else None
     if listed is None and split not in ("train", "val", "test"):
         raise_missing(root / f"{split}.txt", "list of images", "name the split train, val or test, or write its list")

@@ -20,8 +20,7 @@ def huggingface(
 ) -> list[Item]:
     """Items named by their row, 000000, 000001, ...; `image` and `mask` are columns.
 
-    `cache` is the folder to unpack to (default: .heteroseg in the root). Files without the columns, cells without bytes
-    and a cache that cannot be written raise HeterosegError.
+    `cache` is the folder to unpack to (default: .heteroseg in the root).
     """
     patterns = (f"**/{split}-*.parquet", f"{split}/*.parquet", f"{split}/*.arrow")
     return unpack_once(root, split, patterns, {"image": image, "mask": mask}, cache, _rows)

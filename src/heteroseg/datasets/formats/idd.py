@@ -24,7 +24,6 @@ def idd(root: Path, split: str, labels: str = "labelIds") -> list[Item]:
     """Items named DRIVE/FRAME; masks hold the ids that `labels` names, 8 bits, 255 ignored.
 
     `labels` "polygons" paints the polygons of the download to the ids of `labelIds` (0-39, 35 unlabeled).
-    Labels that were never made, or a folder, image or mask that is missing raise HeterosegError.
     """
     if labels == "polygons":
         ids = {name: i for i, name in enumerate(NAMES)}
@@ -33,14 +32,12 @@ def idd(root: Path, split: str, labels: str = "labelIds") -> list[Item]:
     names = find_files(root, "gtFine/{split}/{name}.png", split)
     kinds = sorted({name.rpartition("_gtFine_")[2] for name in names if "_gtFine_" in name})
     if labels not in kinds:
-        raise HeterosegError(
-            f"{root / 'gtFine' / split}: expected masks FRAME_gtFine_{labels}.png, "
-            f"found {', '.join(kinds) or 'no masks of this form'}; set `labels` to a kind that is there or to "
-            f"'polygons', or make the masks with IDD's public code{nearest(labels, kinds)}"
-        )
+        told = f"expected masks FRAME_gtFine_{labels}.png, found {', '.join(kinds) or 'no masks of this form'}"
+        hint = "set `labels` to a kind that is there or to 'polygons', or make the masks with IDD's public code"
+        raise HeterosegError(f"{root / 'gtFine' / split}: {told}; {hint}{nearest(labels, kinds)}")
     return items_of(root, split, FRAMES, MASKS + labels + ".png")
 
 
 def idd_lite(root: Path, split: str) -> list[Item]:
-    """Items named DRIVE/FRAME; masks hold the ids 0-6, 8 bits, 255 ignored. What is missing raises HeterosegError."""
+    """Items named DRIVE/FRAME; masks hold the ids 0-6, 8 bits, 255 ignored."""
     return items_of(root, split, "leftImg8bit/{split}/{name}_image.*", "gtFine/{split}/{name}_label.png")

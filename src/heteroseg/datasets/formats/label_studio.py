@@ -42,8 +42,7 @@ def label_studio(
     """Items of the annotated images in SPLIT.txt (of all where there is no such list), with boxes and painted masks.
 
     Ids are the positions, from 0, in `classes`, a text file with a name a line; `others` is the id of all other names.
-    `background` is the id where nothing is painted (default: unknown). Tasks without annotations are left out. Other
-    kinds of marks, bad coordinates, unknown names and missing images raise HeterosegError, all of them at once.
+    `background` is the id where nothing is painted (default: unknown). Tasks without annotations are left out.
     """
     path = require_file(root / annotations, "export", "export as JSON and put it here")
     data = read_json(path)

@@ -23,7 +23,7 @@ def mtsd(root: Path, split: str, classes: str | None = None, others: str | None 
     """Items named KEY with boxes, without masks.
 
     Ids are the positions, from 0, in `classes`, a text file with a label a line; `others` is the id of all other labels
-    (one of the two is needed). Missing files, bad boxes and unknown labels raise HeterosegError.
+    (one of the two is needed).
     """
     names = ClassNames(root, classes, others)
     keys = listed_names(root / "splits" / f"{split}.txt")

@@ -28,10 +28,7 @@ TABLES = ("category", "sample", "sample_data", "object_ann", "surface_ann")
 
 
 def nuimages(root: Path, split: str) -> Listing:
-    """Items named CAM_*/FILE; masks hold the ids of nuScenes' development kit.
-
-    A missing table or image, a category that nuImages does not have and damaged masks raise HeterosegError.
-    """
+    """Items named CAM_*/FILE; masks hold the ids of nuScenes' development kit."""
     folder = require_folder(root / f"v1.0-{split}")
     tables = {name: _table(folder / f"{name}.json") for name in TABLES}
     items, faults = {}, []

@@ -33,7 +33,7 @@ def open_images(
     confidence above 0 whose classes are known.
 
     Ids are the positions, from 0, in the lines of `names`, or in `classes`, a text file with a class name a line;
-    `others` is the id of all other classes. Missing files, bad boxes and unknown classes raise HeterosegError.
+    `others` is the id of all other classes.
     """
     described = _described(root / names)
     ids = ClassNames(root, classes, others, described.values())
@@ -49,11 +49,8 @@ def open_images(
         number = ids.find(described.get(code, code))
         return -1 if number is None else number  # many image-level labels have no boxes and no place in the list
 
-    return ids.told(
-        listing.then(
-            with_tags(listing, path, ("ImageID", "LabelName"), lambda name: name, id_of, present=("Confidence",))
-        )
-    )
+    columns, present = ("ImageID", "LabelName"), ("Confidence",)
+    return ids.told(listing.then(with_tags(listing, path, columns, lambda name: name, id_of, present)))
 
 
 def _described(path: Path) -> dict[str, str]:

@@ -7,19 +7,14 @@ from pathlib import Path
 
 from heteroseg.datasets.paths import items_of
 from heteroseg.datasets.sample import Item
-from heteroseg.errors import HeterosegError, nearest
+from heteroseg.errors import require_one_of
 
 VERSIONS = ("v1.2", "v2.0")
 
 
 def vistas(root: Path, split: str, version: str = "v1.2") -> list[Item]:
-    """Items named NAME; masks hold the ids 0-65 (v1.2) or 0-123 (v2.0) as palette indices.
-
-    An unknown version, or a folder, image or mask that is missing raises HeterosegError.
-    """
-    if version not in VERSIONS:
-        names = ", ".join(VERSIONS)
-        raise HeterosegError(f"version: expected one of {names}, found {version!r}{nearest(version, VERSIONS)}")
+    """Items named NAME; masks hold the ids 0-65 (v1.2) or 0-123 (v2.0) as palette indices."""
+    require_one_of("version", version, VERSIONS)
     folder, older = f"{version}/labels", root / split / "labels"
     if version == "v1.2" and older.is_dir() and not (root / split / folder).is_dir():
         folder = "labels"

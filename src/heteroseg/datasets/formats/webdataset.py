@@ -18,8 +18,7 @@ from heteroseg.files import MOST_BYTES, require_regular
 def webdataset(root: Path, split: str, image: str = "jpg", mask: str = "png", cache: str | None = None) -> list[Item]:
     """Items named by their keys; `image` and `mask` are the endings of their members, as `jpg` and `seg.png`.
 
-    The shards are unpacked once to `cache` (default: .heteroseg in the root). A key twice or without one of the two,
-    and a damaged shard raise HeterosegError.
+    The shards are unpacked once to `cache` (default: .heteroseg in the root).
     """
     if image == mask:
         raise HeterosegError(f"webdataset: image and mask are both {image!r}; set `image` and `mask` to their endings")

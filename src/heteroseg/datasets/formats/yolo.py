@@ -28,11 +28,8 @@ def yolo(
     labels: str = "labels/{split}/{name}.txt",
     background: str | None = None,
 ) -> Listing:
-    """Items by name with boxes, and masks where there are outlines: the small ones on top, `background` elsewhere.
-
-    `background` is an id (default: unknown). Bad lines, all of them at once, and folders that are missing or without
-    any text file for the images raise HeterosegError.
-    """
+    """Items by name with boxes, and masks where there are outlines: the small ones on top, the id `background`
+    elsewhere (default: unknown)."""
     check_pattern(labels, "labels")
     items = items_of(root, split, images, background=parse_id(background, "background"))
     folder = require_folder(root / expand(labels, split).split("{name}")[0].rpartition("/")[0])
@@ -76,7 +73,6 @@ def _names(root: Path, folder: Path) -> dict[int, str]:
 
 
 def _rows(path: Path, name: str) -> list[Row]:
-    """The boxes and outlines of a file."""
     rows = []
     for where, line in lines_of(path):
         first, *others = line.split()
