@@ -15,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from yaml.constructor import ConstructorError
 
-from heteroseg.errors import HeterosegError, counted, nearest, shortened, text_of
+from heteroseg.errors import HeterosegError, counted, nearest, raise_faults, shortened, text_of
 from heteroseg.writing import LONGEST, write_bytes
 
 SPECS = Path(__file__).parent / "specs"
@@ -63,6 +63,14 @@ def _plain(name: str) -> str:
 PlainName = Annotated[str, AfterValidator(_plain)]
 
 
+def require_plain(what: str, name: str) -> None:
+    """Raise HeterosegError for a name that no file can be named by."""
+    try:
+        _plain(name)
+    except ValueError as error:
+        raise HeterosegError(f"{what}: {error}, found {shortened(repr(name))}") from None
+
+
 class Strict(BaseModel):
     """What a user writes: only known keys, only finite numbers, and no yes or no where a number is due."""
 
@@ -100,9 +108,7 @@ class Document:
 
     def raise_faults(self, faults: Iterable[Fault]) -> None:
         """Raise one HeterosegError that tells each fault with file and line, if there are any."""
-        told = [f"{self.where(*loc)}: {text}" for loc, text in faults]
-        if told:
-            raise HeterosegError(*told)
+        raise_faults(f"{self.where(*loc)}: {text}" for loc, text in faults)
 
     def parse(self, model: type[Model]) -> Model:
         """Validate the document; every fault becomes one sentence with file and line."""

@@ -53,7 +53,6 @@ def part_of(path: Path, ending: str = ".tmp") -> Path:
 
 
 def is_part(path: PurePath | str) -> bool:
-    """Whether a file is a temporary one."""
     return PurePath(path).name.startswith(PART)
 
 
@@ -127,7 +126,6 @@ def _hold(path: Path, flags: int, told: str, wait: bool = False) -> int:
 
 
 def _create(part: Path) -> int:
-    """Create a file and hold it."""
     while True:
         handle = _hold(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, "writing this file")
         with suppress(FileNotFoundError):
@@ -176,7 +174,7 @@ def written(path: Path | str, ending: str = ".tmp") -> Iterator[Path]:
         full = isinstance(error, Exception) and (getattr(error, "errno", None) in FULL or _is_full(part))
         part.unlink(missing_ok=True)
         if full:
-            raise HeterosegError(f"{path}: cannot be written, {_reason(OSError(errno.ENOSPC, ''))}") from None
+            raise HeterosegError(f"{path}: cannot be written, {FULL_DISK}") from None
         raise
     finally:
         _close(handle)
