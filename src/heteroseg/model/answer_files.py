@@ -68,10 +68,6 @@ def encode_ids(label_indices: np.ndarray, space: LabelSpace) -> bytes:
     return cv2.imencode(".png", native_ids(label_indices, space))[1].tobytes()
 
 
-def _with_ending(target: Path, ending: str) -> Path:
-    return target.with_name(target.name + ending)
-
-
 def decided_by(
     model: "Model", space: LabelSpace, as_stored: bool = False, views: Views | None = None
 ) -> dict[str, Any]:
@@ -163,9 +159,9 @@ def told_of_pixels(image: np.ndarray) -> dict[str, Any]:
 
 def outputs_of(target: Path, with_overlay: bool, of_video: bool = False) -> Outputs:
     """Where the answer to an input goes, by the path that it leads to, without an ending."""
-    ids = target if of_video else _with_ending(target, ".png")
-    painted = _with_ending(target, "_overlay.webm" if of_video else "_overlay.jpg") if with_overlay else None
-    return Outputs(ids, painted, _with_ending(target, ".json"), of_video)
+    ids = target if of_video else Path(f"{target}.png")
+    painted = Path(f"{target}_overlay.{'webm' if of_video else 'jpg'}") if with_overlay else None
+    return Outputs(ids, painted, Path(f"{target}.json"), of_video)
 
 
 def write_answer(

@@ -87,9 +87,8 @@ def lazily(output: Tensor, cuts: Sequence[int], branches: Mapping[int, Branch]) 
 
 def pack_branches(branches: Branches) -> str:
     """The weights of branches as text: safetensors in base64."""
-    return base64.b64encode(
-        save({k: v.detach().cpu().contiguous() for k, v in branches.each.state_dict().items()})
-    ).decode()
+    weights = {k: v.detach().cpu().contiguous() for k, v in branches.each.state_dict().items()}
+    return base64.b64encode(save(weights)).decode()
 
 
 def unpack_branches(packed: str, sizes: Mapping[int, int]) -> dict[int, Branch]:

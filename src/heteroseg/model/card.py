@@ -58,6 +58,5 @@ def model_card(model: "Model", license: str | None) -> str:
     parameters = sum(p.numel() for p in model.torch_network.parameters())
     facts = {key: history["facts"][key] for key in VERSIONS if key in history["facts"]}
     values = history | {"facts": facts, "metadata": data.to_yaml(), "license": license, "parameters": parameters}
-    return fill_template(
-        "card.md", values | {"model": model, "own": model.config.backbone.partition("python:")[2]}, cell=_cell
-    )
+    values |= {"model": model, "own": model.config.backbone.partition("python:")[2]}
+    return fill_template("card.md", values, cell=_cell)

@@ -38,10 +38,9 @@ def require_unchanged(folder: Path, spaces: Iterable[str], config: dict[str, Any
     """Raise HeterosegError where a file is not the one that the `checksums` in `config`, of config.json, tell."""
     for name, found in checksums(folder, spaces, config).items():
         if config["checksums"].get(name) != found:
-            raise HeterosegError(
-                f"{folder / name}: expected the file that was saved with this MODEL, found another content; fetch the "
-                f"MODEL again, or if you changed it yourself, take `checksums` out of {folder / 'config.json'}"
-            )
+            told = "expected the file that was saved with this MODEL, found another content; fetch the MODEL again"
+            hint = f"or if you changed it yourself, take `checksums` out of {folder / 'config.json'}"
+            raise HeterosegError(f"{folder / name}: {told}, {hint}")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

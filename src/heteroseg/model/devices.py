@@ -17,6 +17,5 @@ def require_device(device: str | torch.device) -> None:
     except (RuntimeError, AssertionError, TypeError):  # no such device, none in this machine, or not built for it
         devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), "mps"]
         there = ", ".join(devices[: None if torch.backends.mps.is_available() else -1])
-        raise HeterosegError(
-            f"device {str(device)!r} cannot be used, it is not here or holds no numbers; this machine has {there}"
-        ) from None
+        told = "cannot be used, it is not here or holds no numbers"
+        raise HeterosegError(f"device {str(device)!r} {told}; this machine has {there}") from None

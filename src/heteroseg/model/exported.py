@@ -139,8 +139,6 @@ def _unpacked(path: Path, what: str, unpack: Callable[[], Unpacked]) -> Unpacked
 
 
 class ExportedNetwork(Geometry):
-    """A network in a file."""
-
     threads: int | None = None  # of the runtime; None: as many as torch has
     between: Callable[[], object] | None = None  # is called while the graph runs, and may raise to stop it
 
@@ -210,11 +208,9 @@ class ExportedNetwork(Geometry):
         steps = tuple(finer * pixels // stride for pixels in sides) if stride else (rows, columns)
         even = abs(rows * image.shape[2] - columns * image.shape[1]) <= max(image.shape)
         if not same or found != (1, *steps, channels) or not rows or not columns or not even:
-            expected = f"{channels} numbers for each cell of {stride or 'some'} pixels"
-            raise HeterosegError(
-                f"{self.path}: expected {expected}, as its tree needs, found the shape {found} for an image of "
-                f"{sides[0]}x{sides[1]}; export the MODEL again"
-            )
+            told = f"expected {channels} numbers for each cell of {stride or 'some'} pixels, as its tree needs"
+            shape = f"the shape {found} for an image of {sides[0]}x{sides[1]}"
+            raise HeterosegError(f"{self.path}: {told}, found {shape}; export the MODEL again")
 
     def _probe(self, image: np.ndarray) -> tuple[int, ...]:
         """The shape of what the graph gives for a prepared image."""

@@ -22,9 +22,8 @@ def grown(experiment: Experiment, tree: Taxonomy, source: Model) -> Experiment:
     """
     node, old = str(experiment.train.grow), source.taxonomy
     if node not in old:
-        raise HeterosegError(
-            f"train.grow: the MODEL {source.name!r} has no node {node!r:.80}{nearest(node, old.names)}; name one of its"
-        )
+        near = nearest(node, old.names)
+        raise HeterosegError(f"train.grow: the MODEL {source.name!r} has no node {node!r:.80}{near}; name one of its")
     new = [name for name in tree.names if name not in old]
     moved = next((name for name in old.names if _children(tree, name, old) != _children(old, name, old)), None)
     outside = next((n for n in new if node not in [tree.names[above] for above in tree.path(tree.index(n))]), None)
@@ -34,10 +33,8 @@ def grown(experiment: Experiment, tree: Taxonomy, source: Model) -> Experiment:
         raise HeterosegError(f"train.grow: {told}; change the taxonomy, or use train --from")
     names = [tree.names[c.node] for c in tree.classifiers if all(tree.names[n] in new for n in c.children)]
     if names and experiment.model.backbone.startswith(WHOLE):
-        told = (
-            f"expected a backbone with a decoder of ours, found {experiment.model.backbone!r}, which takes no branches"
-        )
-        raise HeterosegError(f"train.grow: {told}; use train --from")
+        found = f"found {experiment.model.backbone!r}, which takes no branches"
+        raise HeterosegError(f"train.grow: expected a backbone with a decoder of ours, {found}; use train --from")
     update = {"branches": [*source.config.branches, *names], "branch_gradient": 0.0}
     return experiment.model_copy(update={"model": experiment.model.model_copy(update=update)})
 
@@ -112,6 +109,5 @@ def told_growth(shared: Sequence[str]) -> str:
     """What will stay as it is, before training."""
     if not shared:
         return "only new layers are trained: every answer in labels that do not name the new nodes stays, bit for bit"
-    return (
-        f"only logits of new nodes are trained, beside old ones: answers may change where {listed(shared, 3)} is seen"
-    )
+    told = "only logits of new nodes are trained, beside old ones"
+    return f"{told}: answers may change where {listed(shared, 3)} is seen"

@@ -303,11 +303,10 @@ def _model_folder(folder: Path, path: str | Path) -> Path:
         if (folder / "last").is_dir():
             told = "name its last/ as the MODEL, or go on with `heteroseg train --resume`"
             raise HeterosegError(f"{path}: this RUN was stopped before it had a best/; {told}")
-        raise HeterosegError(
-            f"{path}: expected a MODEL folder (config.json, model.safetensors, taxonomy.yaml) or a RUN with best/, "
-            f"found {'another folder' if folder.is_dir() else 'no such folder'}; `heteroseg train` writes one, "
-            "and a model on a hub is named hf://owner/name"
-        )
+        told = "expected a MODEL folder (config.json, model.safetensors, taxonomy.yaml) or a RUN with best/"
+        found = "another folder" if folder.is_dir() else "no such folder"
+        hint = "`heteroseg train` writes one, and a model on a hub is named hf://owner/name"
+        raise HeterosegError(f"{path}: {told}, found {found}; {hint}")
     return folder
 
 
@@ -360,19 +359,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", trust: str | None
     fill(network, weights, folder / WEIGHTS, taxonomy.channels)
     if file.checksums:  # those of an older heteroseg have none
         require_unchanged(folder, spaces, config_data)
-    return _told_by(file, network.to(device), taxonomy, spaces, config, folder)
-
-
-def _told_by(
-    file: ModelFile,
-    network: Network | ExportedNetwork,
-    taxonomy: Taxonomy,
-    spaces: dict[str, LabelSpace],
-    config: ModelConfig,
-    origin: Path | None = None,
-) -> Model:
-    told = file.decision, origin, file.temperatures
-    return Model(file.name, network, taxonomy, spaces, config, *told, promise=file.promise)
+    known = file.decision, folder, file.temperatures
+    return Model(file.name, network.to(device), taxonomy, spaces, config, *known, promise=file.promise)
 
 
 def _exported(network: ExportedNetwork) -> Model:
@@ -390,4 +378,5 @@ def _exported(network: ExportedNetwork) -> Model:
     stride = None if config.backbone.startswith(WHOLE) else config.stride
     cuts, branches = [0, *(c.stop for c in taxonomy.classifiers)], branched(config.branches, taxonomy)
     network.require_fit(cuts, stride, 1 + config.upsample, branches)
-    return _told_by(file, network, taxonomy, spaces, config)
+    known = file.decision, None, file.temperatures
+    return Model(file.name, network, taxonomy, spaces, config, *known, promise=file.promise)

@@ -43,10 +43,8 @@ class LabelMap(np.ndarray):
 
 def _require_number(other: Any) -> None:
     if isinstance(other, str) or getattr(getattr(other, "dtype", None), "kind", None) in ("U", "S"):
-        told = f"a label map holds numbers, found a comparison with {shortened(repr(other))}"
-        raise HeterosegError(
-            f"{told}; prediction.mask(name) is where a label or node is, prediction.names() what there is"
-        )
+        hint = "prediction.mask(name) is where a label or node is, prediction.names() what there is"
+        raise HeterosegError(f"a label map holds numbers, found a comparison with {shortened(repr(other))}; {hint}")
 
 
 @dataclass(repr=False)
@@ -157,9 +155,7 @@ class Prediction:
             start, stop = tree.spans[tree.index(name)]
             leaves = np.asarray(self.label_indices("leaves"))
             return (leaves >= start) & (leaves < stop)
-        found = {
-            label.leaves: (s, i) for s in reversed(spaces) for i, label in enumerate(s.labels) if label.name == name
-        }
+        found = {b.leaves: (s, i) for s in reversed(spaces) for i, b in enumerate(s.labels) if b.name == name}
         if len(found) == 1:
             ((owner, index),) = found.values()
             return np.asarray(self.label_indices(owner)) == index
@@ -167,9 +163,8 @@ class Prediction:
             told = " and ".join(sorted(repr(owner.name) for owner, _ in found.values()))
             raise HeterosegError(f"label {name!r} has different meanings in {told}; name the label space")
         known = [*(label.name for s in spaces for label in s.labels), *(tree.names if space is None else ())]
-        raise HeterosegError(
-            f"expected the name of a label or node, found {shortened(repr(name))}{nearest(name, known)}"
-        )
+        near = nearest(name, known)
+        raise HeterosegError(f"expected the name of a label or node, found {shortened(repr(name))}{near}")
 
     def names(self, space: str | LabelSpace = "leaves") -> list[str]:
         """Names of the labels that were found, those of the most pixels first."""

@@ -47,10 +47,8 @@ def _read(path: Path, kind: Any, advice: str = AGAIN) -> Any:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "the file"
-        told = (
-            f"expected what `heteroseg train` writes, found {place} to be something else ({in_our_words(fault['msg'])})"
-        )
-        raise HeterosegError(f"{path}: {told}; {advice}") from None
+        found = f"found {place} to be something else ({in_our_words(fault['msg'])})"
+        raise HeterosegError(f"{path}: expected what `heteroseg train` writes, {found}; {advice}") from None
     return data
 
 
