@@ -203,6 +203,8 @@ FAULTS = {
     "masks without names": (["unnamed"], "a list of what the ids mean"),
     "two of one name": (["scenes", "scenes"], "NAME=PATH"),
     "no dataset": (["cityscapes"], "label spaces alone"),
+    "a name that leads out": (["../mine=scenes"], "expected a plain name, short, without slashes"),
+    "a name of two parts": (["my/own=scenes"], "expected a plain name, short, without slashes"),
     "images that are not there": (["gone"], "expected its images beside it"),
     "folders that are not there": (["yolo"], "expected folders of images"),
 }
@@ -221,6 +223,13 @@ def test_faults(tmp_path, monkeypatch, capsys, name):
     given, told = FAULTS[name]
     assert main(["join", *given, "--out", "out", "--yes"]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_folders_may_be_hidden_and_have_signs_in_their_names(tmp_path):
+    root = masks(tmp_path / "date=2024" / "scenes")
+    assert main(["join", str(root), "--out", str(tmp_path / ".out"), "--yes"]) == 0
+    experiment, _ = load_experiment(tmp_path / ".out" / "experiment.yaml")
+    assert (experiment.name, list(experiment.datasets)) == ("out", ["scenes"])
 
 
 def test_a_list_of_images_is_a_split_of_every_reader(tmp_path):

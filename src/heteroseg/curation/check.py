@@ -13,9 +13,8 @@ def _table(space: LabelSpace, counts: Counts) -> Iterator[str]:
     """A line for each label that means something, under a line of headings."""
     width = max(len(label.name) for label in space.labels)
     marks = {kind: n for kind, n in (("boxes", counts.boxes), ("tags", counts.tags)) if n.any()}
-    yield f"  {'id':>6}  {'label':<{width}}  {'pixels':>12}  {'share':>8}  {'images':>7}" + "".join(
-        f"  {kind:>7}" for kind in marks
-    )
+    more = "".join(f"  {kind:>7}" for kind in marks)
+    yield f"  {'id':>6}  {'label':<{width}}  {'pixels':>12}  {'share':>8}  {'images':>7}{more}"
     for i, label in enumerate(space.labels):
         if label.leaves:
             pixels, share = counts.pixels[i], counts.pixels[i] / max(counts.labelled, 1)

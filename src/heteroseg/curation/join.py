@@ -71,7 +71,7 @@ def join(found: Sequence[Recognised], out: Path, model: Model | None, ask: Ask, 
         first = sorted(found, key=lambda one: one.space is None)  # what ships has its places
         placed = {one.name: _place(one, tree, base, model, ask) for one in first}
         _complete(tree, placed)
-        file = tree.file(out.resolve().name)
+        file = tree.file(out.resolve().name.strip(". ") or "joined")  # a folder may be hidden, a name not
         taxonomy = build_taxonomy(file)
         ships = base is not None and base.same_tree(taxonomy) and is_shipped(base)
         if not ships:
@@ -200,13 +200,9 @@ def _write(p: Placed, out: Path, tree: Taxonomy, log: Log) -> dict[str, Any]:
     options = one.options | ({} if one.splits else _divided(one, out))
     if p.background is not None and one.outlined:
         options["background"] = str(p.background)
-    entry: dict[str, Any] = {
-        "root": str(one.root),
-        "reader": one.reader,
-        "label_space": one.space or f"{one.name}.yaml",
-    }
-    entry |= {"options": options, "train": train, "val": val}
-    return {one.name: entry | {"focus": 0.9} if one.boxed else entry}
+    entry = {"root": str(one.root), "reader": one.reader, "label_space": one.space or f"{one.name}.yaml"}
+    more = {"focus": 0.9} if one.boxed else {}
+    return {one.name: entry | {"options": options, "train": train, "val": val} | more}
 
 
 def _space(p: Placed, tree: Taxonomy) -> LabelSpaceFile:

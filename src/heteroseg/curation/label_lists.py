@@ -82,10 +82,8 @@ def _id_field(path: Path, rows: Rows, wanted: str | None) -> str | None:
     values = {key: [row[key] for row in rows if row.get(key) not in (None, "")] for key in fields if key != name}
     numbers = [key for key, found in values.items() if key not in NUMBERS and found and all(map(_is_number, found))]
     if name is not None and numbers:
-        raise HeterosegError(
-            f"{path}: expected the ids in a column called id, found the numbers {', '.join(numbers)}; "
-            f"say which are the ids with --id {numbers[0]!r}, or rename the column"
-        )
+        told = f"expected the ids in a column called id, found the numbers {', '.join(numbers)}"
+        raise HeterosegError(f"{path}: {told}; say which are the ids with --id {numbers[0]!r}, or rename the column")
     return None
 
 
@@ -111,17 +109,13 @@ def _join(path: Path, labels: Sequence[Listed]) -> list[Listed]:
         evaluate = any(label.evaluate for label in used)
         result.append(used[0].model_copy(update={"name": name, "groups": groups, "evaluate": evaluate}))
     ids: dict[str, int] = {}
-    faults = [
-        f"{path}: the name {b.name!r} stands for the ids {ids[b.name]} and {b.id}; give each label its own"
-        for b in result
-        if ids.setdefault(b.name, b.id) != b.id
-    ]
-    raise_faults(faults)
+    twice = (b for b in result if ids.setdefault(b.name, b.id) != b.id)
+    hint = "give each label its own"
+    raise_faults(f"{path}: the name {b.name!r} stands for the ids {ids[b.name]} and {b.id}; {hint}" for b in twice)
     return result
 
 
 def _label(where: str, row: dict[str, Any], number: Any, id_field: str) -> Listed:
-    """The label of one row with its id."""
     raw = next((row[key] for key in NAMES if row.get(key) not in (None, "")), None)
     name = str(raw).strip() if type(raw) in (str, int) else ""
     number = int(number) if is_whole(number) and (type(number) is int or len(number) < 20) else None
@@ -188,8 +182,8 @@ def grouped_tree(paths: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
     return {ROOT: children[()], **tree}
 
 
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "labels"
+def slug(name: str, otherwise: str = "labels") -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or otherwise
 
 
 def import_file(
@@ -209,14 +203,14 @@ def import_file(
     mapped = [label for label in labels if not label.ignore]
     if len(mapped) < 2:
         raise HeterosegError(f"{path}: expected two or more labels that mean something, found {len(mapped)}")
-    name = name or _slug(table or path.stem)
+    name = name or slug(table or path.stem)
     nodes = {label.id: "root (label)" if label.name == ROOT else label.name for label in mapped}
     tree = grouped_tree({nodes[label.id]: () if flat else label.groups for label in mapped})
     colors = {nodes[label.id]: label.color for label in mapped if label.color}
     named = Document(path, {"name": f"{name}-tree", "tree": tree, "colors": colors}, {(): f"--name {name}"})
     file = named.parse(TaxonomyFile)
     entries: list[LabelEntry] = [label.model_copy(update={"nodes": nodes.get(label.id)}) for label in labels]
-    paths = [out / f"{_slug(name)}-tree.yaml", out / f"{_slug(name)}.yaml"]
+    paths = [out / f"{slug(name)}-tree.yaml", out / f"{slug(name)}.yaml"]
     space = LabelSpaceFile(name=name, taxonomy=paths[0].name, labels=entries)
     tree_text = taxonomy_yaml(file, [f"The {len(mapped)} labels of {path.name}."])
     begun = paths[0].is_file() and paths[0].read_bytes() == tree_text.encode()  # a killed run left it

@@ -108,7 +108,5 @@ def finish_dataset(source: Source, out: Path, space: LabelSpace, log: Log) -> No
     marks = sum(len(item.box_ids) + len(item.tags) for item in [*source.train, *source.val])
     if marks:
         log(f"warning: {out}: holds masks alone, without boxes and tags, of which {source.name} has {marks}")
-    log(
-        f"{out}: to train on it, add to datasets of an experiment:\n"
-        f"  {source.name}-refined:\n    {json.dumps(dataset, ensure_ascii=False)}"
-    )
+    told = f"{out}: to train on it, add to datasets of an experiment:"
+    log(f"{told}\n  {source.name}-refined:\n    {json.dumps(dataset, ensure_ascii=False)}")

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,12 +12,12 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from heteroseg.curation.label_lists import read_label_list
+from heteroseg.curation.label_lists import read_label_list, slug
 from heteroseg.datasets import list_items
 from heteroseg.datasets.formats.label_studio import KINDS
 from heteroseg.datasets.paths import IMAGE_SUFFIXES, file_of, stem_of, walk
-from heteroseg.errors import HeterosegError, listed
-from heteroseg.files import read_json, read_text, read_yaml
+from heteroseg.errors import HeterosegError, listed, shortened
+from heteroseg.files import read_json, read_text, read_yaml, require_plain
 from heteroseg.labels.space import LabelEntry, load_label_space
 from heteroseg.labels.taxonomy import shipped_specs
 
@@ -68,7 +69,9 @@ def recognise(given: str) -> Recognised:
 
     What is none of the layouts and forms that are known raises HeterosegError.
     """
-    name, equals, text = given.partition("=")
+    name, equals, text = ("", "", given) if Path(given).exists() else given.partition("=")
+    if equals:
+        require_plain(shortened(given), name)
     path = Path(text if equals else given).expanduser()
     if not path.exists() and given in shipped_specs("label_spaces"):
         return Recognised(given, Path(), "", {}, None, given, list(load_label_space(given).file.labels))
@@ -76,14 +79,10 @@ def recognise(given: str) -> Recognised:
         raise HeterosegError(f"{path}: expected a folder or an export's file, found nothing; check the path")
     folder = path if path.is_dir() else path.parent
     found = _found(path.resolve(), folder.resolve())
-    found.name = name if equals else _slug(found.root.name)
+    found.name = name if equals else slug(found.root.name, "data")
     if found.space:
         found.labels = list(load_label_space(found.space).file.labels)
     return found
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "data"
 
 
 def _found(path: Path, folder: Path) -> Recognised:
@@ -91,7 +90,6 @@ def _found(path: Path, folder: Path) -> Recognised:
         for seen, reader, options, splits, space in PUBLISHED:
             if next(folder.glob(seen), None) is not None:
                 return Recognised("", folder, reader, dict(options), splits, space)
-    if path.is_dir():
         files = sorted(walk(folder, {".yaml", ".yml", ".xml", ".json"}))
     else:  # with the same export of other splits
         files = [other for other in sorted(folder.glob(f"*{path.suffix}")) if _alike(other.name) == _alike(path.name)]
@@ -266,14 +264,12 @@ def _are_masks(paths: Sequence[Path]) -> bool:
         with Image.open(path) as image:
             if image.mode not in ("L", "P", "I", "I;16") or image.format not in ("PNG", "TIFF"):
                 return False
-            return len(np.unique(np.asarray(image))) <= 256 if image.mode != "L" else _is_flat(np.asarray(image))
+            pixels = np.asarray(image)
+        if image.mode != "L":
+            return len(np.unique(pixels)) <= 256
+        return pixels.size <= 1 or bool((pixels[:, 1:] == pixels[:, :-1]).mean() > 0.8)  # of photographs few are equal
 
-    return all(holds_ids(path) for path in paths[:FEW])
-
-
-def _is_flat(pixels: np.ndarray) -> bool:
-    """Whether most neighbours are equal, as ids are and grey photographs are not."""
-    return bool((pixels[:, 1:] == pixels[:, :-1]).mean() > 0.8) if pixels.size > 1 else True
+    return all(map(holds_ids, paths[:FEW]))
 
 
 def _ending(images: Sequence[Path], masks: Sequence[Path]) -> str | None:
@@ -289,10 +285,8 @@ def _ending(images: Sequence[Path], masks: Sequence[Path]) -> str | None:
 def _names(folder: Path) -> list[LabelEntry]:
     """The labels of the list in a folder of masks."""
     for path in sorted(walk(folder, LISTS), key=lambda path: len(path.parts))[:MANY]:
-        try:
+        with suppress(HeterosegError):  # a list of images, or another file
             return [LabelEntry(**label.model_dump()) for label in read_label_list(path)]
-        except HeterosegError:  # a list of images, or another file
-            continue
     there = listed(sorted(path.name for path in folder.iterdir()), 8)
     told = f"expected a list of what the ids mean, such as classes.txt with `7 sky` a line, found none ({there})"
     raise HeterosegError(f"{folder}: {told}; write one there")

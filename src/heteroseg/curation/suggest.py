@@ -224,7 +224,5 @@ def suggest(
     write_text(out, space_yaml(space, head, notes))
     mapped = [label for label in labels if not label.ignore]
     width = max(len(label.name) for label in mapped)
-    return "\n".join(
-        f"{label.id:6d}  {label.name:<{width}}  {_describe(tree, ranked[0]) if ranked else 'nothing found'}"
-        for label, ranked in zip(mapped, proposals, strict=True)
-    )
+    told = [_describe(tree, ranked[0]) if ranked else "nothing found" for ranked in proposals]
+    return "\n".join(f"{b.id:6d}  {b.name:<{width}}  {text}" for b, text in zip(mapped, told, strict=True))
