@@ -1,5 +1,6 @@
 """Names and sight place labels; the floor on the real data is that of the issue, with the mapping hidden."""
 
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -193,6 +194,19 @@ def test_sight_from_the_command_line(tiny_data, tiny_model_folder, tmp_path, cap
     labels.write_text('[{"id": 7, "name": "road"}, {"id": 8, "name": "sidewalk"}]')
     assert main([*command, "--out", str(tmp_path / "b.yaml")]) == 2
     assert "is in no label of the list" in capsys.readouterr().err
+
+
+def test_the_tree_of_a_run_is_named_where_it_lies(tiny_data, tiny_model_folder, tmp_path, monkeypatch):
+    """A draft for a tree that does not ship can be read: of a RUN the tree lies in best/."""
+    monkeypatch.setattr("heteroseg.curation.spec_text.is_shipped", lambda tree: False)
+    shutil.copytree(tiny_model_folder, tmp_path / "run" / "best")
+    space = load_label_space("cityscapes")
+    rows = [f"{label.id},{label.name},{'' if label.leaves else 'yes'}\n" for label in space.labels]
+    (tmp_path / "l.csv").write_text("".join(["id,name,ignore\n", *rows]))
+    command = ["taxonomy", "suggest", str(tmp_path / "l.csv"), "--model", str(tmp_path / "run"), "--images", "1"]
+    command += ["--reader", "cityscapes", "--root", str(tiny_data / "cityscapes"), "--out", str(tmp_path / "a.yaml")]
+    assert main(command) == 0
+    assert load_label_space(tmp_path / "a.yaml").ids.tolist() == space.ids.tolist()
 
 
 def test_boxes_are_looked_at_too(tiny_data, tiny_model):

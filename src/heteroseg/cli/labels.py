@@ -58,9 +58,14 @@ def taxonomy_suggest(args: argparse.Namespace) -> None:
         if args.taxonomy or not (args.reader and args.root):
             raise HeterosegError("--model goes with --reader and --root, and has a taxonomy of its own; see --help")
         model = heteroseg.load(args.model, args.device)
-        evidence = collect(model, labels, args.reader, args.root, args.split, dict(args.option), args.images)
         tree = model.taxonomy
-        taxonomy = tree.name if is_shipped(tree) else str(Path(args.model).resolve() / "taxonomy.yaml")
+        if is_shipped(tree):
+            taxonomy = tree.name
+        elif model.origin:
+            taxonomy = str(model.origin.resolve() / "taxonomy.yaml")
+        else:
+            raise HeterosegError(f"{args.model}: expected a MODEL, whose tree has a file, found an exported network")
+        evidence = collect(model, labels, args.reader, args.root, args.split, dict(args.option), args.images)
         source += f" and {counted(evidence.images, 'image')} of {args.root.name}/{args.split}"
     elif args.taxonomy:
         tree, taxonomy = heteroseg.load_taxonomy(args.taxonomy), args.taxonomy
