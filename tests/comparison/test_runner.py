@@ -3,8 +3,10 @@
 import csv
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from heteroseg.cli.main import main
 from heteroseg.comparison.runner import open_base
@@ -50,6 +52,21 @@ def test_table_holds_what_evaluate_says(compared, tiny_experiment, capsys):
     assert (compared / "table.png").stat().st_size > 10_000
 
 
+def test_names_of_datasets_may_have_dots(tiny_experiment, tmp_path, monkeypatch):
+    """What trains a part is told to score none of its datasets, whatever they are called."""
+    data, commands = yaml.safe_load(tiny_experiment.read_text()), []
+    data["datasets"] = {f"{name}.v1=small": entry for name, entry in data["datasets"].items()}
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    stopped = SimpleNamespace(returncode=130, stdout="")
+    monkeypatch.setattr("subprocess.run", lambda command, **_: commands.append(command) or stopped)
+    arguments = ["--out", str(tmp_path / "out"), "--ways", "hierarchical"]
+    assert main(["compare", str(tmp_path / "experiment.yaml"), *arguments]) == 130
+    words = next(command[4:] for command in commands if "train" in command)
+    experiment, _ = load_experiment(words[0], [word for word in words if "=" in word])
+    assert list(experiment.datasets) == list(data["datasets"])
+    assert all(config.val is None for config in experiment.datasets.values())
+
+
 def test_the_place_of_the_data_may_be_a_variable(tiny_data, tiny_experiment, monkeypatch):
     monkeypatch.setenv("STORE", str(tiny_data))
     base = open_base(*load_experiment(tiny_experiment, ["data_root=$STORE"]))
@@ -71,6 +88,13 @@ def test_what_is_done_is_kept_and_the_rest_is_made(compared, tiny_experiment, tm
     assert (out / "concat" / "seed-0.json").exists()
     arguments = ["compare", str(tiny_experiment), "--out", str(out), "--ways", "concat", "loss.weights={root: 0.5}"]
     assert main(arguments) == 0, "a weight of the tree's classifiers means nothing to this way"
+
+
+def test_a_way_that_is_named_twice_is_one(compared, tiny_experiment, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(compared, out)
+    assert main(["compare", str(tiny_experiment), "--out", str(out), "--ways", "concat,concat"]) == 0
+    assert json.loads((out / "table.json").read_text())["ways"]["concat"]["seeds"] == [0]
 
 
 def test_several_at_once_give_the_same(compared, tiny_experiment, tmp_path, capsys):

@@ -4,6 +4,7 @@ OUT holds `WAY/experiment.yaml` with its tree and label spaces (any of them can 
 under `WAY/seed-N`, its scores beside it, and the table as JSON, CSV, Markdown and a plot. What is done is kept.
 """
 
+import json
 import multiprocessing
 import os
 import signal
@@ -21,14 +22,14 @@ import torch
 from pydantic import BaseModel
 
 from heteroseg.comparison.joining import WAYS, Base, Part
-from heteroseg.comparison.table import TABLES, is_json, rarest_third, read_scored, write_table
+from heteroseg.comparison.table import TABLES, rarest_third, read_scored, write_table
 from heteroseg.errors import HeterosegError, nearest, warn
 from heteroseg.evaluation.pixels import sample_pixels
 from heteroseg.evaluation.scores import evaluate_source, summarise, tree_cost
 from heteroseg.evaluation.temperatures import errors_by_depth
 from heteroseg.experiment.config import FORMER, Experiment, as_begun, expanded
 from heteroseg.experiment.sources import open_sources
-from heteroseg.files import read_yaml, write_json, write_yaml
+from heteroseg.files import read_json, read_yaml, write_json, write_yaml
 from heteroseg.labels.space import LabelSpace
 from heteroseg.model.model import load
 from heteroseg.model.run_folder import read_begun, training_seconds
@@ -80,10 +81,8 @@ def require_same(part: Part, folder: Path) -> None:
     for name, new in part_files(part).items():
         path = folder / name
         if path.exists() and not _holds(path, new):
-            raise HeterosegError(
-                f"{path}: this way was begun with other settings than it would have now; choose another --out, or "
-                f"remove {folder} to train it anew"
-            )
+            told = "this way was begun with other settings than it would have now"
+            raise HeterosegError(f"{path}: {told}; choose another --out, or remove {folder} to train it anew")
 
 
 @dataclass(frozen=True)
@@ -111,16 +110,15 @@ def _train(job: Job, output: Path | None) -> None:
     command = [sys.executable, "-m", "heteroseg", "train", str(job.run.parent / "experiment.yaml")]
     command += ["--out", str(job.run), *(["--resume"] if job.run.exists() else [])]
     command += ["--no-warnings"]  # those of the base experiment are told once
-    command += [f"train.seed={job.seed}", *(f"datasets.{d}.val=null" for d in job.part.spaces)]
+    datasets = {d: c.model_dump(mode="json") | {"val": None} for d, c in job.part.experiment.datasets.items()}
+    command += [f"train.seed={job.seed}", f"datasets={json.dumps(datasets, ensure_ascii=False)}"]
     with output.open("ab") if output else nullcontext() as file:
         code = subprocess.run(command, stdout=file, stderr=file).returncode
     if code in (STOPPED, 128 + signal.SIGTERM):
         raise KeyboardInterrupt
     if code:
-        where = f"in {output}" if output else "above"
-        raise HeterosegError(
-            f"{job.run}: training ended with exit code {code}, its message stands {where}; mend it and repeat"
-        )
+        told = f"training ended with exit code {code}, its message stands {f'in {output}' if output else 'above'}"
+        raise HeterosegError(f"{job.run}: {told}; mend it and repeat")
 
 
 def _score(job: Job) -> dict[str, Any]:
@@ -218,9 +216,8 @@ def _require_same_comparison(out: Path, experiment: Experiment) -> Experiment:
     experiment = as_begun(experiment, begun)
     differ = [k for k in Experiment.model_fields if k != "loss" and getattr(begun, k) != getattr(experiment, k)]
     if differ:  # all but the loss is equal for all ways
-        raise HeterosegError(
-            f"{out}: holds a comparison of another experiment ({', '.join(differ)} differ); choose another --out"
-        )
+        told = f"holds a comparison of another experiment ({', '.join(differ)} differ)"
+        raise HeterosegError(f"{out}: {told}; choose another --out")
     return experiment
 
 
@@ -235,6 +232,7 @@ def compare(
     allow_overlap: bool = False,
 ) -> dict[str, Any]:
     """Train and score all ways with all seeds; every seed of all ways is begun before the next. Returns the table."""
+    ways = list(dict.fromkeys(ways))
     for way in ways:
         if way not in WAYS:
             raise HeterosegError(f"--ways: there is no way {way!r}{nearest(way, WAYS)}; there are {', '.join(WAYS)}")
@@ -252,7 +250,9 @@ def _compare(
 ) -> dict[str, Any]:
     ways_parts = {way: WAYS[way](base) for way in ways}
     parts = {out / way / p.name if len(ps) > 1 else out / way: p for way, ps in ways_parts.items() for p in ps}
-    if (out / "table.json").is_file() and not is_json(out / "table.json"):
+    try:
+        read_json(out / "table.json", {})
+    except HeterosegError:
         (out / "table.json").unlink()  # damaged, and made again
     for name in (*TABLES, "report.html"):
         put_aside(out / name)

@@ -45,15 +45,6 @@ class _Scored(BaseModel):
     datasets: dict[str, _Cell]
 
 
-def is_json(path: Path) -> bool:
-    """Whether a file can be read as JSON."""
-    try:
-        read_json(path)
-    except HeterosegError:
-        return False
-    return True
-
-
 def read_scored(path: Path) -> dict[str, Any] | None:
     """The scores of a part with one seed; None where there are none, or damaged ones, which are made again."""
     try:
@@ -189,7 +180,6 @@ TABLES = ("table.json", "table.csv", "table.md", "table.png")
 
 
 def write_table(out: Path, experiment: Experiment, ways: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """Write TABLES from what is scored so far."""
     table = collect(out, ways, seeds)
     rewrite(out / "table.json", json_text({"experiment": experiment.name, "facts": facts(), "ways": table}))
     write_csv(out / "table.csv", table)
