@@ -238,6 +238,13 @@ def test_evaluate_prints_a_table_and_writes_json(run, tiny_model_folder, tiny_ex
     assert "evaluating gtsdb" in err
 
 
+def test_what_lies_beside_a_model_is_no_matter_of_its_scores(run, tiny_model_folder, tiny_experiment, tmp_path):
+    shutil.copytree(tiny_model_folder, tmp_path / "model")
+    (tmp_path / "evaluation.json").write_text("[]")  # of another tool
+    code, _, said = run("evaluate", tmp_path / "model", "--data", tiny_experiment, "--limit", "1")
+    assert code == 0, said
+
+
 def test_a_trained_model_lives_without_its_data(run, tiny_data, tiny_experiment, image, tmp_path, monkeypatch):
     data, folder = tmp_path / "data", tmp_path / "run"
     shutil.copytree(tiny_data, data)

@@ -196,6 +196,12 @@ def written(folder: Path, experiment: Path, **changes) -> Path:
     return path
 
 
+def test_the_path_of_a_beginning_may_have_any_sign(tmp_path, tiny_experiment, capsys):
+    model = tmp_path / "\N{GRINNING FACE}"
+    assert main(["train", str(tiny_experiment), "--from", str(model), "--out", str(tmp_path / "run")]) == 2
+    assert f"{model}: expected a MODEL folder" in capsys.readouterr().err
+
+
 def test_train_begins_from_a_model(tmp_path, tiny_experiment, first, monkeypatch, capsys):
     """The network is the MODEL's where the file says nothing; label spaces stay; a relative path is from here."""
     content = yaml.safe_load(tiny_experiment.read_text())

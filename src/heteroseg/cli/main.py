@@ -24,7 +24,6 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
     parser = Parser("heteroseg", description="One segmentation network trained on many datasets with different labels.")
     parser.add_argument("--version", action="version", version=f"heteroseg {__version__}")
     parser.set_defaults(run=lambda _: parser.print_help())
@@ -35,7 +34,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point: returns the exit code."""
     for name, level in {"OPENCV_LOG_LEVEL": "ERROR", "OPENCV_FFMPEG_LOGLEVEL": "-8"}.items():
         os.environ.setdefault(name, level)  # what they warn of is told in our own words
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `heteroseg`, before modules with torch come

@@ -72,7 +72,6 @@ def new_file(text: str) -> Path:
 
 
 def new_folder(text: str) -> Path:
-    """A folder that may be written."""
     return _checked(Path(text), require_folder)
 
 
@@ -145,10 +144,7 @@ def allow_overlap(p: argparse.ArgumentParser) -> None:
 
 
 def open_experiment(
-    path: str,
-    overrides: Sequence[str],
-    splits: Sequence[str] = ("train", "val"),
-    skipped: Path | None = None,
+    path: str, overrides: Sequence[str], splits: Sequence[str] = ("train", "val"), skipped: Path | None = None
 ) -> tuple["heteroseg.Experiment", list["Source"]]:
     """Read an experiment file with overrides, list the images of its datasets, and warn of what looks wrong there.
 

@@ -32,9 +32,9 @@ def evaluate(args: argparse.Namespace) -> None:
     for overlap in overlaps(sources):
         warn(overlap)
     model = with_views(args)
+    run = read_evaluation(model.origin.parent) if model.origin and model.origin.name in ("best", "last") else {}
     how = args.limit, lambda name: log(f"evaluating {name}"), args.back_off, args.precision
     result = heteroseg.evaluate(model, sources, *how)
-    run = read_evaluation(model.origin.parent) if model.origin else {}
     result["training_warnings"] = run.get("training_warnings", [])
     if args.tta:
         result["tta"] = views_text(views_of(args.tta))

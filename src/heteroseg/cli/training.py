@@ -31,7 +31,7 @@ def named_from_here(model: str) -> str:
 
 
 def train(args: argparse.Namespace) -> None:
-    begin = [f"train.begin={json.dumps(named_from_here(args.begin))}"] if args.begin else []
+    begin = [f"train.begin={json.dumps(named_from_here(args.begin), ensure_ascii=False)}"] if args.begin else []
     _train(args, [*args.overrides, *begin])
 
 
@@ -50,7 +50,8 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> "heteroseg.Experim
 
 def grow(args: argparse.Namespace) -> None:
     name = named_from_here(args.model)
-    keys = [f"train.begin={json.dumps(name)}", f"train.grow={json.dumps(args.node)}"]
+    pairs = (("begin", name), ("grow", args.node))
+    keys = [f"train.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in pairs]
     args.experiment = args.data
     experiment = _train(args, [*args.overrides, *keys])
     if int(os.environ.get("LOCAL_RANK", 0)):
