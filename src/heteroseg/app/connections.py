@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import socket
+import sys
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -86,9 +87,8 @@ class Connection(H11Protocol):
     def watch(self) -> None:
         """Look at the clock every second."""
         untaken = self.transport.get_write_buffer_size() > 0
-        if (untaken or self.idle) and self.loop.time() - self.since > (
-            self.limits.seconds if untaken else HEAD_SECONDS
-        ):
+        most = self.limits.seconds if untaken else HEAD_SECONDS
+        if (untaken or self.idle) and self.loop.time() - self.since > most:
             self.drop()
         else:
             self.timer = self.loop.call_later(1, self.watch)
@@ -127,22 +127,12 @@ class Server(uvicorn.Server):
 
 def serve_on(door: socket.socket, app: FastAPI, limits: Limits) -> None:
     """Answer on a listening socket until a signal comes; then what is at work is stopped and leaves no files."""
-    kinds: dict[str, Any] = {"http": partial(Connection, limits), "ws": "none", "lifespan": "off"}
-    quiet: dict[str, Any] = {
-        "log_level": "critical",
-        "access_log": False,
-        "server_header": False,
-        "proxy_headers": False,
-    }
-    config = uvicorn.Config(app, backlog=64, timeout_graceful_shutdown=1, **kinds, **quiet)
+    settings: dict[str, Any] = {"http": partial(Connection, limits), "ws": "none", "lifespan": "off"}
+    settings |= {"log_level": "critical", "access_log": False, "server_header": False, "proxy_headers": False}
+    config = uvicorn.Config(app, backlog=64, timeout_graceful_shutdown=1, **settings)
     server = Server(config)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, server.handle_exit)
-    signal.signal(
-        signal.SIGTERM, _stopped
-    )  # uvicorn ends with the signal that it got: not by a death that leaves files
+    # uvicorn ends with the signal that it got: not by a death that leaves files
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     server.run([door])
-
-
-def _stopped(number: int, _: object) -> None:
-    raise SystemExit(128 + number)

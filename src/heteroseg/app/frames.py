@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,12 +64,10 @@ def decoded_apart(body: bytes, limits: Limits) -> Iterator[Film]:
 
 
 def main(pixels: int) -> None:
-    try:
+    with suppress(ImportError, ValueError, OSError):  # a system without such limits
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY + BY_PIXEL * pixels,) * 2)
-    except (ImportError, ValueError, OSError):
-        pass  # a system without such limits
     try:
         video = Video(sys.stdin.buffer, pixels)
     except HeterosegError as error:

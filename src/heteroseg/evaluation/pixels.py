@@ -34,16 +34,11 @@ class Pixels:
 
 
 def sample_pixels(
-    model: Model,
-    source: Source,
-    limit: int | None,
-    per_image: int = PER_IMAGE,
-    seed: int = 0,
-    truths: LabelSpace | None = None,
+    model: Model, source: Source, limit: int | None, per_image: int = PER_IMAGE, truths: LabelSpace | None = None
 ) -> Pixels:
     """Up to `per_image` evaluated pixels of each val image, chosen at random; `truths` as for `evaluate_source`."""
     require_count("limit", limit)
-    space, rng = in_taxonomy_of(model, source.space), np.random.default_rng(seed)
+    space, rng = in_taxonomy_of(model, source.space), np.random.default_rng(0)
     truths = truths or space
     evaluated = np.append(truths.evaluated, False)
     parts = []

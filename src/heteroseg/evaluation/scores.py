@@ -30,10 +30,8 @@ def require_tree_of(model: Model, source: Source, advice: str) -> None:
     tree, name = source.space.taxonomy, model.taxonomy.name
     if not tree.same_tree(model.taxonomy):
         other = ", another tree of that name" * (tree.name == name)
-        raise HeterosegError(
-            f"datasets.{source.name}: its label space belongs to taxonomy {tree.name!r}, the model to {name!r}{other}; "
-            f"{advice} an experiment of the model's taxonomy"
-        )
+        told = f"its label space belongs to taxonomy {tree.name!r}, the model to {name!r}{other}"
+        raise HeterosegError(f"datasets.{source.name}: {told}; {advice} an experiment of the model's taxonomy")
 
 
 def truth(sample: Sample, space: LabelSpace) -> np.ndarray:

@@ -27,9 +27,8 @@ def _kind(schema: dict[str, Any]) -> str:
     if schema["type"] == "object":
         inner = schema.get("additionalProperties", True)
         return "keys and values" if inner is True else f"keys, each with a {_kind(inner)}"
-    return " ".join(
-        [WORDS[schema["type"]], *(f"{say} {schema[key]:.10g}" for key, say in BOUNDS.items() if key in schema)]
-    )
+    bounds = (f"{say} {schema[key]:.10g}" for key, say in BOUNDS.items() if key in schema)
+    return " ".join([WORDS[schema["type"]], *bounds])
 
 
 def _yaml(value: Any) -> str:

@@ -47,10 +47,8 @@ def open_spaces(experiment: Experiment, folder: Path) -> tuple[Taxonomy, list[La
         try:
             space = load_label_space(config.label_space, tree, folder)
             if by_name.setdefault(space.name, space).file != space.file:
-                told = f"expected a name of its own for each label space, found two called {space.name!r}"
-                faults.append(
-                    f"datasets.{name}: {config.label_space}: {told}; rename one, as a model keeps them by name"
-                )
+                told = f"expected a name of its own for each label space, found two called {space.name!r}; rename one"
+                faults.append(f"datasets.{name}: {config.label_space}: {told}, as a model keeps them by name")
             spaces.append(hold_out(space, experiment.hold_out))
         except HeterosegError as error:
             faults.extend(error.faults)
@@ -100,10 +98,9 @@ def _renamed(names: Mapping[int, str], space: LabelSpace) -> list[str]:
     other = [(i, name) for i, name in names.items() if i in ours and plain(name) != plain(ours[i])]
     for i, name in other:
         if plain(name) in id_of:
-            raise HeterosegError(
-                f"expected ids as label space {space.name!r} has them, found {i} for {name!r} in the annotation, which "
-                f"is {id_of[plain(name)]} there, and {i} is {ours[i]!r}; correct the ids or names of the label space"
-            )
+            told = f"expected ids as label space {space.name!r} has them, found {i} for {name!r} in the annotation"
+            there = f"which is {id_of[plain(name)]} there, and {i} is {ours[i]!r}"
+            raise HeterosegError(f"{told}, {there}; correct the ids or names of the label space")
     pairs = listed((f"{i} is {name!r} and {ours[i]!r}" for i, name in other), SHOWN)
     return [f"the annotation and label space {space.name!r} name ids differently: {pairs}"] if other else []
 
@@ -124,10 +121,8 @@ def overlaps(sources: Sequence[Source], content: bool = False) -> list[str]:
                 both.append((image, *twin))
         if both:
             image, name, other = both[0]
-            told.append(
-                f"datasets.{source.name}: expected val images that are not trained on, found {len(both)} that are, "
-                f"such as {image}, which is {other} in train of {name}"
-            )
+            fault = f"expected val images that are not trained on, found {len(both)} that are, such as {image}"
+            told.append(f"datasets.{source.name}: {fault}, which is {other} in train of {name}")
     return told
 
 
@@ -175,7 +170,6 @@ def source_named(sources: Sequence[Source], name: str) -> Source:
     """The dataset of that name; an unknown one raises with the nearest."""
     by_name = {s.name: s for s in sources}
     if name not in by_name:
-        raise HeterosegError(
-            f"the experiment has no dataset {name!r}{nearest(name, by_name)}; it has {', '.join(by_name)}"
-        )
+        near = nearest(name, by_name)
+        raise HeterosegError(f"the experiment has no dataset {name!r}{near}; it has {', '.join(by_name)}")
     return by_name[name]

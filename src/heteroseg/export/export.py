@@ -86,10 +86,8 @@ def choose_head(model: Model, head: Head = "auto") -> Head:
     fused = fused_head(model.network.body) is not None
     branches = _branches(model) is not None
     if head == "lazy" and not (fused or branches):
-        raise HeterosegError(
-            "head lazy needs a head that is one 1x1 convolution, found adapters, upsampling or another network's head; "
-            "take dense"
-        )
+        told = "needs a head that is one 1x1 convolution, found adapters, upsampling or another network's head"
+        raise HeterosegError(f"head lazy {told}; take dense")
     require_one_of("head", head, get_args(Head))
     if head != "auto":
         return head
@@ -239,11 +237,8 @@ def compare(before: Model, after: Model, experiment: str, limit: int | None = No
     for name, entry in scores[0].items():
         old, new = 100 * entry["miou"], 100 * scores[1][name]["miou"]
         rows.append(f"{name:<16}{old:>12.2f}{new:>8.2f}{old - new:>7.2f}")
-    rows.append(
-        f"{1e3 * spent[0]:.0f} ms an image before (torch, {torch.get_num_threads()} threads), "
-        f"{1e3 * spent[1]:.0f} ms after, reading and scoring included"
-    )
-    return "\n".join(rows)
+    first = f"{1e3 * spent[0]:.0f} ms an image before (torch, {torch.get_num_threads()} threads)"
+    return "\n".join([*rows, f"{first}, {1e3 * spent[1]:.0f} ms after, reading and scoring included"])
 
 
 def converted(graph: nn.Module, example: Tensor, trial: Path, name: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from heteroseg.errors import listed
 from heteroseg.files import fill_template, yaml_text
 from heteroseg.labels.space import LabelSpace
 from heteroseg.labels.taxonomy import Color, Taxonomy
@@ -109,8 +110,7 @@ def _cautions(entry: dict[str, Any], space: LabelSpace, statistics: dict[str, An
     present = (name for name, row in entry["per_class"].items() if row["pixels"])
     never = [name for name in present if shares.get(name, 1) == 0 and name not in boxes]
     if never:
-        more = f" and {len(never) - 3} more" if len(never) > 3 else ""
-        result.append(f"no training image that was looked at has {', '.join(never[:3])}{more}")
+        result.append(f"no training image that was looked at has {listed(never, 3)}")
     return result
 
 
@@ -203,7 +203,6 @@ def _world(contents: Contents, scores: list[list[dict]], colors: dict[frozenset[
 
 
 def write_report(path: Path, contents: Contents) -> None:
-    """Write the page."""
     width, tree = widest(len(contents.examples)), contents.taxonomy
     scores = scores_by_node(tree, contents.evaluation, contents.spaces)
     labels = {name: space.labels for name, space in contents.spaces.items()}

@@ -48,10 +48,9 @@ def report_run(
     if not evaluation["datasets"]:
         notes.append("The run was not evaluated, so there are no scores and no examples.")
     elif not all("confusion" in entry for entry in evaluation["datasets"].values()):
-        notes.append(
-            f"{run / 'evaluation.json'} is of an older version, so confusions and the scores of the tree are not shown"
-            f"; `heteroseg evaluate {run} --data EXPERIMENT --report FILE` has all."
-        )
+        told = "is of an older version, so confusions and the scores of the tree are not shown"
+        hint = f"`heteroseg evaluate {run} --data EXPERIMENT --report FILE` has all."
+        notes.append(f"{run / 'evaluation.json'} {told}; {hint}")
     warnings: list[str] = []  # told on the page alone: the terminal had them when the run began
     try:
         sources = open_sources(experiment, folder)

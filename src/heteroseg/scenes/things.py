@@ -118,7 +118,6 @@ def draw_end(end: Board, kind: str, paint: np.ndarray, inset: float, front: bool
 
 
 def draw_person(c: Canvas, rng: Rng, x: float, z: float) -> None:
-    """A person who walks: legs, arms, body and head."""
     board, size, step = Board(c, x, z, pick(rng, (-1, 1))), rng.uniform(0.9, 1.08), rng.uniform(0.05, 0.28)
     shirt, skin = jitter(rng, pick(rng, PAINTS), 12), jitter(rng, SKIN, 12)
     trousers = jitter(rng, pick(rng, (BLUE, BLACK, (120, 105, 85))), 12)
@@ -172,7 +171,6 @@ def draw_rider(board: Board, rng: Rng, kind: str) -> None:
 
 
 def draw_lamp(c: Canvas, rng: Rng, x: float, z: float, inwards: int) -> None:
-    """A pole with a street light that hangs over the road."""
     board, height = Board(c, x, z, inwards), rng.uniform(5, 7.5)
     board.line([(0, 0), (0, height), (0.25, height + 0.35)], 0.14, GREY, "pole")
     board.line([(0.2, height + 0.35), (1.3, height + 0.5)], 0.1, GREY, "street light")
@@ -182,7 +180,6 @@ def draw_lamp(c: Canvas, rng: Rng, x: float, z: float, inwards: int) -> None:
 
 
 def draw_traffic_light(c: Canvas, rng: Rng, x: float, z: float) -> None:
-    """A pole with three lamps, one of them on."""
     board, on = Board(c, x, z), rng.integers(3)
     board.line([(0, 0), (0, 3.2)], 0.12, GREY, "pole")
     board.poly([(-0.27, 2.15), (0.27, 2.15), (0.27, 3.65), (-0.27, 3.65)], BLACK, "traffic light")
