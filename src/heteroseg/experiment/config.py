@@ -65,9 +65,9 @@ Weights = Annotated[dict[str, Weight], AfterValidator(_useful)]
 Level = Annotated[float, Field(ge=0, le=255)]
 Spread = Annotated[float, Field(gt=0, le=255)]
 Zoom = Annotated[float, Field(ge=0.01, le=100)]
-Precision = Annotated[  # YAML reads 16 as a number
-    Literal["32", "bf16", "16"], BeforeValidator(lambda value: str(value) if type(value) is int else value)
-]
+Zooms = Annotated[tuple[Zoom, Zoom], AfterValidator(_rising)]
+# YAML reads 16 as a number
+Precision = Annotated[Literal["32", "bf16", "16"], BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 
 
 class DatasetConfig(Strict):
@@ -81,9 +81,7 @@ class DatasetConfig(Strict):
     val: Text | None = Field("val", description="split to evaluate on; null: only train")
     share: Factor = Field(1.0, description="part of every batch, relative to the other datasets")
     flip: Fraction = Field(0.5, description="chance of a horizontal flip; 0 where left and right have a meaning")
-    scale: Annotated[tuple[Zoom, Zoom], AfterValidator(_rising)] = Field(
-        (0.5, 2.0), description="range of the random zoom"
-    )
+    scale: Zooms = Field((0.5, 2.0), description="range of the random zoom")
     focus: Fraction = Field(0.0, description="chance that a crop is placed around a box")
     rare: Fraction = Field(0.0, description="chance that a draw is for a label, all labels being equally likely")
     paste: float = Field(
@@ -305,16 +303,13 @@ def _require_effect(experiment: Experiment, document: Document) -> None:
     model, optimiser, augment, train = experiment.model, experiment.optimiser, experiment.augment, experiment.train
     whole, of_masks = model.backbone.startswith(WHOLE), model.backbone.startswith("hf-mask:")
     network = f"{model.backbone!r} is a whole network"
+    drawn = [key for key in AugmentConfig.model_fields if key != "chance"]
     rules = (
         ("model", "backbone_options", model.backbone in NAMED, f"{model.backbone!r} has none"),
         *(("model", key, whole, network) for key in ("scale", "decoder", "width", "stride", "branches")),
         ("model", "branch_gradient", not model.branches, "there are no model.branches"),
         ("augment", "chance", augment == AugmentConfig(chance=augment.chance), "augment sets nothing else"),
-        *(
-            ("augment", key, augment.chance == 0, "augment.chance is 0")
-            for key in AugmentConfig.model_fields
-            if key != "chance"
-        ),
+        *(("augment", key, augment.chance == 0, "augment.chance is 0") for key in drawn),
         *(("model", key, of_masks, f"{model.backbone!r} has queries") for key in ("adapters", "upsample")),
         ("loss", "matching", not of_masks, f"{model.backbone!r} has no queries"),
         ("optimiser", "backbone_lr", whole, network),
