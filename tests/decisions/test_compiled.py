@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,16 +69,60 @@ def changed(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(("ending", "damage"), [("nbi", emptied), ("nbi", cut), ("nbc", cut), ("nbc", changed)])
-def test_damaged_files_are_compiled_again(kept, tmp_path, ending, damage):
+@pytest.mark.parametrize("damage", [emptied, cut, changed])
+def test_damaged_files_are_compiled_again(kept, tmp_path, damage):
     folder = shutil.copytree(kept, tmp_path / "cache")
-    for path in folder.rglob(f"*path_band*.{ending}"):
+    for path in folder.rglob("*path_band*"):
         damage(path)
     found, said = decoded(NUMBA_CACHE_DIR=str(folder))
     assert found == ["0", "1"]
     assert said.count("\n") == 1
     assert "the compiled loops cannot be read or kept there" in said
     assert decoded(NUMBA_CACHE_DIR=str(folder)) == (["1", "0"], ""), "whole ones have taken their place"
+
+
+LOOP = """
+from heteroseg.decisions.compiled import kernel
+
+@kernel()
+def double(x):
+    for i in range(x.size):
+        x[i] *= 2
+"""
+FILES = "from numba.core.caching import IndexDataCacheFile as Files\n"
+BEFORE_THE_OTHER = FILES + "Files._load_index = lambda self: {}"
+WRITES_LAST = (
+    FILES
+    + """
+import time; from pathlib import Path; save = Files._save_data
+def late(*what):
+    Path("waits").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+    save(*what)
+Files._save_data = late
+"""
+)
+
+
+def test_two_processes_that_compile_for_two_types_at_once(tmp_path):
+    """Each had the number of its file from an index without the other, and both had one: code for the wrong type."""
+    (tmp_path / "loop.py").write_text(LOOP)
+    env = os.environ | {"PYTHONPATH": f"{Path(heteroseg.__file__).parents[1]}:.", "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def started(before: str, *kinds: str) -> subprocess.Popen[str]:
+        each = "".join(f"x = numpy.ones(3, '{kind}'); double(x); print(x.sum()); " for kind in kinds)
+        code = f"{before}\nimport numpy; from loop import double; {each} print(sum(double.stats.cache_hits.values()))"
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=env, **pipes)  # type: ignore[call-overload,no-any-return]
+
+    slow = started(WRITES_LAST, "f4")
+    while slow.poll() is None and not (tmp_path / "waits").exists():
+        time.sleep(0.01)
+    assert started(BEFORE_THE_OTHER, "i8").communicate(timeout=300)[0].split() == ["6", "0"]
+    (tmp_path / "go").touch()
+    assert slow.communicate(timeout=300)[0].split() == ["6.0", "0"]
+    assert started("", "i8", "f4").communicate(timeout=300)[0].split() == ["6", "6.0", "2"]
 
 
 def test_a_full_disk(tmp_path):

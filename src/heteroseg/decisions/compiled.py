@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numba import config, njit
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator
+from numba import __version__, config, njit
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, InTreeCacheLocator
 from numba.core.serialize import dumps
 
 from heteroseg.errors import warn
@@ -76,13 +76,39 @@ class _WholeBeside(_Whole):
     _locator_classes = (_Beside,)
 
 
+def _digest(key: tuple[Any, ...]) -> str:
+    return hashlib.sha256(repr(key).encode()).hexdigest()
+
+
+class _ByKey(IndexDataCacheFile):
+    """A file for each type of arguments and processor, with its whole key in it. Numba numbers them, and an index tells
+    the numbers: of two processes that compile at once both may take one."""
+
+    def _named(self, key: tuple[Any, ...]) -> str:
+        return str(self._data_name(int(_digest(key[:2])[:12], 16)))
+
+    def save(self, key: tuple[Any, ...], data: Any) -> None:
+        self._save_data(self._named(key), (_digest(key), data))
+
+    def load(self, key: tuple[Any, ...]) -> Any:
+        try:
+            found, data = self._load_data(self._named(key))
+        except FileNotFoundError:
+            return None
+        return data if found == _digest(key) else None
+
+
 class _Ahead(FunctionCache):
     """What somebody compiled who may write beside the loops, such as the maker of a container."""
 
     _impl_class = _WholeBeside
 
+    def __init__(self, function: Any):
+        super().__init__(function)
+        self._cache_file = _ByKey(self.cache_path, self._impl.filename_base, None)
+
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(sig, codegen), _sources())
+        return (*super()._index_key(sig, codegen), __version__, _sources())
 
 
 class _Kept(_Ahead):
@@ -95,9 +121,7 @@ class _Kept(_Ahead):
             found = super().load_overload(sig, target_context)
         except Exception:  # a damaged pickle may end in any
             _tell(self.cache_path)
-            with suppress(OSError):
-                self.flush()  # so that a whole one takes its place
-            return None
+            return None  # a whole one takes its place
         if found is None and not config.CACHE_DIR:
             with suppress(Exception):
                 found = _Ahead(self._py_func).load_overload(sig, target_context)
