@@ -198,6 +198,18 @@ def test_not_all_masks_are_decoded_at_the_end(tmp_path, monkeypatch):
     assert len(decoded) == 9 + 4  # before, and after
 
 
+def test_of_large_masks_fewer_are_decoded_at_the_end(tmp_path, monkeypatch):
+    """1,000 masks of Vistas are 8,000 megapixels, minutes of work."""
+    names = [f"n{i:02d}" for i in range(60)]
+    path, decoded, real = write(tmp_path, {"train": tuple(names), "val": ("v",)}), [], coverage.read_annotation
+    monkeypatch.setattr(coverage, "read_annotation", lambda item, scoring: decoded.append(item) or real(item, scoring))
+    monkeypatch.setattr(coverage, "PIXELS", 55 * 32 * 40 + 1)
+    train(*load_experiment(path), tmp_path / "run")
+    monkeypatch.setattr(coverage, "PIXELS", 1)
+    look_over(opened(path), most=1000)
+    assert len(decoded) == 50 + 55 + 50
+
+
 def test_a_mask_that_was_never_drawn_spoils_no_finished_run(tmp_path):
     names = [f"n{i:02d}" for i in range(60)]
     path = write(tmp_path, {"train": tuple(names), "val": ("v",)})

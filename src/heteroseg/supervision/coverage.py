@@ -1,5 +1,6 @@
 """What the annotation of a run teaches, and what it leaves untaught: told before training and by `data check`."""
 
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from heteroseg.datasets import read_annotation, read_sample
+from heteroseg.datasets.image_files import bytes_of, view
 from heteroseg.datasets.paths import grouped
 from heteroseg.datasets.sample import Item, Sample, no_ids, spread_evenly
 from heteroseg.errors import HeterosegError, counted, listed, raise_faults
@@ -18,6 +20,7 @@ from heteroseg.labels.taxonomy import Taxonomy
 from heteroseg.supervision.targets import NOTHING, encode
 
 SAMPLE, AFTERWARDS = 50, 1000  # training images of each dataset whose masks are looked at before training, and after
+PIXELS = 2**29  # of these masks, where they are more than SAMPLE: some seconds
 MUCH = 0.25  # of the pixels of masks: more of them ignored is worth a warning
 NAMED = 5  # labels that a warning names
 
@@ -52,6 +55,8 @@ class Counts:
 
 def look_over(sources: Sequence[Source], allow_overlap: bool = False, most: int = SAMPLE) -> list[str]:
     """Warnings about the data of an experiment, for which up to `most` masks of each dataset are decoded.
+
+    Of large ones only as many as have PIXELS, but SAMPLE at least.
 
     A dataset without labels, and val images that are train images too (unless `allow_overlap`) raise HeterosegError.
     """
@@ -94,6 +99,10 @@ def count_split(source: Source, split: str, most: int | None = None) -> Counts:
     """
     items, space = source.train if split == "train" else source.val, source.space
     masks = [item for item in items if item.mask is not None]
+    if most is not None and most > SAMPLE and masks:
+        first = masks[0].image
+        width, height = view(io.BytesIO(bytes_of(first)), first).size(True)
+        most = min(most, max(SAMPLE, PIXELS // (width * height)))
     read, looked_at = (read_sample, items) if most is None else (read_annotation, spread_evenly(masks or items, most))
     with ThreadPoolExecutor(4) as pool:  # decoding leaves Python's lock alone
         results = list(pool.map(lambda item: _count_pixels(read, item, space, split == "val"), looked_at))
