@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from heteroseg.labels.space import LabelSpaceFile, build_label_space
 from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
+from heteroseg.supervision.few import Unmade, asked_by
 from heteroseg.supervision.label_terms import build_terms
 from heteroseg.supervision.loss import (
     STRONG,
@@ -338,3 +339,40 @@ def test_logits_at_equals_upsampling(small, size):
     full = F.interpolate(logits, size, mode="bilinear", align_corners=False)
     points = torch.ones(2, *size).nonzero(as_tuple=True)
     torch.testing.assert_close(logits_at(logits, points, size), full.permute(0, 2, 3, 1).reshape(-1, 3))
+
+
+@pytest.mark.parametrize("gate", ["hard", "soft", "open"])
+@pytest.mark.parametrize("void", [False, True])
+def test_classifiers_that_are_asked_alone_give_the_same(void, gate):
+    """From features, and the layer that would make the logits: sums and gradients of masks, boxes and mixtures."""
+    tree, terms, _, ends = world(void)
+    _, _, _, mask, boxes = small_batch()
+    g, mixed = torch.Generator().manual_seed(3), mixtures_of(ends)
+    for i in (0, 2):
+        spots = torch.rand(boxes.shape[1:], generator=g) < 0.2
+        boxes[i] = torch.where(spots, MIXED - torch.randint(0, len(mixed[i]), spots.shape, generator=g), boxes[i])
+    shapes = (3, 5, 6, 5), (tree.channels, 5), (tree.channels,)
+    inputs = [torch.randn(shape, generator=g, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    features, weight, bias = inputs
+    made = torch.einsum("bnhw,cn->bchw", features, weight) + bias[:, None, None]
+
+    def found(logits, *maps):
+        options = {"cell": 2, "gate": gate, "balance": 0.5, "mixtures": pad_mixtures(mixed)}
+        sums, pixels = hierarchical_loss(
+            logits, *maps, terms, tree, **options, generator=torch.Generator().manual_seed(1)
+        )
+        loss = reduce_sums(sums, torch.arange(16).view(8, 2) + 1.0, "classifier", pixels)
+        return [*sums, *torch.autograd.grad(loss, inputs, retain_graph=True)]
+
+    torch.testing.assert_close(found(Unmade(*inputs), mask, boxes), found(made, mask, boxes))
+    nothing = torch.full_like(mask, -1)
+    assert not any(each.any() for each in found(Unmade(*inputs), nothing, nothing))
+
+
+def test_no_more_classifiers_are_asked_than_terms_need():
+    tree, terms, _, _ = world(False)
+    asked = asked_by(terms, tree)
+    assert asked[:, 0].all()
+    assert (asked.sum(1) < len(tree.classifiers)).all()
+    for owners, row in zip(terms.path_of.tolist(), asked.tolist(), strict=True):
+        assert all(row[owner] for owner in owners if owner >= 0)

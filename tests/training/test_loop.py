@@ -23,7 +23,9 @@ from heteroseg.errors import HeterosegError
 from heteroseg.experiment.config import OptimiserConfig, load_experiment
 from heteroseg.model.model import load
 from heteroseg.scenes import generate
-from heteroseg.training import processes
+from heteroseg.supervision import loss
+from heteroseg.supervision.few import few
+from heteroseg.training import objective, processes
 from heteroseg.training.loop import Run, train
 from heteroseg.training.optimiser import build_optimiser, learning_rate, memory_layout, weight_average
 from tests.networks.catalogue import WINDOWS
@@ -423,6 +425,41 @@ def test_norms_and_biases_are_not_decayed():
     groups = build_optimiser(network, OptimiserConfig(lr=1.0, backbone_lr=0.1, weight_decay=0.5)).param_groups
     found = {(g["lr"], g["weight_decay"], len(g["params"])) for g in groups}
     assert found == {(0.1, 0.5, 1), (0.1, 0.0, 1), (1.0, 0.0, 2)}
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_fused_steps_are_the_same(name):
+    """Also from a state whose numbers lie in another order, as a run on another device may have left it."""
+    ends = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        layer: nn.Module = nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = build_optimiser(layer, OptimiserConfig(name=name, lr=0.01), fused)
+        for step in range(4):
+            optimiser.zero_grad()
+            layer(torch.randn(2, 3, 8, 8)).square().sum().backward()
+            optimiser.step()
+            if step == 1:
+                state = optimiser.state_dict()
+                for kept in state["state"].values():
+                    kept |= {key: value.contiguous() for key, value in kept.items()}
+                optimiser.load_state_dict(state)
+        ends.append([weight.detach() for weight in layer.parameters()])
+    torch.testing.assert_close(*ends)
+
+
+def test_logits_that_no_label_asks_for_are_not_made(tmp_path, data, monkeypatch):
+    asked = []
+    how = {"optimiser__name": "sgd", "optimiser__lr": 0.1}  # which does not blow up what differs by rounding
+    with monkeypatch.context() as patched:
+        patched.setattr(objective, "fused_head", lambda body: None)
+        whole = run(tmp_path, data, name="whole", **how)
+    monkeypatch.setattr(loss, "few", lambda *given: asked.append(given[2].float().mean()) or few(*given))
+    parts = run(tmp_path, data, name="parts", **how)
+    assert 0 < sum(asked) / len(asked) < 0.9
+    assert not same(whole, run(tmp_path, data, name="less", train__steps=3, **how))
+    for key, value in whole.items():
+        torch.testing.assert_close(parts[key], value, rtol=1e-3, atol=1e-4)
 
 
 def test_layouts():

@@ -102,8 +102,10 @@ class Network(Geometry, nn.Module):
             x = (F.interpolate(x, size, mode="bilinear", align_corners=False) + 0.5).floor()
         return (x - self.mean) / self.std
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.body(self.prepare(images))
+    def forward(self, images: Tensor, features: bool = False) -> Tensor:
+        """Fused logits; with `features` what the one 1x1 layer reads that makes them (`heads.fused_head`)."""
+        prepared = self.prepare(images)
+        return self.body[1](self.body[0](prepared)) if features else self.body(prepared)  # type: ignore[index,operator]
 
 
 @torch.no_grad()

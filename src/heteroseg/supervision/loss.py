@@ -5,6 +5,7 @@ gives one cross-entropy per classifier on its path (IV 2018, eq. of section III-
 term (Bevandic & Segvic, NLL+) at its nodes' common ancestor; a tree of depth one is the flat classifier.
 """
 
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from heteroseg.decisions.bilinear import cells_and_weight
 from heteroseg.labels.taxonomy import Taxonomy
+from heteroseg.supervision.few import Few, Unmade, asked_by, few
 from heteroseg.supervision.label_terms import LabelTerms
 from heteroseg.supervision.targets import MIXED, NOTHING, Mixtures
 
@@ -27,7 +29,8 @@ def log_softmaxes(logits: Tensor, tree: Taxonomy) -> Tensor:
     """(N, C) fused logits to log-probabilities given the parent, one softmax per classifier, in float32 or wider."""
     tree.require_logits(logits.shape, sides=2)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    return torch.cat([F.log_softmax(logits[:, c.start : c.stop], dim=1) for c in tree.classifiers], dim=1)
+    parts = logits.split([c.stop - c.start for c in tree.classifiers], dim=1)  # slices have a gradient of all channels
+    return torch.cat([F.log_softmax(part, dim=1) for part in parts], dim=1)
 
 
 class Sums(NamedTuple):
@@ -37,7 +40,7 @@ class Sums(NamedTuple):
     weight: Tensor
 
 
-def gate_weight(logits: Tensor, logp: Tensor, gate: Tensor, tree: Taxonomy, kind: Gate) -> Tensor:
+def gate_weight(logits: Tensor | Few, logp: Tensor | Few, gate: Tensor, tree: Taxonomy, kind: Gate) -> Tensor:
     """(N,) how far a box may train here; no gradient flows through it.
 
     `gate` (N, G) are the channels on the path to the gate node, padded with -1. hard: 1 where the classifier that
@@ -49,14 +52,18 @@ def gate_weight(logits: Tensor, logp: Tensor, gate: Tensor, tree: Taxonomy, kind
         return _log_of_steps(logp.detach(), gate).exp()
     logits, last = logits.detach(), (gate >= 0).sum(1) - 1
     asked = gate.gather(1, last.clamp(min=0)[:, None]).clamp(min=0)  # by the paper only the last of the path
-    slices = [logits[:, c.start : c.stop] for c in tree.classifiers]
-    largest = torch.cat([part.amax(1, keepdim=True).expand_as(part) for part in slices], dim=1)
+    largest: Tensor | Few
+    if isinstance(logits, Few):
+        largest = replace(logits, values=logits.largest)
+    else:
+        slices = [logits[:, c.start : c.stop] for c in tree.classifiers]
+        largest = torch.cat([part.amax(1, keepdim=True).expand_as(part) for part in slices], dim=1)
     decided = logits.gather(1, asked) == largest.gather(1, asked)
     return ((last < 0) | decided[:, 0]).to(logp.dtype)
 
 
 def nll_sums(
-    logits: Tensor,
+    logits: Tensor | Few,
     labels: Tensor,
     kind: int,
     terms: LabelTerms,
@@ -66,13 +73,15 @@ def nll_sums(
 ) -> Sums:
     """Sum the loss terms of N pixels by classifier.
 
-    `logits` (N, C) float, `labels` (N,) running label numbers (-1 adds nothing), `kind` STRONG or WEAK for all N,
-    `weights` (N,) or None. The result's `weight` counts what is known, so its ratio is a mean.
+    `logits` (N, C) float, or what `few` makes, `labels` (N,) running label numbers (-1 adds nothing), `kind` STRONG or
+    WEAK for all N, `weights` (N,) or None. The result's `weight` counts what is known, so its ratio is a mean.
     """
-    known = labels >= 0
-    logits, labels = logits[known], labels[known]
-    logp = log_softmaxes(logits, tree)
-    pixel = logp.new_ones(len(labels)) if weights is None else weights[known].to(logp.dtype)
+    known = (labels >= 0).nonzero()[:, 0]
+    if len(known) < len(labels):
+        logits, labels = logits.index_select(0, known), labels[known]
+        weights = None if weights is None else weights[known]
+    logp = logits if isinstance(logits, Few) else log_softmaxes(logits, tree)
+    pixel = logp.new_ones(len(labels)) if weights is None else weights.to(logp.dtype)
     opened = pixel
     if kind == WEAK:
         factor = gate_weight(logits, logp, terms.gate[labels], tree, gate)
@@ -81,20 +90,23 @@ def nll_sums(
     used, in_union = path >= 0, terms.union[labels] >= 0
     if kind == WEAK:
         used, in_union = used & terms.below_gate[labels], in_union & terms.union_below_gate[labels]
-    row = terms.union[labels[in_union]]
-    nll = torch.cat([-logp.gather(1, path.clamp(min=0))[used], -_log_of_unions(logp[in_union], terms.parts[row])])
-    pixels = torch.cat([used.nonzero()[:, 0], in_union.nonzero()[:, 0]])
+    union = in_union.nonzero()[:, 0]
+    row = terms.union[labels[union]]
+    nll = -logp.gather(1, path.clamp(min=0))[used]
+    if len(union):
+        nll = torch.cat([nll, -_log_of_unions(logp.index_select(0, union), terms.parts[row])])
+    pixels = torch.cat([used.nonzero()[:, 0], union])
     owners = torch.cat([terms.path_of[labels][used], terms.parts_of[row]])
     return _sums_of(kind, owners, nll * opened[pixels], pixel[pixels], tree)
 
 
-def _log_of_steps(logp: Tensor, channels: Tensor) -> Tensor:
+def _log_of_steps(logp: Tensor | Few, channels: Tensor) -> Tensor:
     """Log-probabilities (N, C) at channels (N, ...), added up over the last side; padding adds nothing."""
     steps = logp.gather(1, channels.clamp(min=0).flatten(1)).view(channels.shape)
     return torch.where(channels >= 0, steps, 0).sum(-1)
 
 
-def _log_of_unions(logp: Tensor, parts: Tensor) -> Tensor:
+def _log_of_unions(logp: Tensor | Few, parts: Tensor) -> Tensor:
     """(U,) log of the summed probabilities of the nodes of unions, given their common ancestor; `parts` (U, K, E)."""
     return _log_of_steps(logp, parts).masked_fill(~(parts >= 0).any(2), -torch.inf).logsumexp(1)
 
@@ -113,14 +125,14 @@ def _sums_of(kind: int, owners: Tensor, nll: Tensor, weights: Tensor, tree: Taxo
 
 
 def mixture_sums(
-    logits: Tensor, members: Tensor, weights: Tensor, terms: LabelTerms, tree: Taxonomy, gate: Gate = "hard"
+    logits: Tensor | Few, members: Tensor, weights: Tensor, terms: LabelTerms, tree: Taxonomy, gate: Gate = "hard"
 ) -> Sums:
     """Loss terms of N pixels that are, where a gate is decided, one of several labels: -log of the sum of p(label).
 
     `members` (N, K) running label numbers that share a gate, padded with -1; `weights` (N,). Nothing is drawn here that
     an open gate could trust, so `open` asks as `hard` does. The terms belong to the gate's classifier.
     """
-    logp = log_softmaxes(logits, tree)
+    logp = logits if isinstance(logits, Few) else log_softmaxes(logits, tree)
     first = members[:, 0]
     factor = gate_weight(logits, logp, terms.gate[first], tree, "hard" if gate == "open" else gate)
     real = members >= 0
@@ -128,7 +140,7 @@ def mixture_sums(
     log_p = _log_of_steps(logp, terms.path[label].masked_fill(~terms.below_gate[label], -1))
     row = terms.union[label]
     in_union = (row >= 0) & terms.union_below_gate[label] & real
-    share = _log_of_unions(logp[in_union.nonzero()[:, 0]], terms.parts[row[in_union]])
+    share = _log_of_unions(logp.index_select(0, in_union.nonzero()[:, 0]), terms.parts[row[in_union]])
     log_p = log_p.index_put(in_union.nonzero(as_tuple=True), share, accumulate=True)
     nll = -log_p.masked_fill(~real, -torch.inf).logsumexp(1)
     weights = weights.to(logp.dtype)
@@ -171,20 +183,15 @@ def logits_at(logits: Tensor, points: Points, size: tuple[int, int]) -> Tensor:
     """(N, C) bilinear logits at pixels of the full-size image; equals upsampling everything and picking the pixels.
 
     `logits` (B, C, h, w) at the output stride, `size` (H, W) of the image. Bilinear with align_corners false and
-    edges held, gathered at the four cells_and_weight so that the cost follows the points and not the image.
+    edges held: a weighted sum of the four cells, so that the cost follows the points and not the image.
     """
     (height, width), (image, row, column) = logits.shape[2:], points
     rows = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])  # a pixel's channels lie together
     top, bottom, fy = cells_and_weight(row.double(), size[0], height)
     left, right, fx = cells_and_weight(column.double(), size[1], width)
-    fy, fx = fy.to(logits.dtype)[:, None], fx.to(logits.dtype)[:, None]
-
-    def at(row: Tensor, column: Tensor) -> Tensor:
-        return rows.index_select(0, (image * height + row) * width + column)
-
-    upper = at(top, left) * (1 - fx) + at(top, right) * fx
-    lower = at(bottom, left) * (1 - fx) + at(bottom, right) * fx
-    return upper * (1 - fy) + lower * fy
+    cells = torch.stack([(image * height + y) * width + x for y in (top, bottom) for x in (left, right)], 1)
+    shares = torch.stack([y * x for y in (1 - fy, fy) for x in (1 - fx, fx)], 1).to(logits.dtype)
+    return F.embedding_bag(cells, rows, mode="sum", per_sample_weights=shares)
 
 
 def pixel_weights(labels: Tensor, balance: float, label_weights: Tensor | None) -> Tensor | None:
@@ -205,8 +212,18 @@ def pixel_weights(labels: Tensor, balance: float, label_weights: Tensor | None) 
     return weights
 
 
+def _at(
+    logits: Tensor | Unmade, points: Points, size: tuple[int, int], labels: Tensor, terms: LabelTerms, tree: Taxonomy
+) -> Tensor | Few:
+    """Logits at N points, or of unmade ones the log-probabilities for which the labels (N, K) there ask."""
+    if isinstance(logits, Tensor):
+        return logits_at(logits, points, size)
+    features, asked = logits.features, asked_by(terms, tree)[labels.clamp(min=0)].any(1)
+    return few(logits, lambda which: logits_at(features, tuple(axis[which] for axis in points), size), asked, tree)
+
+
 def hierarchical_loss(
-    logits: Tensor,
+    logits: Tensor | Unmade,
     mask: Tensor,
     boxes: Tensor,
     terms: LabelTerms,
@@ -221,8 +238,8 @@ def hierarchical_loss(
 ) -> tuple[Sums, Tensor]:
     """Loss sums of a batch and the number of labelled pixels that they stand for.
 
-    `logits` (B, C, h, w); `mask` and `boxes` (B, H, W) running label numbers, -1 where nothing is known; values from
-    MIXED down in `boxes` stand for `mixtures`.
+    `logits` (B, C, h, w), or what would make them; `mask` and `boxes` (B, H, W) running label numbers, -1 where nothing
+    is known; values from MIXED down in `boxes` stand for `mixtures`.
     `cell` sets the share of pixels that are looked at (1 in cell**2; 1 is the full-resolution reference).
 
     Examples:
@@ -238,19 +255,27 @@ def hierarchical_loss(
     """
     tree.require_logits(logits.shape)
     points = sample_points((mask != NOTHING) | (boxes != NOTHING), cell, generator)
-    at = logits_at(logits, points, (mask.shape[1], mask.shape[2]))
-    result = []
+    size, result = (mask.shape[1], mask.shape[2]), list[Sums]()
+
+    def at(which: Tensor, labels: Tensor) -> Tensor | Few:
+        return _at(logits, tuple(axis[which] for axis in points), size, labels, terms, tree)
+
     for kind, labels in ((STRONG, mask), (WEAK, boxes)):
         chosen = labels[points].long()
-        result.append(nll_sums(at, chosen, kind, terms, tree, pixel_weights(chosen, balance, label_weights), gate))
+        known = (chosen >= 0).nonzero()[:, 0]
+        if len(known) or kind == STRONG:  # by which the loss depends on the logits where nothing is known, too
+            of = chosen[known]
+            weights = pixel_weights(of, balance, label_weights)
+            result.append(nll_sums(at(known, of[:, None]), of, kind, terms, tree, weights, gate))
     if mixtures is not None and mixtures.labels.numel():
-        mixed = chosen <= MIXED
+        mixed = (chosen <= MIXED).nonzero()[:, 0]
         which = points[0][mixed], MIXED - chosen[mixed]
         members, weights = mixtures.labels[which], mixtures.weights[which]  # (N, G, K), (N, G)
         pixel, group = (weights > 0).nonzero(as_tuple=True)
-        members, weights, logits_here = members[pixel, group], weights[pixel, group], at[mixed][pixel]
+        members, weights, here = members[pixel, group], weights[pixel, group], mixed[pixel]
         one = (members >= 0).sum(1) == 1
-        result.append(nll_sums(logits_here[one], members[one, 0], WEAK, terms, tree, weights[one], gate))
-        result.append(mixture_sums(logits_here[~one], members[~one], weights[~one], terms, tree, gate))
+        single, several = members[one], members[~one]
+        result.append(nll_sums(at(here[one], single), single[:, 0], WEAK, terms, tree, weights[one], gate))
+        result.append(mixture_sums(at(here[~one], several), several, weights[~one], terms, tree, gate))
     pixels = torch.tensor(float(len(points[0])), device=logits.device)
     return Sums(sum(r.nll for r in result), sum(r.weight for r in result)), pixels  # type: ignore[arg-type]

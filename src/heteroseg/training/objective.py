@@ -10,7 +10,10 @@ from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import Experiment
 from heteroseg.experiment.sources import Source
 from heteroseg.model.model import Model
+from heteroseg.networks.heads import fused_head
+from heteroseg.networks.network import Network
 from heteroseg.networks.queries import Queries
+from heteroseg.supervision.few import Unmade
 from heteroseg.supervision.label_terms import LabelTerms, build_terms, classifier_weights
 from heteroseg.supervision.loss import Sums, hierarchical_loss, reduce_sums
 from heteroseg.supervision.matching import matching_loss
@@ -54,12 +57,22 @@ class Objective:
         self.teacher = Teacher(teacher, [s.space for s in sources], fabric) if teacher else None
         self.options["label_weights"] = fabric.to_device(label_weights(sources, self.config.class_weights))
 
+    def _logits(self, network: nn.Module, batch: Batch) -> Tensor | Unmade:
+        """The logits, or what would make them where labels ask few of them; a teacher looks at all."""
+        images = batch.images.contiguous(memory_format=self.layout)
+        inner = next((m for m in network.modules() if isinstance(m, Network)), None)
+        last = fused_head(inner.body) if inner and self.teacher is None else None
+        if last is None or 2 * self.tree.classifiers[0].stop > self.tree.channels:  # then most are asked
+            return network(images)  # type: ignore[no-any-return]
+        assert last.bias is not None
+        return Unmade(network(images, features=True), last.weight.flatten(1), last.bias)
+
     def __call__(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, Sums, Tensor | None]:
         """The loss, its sums, and of it the part of the teacher, before its weight."""
         fabric = self.fabric
         seed = self.seed * 1_000_003 + step * 1009 + fabric.global_rank
         try:
-            logits = network(batch.images.contiguous(memory_format=self.layout))
+            logits = self._logits(network, batch)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -81,6 +94,7 @@ class Objective:
             queries.seen = None  # it holds the graph, and a network that has one cannot be copied
         if self.teacher is None:
             return loss, sums, None
+        assert isinstance(logits, Tensor)
         total, count = self.teacher(logits, batch, self.config.cell, torch.Generator().manual_seed(seed))
         count = self._mean(count)
         return loss + self.teacher_weight * total / count, sums, total / count

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,12 @@ def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
     return factor * 0.5 ** sum(step >= at for at in config.halve_at)
 
 
-def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW; norms and biases are not decayed, the backbone has its own factor on the rate."""
+def build_optimiser(network: nn.Module, config: OptimiserConfig, fused: bool = False) -> torch.optim.Optimizer:
+    """SGD or AdamW; norms and biases are not decayed, the backbone has its own factor on the rate.
+
+    `fused`: in one pass over the weights, which are small and many; on CPUs torch does not think of it, and it does not
+    go with the scaled gradients of 16-bit floats.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         decayed = parameter.ndim > 1 and not parameter._backward_hooks  # by which a part of it stays as it is
@@ -32,9 +37,20 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
         {"params": params, "lr": rates[backbone], "weight_decay": decays[decay]}
         for (backbone, decay), params in groups.items()
     ]
+    how: Any = {"fused": True} if fused else {}
     if config.name == "sgd":
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
-    return torch.optim.AdamW(parameters, lr=config.lr)
+        optimiser: torch.optim.Optimizer = torch.optim.SGD(parameters, config.lr, config.momentum, **how)
+    else:
+        optimiser = torch.optim.AdamW(parameters, config.lr, **how)
+    optimiser.register_load_state_dict_post_hook(_as_weights_lie)
+    return optimiser
+
+
+def _as_weights_lie(optimiser: torch.optim.Optimizer) -> None:
+    """Bring a state, perhaps of another device, into the order in memory of its weights: a fused step goes by that."""
+    for weight, kept in optimiser.state.items():
+        for name in [name for name, value in kept.items() if value is not None and value.shape == weight.shape]:
+            kept[name] = torch.empty_like(weight, dtype=kept[name].dtype).copy_(kept[name])
 
 
 def rest_idle(network: Network) -> None:

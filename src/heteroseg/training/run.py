@@ -74,7 +74,8 @@ class Run:
         network = network.to(memory_format=layout)  # type: ignore[call-overload]
         ema = experiment.train.ema
         self.average = weight_average(network, ema).to(fabric.device) if ema else None
-        optimiser = build_optimiser(network, experiment.optimiser)
+        fused = fabric.device.type == "cpu" and experiment.train.precision != "16"
+        optimiser = build_optimiser(network, experiment.optimiser, fused)
         self.rates = [g["lr"] for g in optimiser.param_groups]
         self.network, self.optimiser = fabric.setup(network, optimiser)
         by = experiment.train.teacher
