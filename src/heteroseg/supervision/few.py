@@ -87,8 +87,8 @@ def few(logits: Unmade, features: Callable[[Tensor], Tensor], asked: Tensor, tre
     """
     sizes, starts = [c.stop - c.start for c in tree.classifiers], [c.start for c in tree.classifiers]
     owners, pixels = asked.T.nonzero(as_tuple=True)  # one classifier after the other
-    inputs = features(pixels).split(asked.sum(0).tolist())
-    layers = zip(inputs, logits.weight.split(sizes), logits.bias.split(sizes), strict=True)
+    inputs = torch.split(features(pixels), asked.sum(0).tolist())
+    layers = zip(inputs, torch.split(logits.weight, sizes), torch.split(logits.bias, sizes), strict=True)
     parts = [F.log_softmax(F.linear(x, weight, bias), 1) for x, weight, bias in layers]
     tops = [part.detach().amax(1, keepdim=True).expand_as(part) for part in parts]
     values, largest = (torch.cat([part.flatten() for part in each]) for each in (parts, tops))

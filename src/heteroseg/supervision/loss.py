@@ -29,7 +29,7 @@ def log_softmaxes(logits: Tensor, tree: Taxonomy) -> Tensor:
     """(N, C) fused logits to log-probabilities given the parent, one softmax per classifier, in float32 or wider."""
     tree.require_logits(logits.shape, sides=2)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    parts = logits.split([c.stop - c.start for c in tree.classifiers], dim=1)  # slices have a gradient of all channels
+    parts = torch.split(logits, [c.stop - c.start for c in tree.classifiers], 1)  # slices have gradients of all
     return torch.cat([F.log_softmax(part, dim=1) for part in parts], dim=1)
 
 
