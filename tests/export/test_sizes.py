@@ -13,6 +13,7 @@ from heteroseg.export.random_model import scenes
 from heteroseg.labels.taxonomy import load_taxonomy
 from heteroseg.model.model import Model, save_model
 from heteroseg.networks.network import build_network
+from tests.networks.catalogue import SEGMENTERS
 
 KINDS = {"onnx": "onnxruntime", "openvino": "openvino"}
 FOUR = {"depths": [2, 2, 2, 2], "num_heads": [1, 1, 2, 2], "embed_dim": 8}  # every second layer shifts its windows
@@ -54,6 +55,20 @@ def test_a_file_goes_for_every_size_or_is_not_written(model, tmp_path, kind):
         export(model, path, kind)
         file = heteroseg.load(path)
         assert max(apart(model, file, size) for size in SIZES) < 1e-2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_int8_of_attention_is_calibrated_with_images_of_several_sizes(kind, tmp_path):
+    """The quantiser took places for channels, so that it failed, or the file went for one size alone."""
+    for package in ("nncf", KINDS[kind], "transformers"):
+        pytest.importorskip(package, reason="an extra is not installed")
+    torch.manual_seed(0)
+    tree = load_taxonomy("streets-real")
+    config = ModelConfig(backbone="hf-seg:segformer", backbone_options=SEGMENTERS["segformer"])
+    model = Model("segformer", build_network(config, tree).eval(), tree, {}, config)
+    path = tmp_path / f"any{ENDINGS[kind]}"
+    export(model, path, kind, "int8", [scenes(1, size)[0] for size in SIZES[:3]])
+    assert max(apart(model, heteroseg.load(path), size) for size in SIZES[2:]) < 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

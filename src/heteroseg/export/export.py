@@ -141,6 +141,7 @@ def export(
     if head == "lazy" and isinstance(body, Body):
         body = BeforeBranches(body) if _branches(model) else nn.Sequential(*list(body)[:-1])
     graph = Graph(network, body).eval()
+    tokens = any(isinstance(module, nn.Linear) for module in body.modules())
     ready = [prepare(image, network) for image in images] if precision == "int8" else []
     example = torch.from_numpy(prepare(np.zeros((*(size or TRACED), 3), np.uint8), network))
     noise = np.random.default_rng(0).integers(0, 256, (*TRACED, 3), np.uint8)
@@ -151,7 +152,7 @@ def export(
             made_of = converted(graph, example, trial, "features" if head == "lazy" else "logits")
         for made in dict.fromkeys(("fp32", precision)):  # sizes go wrong in the graph, whatever it computes with
             with build_errors(kind):
-                finished = _quantised(made_of, ready, kind) if made == "int8" else made_of
+                finished = _quantised(made_of, ready, kind, tokens) if made == "int8" else made_of
                 write(finished, trial, describe(model, made, head, size))
             if wrong := next((at for at in tried if not _is_same(graph, trial, tried[at], FAR[made])), None):
                 what = "use the MODEL itself" if size else "export it for the size of your images (--size HxW)"
@@ -256,11 +257,16 @@ def converted(graph: nn.Module, example: Tensor, trial: Path, name: str) -> Any:
     return onnx.load(trial)
 
 
-def _quantised(network: Any, images: Sequence[np.ndarray], kind: Format) -> Any:
+def _quantised(network: Any, images: Sequence[np.ndarray], kind: Format, tokens: bool) -> Any:
+    """The same in int8. Of `tokens` NNCF takes the number for channels: one range for all of an activation does not."""
     import nncf
+    from nncf.quantization.advanced_parameters import QuantizationParameters
 
     data = nncf.Dataset(images, (lambda image: {"images": image}) if kind == "onnx" else None)
-    return nncf.quantize(network, data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(images))
+    ranges = QuantizationParameters(per_channel=False) if tokens else None
+    how = nncf.AdvancedQuantizationParameters(activations_quantization_params=ranges)
+    mixed = nncf.QuantizationPreset.MIXED
+    return nncf.quantize(network, data, preset=mixed, subset_size=len(images), advanced_parameters=how)
 
 
 def write(network: Any, out: Path, text: str) -> None:
