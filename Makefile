@@ -9,7 +9,8 @@
 # make lint    ruff, mypy, import layers
 # make docs    the documentation site, in site/; .venv/bin/mkdocs serve shows it (search and colours want http)
 # make compare       all ways to join the four real datasets, two seeds, short (80 minutes and more, 2 cores)
-# make compare-full  the same at length, for a GPU
+# make compare-long  the default recipe at its own length beside three ways and the specialist for signs (a day of 2 cores, in pieces)
+# make compare-full  all ways at length, for a GPU
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -22,7 +23,7 @@ APART := tests/inference/test_collection.py tests/export/test_export.py
 CORE := $(addprefix tests/,labels datasets experiment supervision networks decisions model evaluation)
 SEED := $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(2**32))')
 
-.PHONY: setup demo demo-model test test-lowest test-plain examples fuzz lint docs real compare compare-full
+.PHONY: setup demo demo-model test test-lowest test-plain examples fuzz lint docs real compare compare-long compare-full
 
 setup: $(STAMP)
 
@@ -94,14 +95,20 @@ docs: setup
 DATA ?= data
 PLACE := data_root=$(abspath $(DATA))
 
-# One network from all of them, about 80 minutes on 2 cores.
+# One network from all of them, about 50 minutes on 2 cores with nothing else on them. Goes on where it was stopped.
 real: setup
-	$(BIN)/heteroseg train experiments/real.yaml --out runs/real $(PLACE)
+	$(BIN)/heteroseg train experiments/real.yaml --out runs/real $(PLACE) $(if $(wildcard runs/real/*),--resume)
 
-# See docs/results.md. Both go on where they were stopped.
+# See docs/results.md. All three go on where they were stopped.
 compare: setup
 	$(BIN)/heteroseg compare experiments/real.yaml --out runs/compare --seeds 2 --jobs 2 \
 		$(PLACE) train.steps=400 train.batch=8 'train.crop=[192, 192]' train.ema=0.99 optimiser.warmup=50 train.workers=0
+
+# Ways in one folder, with as many seeds as each is worth
+LONG := $(BIN)/heteroseg compare experiments/real.yaml --out runs/compare-long --jobs 2 $(PLACE) train.workers=0
+compare-long: setup
+	$(LONG) --ways hierarchical --seeds 2
+	$(LONG) --ways concat,flat,per_dataset,specialists-gtsdb
 
 compare-full: setup
 	$(BIN)/heteroseg compare experiments/real.yaml --out runs/compare-full --seeds 3 \

@@ -92,7 +92,7 @@ def batches(model: Model, image: np.ndarray, count: int, repeats: int) -> dict[s
     network = model.network
     if isinstance(network, exported.ExportedNetwork):
         ready = np.repeat(exported.prepare(image, network), count, axis=0)
-        times = timed(lambda: network.run(ready), repeats)
+        times = timed(lambda: network.outputs(ready), repeats)
     else:
         pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).repeat(count, 1, 1, 1)
         with torch.inference_mode():

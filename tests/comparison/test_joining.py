@@ -191,10 +191,13 @@ def test_specialists_see_what_the_joint_network_sees():
 
 def test_unseen_trains_on_all_others():
     base = BASES["streets-real"]
-    for part in WAYS["unseen"](base):
-        (held,) = [d for d, c in part.experiment.datasets.items() if c.train is None]
-        assert [d for d, c in part.experiment.datasets.items() if c.val] == [held]
-        assert part.spaces == {d: s.file for d, s in base.spaces.items()}
+    for way, whole in (("unseen", "hierarchical"), ("unseen_flat", "flat")):
+        (joint,) = WAYS[whole](base)
+        for part in WAYS[way](base):
+            (held,) = [d for d, c in part.experiment.datasets.items() if c.train is None]
+            assert [d for d, c in part.experiment.datasets.items() if c.val] == [held]
+            assert part.name == f"{way}-{held}"
+            assert (part.tree, part.spaces) == (joint.tree, joint.spaces)
 
 
 def test_a_comparison_of_another_yaml_writer_goes_on(tmp_path):

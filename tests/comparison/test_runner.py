@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.model.model import load
+from heteroseg.report.comparison import write_comparison
 
 
 @pytest.fixture(scope="module")
@@ -153,21 +155,119 @@ def test_rarest_third():
     assert rarest_third({"per_class": {"none": {"pixels": 0, "iou": None}}}) is None
 
 
-def test_spread_over_seeds_and_gains(tmp_path):
-    def score(miou: float) -> dict:
-        entry = dict.fromkeys(("miou", "macc", "acc"), miou) | {"rare_miou": None, "strict_miou": None, "claimed": None}
-        entry |= {"levels": {}, "concepts": {"a": miou}}
-        return {"parameters": 10, "train_seconds": 60.0, "datasets": {"d": entry}}
+def entry_of(miou: float | None, **more) -> dict:
+    entry = dict.fromkeys(("miou", "macc", "acc"), miou) | {"rare_miou": None, "strict_miou": None, "claimed": None}
+    return entry | {"levels": {}, "concepts": {"a": miou}} | more
 
-    for way, values in {"hierarchical": (0.5, 0.6), "flat": (0.4, 0.4)}.items():
-        (tmp_path / way).mkdir()
-        (tmp_path / way / "experiment.yaml").write_text("")
-        for seed, value in enumerate(values):
-            (tmp_path / way / f"seed-{seed}.json").write_text(json.dumps(score(value)))
-    page = markdown(collect(tmp_path, ["hierarchical", "flat", "drop"], [0, 1]))
+
+def place(out: Path, ways: dict[str, list[dict]]) -> dict:
+    """Scores by the place of a network and by seed, on the disk and in a table; a seed has entries by dataset."""
+    folders: dict[str, list[Path]] = {}
+    for name, seeds in ways.items():
+        (out / name).mkdir(parents=True)
+        for seed, datasets in enumerate(seeds):
+            scored = {"parameters": 10, "train_seconds": 60.0, "datasets": datasets}
+            (out / name / f"seed-{seed}.json").write_text(json.dumps(scored))
+        whole, _, part = name.partition("/")
+        for way in {whole, part} - {""}:
+            folders.setdefault(way, []).append(out / name)
+    return collect(folders)
+
+
+def test_spread_over_seeds_and_gains(tmp_path):
+    """A spread stands where there are several seeds, however many the other ways have."""
+    values = {"hierarchical": (0.5, 0.6), "flat": (0.4, 0.4), "concat": (0.3,), "drop": ()}
+    page = markdown(place(tmp_path, {way: [{"d": entry_of(v)} for v in each] for way, each in values.items()}))
     assert "| hierarchical | 2 | 55.0 ± 5.0 |" in page
     assert "| flat | 2 | 40.0 ± 0.0 | 40.0 ± 0.0 | 40.0 ± 0.0 | n/a |" in page
+    assert "| concat | 1 | 30.0 | 30.0 | 30.0 | n/a |" in page
     assert "| flat | +15.0 / +15.0 |" in page
+    assert "drop" not in page
+
+
+def test_one_network_of_a_way_has_a_row_until_all_have(tmp_path):
+    a, b = "specialists/specialists-a", "specialists/specialists-b"
+    one, other = {"a": entry_of(0.5)}, {"b": entry_of(0.2)}
+    table = place(tmp_path / "1", {a: [one, one], b: []})
+    assert {way: row["seeds"] for way, row in table.items()} == {"specialists-a": [0, 1]}
+    table = place(tmp_path / "2", {a: [one, one], b: [other]})
+    assert {way: row["seeds"] for way, row in table.items()} == {"specialists": [0], "specialists-a": [0, 1]}
+    assert table["specialists"]["parameters"] == 20
+    assert "| specialists-a | 2 | 50.0 ± 0.0 |" in markdown(table)
+    table = place(tmp_path / "3", {a: [one], b: [other]})
+    assert list(table) == ["specialists"]
+
+
+BETTER, SAME, WORSE = (0.6, 0.7), (0.45, 0.65), (0.1, 0.2)  # than 0.4 and 0.5
+SAID = {
+    "better": ((BETTER, BETTER), "the tree is better than one flat softmax by more than the spread in mIoU and mean"),
+    "as good": ((SAME, SAME), "one flat softmax is as good as the tree in mIoU"),
+    "worse": ((WORSE, WORSE), "one flat softmax is better than the tree in mIoU"),
+    "some": ((BETTER, SAME), "better than one flat softmax by more than the spread in 2 of 4 figures of mIoU"),
+    "one seed": ((BETTER[:1], SAME[:1]), "it is not known whether the tree is better than one flat softmax by more"),
+}
+
+
+@pytest.mark.parametrize("train", [True, False], ids=["left out", "no train part"])
+@pytest.mark.parametrize("case", SAID)
+def test_the_first_paragraph_says_whether_flat_is_as_good_on_unseen_data(tmp_path, case, train):
+    """By the ways that leave a dataset out, and of a dataset that an experiment only evaluates."""
+    values, told = SAID[case]
+    rows: dict[str, list[dict]] = {}
+    for dataset, ours in zip("ab", values, strict=True):
+        theirs = (0.4, 0.5)[: len(ours)]
+        for tree, scores, miss in ((True, ours, 0.1), (False, theirs, 0.3)):
+            way = {True: "unseen", False: "unseen_flat"}[tree] if train else {True: "hierarchical", False: "flat"}[tree]
+            entries = [entry_of(v, unseen=True, tree_cost=miss, ece={"1": 1 - v}) for v in scores]
+            if train:
+                rows[f"{way}/{way}-{dataset}"] = [{dataset: entry} for entry in entries]
+            else:
+                seen = rows.setdefault(way, [{"seen": entry_of(0.0)} for _ in scores])
+                for scored, entry in zip(seen, entries, strict=True):
+                    scored[dataset] = entry
+    table = place(tmp_path, rows)
+    page = markdown(table)
+    first, whole = page.split("\n\n")[0], page.split("###")[0]
+    assert first.startswith("On datasets that were not trained on")
+    assert told in first
+    judged = {"as good": "no better", "worse": "worse", "one seed": "too few seeds"}.get(case, "better")
+    spread = "" if case == "one seed" else " ± 5.0"
+    assert f"and {40 if spread == '' else 45}.0{spread} ({judged})" in whole
+    assert "steps to the common ancestor, of 100 pixels 10.0" in whole
+    assert "- seen" not in whole
+    write_comparison(tmp_path / "c.html", "t", table, "name: e", {})
+    paragraph = (tmp_path / "c.html").read_text().partition("<p>")[2].partition("</p>")[0]
+    assert told in paragraph
+
+
+def test_what_no_way_left_out_is_not_judged(tmp_path):
+    page = markdown(place(tmp_path, {"hierarchical": [{"d": entry_of(0.5)}], "flat": [{"d": entry_of(0.4)}]}))
+    assert "was not measured beside one flat softmax (--ways unseen,unseen_flat does it)" in page.split("\n\n")[0]
+
+
+def test_calls_with_other_ways_and_seeds_go_on_in_one_folder(compared, tiny_experiment, tmp_path, capsys):
+    """The table is that of the folder: one network of a way, more seeds of another, and nothing of other settings."""
+    out = shutil.copytree(compared, tmp_path / "out")
+    call = ["compare", str(tiny_experiment), "--out", str(out)]
+    assert main([*call, "--ways", "specialists-gtsdb,unseen_flat-gtsdb"]) == 0
+    assert main([*call, "--ways", "concat", "--seeds", "2"]) == 0
+    rows = {way: row["seeds"] for way, row in json.loads((out / "table.json").read_text())["ways"].items()}
+    assert rows == {"concat": [0, 1], "hierarchical": [0], "specialists-gtsdb": [0], "unseen_flat-gtsdb": [0]}
+    table = json.loads((out / "table.json").read_text())["ways"]
+    assert table["unseen_flat-gtsdb"]["datasets"]["gtsdb"]["unseen"]
+    assert not table["specialists-gtsdb"]["datasets"]["gtsdb"]["unseen"]
+    assert not (out / "specialists" / "specialists-vistas").exists()
+    capsys.readouterr()
+    assert main([*call, "--ways", "concat", "loss.weights={root: 0.5}"]) == 0
+    told = capsys.readouterr()
+    assert "hierarchical is not in the table" in told.err
+    assert "| hierarchical |" not in told.out
+    for wrong, said in [
+        ("specialists-kitti", "specialists has no network 'specialists-kitti'; it has specialists-cityscapes"),
+        ("concat-gtsdb", "concat has no network 'concat-gtsdb'; it is one network for all datasets"),
+    ]:
+        assert main([*call, "--ways", wrong]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_missing_data_is_told_before_training(tiny_experiment, tmp_path):

@@ -18,7 +18,7 @@ def branched_logits(z: torch.Tensor, tree: Taxonomy, chosen: list[int], seed: in
     """Logits (1, C, h, w) of which those of some classifiers are other numbers until they are asked for."""
     cuts = [0, *(c.stop for c in tree.classifiers)]
     true, g = z[0].permute(1, 2, 0).numpy(), np.random.default_rng(seed)
-    values = np.concatenate([true, g.standard_normal((*true.shape[:2], seed % 3))], 2, dtype=np.float32)
+    values = true.copy()
     for q in chosen:
         values[..., cuts[q] : cuts[q + 1]] = 9 * g.standard_normal((*true.shape[:2], cuts[q + 1] - cuts[q]))
     at = {q: lambda cells, q=q: true[cells][:, cuts[q] : cuts[q + 1]] for q in chosen}

@@ -1,29 +1,50 @@
 """A promised precision is held on fresh draws, by networks that know their probabilities and by too sure ones."""
 
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from heteroseg.cli.main import main
 from heteroseg.decisions.reference import back_off, leaf_probs
 from heteroseg.evaluation.metrics import answered, compatible, held
 from heteroseg.evaluation.pixels import Pixels
 from heteroseg.evaluation.promised import PRECISIONS, fit_promise
-from heteroseg.labels.space import LabelSpaceFile, build_label_space
-from heteroseg.model.model import load
-from heteroseg.model.promise import least_of
+from heteroseg.evaluation.scores import evaluate
+from heteroseg.evaluation.temperatures import calibrate, calibrated
+from heteroseg.experiment.config import load_experiment
+from heteroseg.experiment.sources import Source, open_sources
+from heteroseg.labels.space import LabelSpace, LabelSpaceFile, build_label_space
+from heteroseg.labels.taxonomy import Taxonomy
+from heteroseg.model.model import Model, load
+from heteroseg.model.promise import Promise, least_of
+from heteroseg.scenes import generate
+from tests.labels.test_taxonomy import trees
 from tests.small_tree import TREE
 
 DEPTHS = np.array(TREE.depths)
 ONES = np.ones(TREE.channels, np.float32)
+REAL = Path(__file__).parents[3] / "shared" / "data"
+DRAWN = """\
+name: drawn
+taxonomy: streets-108
+datasets:
+  cityscapes: {root: cityscapes, reader: cityscapes, label_space: cityscapes}
+  vistas: {root: vistas, reader: vistas, label_space: vistas}
+  gtsdb: {root: gtsdb, reader: gtsdb, label_space: gtsdb}
+"""
 
 
-def space_of(*labels):
+def space_of(*labels, tree: Taxonomy = TREE) -> LabelSpace:
     entries = [{"id": i, "name": str(nodes), "nodes": nodes} for i, nodes in enumerate(labels)]
-    return build_label_space(LabelSpaceFile(name="s", taxonomy="t", labels=entries), TREE)
+    return build_label_space(LabelSpaceFile(name="s", taxonomy="t", labels=entries), tree)
 
 
 FINE = space_of("u", "v", "w", "y", "only", "c")
@@ -36,20 +57,21 @@ def draw(space, images: int, too_sure: float, seed: int, per_image: int = 60) ->
     """Images of different difficulty; labels are drawn by the probabilities of the logits before these are scaled."""
     rng = np.random.default_rng(seed)
     image = np.repeat(np.arange(images), per_image)
-    z = rng.normal(size=(len(image), TREE.channels)) * rng.gamma(2, 2, images)[image, None]
-    p = leaf_probs(torch.from_numpy(z).T[None, :, None], TREE)[0, :, 0].numpy().T
+    z = rng.normal(size=(len(image), space.taxonomy.channels)) * rng.gamma(2, 2, images)[image, None]
+    p = leaf_probs(torch.from_numpy(z).T[None, :, None], space.taxonomy)[0, :, 0].numpy().T
     leaf = np.minimum((p.cumsum(1) < rng.random((len(p), 1))).sum(1), p.shape[1] - 1)
     return Pixels(space, (z * too_sure).astype(np.float32), space.by_leaf[leaf], image, np.ones(len(image)))
 
 
 def answers(pixels: Pixels, least: list[float]) -> np.ndarray:
-    return back_off(torch.from_numpy(pixels.logits).T[None, :, None], TREE, least)[0, 0].numpy()
+    return back_off(torch.from_numpy(pixels.logits).T[None, :, None], pixels.space.taxonomy, least)[0, 0].numpy()
 
 
 def right(pixels: Pixels, nodes: np.ndarray) -> np.ndarray:
     """By the definition: a leaf of the node is one that the label allows."""
-    labels = [pixels.space.labels[i].leaves for i in range(len(pixels.space.labels))]
-    return np.array([bool(TREE.leaves_of(n) & labels[i]) for n, i in zip(nodes, pixels.labels, strict=True)])
+    labels = [label.leaves for label in pixels.space.labels]
+    tree = pixels.space.taxonomy
+    return np.array([bool(tree.leaves_of(n) & labels[i]) for n, i in zip(nodes, pixels.labels, strict=True)])
 
 
 def by_image(pixels: Pixels, values: np.ndarray) -> np.ndarray:
@@ -74,6 +96,42 @@ def test_held_on_fresh_draws(space, too_sure):
         assert (judged.sum() + 1) / (len(judged) + 1) <= 1 - precision + 1e-6
     assert DEPTHS[answers(fresh, promise.least[0.9])].mean() > 0.5  # and not by answering nothing
     assert max(promise.least) == 0.99  # 150 images: 1 / 151 is more than 0.005
+
+
+@st.composite
+def drawn(draw) -> tuple[Taxonomy, dict[str, tuple[LabelSpace, float, int]]]:
+    """Any tree, and one to three datasets: labels that are unions of its leaves, how sure the network is, a seed."""
+    tree, parts = draw(trees(void=False)), {}
+    for name in "abc"[: draw(st.integers(1, 3))]:
+        group = [draw(st.integers(0, 3)) for _ in tree.leaves]
+        kinds = sorted({*group})
+        labels = [[tree.names[n] for n, g in zip(tree.leaves, group, strict=True) if g == i] for i in kinds]
+        parts[name] = space_of(*labels, tree=tree), draw(st.floats(0.3, 8)), draw(st.integers(0, 999))
+    return tree, parts
+
+
+@settings(max_examples=10, phases=[Phase.generate])
+@given(drawn(), st.sampled_from([0.7, 0.8, 0.9, 0.95]))
+def test_any_tree_any_labels_any_network(case, precision):
+    """Of the images that judge it holds to the letter, of fresh ones within what so few images can tell."""
+    tree, parts = case
+    known = {name: draw(space, 60, sure, 2 * seed, 20) for name, (space, sure, seed) in parts.items()}
+    least = fit_promise(tree, known, np.ones(tree.channels, np.float32)).least[precision]
+    for name, (space, sure, seed) in parts.items():
+        judged = by_image(known[name], right(known[name], answers(known[name], least)))[1::2]
+        assert judged.mean() >= precision - 1e-6
+        fresh = draw(space, 100, sure, 2 * seed + 1, 20)
+        share = by_image(fresh, right(fresh, answers(fresh, least)))
+        assert share.mean() >= precision - 0.01 - 5 * share.std() * (1 / len(judged) + 1 / len(share)) ** 0.5
+    whole = np.concatenate([by_image(p, right(p, answers(p, least)))[1::2] for p in known.values()])
+    assert ((1 - whole).sum() + 1) / (len(whole) + 1) <= 1 - precision + 1e-6
+
+
+def test_without_thresholds_the_promise_would_be_broken():
+    """So that the tests of this file can fail: of what they are drawn from, the leaves alone are right too seldom."""
+    for space, too_sure in ((FINE, 1.0), (COARSE, 3.0), (UNION, 0.5)):
+        fresh = draw(space, 400, too_sure, 2)
+        assert by_image(fresh, right(fresh, answers(fresh, [0.0] * 3))).mean() < 0.9
 
 
 def test_held_at_each_depth_and_for_each_dataset():
@@ -178,5 +236,65 @@ def test_a_dataset_that_was_not_trained_on(tiny_experiment, tiny_model_folder, t
     assert main(["calibrate", str(tiny_model_folder), "--data", str(only), "--out", str(new)]) == 0
     assert main(["evaluate", str(new), "--data", str(tiny_experiment), "--precision", "0.6"]) == 0
     told = capsys.readouterr().out
-    assert "vistas: the MODEL was not calibrated on it, so nothing is promised there" in told
+    assert "vistas: the MODEL was not calibrated on it, so nothing is promised there: held is what was found" in told
+    assert re.search(r"was found, \d+\.\d points (more|fewer) than promised\n", told)
     assert "gtsdb: the MODEL was not" not in told
+
+
+def sources_of(experiment: Path, **left: slice) -> list[Source]:
+    """The val images of an experiment's datasets, or a part of them."""
+    sources = open_sources(*load_experiment(experiment), splits=("val",))
+    return [replace(s, val=s.val[left.get(s.name, slice(None))]) for s in sources]
+
+
+def promising(model: Model, sources: list[Source]) -> Model:
+    found = calibrate(model, sources)
+    by_name = {name: entry["temperature"] for name, entry in found["classifiers"].items()}
+    return calibrated(model, by_name, Promise.model_validate(found["promise"]))
+
+
+def unchecked(model: Model, precision: float) -> Model:
+    """The same promise without its thresholds, which must not pass for one."""
+    never = {precision: [0.0] * max(model.taxonomy.depths)}
+    return replace(model, promise=Promise(images=model.promise.images, least=never))
+
+
+def test_a_dataset_of_other_scenes_that_no_threshold_comes_from(tmp_path):
+    """The network that ships, drawn scenes: calibrated on two datasets, within a point on a third one of new scenes."""
+    generate(tmp_path / "known", 0, 24, (96, 192), seed=11)
+    generate(tmp_path / "fresh", 0, 24, (96, 192), seed=12)
+    for place in ("known", "fresh"):
+        (tmp_path / place / "experiment.yaml").write_text(DRAWN)
+    none = slice(0)
+    model = promising(load("demo"), sources_of(tmp_path / "known" / "experiment.yaml", vistas=none))
+    fresh = sources_of(tmp_path / "fresh" / "experiment.yaml")
+    for name, entry in evaluate(model, fresh, precision=0.9)["datasets"].items():
+        assert entry["precision"]["held"] >= 0.89
+        assert entry["precision"]["calibrated_on"] == (name != "vistas")
+        assert entry["precision"]["coverage"][0] > 0.3, "and not by answering nothing"
+    without = evaluate(unchecked(model, 0.9), fresh, precision=0.9)
+    assert without["datasets"]["vistas"]["precision"]["held"] < 0.89, "the thresholds are what holds it"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not here")
+def test_real_val_parts_and_a_real_dataset_that_was_not_trained_on(tmp_path):
+    """A network of 40 steps knows little; what it promises it holds, on IDD-Lite too, of which it saw no image."""
+    experiment, run = tmp_path / "experiment.yaml", tmp_path / "run"
+    text = (Path(__file__).parents[2] / "experiments" / "real.yaml").read_text()
+    experiment.write_text(text.replace("../data", str(REAL)))
+    short = ["train.steps=40", "train.batch=4", "train.crop=[96, 96]", "train.workers=0", "train.ema=0.9"]
+    short += ["model={backbone: lite0, pretrained: true, width: 32, stride: 8}", "optimiser.warmup=5"]
+    unseen = ["datasets.idd_lite.train=null", *(f"datasets.{d}.val=null" for d in ("camvid", "camvid11", "gtsdb"))]
+    unseen += ["datasets.idd_lite.val=null"]
+    assert main(["train", str(experiment), "--out", str(run), "--no-warnings", *short, *unseen]) == 0
+    part, none = dict.fromkeys(("camvid", "camvid11", "gtsdb"), slice(0, None, 4)), slice(0)
+    model = promising(load(run / "last"), sources_of(experiment, idd_lite=none, **part))
+    rest = dict.fromkeys(part, slice(2, None, 4))
+    fresh = sources_of(experiment, idd_lite=slice(0, None, 8), **rest)
+    found = evaluate(model, fresh, precision=0.9)
+    for name, entry in found["datasets"].items():
+        assert entry["precision"]["held"] >= (0.89 if name == "idd_lite" else 0.87), name  # 25 images each
+    assert found["precision"]["held"] >= 0.89
+    assert not found["datasets"]["idd_lite"]["precision"]["calibrated_on"]
+    without = evaluate(unchecked(model, 0.9), fresh, precision=0.9)
+    assert without["precision"]["held"] < 0.87, "the thresholds are what holds it"

@@ -227,6 +227,13 @@ def renamed(network) -> None:
         n.input[:] = ["pictures" if name == "images" else name for name in n.input]
 
 
+def doubled(network: Any) -> None:
+    """One more output, of the same numbers."""
+    graph = network.graph
+    graph.node.append(node("Identity", [graph.output[0].name], ["more"]))
+    graph.output.append(onnx.helper.make_tensor_value_info("more", 1, None))
+
+
 GRAPHS: dict[str, Callable[[Any], Any]] = {
     "a loop without end": endless,
     "an operation of a stranger": lambda n: last(n, "Trap", domain="com.trap"),
@@ -244,6 +251,7 @@ GRAPHS: dict[str, Callable[[Any], Any]] = {
     "fewer channels": lambda n: last(n, "MaxPool", kernel_shape=[1, 2], strides=[1, 2]),
     "fewer axes": lambda n: last(n, "Flatten"),
     "turned": lambda n: last(n, "Transpose", perm=[0, 3, 1, 2]),
+    "the output twice": doubled,
     "two outputs": lambda n: n.graph.output.append(onnx.helper.make_tensor_value_info("images", 2, None)),
     "no output": lambda n: n.graph.ClearField("output"),
     "no operations": lambda n: n.graph.ClearField("node"),

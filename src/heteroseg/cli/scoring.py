@@ -92,7 +92,7 @@ def bench(args: argparse.Namespace) -> None:
     from heteroseg.experiment.config import presets
     from heteroseg.export.bench import bench as run
     from heteroseg.export.bench import in_runtime
-    from heteroseg.export.random_model import random_model, scenes
+    from heteroseg.export.random_model import SIGNS, random_model, scenes
 
     preset, size = args.preset, args.size
     if bool(args.model) == bool(preset):
@@ -104,7 +104,7 @@ def bench(args: argparse.Namespace) -> None:
         model = heteroseg.load(args.model)
     else:
         config = known[preset].model_copy(update={"branches": args.branch})
-        model = random_model(config, heteroseg.load_taxonomy(args.taxonomy), size)
+        model = random_model(config, heteroseg.load_taxonomy(args.taxonomy), size, SIGNS)
     model.decision = args.decision or model.decision
     args.precision = args.precision or ("int8" if preset and args.runtime == "openvino" else "fp32")
     image = cv2.resize(read_image(args.image), size[::-1], interpolation=cv2.INTER_AREA) if args.image else None

@@ -71,7 +71,7 @@ def grow(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     experiment, folder = heteroseg.load_experiment(args.experiment, args.overrides)
-    from heteroseg.comparison.joining import WAYS
+    from heteroseg.comparison.joining import LEAVE_ONE_OUT, WAYS
 
     try:
         from heteroseg.comparison.runner import compare as run
@@ -82,7 +82,7 @@ def compare(args: argparse.Namespace) -> None:
     from heteroseg.provenance import facts
     from heteroseg.report.comparison import write_comparison
 
-    ways = args.ways.split(",") if args.ways else [way for way in WAYS if way != "unseen"]
+    ways = args.ways.split(",") if args.ways else [way for way in WAYS if way not in LEAVE_ONE_OUT]
     table = run(experiment, folder, args.out, ways, range(args.seeds), log, args.jobs, args.allow_overlap)
     print(markdown(table))
     title, text = f"Ways to train {experiment.name}", yaml_text(read_json(args.out / "experiment.json"))
@@ -184,9 +184,11 @@ def add(commands: Action) -> None:
 
     does = "train an experiment in several ways and seeds, with one table"
     p = add_command(commands, "compare", compare, does, "experiment", "overrides")
-    option(p, "--out", "DIR", "folder for runs and table; a second call goes on", new_folder, required=True)
+    does = "folder for runs and table; a second call goes on, also with other ways and seeds"
+    option(p, "--out", "DIR", does, new_folder, required=True)
     allow_overlap(p)
-    ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen"
-    option(p, "--ways", "A,B", f"some of {ways} (default: all but unseen)")
+    ways = "hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen, unseen_flat"
+    one = "one network of the last three alone: specialists-DATASET"
+    option(p, "--ways", "A,B", f"some of {ways} (default: all but the last two); {one}")
     option(p, "--seeds", "N", "train with seeds 0 to N-1 (default: 1)", count, default=1)
     option(p, "--jobs", "N", "train N networks at once (default: 1)", several, default=1)

@@ -5,10 +5,10 @@ so that predictions of all ways are scored by the same tables.
 """
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from heteroseg.errors import HeterosegError
+from heteroseg.errors import HeterosegError, nearest
 from heteroseg.experiment.config import Experiment, ModelConfig
 from heteroseg.labels.space import Label, LabelSpace, LabelSpaceFile
 from heteroseg.labels.taxonomy import ROOT, Taxonomy, TaxonomyFile
@@ -184,20 +184,55 @@ def specialists(base: Base) -> list[Part]:
     return parts
 
 
-def unseen(base: Base) -> list[Part]:
-    """A network for each dataset, trained on all others and scored on it alone.
+def _leave_one_out(name: str, base: Base, whole: Part) -> list[Part]:
+    """`whole` for each dataset, trained on all others and scored on it alone.
 
     Batches keep their size, so the other datasets are seen more often.
     """
     parts = []
     for d in base.spaces:
-        part = _part(f"unseen-{d}", base, base.tree.to_file(), {x: s.file for x, s in base.spaces.items()})
-        for x, config in part.experiment.datasets.items():
-            part.experiment.datasets[x] = config.model_copy(update={"train": None} if x == d else {"val": None})
-        if any(c.train for c in part.experiment.datasets.values()):
-            parts.append(part)
+        datasets = {
+            x: c.model_copy(update={"train": None} if x == d else {"val": None})
+            for x, c in whole.experiment.datasets.items()
+        }
+        if datasets[d].val and any(c.train for c in datasets.values()):
+            update = {"name": f"{base.experiment.name}-{name}-{d}", "datasets": datasets}
+            experiment = whole.experiment.model_copy(update=update)
+            parts.append(replace(whole, name=f"{name}-{d}", experiment=experiment))
     return parts
 
 
-_WAYS = (hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen)
+def unseen(base: Base) -> list[Part]:
+    """The experiment itself without one dataset, for each of them."""
+    return _leave_one_out("unseen", base, *hierarchical(base))
+
+
+def unseen_flat(base: Base) -> list[Part]:
+    """The way `flat` without one dataset, for each of them."""
+    return _leave_one_out("unseen_flat", base, *flat(base))
+
+
+_WAYS = (hierarchical, iv2018, flat, concat, per_dataset, drop, specialists, unseen, unseen_flat)
 WAYS: dict[str, Callable[[Base], list[Part]]] = {way.__name__: way for way in _WAYS}
+LEAVE_ONE_OUT = ("unseen", "unseen_flat")  # the ways that are run where they are asked for
+
+
+def require_way(way: str) -> str:
+    """The way that a word of --ways names, perhaps with one of its datasets (specialists-gtsdb)."""
+    name = way.partition("-")[0]
+    if name not in WAYS:
+        raise HeterosegError(f"--ways: there is no way {way!r}{nearest(way, WAYS)}; there are {', '.join(WAYS)}")
+    return name
+
+
+def parts_of(base: Base, way: str) -> dict[str, Part]:
+    """The networks of a way, or the one that `way` names, by the place of their folders below OUT."""
+    name = require_way(way)
+    every = WAYS[name](base)
+    places = {f"{name}/{part.name}" if len(every) > 1 else name: part for part in every}
+    chosen = {place: part for place, part in places.items() if way in (name, part.name)}
+    if not chosen:
+        known = [part.name for part in every if part.name != name]
+        told = f"it has {', '.join(known)}" if known else "it is one network for all datasets"
+        raise HeterosegError(f"--ways: {name} has no network {way!r}; {told}")
+    return chosen

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-from heteroseg.comparison.joining import WAYS, Base, Part
+from heteroseg.comparison.joining import WAYS, Base, Part, parts_of, require_way
 from heteroseg.comparison.table import TABLES, rarest_third, read_scored, write_table
-from heteroseg.errors import HeterosegError, nearest, warn
+from heteroseg.errors import HeterosegError, warn
 from heteroseg.evaluation.pixels import sample_pixels
 from heteroseg.evaluation.scores import evaluate_source, summarise, tree_cost
 from heteroseg.evaluation.temperatures import errors_by_depth
@@ -136,6 +136,7 @@ def _score(job: Job) -> dict[str, Any]:
             if cost is not None:
                 ece = errors_by_depth(sample_pixels(model, source, None, truths=space), space)
             more = {"rare_miou": rarest_third(entry), "claimed": claimed, "tree_cost": cost, "ece": ece}
+            more["unseen"] = source.config.train is None
             datasets[source.name] = entry | more
     return {
         "parameters": sum(p.numel() for p in model.torch_network.parameters()),
@@ -221,6 +222,23 @@ def _require_same_comparison(out: Path, experiment: Experiment) -> Experiment:
     return experiment
 
 
+def _folders(base: Base, out: Path, asked: Sequence[str]) -> dict[str, list[Path]]:
+    """The folders of every way of the table: those asked for, and what else `out` holds with the settings of now."""
+    ways: dict[str, dict[str, Part]] = {}
+    for way in dict.fromkeys([*asked, *WAYS]):
+        if way not in asked and not (out / way).is_dir():
+            continue
+        try:
+            parts = parts_of(base, way)
+            for place, part in parts.items():
+                require_same(part, out / place)
+        except HeterosegError as error:
+            warn(f"{way} is not in the table: {error.faults[0]}")
+            continue
+        ways |= {way: parts, **{part.name: {place: part} for place, part in parts.items()}}
+    return {way: [out / place for place in parts] for way, parts in ways.items()}
+
+
 def compare(
     experiment: Experiment,
     folder: Path,
@@ -231,11 +249,13 @@ def compare(
     processes: int = 1,
     allow_overlap: bool = False,
 ) -> dict[str, Any]:
-    """Train and score all ways with all seeds; every seed of all ways is begun before the next. Returns the table."""
+    """Train and score all ways with all seeds; every seed of all ways is begun before the next.
+
+    Returns the table of all that `out` holds, so that ways may have different numbers of seeds.
+    """
     ways = list(dict.fromkeys(ways))
     for way in ways:
-        if way not in WAYS:
-            raise HeterosegError(f"--ways: there is no way {way!r}{nearest(way, WAYS)}; there are {', '.join(WAYS)}")
+        require_way(way)
     if begin := experiment.train.begin:
         told = f"expected ways that all begin anew, found {begin!r:.80}, which suits some of their trees"
         raise HeterosegError(f"train.begin: {told}; leave it out")
@@ -248,8 +268,7 @@ def compare(
 def _compare(
     base: Base, out: Path, ways: Sequence[str], seeds: Sequence[int], log: Callable[[str], None], processes: int
 ) -> dict[str, Any]:
-    ways_parts = {way: WAYS[way](base) for way in ways}
-    parts = {out / way / p.name if len(ps) > 1 else out / way: p for way, ps in ways_parts.items() for p in ps}
+    parts = {out / place: part for way in ways for place, part in parts_of(base, way).items()}
     try:
         read_json(out / "table.json", {})
     except HeterosegError:
@@ -261,10 +280,11 @@ def _compare(
     write_json(out / "experiment.json", base.experiment.model_dump(mode="json"))
     for place, part in parts.items():
         write_part(part, place)
+    shown = _folders(base, out, ways)
     jobs = [Job(part, place / f"seed-{seed}", seed, base.spaces) for seed in seeds for place, part in parts.items()]
     try:
         for _ in do_jobs([job for job in jobs if read_scored(job.scored) is None], processes, log):
-            write_table(out, base.experiment, ways, seeds)
-        return write_table(out, base.experiment, ways, seeds)
+            write_table(out, base.experiment, shown)
+        return write_table(out, base.experiment, shown)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; {out} keeps what is done, and the same command goes on from there") from None

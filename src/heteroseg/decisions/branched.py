@@ -25,8 +25,8 @@ SPARE = 0.01  # of a logarithm, for rounding
 
 @dataclass(frozen=True, eq=False)
 class BranchedLogits:
-    """Fused logits `values` (h, w, C or more) float32, of which those of the classifiers in `at` are 0 where `known`
-    (h, w) is false, and what lies behind the C is none. `at` works them out for cells (h, w) bool: (N, n) float32.
+    """Fused logits `values` (h, w, C) float32, of which those of the classifiers in `at` are no answer where `known`
+    (h, w) is false. `at` works them out for cells (h, w) bool: (N, n) float32.
     Classifier q has channels cuts[q] to cuts[q + 1].
     """
 
@@ -43,7 +43,7 @@ class BranchedLogits:
     @property
     def tensor(self) -> Tensor:
         """(1, C, h, w), over the same memory."""
-        return torch.from_numpy(self.values[..., : self.cuts[-1]]).permute(2, 0, 1)[None]
+        return torch.from_numpy(self.values).permute(2, 0, 1)[None]
 
     def fill(self, classifier: int, cells: Cells) -> None:
         """Work out what is not known yet of these cells (h, w) bool."""

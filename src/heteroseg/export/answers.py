@@ -114,7 +114,7 @@ def export_answers(
     tried = [rng.integers(0, 256, (1, *at, 3), np.uint8) for at in sides]
     with TemporaryDirectory() as folder, torch.inference_mode(), build_errors(kind):
         trial = Path(folder, f"network{out.suffix}")
-        graph = converted(answers, torch.from_numpy(tried[0]), trial, output)
+        graph = converted(answers, torch.from_numpy(tried[0]), trial, [output])
         write(graph, trial, json.dumps(facts | {"multiple": network.multiple}))
         for images in tried:
             far = np.abs(_run(trial, images) - answers(torch.from_numpy(images)).numpy())

@@ -44,7 +44,8 @@ ENDINGS = {kind: ending for ending, kind in FORMATS.items()}
 
 
 class Graph(nn.Module):
-    """What is exported: prepared images (B, H, W, 3) uint8 to (B, h, w, C) float32 logits, or what `body` ends with."""
+    """What is exported: prepared images (B, H, W, 3) uint8 to (B, h, w, C) float32 logits, or what `body` ends with,
+    which may be several such maps."""
 
     scale: Tensor
     shift: Tensor
@@ -56,20 +57,22 @@ class Graph(nn.Module):
         self.register_buffer("scale", 1 / network.std)
         self.register_buffer("shift", -network.mean / network.std)
 
-    def forward(self, images: Tensor) -> Tensor:
-        x = images.permute(0, 3, 1, 2).float() * self.scale + self.shift
-        return self.body(x).permute(0, 2, 3, 1)
+    def forward(self, images: Tensor) -> Any:
+        found = self.body(images.permute(0, 3, 1, 2).float() * self.scale + self.shift)
+        if isinstance(found, Tensor):
+            return found.permute(0, 2, 3, 1)
+        return tuple(one.permute(0, 2, 3, 1) for one in found)
 
 
 class BeforeBranches(nn.Module):
-    """A body without its branches: the other logits, and what the branches read."""
+    """A body without its branches: the other logits, and the maps that the branches read."""
 
     def __init__(self, body: Body):
         super().__init__()
-        self.body = body
+        self.body, self.layer = body, body.head.in_one()
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.body.before_branches(images)
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.body.before_branches(images, self.layer)
 
 
 def _branches(model: Model) -> Branches | None:
@@ -149,7 +152,7 @@ def export(
     with TemporaryDirectory() as folder, torch.inference_mode():
         trial = Path(folder, f"network{out.suffix}")
         with build_errors(kind):
-            made_of = converted(graph, example, trial, "features" if head == "lazy" else "logits")
+            made_of = converted(graph, example, trial, _outputs(graph, example, head))
         for made in dict.fromkeys(("fp32", precision)):  # sizes go wrong in the graph, whatever it computes with
             with build_errors(kind):
                 finished = _quantised(made_of, ready, kind, tokens) if made == "int8" else made_of
@@ -192,12 +195,20 @@ def build_errors(kind: Format) -> Iterator[None]:
         logging.disable(before)
 
 
+def _outputs(graph: Graph, example: Tensor, head: Head) -> list[str]:
+    """The names of what a graph gives."""
+    if isinstance(found := graph(example), Tensor):
+        return ["features" if head == "lazy" else "logits"]
+    return ["logits", *(f"map {i}" for i in range(1, len(found)))]
+
+
 def _is_same(graph: Graph, trial: Path, image: np.ndarray, far: float) -> bool:
     """Whether the file gives what the graph gives for a prepared image, `far` deviations apart at most."""
     try:
-        wanted, made = graph(torch.from_numpy(image)).permute(0, 3, 1, 2), load(trial).network
+        due, made = graph(torch.from_numpy(image)), load(trial).network
         assert isinstance(made, ExportedNetwork)
-        found = made.run(image)
+        wanted = torch.cat([due] if isinstance(due, Tensor) else [*due], 3).permute(0, 3, 1, 2)
+        found = torch.cat(made.outputs(image), 1)
         close = far * (wanted - wanted.mean()).norm() + 1e-4 * wanted.norm() + 1e-6
         return found.shape == wanted.shape and bool((found - wanted).norm() <= close)
     except Exception:  # runtimes have errors of every kind
@@ -242,16 +253,17 @@ def compare(before: Model, after: Model, experiment: str, limit: int | None = No
     return "\n".join([*rows, f"{first}, {1e3 * spent[1]:.0f} ms after, reading and scoring included"])
 
 
-def converted(graph: nn.Module, example: Tensor, trial: Path, name: str) -> Any:
-    """OpenVINO's (.xml) or ONNX's own form of a graph, which may lie in `trial`; `name` is that of its output."""
+def converted(graph: nn.Module, example: Tensor, trial: Path, names: Sequence[str]) -> Any:
+    """OpenVINO's (.xml) or ONNX's own form of a graph, which may lie in `trial`; `names` are those of its outputs."""
     if trial.suffix == ".xml":
         import openvino
 
         return openvino.convert_model(graph, example_input=example, input=[("images", [-1, -1, -1, 3])])
     import onnx
 
-    free = {"images": {0: "batch", 1: "height", 2: "width"}, name: {0: "batch", 1: "rows", 2: "columns"}}
-    how: dict[str, Any] = {"input_names": ["images"], "output_names": [name], "dynamic_axes": free, "dynamo": False}
+    free = {name: {0: "batch", 1: "rows", 2: "columns"} for name in names}
+    free["images"] = {0: "batch", 1: "height", 2: "width"}
+    how: dict[str, Any] = {"input_names": ["images"], "output_names": [*names], "dynamic_axes": free, "dynamo": False}
     torch._C._jit_onnx_log = lambda *_: None  # which prints the graph of each export that fails
     torch.onnx.export(graph, (example,), str(trial), opset_version=17, **how)
     return onnx.load(trial)

@@ -27,7 +27,9 @@ def logits_of(network: Network, prepared: Tensor) -> Sequence[Logits]:
     if isinstance(body, Body) and prepared.device.type == "cpu":
         cuts, branches, conv = body.head.cuts, body.head.branches, fused_head(body)
         if body.lazy and branches:
-            return [lazily(one, cuts, branches.by_classifier) for one in body.before_branches(prepared).split(1)]
+            parts = body.before_branches(prepared)
+            each = zip(*(part.split(1) for part in parts), strict=True)
+            return [lazily(one, cuts, branches.by_classifier) for one in each]
         if conv and pays(cuts):
             head = lazy_head(*weights_of(conv), cuts)
             return [LazyLogits(one, head) for one in body[1](body[0](prepared)).split(1)]
@@ -41,14 +43,16 @@ def weights_of(conv: nn.Conv2d) -> tuple[FloatArray, FloatArray]:
 
 
 @torch.inference_mode()
-def few(branch: Branch, x: Tensor, wanted: Cells) -> FloatArray:
-    """(N, outputs) logits of the wanted cells (h, w) alone; `x` (h, w, inputs)."""
+def few(branch: Branch, maps: Sequence[Tensor], wanted: Cells) -> FloatArray:
+    """(N, outputs) logits of the wanted cells (h, w) alone; `maps` (h, w, channels) hold what the branch reads."""
     steps = [wanted]
     for _ in branch.blocks:
         steps.append(cv2.dilate(steps[-1].astype(np.uint8), np.ones((SIDE, SIDE), np.uint8)).astype(np.bool_))
     if 3 * steps[-1].sum() > wanted.size:  # then whole maps are faster
-        return branch.logits(branch.norm(branch.blocks(branch.narrow(x[None]))))[0].numpy()[wanted]
-    y = branch.narrow(x[torch.from_numpy(steps[-1])])
+        whole = torch.cat([*maps], 2)[None]
+        return branch.logits(branch.norm(branch.blocks(branch.narrow(whole))))[0].numpy()[wanted]
+    at = torch.from_numpy(np.stack(steps[-1].nonzero()))
+    y = branch.narrow(torch.cat([x[at[0], at[1]] for x in maps], 1))
     for block, there, inner in zip(branch.blocks, steps[:0:-1], steps[-2::-1], strict=True):
         assert isinstance(block, Block)
         y = _few_of_block(block, y, there, inner)
@@ -73,16 +77,16 @@ def _few_of_block(block: Block, x: Tensor, there: Cells, wanted: Cells) -> Tenso
     return x[torch.from_numpy(number[rows + half, columns + half])] + block.mix(sums)
 
 
-def lazily(output: Tensor, cuts: Sequence[int], branches: Mapping[int, Branch]) -> BranchedLogits:
+def lazily(outputs: Sequence[Tensor], cuts: Sequence[int], branches: Mapping[int, Branch]) -> BranchedLogits:
     """Logits of which those of the branches are worked out where they are needed.
 
-    `output` (1, C + inputs, h, w), in channels-last order or copied, holds the fused logits, and what branches read.
-    Classifier q has cuts[q] to cuts[q + 1].
+    `outputs` (1, channels, h, w) are the fused logits, of which classifier q has cuts[q] to cuts[q + 1], and then the
+    maps that branches read.
     """
-    values = output[0].permute(1, 2, 0).contiguous().numpy()
-    x = torch.from_numpy(values[..., cuts[-1] :])
+    logits, *maps = (one[0].permute(1, 2, 0) for one in outputs)
+    values = logits.contiguous().numpy()
     known = {q: np.zeros(values.shape[:2], np.bool_) for q in branches}
-    return BranchedLogits(values, cuts, {q: partial(few, branch, x) for q, branch in branches.items()}, known)
+    return BranchedLogits(values, cuts, {q: partial(few, branch, maps) for q, branch in branches.items()}, known)
 
 
 def pack_branches(branches: Branches) -> str:

@@ -2,9 +2,9 @@
 
 The graph maps (B, H, W, 3) uint8 RGB, padded and shrunk as the metadata say (`prepare`), to (B, h, w, C) float32
 logits, or with a lazy head to (B, h, w, width) float32 features and keeps the head's weights in the metadata, or before
-branches to the logits, 0 for theirs, and what the branches read; normalisation is inside. Sizes are free,
-unless the metadata name one: an OpenVINO graph is compiled for each size as it comes, because a fixed size runs faster,
-and when a fifth comes for any size, once for small and once for large images.
+branches to the logits, 0 for theirs, and in further outputs the maps that they read; normalisation is inside.
+Sizes are free, unless the metadata name one: an OpenVINO graph is compiled for each size as it comes, because a fixed
+size runs faster, and when a fifth comes for any size, once for small and once for large images.
 """
 
 import hashlib
@@ -200,28 +200,29 @@ class ExportedNetwork(Geometry):
             reason = str(error).partition("\n")[0][:200]
             raise HeterosegError(f"{self.path}: the graph cannot be run, {reason}; export the MODEL again") from None
         channels = cuts[-1] if self._head is None else self._head.weight.shape[1]
-        if self._branches:
-            channels += next(iter(self._branches.values())).narrow.in_features
-        self._channels = channels
+        read = next(iter(self._branches.values())).narrow.in_features if self._branches else 0
+        self._channels = [(0, *shape)[-1] for shape in found]
         same = self._head is None or self._head.cuts.tolist() == list(cuts)
-        rows, columns = found[1:3] if len(found) == 4 else (0, 0)
+        rows, columns = found[0][1:3] if len(found[0]) == 4 else (0, 0)
         steps = tuple(finer * pixels // stride for pixels in sides) if stride else (rows, columns)
         even = abs(rows * image.shape[2] - columns * image.shape[1]) <= max(image.shape)
-        if not same or found != (1, *steps, channels) or not rows or not columns or not even:
+        whole = all(len(shape) == 4 and shape[:3] == (1, *steps) for shape in found)
+        fits = self._channels[0] == channels and sum(self._channels[1:]) == read
+        if not (same and whole and fits and rows and columns and even):
             told = f"expected {channels} numbers for each cell of {stride or 'some'} pixels, as its tree needs"
-            shape = f"the shape {found} for an image of {sides[0]}x{sides[1]}"
+            shape = f"the shape {found if read else found[0]} for an image of {sides[0]}x{sides[1]}"
             raise HeterosegError(f"{self.path}: {told}, found {shape}; export the MODEL again")
 
-    def _probe(self, image: np.ndarray) -> tuple[int, ...]:
-        """The shape of what the graph gives for a prepared image."""
+    def _probe(self, image: np.ndarray) -> list[tuple[int, ...]]:
+        """The shapes of what the graph gives for a prepared image."""
         if self.kind == "onnx":
-            found = self._session.run(None, {"images": image})[0]
-            if not np.isfinite(found).all():
+            found = self._session.run(None, {"images": image})
+            if not all(np.isfinite(out).all() for out in found):
                 raise ValueError("it gives numbers that are not finite")
-            return tuple(found.shape)
+            return [tuple(out.shape) for out in found]
         graph = self._graph.clone()
         graph.reshape(list(image.shape))  # compiling takes long
-        return tuple(graph.output(0).shape)
+        return [tuple(out.shape) for out in graph.outputs]
 
     @property
     def lazy(self) -> bool:
@@ -230,13 +231,13 @@ class ExportedNetwork(Geometry):
 
     def logits(self, images: np.ndarray) -> Logits:
         """(1, H, W, 3) uint8 from `prepare` to (1, C, h, w) float32 logits."""
-        out = self.run(images)
+        found = self.outputs(images)
         if self._branches:
-            return lazily(out, self._cuts, self._branches)
-        return LazyLogits(out, self._head) if self._head else out
+            return lazily(found, self._cuts, self._branches)
+        return LazyLogits(found[0], self._head) if self._head else found[0]
 
-    def run(self, images: np.ndarray) -> Tensor:
-        """Prepared images (B, H, W, 3) uint8 to what the graph says: (B, C, h, w) float32, in channels-last order.
+    def outputs(self, images: np.ndarray) -> list[Tensor]:
+        """Prepared images (B, H, W, 3) uint8 to what the graph says: (B, C, h, w) float32 maps, in channels-last order.
 
         Images of another size than that of a graph for one size raise HeterosegError.
         """
@@ -245,29 +246,31 @@ class ExportedNetwork(Geometry):
             found = "x".join(str(side * outer // inner) for side in images.shape[1:3])
             told = f"was exported for images of {self.size[0]}x{self.size[1]}, up to {self.multiple - 1} fewer a side"
             raise HeterosegError(f"{self.path}: {told}, found {found}; export the MODEL for that size")
-        out = (self._run_onnx if self.kind == "onnx" else self._run_openvino)(images)
-        if out.ndim != 4 or out.shape[3] != self._channels:
-            told = f"expected {self._channels} numbers for each cell, found the shape {out.shape}"
-            raise HeterosegError(f"{self.path}: {told}; export the MODEL again")
-        return torch.from_numpy(out).permute(0, 3, 1, 2)
+        maps = (self._run_onnx if self.kind == "onnx" else self._run_openvino)(images)
+        for out, channels in zip(maps, self._channels, strict=True):
+            if out.ndim != 4 or out.shape[3] != channels:
+                told = f"expected {channels} numbers for each cell, found the shape {out.shape}"
+                raise HeterosegError(f"{self.path}: {told}; export the MODEL again")
+        return [torch.from_numpy(out).permute(0, 3, 1, 2) for out in maps]
 
-    def _run_onnx(self, images: np.ndarray) -> np.ndarray:
+    def _run_onnx(self, images: np.ndarray) -> list[np.ndarray]:
         from onnxruntime import RunOptions
 
         options = RunOptions()
         ended = partial(setattr, options, "terminate", True)
-        return self._stoppable(lambda: self._session.run(None, {"images": images}, options)[0], ended)
+        return self._stoppable(lambda: self._session.run(None, {"images": images}, options), ended)
 
-    def _run_openvino(self, images: np.ndarray) -> np.ndarray:
+    def _run_openvino(self, images: np.ndarray) -> list[np.ndarray]:
         with self._turn:
             known = images.shape in self._turns or len(self._turns) < SIZES
             key = images.shape if known else images.shape[1] * images.shape[2] > LARGE
             turn = self._turns.setdefault(key, threading.Lock())
         with turn:  # a request holds one answer; several would wait for the same cores
             request = self._request(key, images.shape if known else None)
-            return self._stoppable(lambda: request.infer([images], share_inputs=True)[0], request.cancel)
+            found = self._stoppable(lambda: request.infer([images], share_inputs=True), request.cancel)
+        return [found[i] for i in range(len(self._channels))]
 
-    def _stoppable(self, work: Callable[[], np.ndarray], end: Callable[[], object]) -> np.ndarray:
+    def _stoppable(self, work: Callable[[], Any], end: Callable[[], object]) -> Any:
         """What `work` gives. Where `between` raises, `end` stops it; it runs in a thread of its own for that."""
         if self.between is None:
             return work()

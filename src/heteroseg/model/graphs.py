@@ -27,8 +27,9 @@ def open_onnx(data: bytes, threads: int) -> tuple[Any, str | None]:
     options.log_severity_level = 4  # what is wrong is told as an error
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     ends = [(e.name, e.type, _shape(e.shape)) for e in (*session.get_inputs(), *session.get_outputs())]
-    if len(ends) != 2 or ends[0] != ("images", "tensor(uint8)", PIXELS) or ends[1][1] != "tensor(float)":
-        raise ValueError(f"it does not lead from images to one map of numbers, but has {ends!s:.200}")
+    kinds = {kind for _, kind, _ in ends[1:]}
+    if len(session.get_inputs()) != 1 or ends[0] != ("images", "tensor(uint8)", PIXELS) or kinds != {"tensor(float)"}:
+        raise ValueError(f"it does not lead from images to maps of numbers, but has {ends!s:.200}")
     return session, session.get_modelmeta().custom_metadata_map.get("heteroseg")
 
 
@@ -66,9 +67,9 @@ def open_openvino(core: Any, path: Any) -> tuple[Any, str | None]:
         if kind == "Constant" and operation.data.dtype.kind == "f" and not np.isfinite(operation.data).all():
             raise ValueError(f"numbers in {operation.friendly_name!r:.80} that are not finite")
     inputs, outputs = graph.inputs, graph.outputs
-    ends = [(len(inputs), len(outputs)), *((e.element_type.to_string(), _free(e)) for e in (*inputs, *outputs))]
-    if len(ends) != 3 or ends[1] != ("u8", PIXELS) or ends[2][0] != "f32":
-        raise ValueError(f"it does not lead from images to one map of numbers, but has {ends!s:.200}")
+    ends = [(e.element_type.to_string(), _free(e)) for e in (*inputs, *outputs)]
+    if len(inputs) != 1 or ends[0] != ("u8", PIXELS) or {kind for kind, _ in ends[1:]} != {"f32"}:
+        raise ValueError(f"it does not lead from images to maps of numbers, but has {ends!s:.200}")
     text = graph.get_rt_info("heteroseg").value if graph.has_rt_info("heteroseg") else None
     return graph, text
 

@@ -61,9 +61,14 @@ class Branches(nn.Module):
         inputs = width + sum(channels[i] * ratio**2 for i, ratio in self.early)
         self.each = nn.ModuleDict({str(classifier): Branch(inputs, n) for classifier, n in sizes.items()})
 
+    def read(self, features: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
+        """What every branch reads, (B, channels, h, w) each."""
+        finer = [(maps[i], ratio) for i, ratio in self.early]
+        return [features, *(F.pixel_unshuffle(x, ratio) if ratio > 1 else x for x, ratio in finer)]
+
     def inputs(self, features: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """(B, inputs, h, w), what every branch reads."""
-        x = torch.cat([features, *(F.pixel_unshuffle(maps[i], ratio) for i, ratio in self.early)], 1)
+        """That as one (B, inputs, h, w), of whose gradient in training a part goes on."""
+        x = torch.cat(self.read(features, maps), 1)
         if not self.training:
             return x
         return torch.lerp(x.detach(), x, self.gradient) if self.gradient else x.detach()

@@ -86,6 +86,18 @@ class HierarchicalHead(nn.Module):
             parts = [up(p) for up, p in zip(self.ups, parts, strict=True)]
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
+    @torch.no_grad()
+    def in_one(self) -> nn.Conv2d | None:
+        """The 1x1 layer with the logits of all classifiers, 0 for those of branches; None where there are adapters."""
+        if self.adapters is not None:
+            return None
+        shared, cuts = self.logits[0], self.cuts
+        whole = nn.Conv2d(shared.get_parameter("weight").shape[1], cuts[-1], 1)
+        rows = torch.cat([torch.arange(cuts[i], cuts[i + 1]) for i in self.rest])
+        for name, own in shared.named_parameters():
+            whole.get_parameter(name).zero_()[rows] = own
+        return whole
+
     def last(self, classifier: int) -> tuple[nn.Module, int]:
         """The layer that makes a classifier's logits, before they are upsampled, and the first of its rows there."""
         if self.branches is not None and classifier not in self.rest:
@@ -144,14 +156,19 @@ class Body(nn.Sequential):
         """Whether there are branches, and nothing after them."""
         return self.head.branches is not None and self.head.ups is None
 
-    def before_branches(self, images: Tensor) -> Tensor:
-        """The fused logits with 0 for those of branches, and behind them, in more channels, what the branches read."""
+    def before_branches(self, images: Tensor, layer: nn.Module | None = None) -> list[Tensor]:
+        """The fused logits with 0 for those of branches, and the maps that these read, each (B, channels, h, w).
+
+        `layer` is the head's `in_one`, which makes the logits in one step; without it they are put together.
+        """
         features, maps = self._maps(images)
         branches = self.head.branches
         assert branches
+        if layer:
+            return [layer(features), *branches.read(features, maps)]
         size = (len(features), *features.shape[2:])
         nothing = {q: features.new_zeros(size[0], self.head.sizes[q], *size[1:]) for q in branches.by_classifier}
-        return torch.cat([self.head.fused(features, nothing), branches.inputs(features, maps)], 1)
+        return [self.head.fused(features, nothing), *branches.read(features, maps)]
 
 
 def fused_head(body: nn.Module) -> nn.Conv2d | None:

@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from heteroseg.comparison.table import dataset_names, dataset_rows, mean, plot, sizes_and_times, spread_text
+from heteroseg.comparison.table import (
+    dataset_names,
+    dataset_rows,
+    mean,
+    plot,
+    sizes_and_times,
+    spread_text,
+    unseen_verdict,
+)
 from heteroseg.report.charts import inline_svg
 from heteroseg.report.page import write_page
 
@@ -13,5 +21,5 @@ def write_comparison(path: Path, title: str, table: dict[str, Any], experiment: 
     chart = inline_svg(plot(table), "scores of all ways, as in the tables below") if table else ""
     datasets = {name: dataset_rows(table, name) for name in dataset_names(table)}
     texts = {"title": title, "experiment": experiment, "facts": facts, "chart": chart}
-    sizes = sizes_and_times(table)
-    write_page(path, "comparison.html", datasets=datasets, ways=sizes, mean=mean, spread_text=spread_text, **texts)
+    sizes = {"ways": sizes_and_times(table), "unseen": unseen_verdict(table)}
+    write_page(path, "comparison.html", datasets=datasets, mean=mean, spread_text=spread_text, **sizes, **texts)
