@@ -80,7 +80,7 @@ examples: setup
 fuzz: examples
 	@echo "make fuzz SEED=$(SEED)"
 	FUZZ=1 SEED=$(SEED) $(PYTEST) tests/reliability
-	FUZZ=1 $(PYTEST) tests/networks/test_contract.py
+	FUZZ=1 $(PYTEST) tests/networks/test_contract.py tests/evaluation/test_promised.py
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks examples

@@ -1,6 +1,7 @@
 """A promised precision is held on fresh draws, by networks that know their probabilities and by too sure ones."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -276,7 +277,7 @@ def test_a_dataset_of_other_scenes_that_no_threshold_comes_from(tmp_path):
     assert without["datasets"]["vistas"]["precision"]["held"] < 0.89, "the thresholds are what holds it"
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not here")
+@pytest.mark.skipif(not (REAL.is_dir() and os.environ.get("FUZZ")), reason="no real images, or not `make fuzz`")
 def test_real_val_parts_and_a_real_dataset_that_was_not_trained_on(tmp_path):
     """A network of 40 steps knows little; what it promises it holds, on IDD-Lite too, of which it saw no image."""
     experiment, run = tmp_path / "experiment.yaml", tmp_path / "run"
@@ -298,3 +299,12 @@ def test_real_val_parts_and_a_real_dataset_that_was_not_trained_on(tmp_path):
     assert not found["datasets"]["idd_lite"]["precision"]["calibrated_on"]
     without = evaluate(unchecked(model, 0.9), fresh, precision=0.9)
     assert without["precision"]["held"] < 0.87, "the thresholds are what holds it"
+
+
+def test_the_page_has_what_was_promised_and_held(tiny_experiment, tiny_model_folder, tmp_path):
+    new, page, data = tmp_path / "new", tmp_path / "page.html", ["--data", str(tiny_experiment)]
+    assert main(["calibrate", str(tiny_model_folder), *data, "--out", str(new)]) == 0
+    assert main(["evaluate", str(new), *data, "--precision", "0.6", "--report", str(page), "--images", "1"]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "Promised: 60 % of an image right" in text
+    assert "answered at depth 1 or deeper (of these right)" in text
