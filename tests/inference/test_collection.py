@@ -114,7 +114,7 @@ def test_labels_and_manifest_are_what_predict_says(done, tiny_model):
         np.testing.assert_array_equal(ids, said.labels("vistas"))
         found = said.label_indices("vistas")
         assert (row["width"], row["height"]) == (48, 32)
-        assert row["confidence"] == pytest.approx(float(said.confidence("vistas").mean()), abs=1e-5)
+        assert row["confidence"] == pytest.approx(said.mean_confidence("vistas"), abs=1e-5)
         by_name = Counter(space.labels[i].name if i >= 0 else "(outside)" for i in found.ravel().tolist())
         assert dict(row["pixels"]) == dict(by_name)
         totals += by_name

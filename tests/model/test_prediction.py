@@ -1,5 +1,7 @@
 """What a prediction says by name, and a list of images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 import heteroseg
 from heteroseg import load
 from heteroseg.cli.main import main
+from heteroseg.decisions.reference import RULES
 from heteroseg.errors import HeterosegError
 from heteroseg.scenes import draw_scene
 
@@ -82,6 +85,13 @@ def test_lists(model, monkeypatch, tmp_path):
     assert model.predict([]) == []
     with pytest.raises(HeterosegError, match="found int"):
         model.predict([images[0], 3])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_mean_of_few_pixels_comes_near_that_of_all(model, rule):
+    said = replace(model, decision=rule).predict(draw_scene(np.random.default_rng(1), (250, 330)).image)
+    assert said.mean_confidence("gtsdb") == pytest.approx(said.confidence("gtsdb").mean(), abs=0.01)
+    assert 0 < model.predict(np.zeros((3, 5, 3), np.uint8)).mean_confidence("gtsdb") <= 1
 
 
 def test_what_is_shown(model, prediction):

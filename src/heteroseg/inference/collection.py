@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
         ("labels", pa.string()),  # path of the label map below DEST
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("confidence", pa.float32()),  # mean probability of the answers
+        ("confidence", pa.float32()),  # mean probability of the answers, of one pixel in 49
         ("pixels", pa.map_(pa.string(), pa.int64())),  # by name of the label; "(outside)" is none of them
         ("error", pa.string()),
         ("version", pa.string()),  # of the image: its bytes, and its time or the store's digest
@@ -127,7 +127,8 @@ class Labeller:
         try:
             data = self.source.read(name)
             image = decode_image(data, Path(name), self.upright)
-            label_indices, confidence = self.model.predict(image).confident_label_indices(self.space)
+            prediction = self.model.predict(image)
+            label_indices, confidence = prediction.label_indices(self.space), prediction.mean_confidence(self.space)
             label_map = encode_ids(label_indices, self.space)
             if there and digest(old := self.dest.files.cat_file(target)) != there and old != label_map:
                 told = "stands there and is not, or not any more, what heteroseg wrote; take it away"
@@ -139,7 +140,7 @@ class Labeller:
         counts = zip(names, count_labels(label_indices, self.space).tolist(), strict=True)
         row = {"source": name, "labels": target, "version": version, "digest": digest(data), "map": digest(label_map)}
         row |= dict(zip(("height", "width"), label_indices.shape, strict=True))
-        return row | {"confidence": float(confidence.mean()), "pixels": [(n, count) for n, count in counts if count]}
+        return row | {"confidence": confidence, "pixels": [(n, count) for n, count in counts if count]}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         rows = [self.row(*map(str, image)) for image in zip(*(batch[key] for key in ITEM), strict=True)]
