@@ -37,7 +37,8 @@ def _walk(pixels: Pixels, temperatures: np.ndarray) -> tuple[np.ndarray, np.ndar
     deepest = max(tree.depths)
     paths = np.array([[*tree.path(n)[1:], *[-1] * (deepest - tree.depths[n])] for n in range(len(tree))])[ends]
     on = paths >= 0
-    reached = np.searchsorted(STEPS, probs[paths, np.arange(len(ends))[:, None]], "right") - 1
+    steps = STEPS.astype(np.float32)  # as decisions compare them
+    reached = np.searchsorted(steps, probs[paths, np.arange(len(ends))[:, None]], "right") - 1
     wrong = on & ~compatible(space)[paths, pixels.labels[:, None]]
     tells = [min((tree.depths[n] if tree.children[n] else deepest for n in tree.cover(b.leaves)), default=0)
              for b in space.labels]  # fmt: skip
