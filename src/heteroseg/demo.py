@@ -21,7 +21,7 @@ from heteroseg.model.model import SHIPPED, Model, load
 from heteroseg.model.pictures import picture
 from heteroseg.report.page import write_report
 from heteroseg.report.run import evaluation_contents, report_run
-from heteroseg.scenes import generate
+from heteroseg.scenes import draw_scene, generate
 from heteroseg.training.loop import train
 
 TRAIN_IMAGES, VAL_IMAGES, QUICK_IMAGES = 160, 24, 6  # per dataset
@@ -64,16 +64,16 @@ def run_demo(wanted: Path, overrides: Sequence[str], log: Callable[[str], None])
     """Run the whole demo in a new folder and return the path of its report."""
     stage, out = Stages(log), fresh_folder(wanted)
     experiment, folder = _experiment(out, overrides)
+    unseen = draw_scene(np.random.default_rng(QUICK_SEED), (192, 384)).image
+    write_image(first := out / "first.jpg", answers(load("demo"), unseen))
+    stage(f"a first picture, answers of the network that ships: {first}")
     stage(f"drawing {3 * (TRAIN_IMAGES + VAL_IMAGES)} street scenes in the layouts of Cityscapes, Vistas and GTSDB")
     generate(out / "data", TRAIN_IMAGES, VAL_IMAGES)
-    sources = open_sources(experiment, folder, splits=("val",))
-    write_image(first := out / "first.jpg", answers(load("demo"), read_image(sources[-1].val[0].image)))
-    stage(f"a first picture, answers of the network that ships: {first}")
     stage(f"training one network on all three, {experiment.train.steps} steps ({out / 'experiment.yaml'})")
     result = train(experiment, folder, out / "run")
     assert result is not None  # the demo's datasets have val splits
     stage("predicting validation images")
-    _predict(load(out / "run" / "last"), sources, out)
+    _predict(load(out / "run" / "last"), open_sources(experiment, folder, splits=("val",)), out)
     stage("writing the report")
     report_run(out / "run", page := out / "report.html", title="heteroseg demo")
     return _end(stage, result, out / "run" / "best", page)
