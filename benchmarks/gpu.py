@@ -87,7 +87,7 @@ def bandwidth(tiny: bool) -> float:
     return 2 * source.nbytes / timed(lambda: target.copy_(source), 3 if tiny else 20)
 
 
-def drawn_tree(rng: np.random.Generator) -> Taxonomy:
+def drawn_tree(rng: np.random.Generator, void: bool) -> Taxonomy:
     """A random tree of 60 nodes or some more."""
     children: dict[str, list[str]] = {"root": []}
     names = ["root"]
@@ -98,7 +98,7 @@ def drawn_tree(rng: np.random.Generator) -> Taxonomy:
             names += new
             children |= {n: [] for n in new if rng.random() < 0.3}
     kept = {n: kids for n, kids in children.items() if kids}
-    return build_taxonomy(TaxonomyFile(name="drawn", tree=kept), void=bool(rng.random() < 0.5))
+    return build_taxonomy(TaxonomyFile(name="drawn", tree=kept), void=void)
 
 
 def differing(space: LabelSpace, rule: Rule, logits: torch.Tensor, covers: Size, size: Size) -> int:
@@ -113,7 +113,7 @@ def decode_stage(tiny: bool) -> Iterator[dict[str, Any]]:
     rng, trees, wrong = np.random.default_rng(0), 5 if tiny else 200, 0
     torch.manual_seed(0)
     for _ in range(trees):
-        space = own_space(drawn_tree(rng))
+        space = own_space(drawn_tree(rng, bool(rng.random() < 0.5)))
         logits = 3 * torch.randn(1, space.taxonomy.channels, 6, 7, device=DEVICE)
         for z in (logits, (logits / 2).round()):  # ties must fall alike
             wrong += sum(differing(space, rule, z, (48, 56), (45, 50)) for rule in RULES)

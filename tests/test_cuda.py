@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from benchmarks.gpu import drawn_tree
 
 from heteroseg import decode_logits, load
 from heteroseg.cli.main import main
@@ -13,7 +14,6 @@ from heteroseg.evaluation.scores import evaluate
 from heteroseg.experiment.config import load_experiment
 from heteroseg.experiment.sources import open_sources
 from heteroseg.labels.space import load_label_space, own_space
-from heteroseg.labels.taxonomy import TaxonomyFile, build_taxonomy
 from heteroseg.scenes import draw_scene
 from tests.decisions.test_exact import KINDS, logits_of
 from tests.decisions.test_flat import plain
@@ -47,18 +47,9 @@ def test_decode_in_every_shipped_label_space(name, rule):
 def test_decode_of_random_trees(void):
     rng = np.random.default_rng(0)
     for seed in range(40):
-        children, names = {"root": []}, ["root"]
-        for name in names:  # which grows meanwhile
-            if name in children and len(names) < 60:
-                new = [f"n{len(names) + i}" for i in range(int(rng.integers(2, 9)))]
-                children[name] = new
-                names += new
-                children |= {n: [] for n in new if rng.random() < 0.3}
-        tree = build_taxonomy(
-            TaxonomyFile(name="drawn", tree={n: kids for n, kids in children.items() if kids}), void=void
-        )
+        space = own_space(drawn_tree(rng, void))
         for rule in ("path", "marginal"):
-            agrees(own_space(tree), rule, KINDS[seed % len(KINDS)], seed)
+            agrees(space, rule, KINDS[seed % len(KINDS)], seed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
