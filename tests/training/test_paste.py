@@ -1,5 +1,6 @@
 """Things of one dataset in images of another: pixels and labels come along together, and nothing else changes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -209,3 +210,13 @@ def test_things_turn_with_the_image(root):
     _, sources = sources_of(root, 3)
     turned = TrainingDraws(sources, 4, CROP, 0.0, 5, AugmentConfig(rotate=30, chance=1))
     assert any((turned[i][2] >= 0).any() for i in range(8) if turned.owner[i % 4] == 0)
+
+
+def test_masks_are_not_decoded_for_boxed_things(root):
+    """A dataset that has both is pasted from its boxes alone."""
+    _, sources = sources_of(root, 1)
+    boxed = TrainingDraws(sources, 4, CROP, 0.0, seed=5).pasting.images[1]
+    sources[1].train = [replace(item, mask=root / "nowhere.png") for item in sources[1].train]
+    found = TrainingDraws(sources, 4, CROP, 0.0, seed=5).pasting.images[1]
+    assert {i: images.tolist() for i, images in found.items()} == {i: images.tolist() for i, images in boxed.items()}
+    assert len(found) > 1

@@ -27,7 +27,7 @@ from heteroseg.experiment.config import AugmentConfig, Experiment
 from heteroseg.experiment.sources import Source
 from heteroseg.supervision.targets import Mixture, Mixtures, encode, offsets, pad_mixtures
 from heteroseg.training.augment import augment, degrade, point_of, turned
-from heteroseg.training.paste import Pasting, images_to_paste
+from heteroseg.training.paste import Pasting, images_named
 
 AHEAD = 4  # batches that each worker holds ready
 PATIENCE = 1800  # seconds to wait for a batch: a worker that gives none then hangs
@@ -61,14 +61,14 @@ def images_per_dataset(sources: Sequence[Source], batch: int) -> list[int]:
     return result.tolist()
 
 
-def images_of_labels(source: Source) -> dict[int, np.ndarray]:
+def images_of_labels(source: Source, masks: bool = True) -> dict[int, np.ndarray]:
     """For each native id that is trained and occurs, the indices in `source.train` of the images that hold it.
 
-    Masks are decoded for it, photographs are not.
+    Masks are decoded for it, photographs are not; without `masks` only boxes count.
     """
 
     def ids_in(item: Item) -> list[int]:
-        mask = None if item.mask is None else read_annotation(item).mask
+        mask = read_annotation(item).mask if masks and item.mask is not None else None
         return np.union1d(item.box_ids, no_ids() if mask is None else mask).tolist()
 
     images: dict[int, list[int]] = {i: [] for i in source.space.ids[~source.space.ignored].tolist()}
@@ -77,6 +77,15 @@ def images_of_labels(source: Source) -> dict[int, np.ndarray]:
             for i in images.keys() & ids:
                 images[i].append(index)
     return {i: np.array(indices) for i, indices in images.items() if indices}
+
+
+def _things(source: Source, images_of: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """The images of each native id that is pasted: what `paste_of` names, else what is boxed."""
+    if not (source.config.paste and source.train):
+        return {}
+    if not source.config.paste_of:
+        return images_of_labels(source, masks=False)
+    return images_named(source, images_of or images_of_labels(source))
 
 
 class TrainingDraws(Dataset):
@@ -98,9 +107,8 @@ class TrainingDraws(Dataset):
         self.rank = np.concatenate([np.arange(n) for n in self.counts])  # how many of its dataset stand before it
         self.offsets = offsets([s.space for s in sources])
         self._orders: dict[int, tuple[int, np.ndarray]] = {}  # of each dataset, the round and its order
-        wanted = [s.train and (s.config.rare or s.config.paste) for s in sources]
-        self.images_of = [images_of_labels(s) if w else {} for s, w in zip(sources, wanted, strict=True)]
-        things = [images_to_paste(s, images) for s, images in zip(sources, self.images_of, strict=True)]
+        self.images_of = [images_of_labels(s) if s.config.rare and s.train else {} for s in sources]
+        things = [_things(s, images) for s, images in zip(sources, self.images_of, strict=True)]
         self.pasting = Pasting(sources, things, self.offsets, crop, color)
 
     def item(self, index: int) -> tuple[int, Item, int | None]:

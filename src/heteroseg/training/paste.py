@@ -36,14 +36,11 @@ class Thing(NamedTuple):
         return Thing(pixels, shape, self.boxed)
 
 
-def images_to_paste(source: Source, images_of: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-    """Of the training images of each native id those of things that are pasted: what `paste_of` names, else what is
-    boxed. A name of no label that occurs raises HeterosegError."""
-    if not (source.config.paste and source.train):
-        return {}
-    space, names = source.space, source.config.paste_of
-    chosen = set() if names else {i for item in source.train for i in item.box_ids.tolist()}
-    for name in names:
+def images_named(source: Source, images_of: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Of the training images of each native id those that `paste_of` names. A name of no label that occurs raises
+    HeterosegError."""
+    space, chosen = source.space, set[int]()
+    for name in source.config.paste_of:
         ids = {label.id for label in space.named(name)}
         if not ids & images_of.keys():
             near = nearest(name, [*(label.name for label in space.labels), *space.taxonomy.names])
