@@ -364,9 +364,9 @@ def test_classifiers_that_are_asked_alone_give_the_same(void, gate):
         loss = reduce_sums(sums, torch.arange(16).view(8, 2) + 1.0, "classifier", pixels)
         return [*sums, *torch.autograd.grad(loss, inputs, retain_graph=True)]
 
-    torch.testing.assert_close(found(Unmade(*inputs), mask, boxes), found(made, mask, boxes))
+    torch.testing.assert_close(found(Unmade(*inputs, asked_by(terms, tree)), mask, boxes), found(made, mask, boxes))
     nothing = torch.full_like(mask, -1)
-    assert not any(each.any() for each in found(Unmade(*inputs), nothing, nothing))
+    assert not any(each.any() for each in found(Unmade(*inputs, asked_by(terms, tree)), nothing, nothing))
 
 
 def test_no_more_classifiers_are_asked_than_terms_need():

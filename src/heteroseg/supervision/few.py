@@ -17,11 +17,15 @@ from heteroseg.supervision.label_terms import LabelTerms
 
 @dataclass(frozen=True)
 class Unmade:
-    """The logits (B, C, h, w) that a layer `weight` (C, width), `bias` (C,) makes of `features` (B, width, h, w)."""
+    """The logits (B, C, h, w) that a layer `weight` (C, width), `bias` (C,) makes of `features` (B, width, h, w).
+
+    `asked` is what `asked_by` says, the same in every step.
+    """
 
     features: Tensor
     weight: Tensor
     bias: Tensor
+    asked: Tensor
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from heteroseg.decisions.bilinear import cells_and_weight
 from heteroseg.labels.taxonomy import Taxonomy
-from heteroseg.supervision.few import Few, Unmade, asked_by, few
+from heteroseg.supervision.few import Few, Unmade, few
 from heteroseg.supervision.label_terms import LabelTerms
 from heteroseg.supervision.targets import MIXED, NOTHING, Mixtures
 
@@ -212,13 +212,11 @@ def pixel_weights(labels: Tensor, balance: float, label_weights: Tensor | None) 
     return weights
 
 
-def _at(
-    logits: Tensor | Unmade, points: Points, size: tuple[int, int], labels: Tensor, terms: LabelTerms, tree: Taxonomy
-) -> Tensor | Few:
+def _at(logits: Tensor | Unmade, points: Points, size: tuple[int, int], labels: Tensor, tree: Taxonomy) -> Tensor | Few:
     """Logits at N points, or of unmade ones the log-probabilities for which the labels (N, K) there ask."""
     if isinstance(logits, Tensor):
         return logits_at(logits, points, size)
-    features, asked = logits.features, asked_by(terms, tree)[labels.clamp(min=0)].any(1)
+    features, asked = logits.features, logits.asked[labels.clamp(min=0)].any(1)
     return few(logits, lambda which: logits_at(features, tuple(axis[which] for axis in points), size), asked, tree)
 
 
@@ -258,7 +256,7 @@ def hierarchical_loss(
     size, result = (mask.shape[1], mask.shape[2]), list[Sums]()
 
     def at(which: Tensor, labels: Tensor) -> Tensor | Few:
-        return _at(logits, tuple(axis[which] for axis in points), size, labels, terms, tree)
+        return _at(logits, tuple(axis[which] for axis in points), size, labels, tree)
 
     for kind, labels in ((STRONG, mask), (WEAK, boxes)):
         chosen = labels[points].long()

@@ -13,7 +13,7 @@ from heteroseg.model.model import Model
 from heteroseg.networks.heads import fused_head
 from heteroseg.networks.network import Network
 from heteroseg.networks.queries import Queries
-from heteroseg.supervision.few import Unmade
+from heteroseg.supervision.few import Unmade, asked_by
 from heteroseg.supervision.label_terms import LabelTerms, build_terms, classifier_weights
 from heteroseg.supervision.loss import Sums, hierarchical_loss, reduce_sums
 from heteroseg.supervision.matching import matching_loss
@@ -51,6 +51,7 @@ class Objective:
         self.fabric, self.layout = fabric, layout
         self.tree = sources[0].space.taxonomy
         self.terms: LabelTerms = fabric.to_device(build_terms([s.space for s in sources]))
+        self.asked = asked_by(self.terms, self.tree)
         weights = classifier_weights(self.tree, experiment.loss.weights, experiment.loss.box_weights)
         self.weights: Tensor = fabric.to_device(weights)
         self.options = self.config.model_dump(include={"cell", "gate", "balance"})
@@ -65,7 +66,7 @@ class Objective:
         if last is None or 2 * self.tree.classifiers[0].stop > self.tree.channels:  # then most are asked
             return network(images)  # type: ignore[no-any-return]
         assert last.bias is not None
-        return Unmade(network(images, features=True), last.weight.flatten(1), last.bias)
+        return Unmade(network(images, features=True), last.weight.flatten(1), last.bias, self.asked)
 
     def __call__(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, Sums, Tensor | None]:
         """The loss, its sums, and of it the part of the teacher, before its weight."""
