@@ -112,7 +112,11 @@ def trained(out: Path, name: str, overrides: Sequence[str]) -> Path:
     if entry.teacher:
         changed["teacher"] = str(trained(out, entry.teacher, overrides))
     blind = {d: c.model_copy(update={"val": None}) for d, c in experiment.datasets.items()}  # scored by `prepare`
+    optimiser = experiment.optimiser
+    if not entry.model.pretrained:  # what begins at random has nothing to keep
+        changed["freeze_norm"], optimiser = False, optimiser.model_copy(update={"backbone_lr": 1.0})
     changes = {"model": entry.model, "train": experiment.train.model_copy(update=changed), "datasets": blind}
+    changes["optimiser"] = optimiser
     train(experiment.model_copy(update=changes), home, run, resume=(run / "state.pt").exists())
     return run / "last"
 

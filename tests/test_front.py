@@ -37,7 +37,8 @@ def written(folder: Path) -> dict[Path, int]:
 
 def test_from_training_to_the_picture(small, tmp_path, capsys):
     out = tmp_path / "front"
-    start = ["--out", str(out), "train.crop=[64, 70]", "--limit", "1"]
+    careful = ["optimiser.backbone_lr=0.03", "train.freeze_norm=true"]  # as suits weights of ImageNet
+    start = ["--out", str(out), "train.crop=[64, 70]", *careful, "--limit", "1"]
     with pytest.raises(SystemExit):
         front.main(start)
     assert "nothing is prepared there" in capsys.readouterr().err
@@ -45,6 +46,7 @@ def test_from_training_to_the_picture(small, tmp_path, capsys):
     taught = json.loads((out / "small--frozen--taught" / "run" / "experiment.json").read_text())
     assert taught["train"]["teacher"] == str(out / "small" / "run" / "last")
     assert taught["train"]["crop"] == [64, 64]  # whole cells
+    assert (taught["optimiser"]["backbone_lr"], taught["train"]["freeze_norm"]) == (1.0, False)  # it begins at random
     (out / "small--frozen--taught" / "int8-path.json").unlink()
     before = written(out)
     front.main([*start, "--prepare"])

@@ -26,7 +26,7 @@ def base_of(taxonomy: str) -> Base:
     datasets["gtsdb"] |= {"paste": 2, "paste_of": ["traffic sign", "p_limit_20"]}
     weights = {"gtsdb/p_limit_20": 2.0}
     loss = {"weights": {"traffic sign": 0.3}, "box_weights": {"root": 0.1}, "class_weights": weights}
-    train = {"batch": 7, "steps": 17}
+    train = {"batch": 7, "steps": 17, "freeze_norm": True}
     model = {"branches": ["traffic sign"], "branch_gradient": 0.5}
     experiment = Experiment(name="e", taxonomy=taxonomy, datasets=datasets, loss=loss, train=train, model=model)
     return Base(
@@ -176,6 +176,7 @@ def test_iv2018_is_the_papers_setting():
     assert (e.loss.gate, e.loss.normalise, e.loss.weights) == ("hard", "classifier", {"root": 1.0, "default": 0.1})
     assert (e.optimiser.name, e.optimiser.lr, e.optimiser.momentum, e.optimiser.halve_at) == ("sgd", 0.01, 0.9, [8, 15])
     assert e.evaluate.decision == "path"
+    assert not e.train.freeze_norm  # its norms learn statistics
     assert spaces["gtsdb"].file.gate is None
     assert spaces["gtsdb"].file.assume == ["traffic sign (front)"]
 

@@ -95,7 +95,7 @@ def iv2018(base: Base) -> list[Part]:
     loss = {"gate": "hard", "normalise": "classifier", "weights": {"root": 1.0, "default": 0.1}, "balance": 0.0}
     sgd = {"name": "sgd", "lr": 0.01, "backbone_lr": 1.0, "momentum": 0.9, "weight_decay": 1.7e-4, "clip": 0.0}
     halve_at = [steps * 8 // 17, steps * 15 // 17]
-    changes: dict[str, Any] = {"train": {"ema": 0.9}, "evaluate": {"decision": "path"}}
+    changes: dict[str, Any] = {"train": {"ema": 0.9, "freeze_norm": False}, "evaluate": {"decision": "path"}}
     changes |= {"model": UNBRANCHED | {"void": True}, "loss": loss | {"box_weights": {}, "class_weights": {}}}
     changes["optimiser"] = sgd | {"warmup": 0, "schedule": "piecewise", "power": 0.9, "halve_at": halve_at}
     return [_part("iv2018", base, base.tree.to_file(), spaces, **changes)]
